@@ -1,0 +1,62 @@
+"""What the auth file says of an account and of a registry, as data. Secrets never print."""
+
+from dataclasses import dataclass, field
+
+
+class Secret:
+    """A password or token: prints as `***` whatever is done to it; `reveal` gives the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        raise TypeError("a secret is not to be pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who we are at a registry.
+
+    `name` is the key of the auth entry, for logs and metrics. Either `username` and `password`, or an
+    `identity_token` as `docker login` stores it (token specification, "oauth").
+    """
+
+    name: str
+    username: str = ""
+    password: Secret | None = None
+    identity_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit."""
+
+    insecure: bool = False
+    plain_http: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    mirrors: tuple[str, ...] = field(default=())
+    max_connections: int = 0
+    requests_per_second: float = 0.0
+    bandwidth: int = 0
+    create: bool = False

@@ -1,0 +1,1 @@
+"""A registry in memory and a few images: for `syncer demo` and for tests."""

@@ -1,0 +1,1 @@
+"""One host, well behaved: requests with tokens, limits, retries and events."""

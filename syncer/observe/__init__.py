@@ -1,0 +1,1 @@
+"""Whoever wants to know what happens: metrics, progress, logs, reports."""

@@ -1,0 +1,1 @@
+"""The formats: references, digests, descriptors, manifests. Frozen data; no I/O, no await."""

@@ -1,0 +1,179 @@
+"""Manifests and indexes: the bytes as they came, and what they refer to (image-spec, manifest.md and image-index.md)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from syncer.oci import media_types
+from syncer.oci.descriptor import MAX_SIZE, Descriptor, Platform
+from syncer.oci.digest import Digest, InvalidDigest
+
+MAX_MANIFEST_SIZE = 4 * 1024 * 1024
+"""Bytes. Registries refuse larger manifests, and so do we."""
+MAX_REFERENCES = 10_000
+"""Layers of one manifest, or children of one index."""
+
+
+class InvalidManifest(ValueError):
+    """Bytes that are no manifest, or one that refers to impossible things."""
+
+
+class UnsupportedManifest(InvalidManifest):
+    """A manifest of a kind that cannot be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One manifest or index.
+
+    `raw` are the bytes as they came: they are pushed unchanged, and `digest` is theirs. `blobs` are the config
+    and the layers, each digest once, without foreign layers; `children` are an index's manifests;
+    `config` is the config of an image and None for anything else.
+    """
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+    blobs: tuple[Descriptor, ...] = ()
+    children: tuple[Descriptor, ...] = ()
+    config: Descriptor | None = None
+    subject: Digest | None = None
+    artifact_type: str = ""
+    foreign: tuple[Descriptor, ...] = ()
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in media_types.INDEXES
+
+
+class _Descriptor(msgspec.Struct, rename="camel"):
+    digest: str
+    size: int
+    media_type: str = ""
+    platform: dict[str, Any] | None = None
+    artifact_type: str | None = None
+    urls: list[str] | None = None
+    annotations: dict[str, Any] | None = None
+
+
+class _FsLayer(msgspec.Struct, rename={"blob_sum": "blobSum"}):
+    blob_sum: str
+
+
+class _Document(msgspec.Struct, rename="camel"):
+    schema_version: int = 0
+    media_type: str | None = None
+    config: _Descriptor | None = None
+    layers: list[_Descriptor] | None = None
+    blobs: list[_Descriptor] | None = None
+    manifests: list[_Descriptor] | None = None
+    subject: _Descriptor | None = None
+    artifact_type: str | None = None
+    fs_layers: list[_FsLayer] | None = msgspec.field(name="fsLayers", default=None)
+
+
+_decoder = msgspec.json.Decoder(_Document)
+
+
+def parse_manifest(raw: bytes, content_type: str = "", *, digest: Digest | None = None) -> Manifest:
+    """Read a manifest or index of any kind that is understood.
+
+    `content_type` is what the registry said it is, used where the document does not say so itself. `digest` is
+    the digest if the caller has checked it already. Raises `InvalidManifest` and `UnsupportedManifest`.
+    """
+    if len(raw) > MAX_MANIFEST_SIZE:
+        raise InvalidManifest(f"manifest of {len(raw)} bytes: the limit is {MAX_MANIFEST_SIZE}")
+    try:
+        document = _decoder.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidManifest(f"not a manifest: {str(error)[:200]}") from error
+    media_type = _media_type(document, content_type.partition(";")[0].strip().lower())
+    actual = digest or Digest.of(raw)
+    if media_type in media_types.SCHEMA1:
+        sums = dict.fromkeys(_digest(layer.blob_sum) for layer in document.fs_layers or ())
+        # Schema 1 names no sizes; -1 says so.
+        blobs = tuple(Descriptor(media_type="", digest=blob, size=-1) for blob in sums)
+        return Manifest(raw=raw, media_type=media_type, digest=actual, blobs=blobs)
+    subject = _digest(document.subject.digest) if document.subject else None
+    artifact_type = document.artifact_type or ""
+    if media_type in media_types.INDEXES:
+        children = tuple(_descriptors(document.manifests))
+        return Manifest(
+            raw=raw,
+            media_type=media_type,
+            digest=actual,
+            children=children,
+            subject=subject,
+            artifact_type=artifact_type,
+        )
+    config = _descriptor(document.config) if document.config else None
+    listed = [*([config] if config else ()), *_descriptors(document.layers), *_descriptors(document.blobs)]
+    unique = {blob.digest: blob for blob in listed}
+    return Manifest(
+        raw=raw,
+        media_type=media_type,
+        digest=actual,
+        blobs=tuple(blob for blob in unique.values() if not blob.urls),
+        foreign=tuple(blob for blob in unique.values() if blob.urls),
+        config=config,
+        subject=subject,
+        artifact_type=artifact_type,
+    )
+
+
+def _media_type(document: _Document, content_type: str) -> str:
+    known = media_types.INDEXES | media_types.MANIFESTS | media_types.SCHEMA1
+    for stated in (document.media_type, content_type):
+        if stated in known:
+            return stated
+    # Neither the document nor the registry says: image-spec lets an OCI document leave mediaType out.
+    if document.schema_version == 1 and document.fs_layers is not None:
+        return media_types.DOCKER_SCHEMA1
+    if document.schema_version == 2 and document.manifests is not None:
+        return media_types.OCI_INDEX
+    if document.schema_version == 2 and document.config is not None:
+        return media_types.OCI_MANIFEST
+    stated_type = document.media_type or content_type or "no media type"
+    raise UnsupportedManifest(f"a manifest of unknown kind ({stated_type[:100]})")
+
+
+def _descriptors(listed: list[_Descriptor] | None) -> list[Descriptor]:
+    listed = listed or []
+    if len(listed) > MAX_REFERENCES:
+        raise InvalidManifest(
+            f"a manifest that refers to {len(listed)} others: the limit is {MAX_REFERENCES}"
+        )
+    return [_descriptor(entry) for entry in listed]
+
+
+def _descriptor(entry: _Descriptor) -> Descriptor:
+    if not 0 <= entry.size <= MAX_SIZE:
+        raise InvalidManifest(f"a size of {entry.size} bytes for {entry.digest[:100]}")
+    return Descriptor(
+        media_type=entry.media_type,
+        digest=_digest(entry.digest),
+        size=entry.size,
+        platform=_platform(entry.platform),
+        artifact_type=entry.artifact_type or "",
+        urls=tuple(entry.urls or ()),
+        annotations=tuple((key, str(value)) for key, value in (entry.annotations or {}).items()),
+    )
+
+
+def _platform(stated: dict[str, Any] | None) -> Platform | None:
+    if not stated:
+        return None
+
+    def text(key: str) -> str:
+        value = stated.get(key)
+        return value if isinstance(value, str) else ""
+
+    return Platform(text("os"), text("architecture"), text("variant"), text("os.version"))
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except InvalidDigest as error:
+        raise InvalidManifest(str(error)) from error

@@ -1,0 +1,129 @@
+"""Repositories and references: `host/repository:tag@digest`, with Docker Hub's short names.
+
+The grammar is distribution-spec 1.1, "Pulling manifests" (names of at most 255 characters, tags of at most 128).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from syncer.oci.digest import Digest, InvalidDigest
+
+DOCKER_HUB = "docker.io"
+_DOCKER_HUB_NAMES = frozenset(
+    {"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+)
+
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+)
+_PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
+_MAX_NAME = 255
+
+
+class InvalidReference(ValueError):
+    """Text that does not name a repository, a tag or an image."""
+
+
+def is_host(first: str) -> bool:
+    """Whether the first part of a name is a registry's host: it has a dot, a port, or is `localhost`."""
+    return "." in first or ":" in first or first == "localhost"
+
+
+def canonical_host(host: str) -> str:
+    """A registry's host in the one form used throughout: lower case, Docker Hub as `docker.io`.
+
+    Raises `InvalidReference`.
+    """
+    if not _HOST.fullmatch(host):
+        raise InvalidReference(f"not a registry host (name or name:port): {host!r}")
+    host = host.lower()
+    return DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
+
+
+def is_tag(text: str) -> bool:
+    return _TAG.fullmatch(text) is not None
+
+
+def check_tag(text: str) -> str:
+    """The tag itself. Raises `InvalidReference`."""
+    if not is_tag(text):
+        raise InvalidReference(f"not a tag (letters, digits, '_', '.', '-', at most 128): {text[:140]!r}")
+    return text
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Repository:
+    """A repository at a registry. `str()` gives `host/path`."""
+
+    host: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `nginx`, `bitnami/redis`, `quay.io/acme/app`, `localhost:5000/app`. Raises `InvalidReference`."""
+        first, slash, rest = text.partition("/")
+        if slash and is_host(first):
+            host, path = canonical_host(first), rest
+        else:
+            host, path = DOCKER_HUB, text
+        if host == DOCKER_HUB and "/" not in path:
+            path = f"library/{path}"
+        if not _PATH.fullmatch(path) or len(path) > _MAX_NAME:
+            hint = " (upper case is not allowed)" if path != path.lower() else ""
+            raise InvalidReference(f"not a repository name: {text[:300]!r}{hint}")
+        return cls(host, path)
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One image: a repository with a tag, a digest, or both. `str()` gives `host/path:tag@digest`."""
+
+    repository: Repository
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `nginx:1.27`, `quay.io/acme/app@sha256:…`, `app:1@sha256:…`. Raises `InvalidReference`."""
+        name, tag, digest = split_reference(text)
+        try:
+            return cls(
+                Repository.parse(name),
+                None if tag is None else check_tag(tag),
+                None if digest is None else Digest.parse(digest),
+            )
+        except InvalidDigest as error:
+            raise InvalidReference(str(error)) from error
+
+    @property
+    def target(self) -> str:
+        """What goes behind `/manifests/`: the digest if there is one, else the tag."""
+        target = self.digest or self.tag
+        assert target is not None, "a reference names a tag or a digest"
+        return target
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag is not None else ""
+        digest = f"@{self.digest}" if self.digest is not None else ""
+        return f"{self.repository}{tag}{digest}"
+
+
+def split_reference(text: str) -> tuple[str, str | None, str | None]:
+    """Cut `name[:tags][@digest]` apart without judging the parts.
+
+    The tag part starts at the first colon behind the last slash of the name, so a port stays with its
+    host; a regular expression (`repo:/v1/`) is left whole, slashes and all.
+    """
+    name, at, digest = text.partition("@")
+    first, slash, rest = name.partition("/")
+    if not slash:
+        repository, colon, tag = name.partition(":")
+    else:
+        path, colon, tag = rest.partition(":")
+        repository = f"{first}/{path}"
+    return repository, tag if colon else None, digest if at else None
