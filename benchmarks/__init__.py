@@ -1,0 +1,1 @@
+"""Corpora to measure and test with, and the measurements."""
