@@ -1,1 +1,22 @@
-"""A registry in memory and a few images: for `syncer demo` and for tests."""
+"""A registry in memory and a few images: for `syncer demo` and for tests.
+
+registry.py   MemoryRegistry: the HTTP server, with hooks and a record of requests for tests
+store.py      what it holds          handlers.py, uploads.py   the distribution specification
+images.py     making images          command.py                what `syncer demo` shows
+"""
+
+from syncer.demo.images import seed
+from syncer.demo.messages import Answer, Recorded, Request
+from syncer.demo.registry import DropConnection, MemoryRegistry, PortInUse
+from syncer.demo.store import Store
+
+__all__ = [
+    "Answer",
+    "DropConnection",
+    "MemoryRegistry",
+    "PortInUse",
+    "Recorded",
+    "Request",
+    "Store",
+    "seed",
+]

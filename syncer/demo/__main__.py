@@ -1,0 +1,34 @@
+"""`python -m syncer.demo --port 5001 [--seed]`: one registry as a process of its own, until a signal.
+
+The first line it prints is its address, once it answers.
+"""
+
+import anyio
+import click
+
+from syncer.demo.command import stop_signal
+from syncer.demo.images import seed
+from syncer.demo.registry import MemoryRegistry, PortInUse
+
+
+@click.command()
+@click.option("--port", default=0, help="Port of 127.0.0.1; 0 takes a free one.")
+@click.option("--seed", "seeded", is_flag=True, help="Put the demo's images into it.")
+def main(port: int, *, seeded: bool) -> None:
+    """Run a registry in memory."""
+    try:
+        anyio.run(_run, port, seeded)
+    except PortInUse as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _run(port: int, seeded: bool) -> None:
+    async with MemoryRegistry(port=port, record=0) as registry:
+        if seeded:
+            seed(registry.store)
+        click.echo(registry.host)
+        await stop_signal()
+
+
+if __name__ == "__main__":
+    main()

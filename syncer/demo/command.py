@@ -1,0 +1,102 @@
+"""What `syncer demo` shows: two registries side by side, a seeded source and an empty destination."""
+
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import click
+
+from syncer.demo.images import seed
+from syncer.demo.registry import MemoryRegistry
+from syncer.demo.store import Store, StoredManifest, unique_blobs
+
+SOURCE_PORT = 5001
+DESTINATION_PORT = 5002
+
+_NEXT = """\
+source       http://{source}    with a few images of two platforms each
+destination  http://{destination}    empty
+
+Try, in another terminal:
+
+    syncer sync --auth examples/auth.json --images examples/images.json
+    curl -s http://{destination}/v2/library/alpine/tags/list
+
+Nothing is kept when this ends: Ctrl-C.
+"""
+
+
+@asynccontextmanager
+async def demo_registries(
+    source_port: int = 0, destination_port: int = 0
+) -> AsyncIterator[tuple[MemoryRegistry, MemoryRegistry]]:
+    """The two registries, up while the block runs. Raises `PortInUse`."""
+    async with (
+        MemoryRegistry(port=source_port) as source,
+        MemoryRegistry(port=destination_port) as destination,
+    ):
+        seed(source.store)
+        yield source, destination
+
+
+async def serve(
+    *,
+    source_port: int = SOURCE_PORT,
+    destination_port: int = DESTINATION_PORT,
+    say: Callable[[str], object] = click.echo,
+) -> None:
+    """Keep both registries up until SIGINT or SIGTERM, and say what to try. Raises `PortInUse`."""
+    async with demo_registries(source_port, destination_port) as (source, destination):
+        say(_NEXT.format(source=source.host, destination=destination.host))
+        await stop_signal()
+
+
+async def stop_signal() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
+
+
+def describe(registry: MemoryRegistry) -> list[str]:
+    """What is at a registry, as lines of text: its tags with digests and platforms, then the sum."""
+    store = registry.store
+    names = store.repositories()
+    blobs = unique_blobs(store, names)
+    lines = [f"{registry.host}: {_count(len(names), 'repository', 'repositories')}"]
+    for name in names:
+        tags = list(_tags(store, name))
+        width = max((len(tag) for tag, _ in tags), default=0)
+        lines.append(f"  {name}")
+        lines += [f"    {tag:<{width}}  {stored.digest[:19]}  {_kind(stored)}" for tag, stored in tags]
+        untagged = sum(len(store.referrers(name, stored.digest)) for _, stored in tags)
+        if untagged:
+            lines.append(f"    and {_count(untagged, 'referrer')} of these")
+    size = sum(map(len, blobs.values()))
+    lines.append(f"  {_count(len(blobs), 'blob')}, {size / 1e6:.1f} MB")
+    return lines
+
+
+def _tags(store: Store, name: str) -> Iterator[tuple[str, StoredManifest]]:
+    for tag in store.tags(name):
+        stored = store.manifest(name, tag)
+        assert stored is not None
+        yield tag, stored
+
+
+def _kind(stored: StoredManifest) -> str:
+    """The platforms of an index, as it names them; nothing is known of a single image but its manifest."""
+    children = stored.manifest.children
+    platforms = [
+        str(child.platform) for child in children if child.platform and child.platform.os != "unknown"
+    ]
+    attestations = len(children) - len(platforms)
+    parts = [", ".join(platforms)] if platforms else ["one image" if not children else ""]
+    if attestations:
+        parts.append(_count(attestations, "attestation"))
+    return ", ".join(filter(None, parts))
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

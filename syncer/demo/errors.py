@@ -1,0 +1,33 @@
+"""The distribution specification's error codes, and the exception that becomes such an answer."""
+
+_STATUS = {
+    "BLOB_UNKNOWN": 404,
+    "BLOB_UPLOAD_INVALID": 400,
+    "BLOB_UPLOAD_UNKNOWN": 404,
+    "DIGEST_INVALID": 400,
+    "MANIFEST_BLOB_UNKNOWN": 404,
+    "MANIFEST_INVALID": 400,
+    "MANIFEST_UNKNOWN": 404,
+    "NAME_INVALID": 400,
+    "NAME_UNKNOWN": 404,
+    "SIZE_INVALID": 400,
+    "UNAUTHORIZED": 401,
+    "UNSUPPORTED": 405,
+    "PAGINATION_NUMBER_INVALID": 400,
+}
+
+
+class Refusal(Exception):
+    """A request that the registry does not grant (distribution-spec 1.1, "Error Codes").
+
+    `status` is only given where it is not the usual one of the code; `headers` go into the answer.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, status: int | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status or _STATUS[code]
+        self.headers = headers or {}

@@ -1,0 +1,101 @@
+"""A request and an answer as the demo's registry sees them, free of the HTTP library below."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from syncer.demo.errors import Refusal
+
+_KEPT_HEADERS = (
+    "Accept",
+    "Authorization",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "Host",
+    "Range",
+    "User-Agent",
+)
+
+
+class Request:
+    """One request on its way in. `received` counts the bytes of its body that were read."""
+
+    __slots__ = ("_body", "headers", "method", "path", "query", "received")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes],
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.received = 0
+        self._body = body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in self._body:
+            self.received += len(chunk)
+            yield chunk
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises `Refusal` with status 413 where it is longer than `limit` bytes."""
+        announced = int(self.headers.get("Content-Length", "0"))
+        body = bytearray()
+        if announced <= limit:
+            async for chunk in self.chunks():
+                body += chunk
+                if len(body) > limit:
+                    break
+        if max(announced, len(body)) > limit:
+            raise Refusal("SIZE_INVALID", f"more than {limit} bytes", status=413)
+        return bytes(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back. A `Content-Length` header larger than the body makes the answer break off there."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | memoryview = b""
+
+    @classmethod
+    def json(
+        cls, document: object, headers: Mapping[str, str] | None = None, *, status: int = 200
+    ) -> "Answer":
+        kind = {"Content-Type": "application/json"}
+        return cls(status, {**kind, **(headers or {})}, msgspec.json.encode(document))
+
+    @classmethod
+    def error(
+        cls, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> "Answer":
+        """An error as the specification writes it."""
+        return cls.json({"errors": [{"code": code, "message": message}]}, headers, status=status)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request that was answered: what a test may want to know of it.
+
+    `query` is as sent, `received` and `sent` are the bytes of the two bodies.
+    """
+
+    method: str
+    path: str
+    query: str
+    status: int
+    headers: Mapping[str, str]
+    received: int
+    sent: int
+
+
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}

@@ -1,0 +1,204 @@
+"""A registry in memory that speaks the OCI distribution specification 1.1 over real HTTP.
+
+For the demo, for tests and for benchmarks: nothing is kept when it stops.
+"""
+
+import asyncio
+import base64
+import errno
+import hmac
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Self
+
+from aiohttp import web
+
+from syncer.demo.errors import Refusal
+from syncer.demo.handlers import Endpoints, blob_answer
+from syncer.demo.messages import Answer, Recorded, Request, kept_headers
+from syncer.demo.store import Store
+
+HOST = "127.0.0.1"
+_BLOBS_ELSEWHERE = "/elsewhere/"
+_SLICE = 256 * 1024
+"""Bytes written at once: larger bodies go out in pieces, so that a slow client holds no second copy."""
+
+Before = Callable[[Request], Awaitable[Answer | None]]
+
+
+class PortInUse(OSError):
+    """Something else listens where the registry should."""
+
+
+class DropConnection(Exception):
+    """Raised by a `before` handler: the connection is closed without an answer."""
+
+
+class MemoryRegistry:
+    """A registry on 127.0.0.1, up while the `async with` block runs.
+
+    `port` 0 takes a free one; `host` is then where it is, as `127.0.0.1:41234`. With `username` and
+    `password` it wants Basic authentication. `redirect_blobs` sends blob downloads to another port, which
+    refuses a request that carries credentials, as object stores do. `record` is how many of the last
+    requests `requests` remembers. `chunk_min_length` (bytes) and `max_page` (tags) are limits to announce
+    and to keep to.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        redirect_blobs: bool = False,
+        record: int = 100_000,
+        chunk_min_length: int | None = None,
+        max_page: int | None = None,
+        store: Store | None = None,
+    ) -> None:
+        self.store = Store() if store is None else store
+        self.requests: deque[Recorded] = deque(maxlen=record)
+        self.host = ""
+        self.blob_host = ""
+        self._port = port
+        self._redirect_blobs = redirect_blobs
+        self._before: list[Before] = []
+        self._authorization = None if username is None else _basic(username, password or "")
+        self._endpoints = Endpoints(
+            self.store,
+            chunk_min_length=chunk_min_length,
+            max_page=max_page,
+            blob_location=self._blob_location if redirect_blobs else None,
+        )
+
+    def before(self, handler: Before) -> Before:
+        """Ask `handler` first, for every request: its answer is sent, or with None the request goes on.
+
+        Later handlers are asked first. It may raise `DropConnection`, and it can be used as a decorator.
+        """
+        self._before.insert(0, handler)
+        return handler
+
+    @property
+    def open_uploads(self) -> int:
+        """How many upload sessions were started and neither finished nor cancelled."""
+        return len(self._endpoints.uploads)
+
+    async def __aenter__(self) -> Self:
+        # Without a router: names contain slashes, and half of the time of a small request would go there.
+        server = web.Server(self._handle, access_log=None, auto_decompress=False)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        await self._runner.setup()
+        try:
+            self.host = await self._listen(self._port)
+            if self._redirect_blobs:
+                self.blob_host = await self._listen(0)
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._runner.cleanup()
+
+    async def _listen(self, port: int) -> str:
+        site = web.TCPSite(self._runner, HOST, port)
+        try:
+            await site.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            message = f"port {port} of {HOST} is in use: stop what listens there, or choose another port"
+            raise PortInUse(errno.EADDRINUSE, message) from error
+        return f"{HOST}:{self._runner.addresses[-1][1]}"
+
+    def _blob_location(self, name: str, digest: str) -> str:
+        return f"http://{self.blob_host}{_BLOBS_ELSEWHERE}{name}@{digest}"
+
+    async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        request = Request(
+            incoming.method, incoming.path, incoming.rel_url.query, incoming.headers, _body(incoming)
+        )
+        try:
+            answer = await self._answer(request)
+        except (DropConnection, ConnectionError):
+            self._record(incoming, request, status=0, sent=0)
+            return _dropped(incoming)
+        self._record(incoming, request, status=answer.status, sent=len(answer.body))
+        return await _send(incoming, answer)
+
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            for handler in self._before:
+                if (scripted := await handler(request)) is not None:
+                    return scripted
+            if request.path.startswith(_BLOBS_ELSEWHERE):
+                return self._blob_elsewhere(request)
+            if not self._admits(request.headers.get("Authorization", "")):
+                challenge = {"WWW-Authenticate": 'Basic realm="demo"'}
+                return Answer.error(401, "UNAUTHORIZED", "authentication required", challenge)
+            return await self._endpoints.answer(request)
+        except Refusal as refusal:
+            return Answer.error(refusal.status, refusal.code, refusal.message, refusal.headers)
+
+    def _admits(self, authorization: str) -> bool:
+        wanted = self._authorization
+        return wanted is None or hmac.compare_digest(authorization.encode(), wanted.encode())
+
+    def _blob_elsewhere(self, request: Request) -> Answer:
+        if "Authorization" in request.headers:
+            return Answer(400, body=b"only one authentication mechanism is allowed")
+        name, _, digest = request.path.removeprefix(_BLOBS_ELSEWHERE).partition("@")
+        return blob_answer(self.store.get_blob(name, digest), digest, request.headers.get("Range", ""))
+
+    def _record(self, incoming: web.BaseRequest, request: Request, *, status: int, sent: int) -> None:
+        self.requests.append(
+            Recorded(
+                request.method,
+                request.path,
+                incoming.rel_url.raw_query_string,
+                status,
+                kept_headers(request.headers),
+                request.received,
+                0 if request.method == "HEAD" else sent,
+            )
+        )
+
+
+async def _body(incoming: web.BaseRequest) -> AsyncIterator[bytes]:
+    if incoming.headers.get("Expect", "").lower() == "100-continue":
+        await incoming.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Else the answer that follows is taken for one that has begun.
+        incoming.writer.output_size = 0
+    async for chunk in incoming.content.iter_any():
+        yield chunk
+
+
+async def _send(incoming: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    headers = dict(answer.headers)
+    size = len(answer.body)
+    length = int(headers.pop("Content-Length", size))
+    if length == size and size <= _SLICE:
+        return web.Response(status=answer.status, headers=headers, body=bytes(answer.body))
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    response.content_length = length
+    await response.prepare(incoming)
+    if incoming.method == "HEAD":
+        return response
+    body = memoryview(answer.body)
+    for start in range(0, size, _SLICE):
+        await response.write(body[start : start + _SLICE])
+    if length > size and incoming.transport is not None:
+        incoming.transport.close()
+    return response
+
+
+def _dropped(incoming: web.BaseRequest) -> web.Response:
+    # What is returned cannot be sent any more; the library takes it for a client that went away.
+    if isinstance(incoming.transport, asyncio.Transport):
+        incoming.transport.abort()
+    return web.Response()
+
+
+def _basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

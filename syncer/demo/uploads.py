@@ -1,0 +1,93 @@
+"""Upload sessions: blobs on their way in (distribution-spec 1.1, "Pushing blobs")."""
+
+import hashlib
+import re
+import uuid
+from collections.abc import AsyncIterator
+
+from syncer.demo.errors import Refusal
+from syncer.demo.store import Store, parse_digest
+from syncer.oci.digest import Digest
+
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]+)-([0-9]+)(?:/(?:[0-9]+|\*))?")
+
+
+class Upload:
+    """One session. What has arrived stays when a connection breaks, so a client can go on from there."""
+
+    def __init__(self, repository: str) -> None:
+        self.repository = repository
+        self.id = str(uuid.uuid4())
+        self._content = bytearray()
+        self._sha256 = hashlib.sha256()
+
+    @property
+    def location(self) -> str:
+        return f"/v2/{self.repository}/blobs/uploads/{self.id}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Where to go on and how far it got. An empty session says `0-0`, as docker-registry does."""
+        end = max(len(self._content) - 1, 0)
+        return {"Location": self.location, "Range": f"0-{end}", "Docker-Upload-UUID": self.id}
+
+    def expect(self, content_range: str) -> None:
+        """Check that a chunk goes on where the last one ended. Raises `Refusal` with status 416."""
+        match = _CONTENT_RANGE.fullmatch(content_range.strip())
+        if match is None:
+            raise Refusal("BLOB_UPLOAD_INVALID", f"not a range: {content_range[:100]!r}")
+        start, end = map(int, match.groups())
+        if start != len(self._content) or end < start:
+            message = f"expected a chunk from {len(self._content)}, not {content_range}"
+            raise Refusal("BLOB_UPLOAD_INVALID", message, status=416, headers=self.headers)
+
+    async def take(self, chunks: AsyncIterator[bytes]) -> None:
+        async for chunk in chunks:
+            self._content += chunk
+            self._sha256.update(chunk)
+
+    def finish(self, store: Store, digest: Digest) -> None:
+        """Keep the blob, if it has this digest. Raises `Refusal` otherwise."""
+        content = bytes(self._content)
+        if digest.algorithm == "sha256":
+            matches = digest.matches(self._sha256)
+        else:
+            matches = Digest.of(content, digest.algorithm) == digest
+        if not matches:
+            raise Refusal(
+                "DIGEST_INVALID", f"the {len(content)} bytes received do not have the digest {digest}"
+            )
+        store.put_blob(self.repository, content, digest)
+
+
+class Uploads:
+    """The sessions that are open."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._open: dict[str, Upload] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def start(self, repository: str) -> Upload:
+        upload = Upload(repository)
+        self._open[upload.id] = upload
+        return upload
+
+    def get(self, repository: str, id_: str) -> Upload:
+        """Raises `Refusal` if there is no such session in this repository."""
+        upload = self._open.get(id_)
+        if upload is None or upload.repository != repository:
+            raise Refusal("BLOB_UPLOAD_UNKNOWN", f"upload unknown: {id_[:100]}")
+        return upload
+
+    def cancel(self, upload: Upload) -> None:
+        self._open.pop(upload.id, None)
+
+    def finish(self, upload: Upload, digest: str) -> Digest:
+        """Close the session and keep its blob. Raises `Refusal`; the session is over all the same."""
+        checked = parse_digest(digest)
+        self.cancel(upload)
+        upload.finish(self._store, checked)
+        return checked
