@@ -43,10 +43,16 @@ class StorageFolder:
         self._link(self._base / "repositories" / repository / "_layers", digest)
         return digest
 
-    def link_blob(self, repository: str, digest: str, from_repository: str) -> None:
+    def link_blob(self, repository: str, digest: str, from_repository: str) -> None:  # noqa: ARG002  # one blob store for all
         self._link(self._base / "repositories" / repository / "_layers", digest)
 
-    def put_manifest(self, repository: str, content: bytes, media_type: str, tag: str | None = None) -> str:
+    def put_manifest(
+        self,
+        repository: str,
+        content: bytes,
+        media_type: str,  # noqa: ARG002  # this storage keeps none
+        tag: str | None = None,
+    ) -> str:
         digest = self._put_content(content)
         manifests = self._base / "repositories" / repository / "_manifests"
         self._link(manifests / "revisions", digest)
