@@ -1,1 +1,120 @@
 """What the user wrote, checked: all problems at once, each with its place."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncer.config.auth import AuthBook, parse_auth
+from syncer.config.documents import ConfigError, Findings, Problem, read_document
+from syncer.config.nodes import Unexpected, mapping_of, shown
+from syncer.config.platforms import (
+    InvalidPlatform,
+    PlatformFilter,
+    PlatformPattern,
+    parse_arch,
+    parse_os,
+    parse_platform,
+)
+from syncer.config.rule_reader import parse_rules, rules_from
+from syncer.config.rules import AllTags, Destination, MatchingTags, OneDigest, Rule, TagSelection, TheseTags
+from syncer.config.schedules import InvalidSchedule, check_schedule
+from syncer.config.settings import Account, HostSettings, Secret
+from syncer.oci.reference import Repository
+
+__all__ = [
+    "Account",
+    "AllTags",
+    "AuthBook",
+    "Config",
+    "ConfigError",
+    "Destination",
+    "HostSettings",
+    "InvalidPlatform",
+    "InvalidSchedule",
+    "MatchingTags",
+    "OneDigest",
+    "PlatformFilter",
+    "PlatformPattern",
+    "Problem",
+    "Rule",
+    "Secret",
+    "TagSelection",
+    "TheseTags",
+    "check_schedule",
+    "load",
+    "parse_arch",
+    "parse_os",
+    "parse_platform",
+    "rules_from",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The user's files, read and checked."""
+
+    auth: AuthBook
+    rules: tuple[Rule, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load(
+    auth: Path | None = None,
+    images: Path | None = None,
+    combined: Path | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read the files that are given. Raises `ConfigError` with all problems of all of them.
+
+    In a `combined` file credentials are literal; in an `auth` file they may name variables of the `environment`,
+    which have to be set for the entries that a rule needs.
+    """
+    findings = Findings()
+    book = AuthBook()
+    rules: tuple[Rule, ...] = ()
+    if combined is not None:
+        book, rules = _read_combined(combined, environment, findings)
+    if auth is not None and (node := read_document(auth, "auth", findings)) is not None:
+        book = parse_auth(node, folder=auth.parent, environment=environment, findings=findings)
+    if images is not None and (node := read_document(images, "images", findings)) is not None:
+        rules = parse_rules(node, environment=environment, findings=findings)
+    findings.problems += book.problems_for(_repositories(rules, book))
+    findings.raise_if_any()
+    return Config(book, rules, tuple(findings.warnings))
+
+
+def _read_combined(
+    path: Path, environment: Mapping[str, str], findings: Findings
+) -> tuple[AuthBook, tuple[Rule, ...]]:
+    node = read_document(path, "", findings)
+    if node is None:
+        return AuthBook(), ()
+    try:
+        document = mapping_of(node, 'a mapping with "auth" and "images"')
+    except Unexpected as unexpected:
+        findings.problems.append(unexpected.problem)
+        return AuthBook(), ()
+    for entry in document:
+        if entry.key not in ("auth", "images", "$schema"):
+            findings.warnings.append(entry.place.problem(f"unknown key {shown(entry.key)}, ignored"))
+    book = AuthBook()
+    rules: tuple[Rule, ...] = ()
+    if (accounts := document.get("auth")) is not None:
+        book = parse_auth(accounts, folder=path.parent, environment=None, findings=findings)
+    if (sources := document.get("images")) is not None:
+        rules = parse_rules(sources, environment=environment, findings=findings)
+    else:
+        findings.problems.append(document.place.problem('expected "images" with the rules, found none'))
+    return book, rules
+
+
+def _repositories(rules: Iterable[Rule], book: AuthBook) -> Iterator[Repository]:
+    """All that the rules speak to, mirrors of their sources too."""
+    for rule in rules:
+        yield rule.source
+        for mirror in book.settings_for(rule.source).mirrors:
+            yield Repository(mirror, rule.source.path)
+        for destination in rule.destinations:
+            yield destination.repository

@@ -20,6 +20,7 @@ _HOST = re.compile(
 _PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MAX_NAME = 255
+_MAX_PORT = 65535
 
 
 class InvalidReference(ValueError):
@@ -36,10 +37,20 @@ def canonical_host(host: str) -> str:
 
     Raises `InvalidReference`.
     """
-    if not _HOST.fullmatch(host):
-        raise InvalidReference(f"not a registry host (name or name:port): {host!r}")
+    if len(host) > _MAX_NAME or not _HOST.fullmatch(host) or _port(host) > _MAX_PORT:
+        raise InvalidReference(f"not a registry host (name or name:port): {host[:300]!r}")
     host = host.lower()
     return DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
+
+
+def _port(host: str) -> int:
+    port = host.rpartition("]")[2].partition(":")[2]
+    return int(port) if port else 0
+
+
+def is_path(text: str) -> bool:
+    """Whether the text is a repository's path at a registry, or the first segments of one."""
+    return len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None
 
 
 def is_tag(text: str) -> bool:
@@ -63,14 +74,16 @@ class Repository:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `nginx`, `bitnami/redis`, `quay.io/acme/app`, `localhost:5000/app`. Raises `InvalidReference`."""
-        first, slash, rest = text.partition("/")
-        if slash and is_host(first):
+        first, _, rest = text.partition("/")
+        if is_host(first):
             host, path = canonical_host(first), rest
+            if not path:
+                raise InvalidReference(f"names a registry but no repository: {text[:300]!r}")
         else:
             host, path = DOCKER_HUB, text
         if host == DOCKER_HUB and "/" not in path:
             path = f"library/{path}"
-        if not _PATH.fullmatch(path) or len(path) > _MAX_NAME:
+        if not is_path(path):
             hint = " (upper case is not allowed)" if path != path.lower() else ""
             raise InvalidReference(f"not a repository name: {text[:300]!r}{hint}")
         return cls(host, path)
@@ -119,6 +132,9 @@ def split_reference(text: str) -> tuple[str, str | None, str | None]:
     The tag part starts at the first colon behind the last slash of the name, so a port stays with its
     host; a regular expression (`repo:/v1/`) is left whole, slashes and all.
     """
+    regex = text.find(":/")
+    if regex >= 0:
+        return text[:regex], text[regex + 1 :], None
     name, at, digest = text.partition("@")
     first, slash, rest = name.partition("/")
     if not slash:

@@ -1,0 +1,189 @@
+"""The keys of one entry of the auth file: each read, checked, and made into what the rest of the program uses."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syncer.config import nodes
+from syncer.config.documents import read_bytes, variable_named, why
+from syncer.config.nodes import Findings, Node, Problem, Unexpected, shown
+from syncer.config.settings import Account, Secret
+from syncer.oci.reference import InvalidReference, canonical_host
+
+_MAX_SECRET = 64 * 1024
+_BANDWIDTH = re.compile(
+    r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(i?)(?:b|bytes)?(?:/s)?", re.IGNORECASE | re.ASCII
+)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an entry says of who we are. `stated` is whether it says anything, be it an empty name."""
+
+    username: str = ""
+    password: Secret | None = None
+    token: Secret | None = None
+    stated: bool = False
+    unset: tuple[Problem, ...] = field(default=(), compare=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.username or self.password or self.token or self.unset)
+
+    def account(self, name: str) -> Account | None:
+        if self.unset or not self:
+            return None
+        password = None if self.token else self.password or Secret("")
+        return Account(name, self.username, password, self.token)
+
+    def secrets(self) -> Iterator[str]:
+        for secret in (self.password, self.token):
+            if secret is not None and secret.reveal():
+                yield secret.reveal()
+
+
+def read_credentials(
+    node: nodes.Mapping, folder: Path, environment: Mapping[str, str] | None, findings: Findings
+) -> Credentials:
+    """Username with password, or an identity token. Problems go to `findings`."""
+    unset: list[Problem] = []
+
+    def literal(key: str) -> str | None:
+        value = node.get(key)
+        if value is None:
+            return None
+        text = nodes.text_of(value)
+        name = None if environment is None else variable_named(text)
+        if environment is None or name is None:
+            return text
+        if name not in environment:
+            unset.append(value.place.problem(f"expected the environment variable {name} to be set"))
+        return environment.get(name, "")
+
+    def secret(key: str) -> Secret | None:
+        path = node.get(f"{key}_file")
+        if path is not None and node.get(key) is not None:
+            raise path.place.unexpected(f"expected either {key} or {key}_file, found both")
+        text = literal(key) if path is None else _secret_file(path, folder)
+        return Secret(text) if text else None
+
+    stated = any(
+        node.get(key) is not None for key in ("username", "password", "password_file", "token", "token_file")
+    )
+    values: dict[str, Any] = {}
+    readers: dict[str, Callable[[str], Any]] = {"username": literal, "password": secret, "token": secret}
+    for key, read in readers.items():
+        try:
+            values[key] = read(key)
+        except Unexpected as unexpected:
+            findings.problems.append(unexpected.problem)
+    if len(values) == len(readers) and not unset:
+        _check_together(node, values, findings)
+    return Credentials(
+        username=values.get("username") or "",
+        password=values.get("password"),
+        token=values.get("token"),
+        stated=stated,
+        unset=tuple(unset),
+    )
+
+
+def _check_together(node: nodes.Mapping, values: Mapping[str, Any], findings: Findings) -> None:
+    """An empty password is one (some registries want it); a missing one is a slip."""
+    password_stated = node.get("password") is not None or node.get("password_file") is not None
+    if values["password"] and values["token"]:
+        findings.problems.append(node.place.problem("expected either a password or a token, found both"))
+    elif values["password"] and not values["username"]:
+        findings.problems.append(node.place.problem("expected a username beside the password, found none"))
+    elif values["username"] and not values["token"] and not password_stated:
+        findings.problems.append(
+            node.place.problem("expected a password or a token beside the username, found none")
+        )
+
+
+def _secret_file(node: Node, folder: Path) -> str:
+    path = folder / nodes.text_of(node, "the path of a file")
+    try:
+        text = read_bytes(path, _MAX_SECRET).decode()
+    except UnicodeDecodeError:
+        raise node.place.unexpected(f"expected UTF-8 text in {shown(str(path))}") from None
+    except (OSError, ValueError) as error:
+        raise node.place.unexpected(f"{shown(str(path))} cannot be read: {why(error)}") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _flag(node: Node, _: Path) -> bool:
+    return nodes.flag_of(node)
+
+
+def _file(node: Node, folder: Path) -> str:
+    path = folder / nodes.text_of(node, "the path of a file")
+    try:
+        with path.open("rb"):
+            return str(path)
+    except (OSError, ValueError) as error:
+        raise node.place.unexpected(f"{shown(str(path))} cannot be read: {why(error)}") from None
+
+
+def _hosts(node: Node, _: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(_host, nodes.items_of(node, "a list of registry hosts"))))
+
+
+def _host(node: Node) -> str:
+    text = nodes.text_of(node, "a registry host")
+    if "://" in text:
+        raise node.place.unexpected(
+            f"expected a registry host, found an address: drop {shown(text.partition('://')[0] + '://')}"
+        )
+    try:
+        return canonical_host(text)
+    except InvalidReference as error:
+        raise node.place.unexpected(f"expected a registry host: {error}") from None
+
+
+def _count(node: Node, _: Path) -> int:
+    expected = "a whole number, 0 for no limit"
+    number = nodes.number_of(node, expected)
+    if number < 0 or number != int(number):
+        raise node.place.unexpected(f"expected {expected}, found another number")
+    return int(number)
+
+
+def _rate(node: Node, _: Path) -> float:
+    number = nodes.number_of(node, "a number of requests per second, 0 for no limit")
+    if number < 0:
+        raise node.place.unexpected(
+            "expected a number of requests per second, 0 for no limit, found a negative one"
+        )
+    return number
+
+
+def _bandwidth(node: Node, _: Path) -> int:
+    expected = 'bytes per second, as "20MiB", "500KB" or 1000000'
+    text = (
+        node.text
+        if isinstance(node, nodes.Scalar) and node.kind == "number"
+        else nodes.text_of(node, expected)
+    )
+    match = _BANDWIDTH.fullmatch(text.strip())
+    if not match or (match.group(3) and not match.group(2)):
+        raise node.place.unexpected(f"expected {expected}, found {shown(text)}")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
+
+
+SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
+    "insecure": _flag,
+    "plain_http": _flag,
+    "ca_file": _file,
+    "cert_file": _file,
+    "key_file": _file,
+    "mirrors": _hosts,
+    "max_connections": _count,
+    "requests_per_second": _rate,
+    "bandwidth": _bandwidth,
+    "create": _flag,
+}
+"""How each setting of `HostSettings` is read."""

@@ -1,0 +1,107 @@
+"""Files as the user gave them: read by their ending, with places for errors; and references to the environment."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from syncer.config.json_reader import read_json
+from syncer.config.nodes import ConfigError, Findings, Node, Place, Problem
+
+__all__ = ["MAX_FILE_SIZE", "ConfigError", "Findings", "Problem", "expand", "read_document", "variable_named"]
+
+MAX_FILE_SIZE = 32 * 1024 * 1024
+"""Bytes; room for more than 100,000 rules."""
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_REFERENCE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})\}})", re.ASCII)
+
+
+def read_document(path: Path, root: str, findings: Findings) -> Node | None:
+    """Read a file as JSON or YAML; `root` is the path of its top in messages, as `images`.
+
+    What cannot be read goes to `findings`, and None is returned.
+    """
+    file = str(path)
+    text = _read_text(path, findings)
+    if text is None:
+        return None
+    if not text.strip():
+        findings.problems.append(_empty(file))
+        return None
+    if _is_json(path, text):
+        return read_json(text, file, root, findings)
+    from syncer.config.yaml_reader import read_yaml  # noqa: PLC0415 - most files are JSON, and yaml takes 40 ms
+
+    problems = len(findings.problems)
+    node = read_yaml(text, file, root, findings)
+    if node is None and len(findings.problems) == problems:
+        findings.problems.append(_empty(file))
+    return node
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A whole file. Raises `OSError`, also where it is longer than `limit` bytes."""
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(0, f"the file is larger than {limit:,} bytes")
+    return content
+
+
+def _is_json(path: Path, text: str) -> bool:
+    match path.suffix.lower():
+        case ".json":
+            return True
+        case ".yaml" | ".yml":
+            return False
+    return text.lstrip().startswith("{")
+
+
+def _read_text(path: Path, findings: Findings) -> str | None:
+    file = str(path)
+    try:
+        content = read_bytes(path, MAX_FILE_SIZE)
+    except (OSError, ValueError) as error:
+        findings.problems.append(Problem(file, "", f"cannot be read: {why(error)}"))
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        utf16 = " (it looks like UTF-16)" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        findings.problems.append(Problem(file, f"{line}:{column}", f"expected UTF-8 text{utf16}"))
+        return None
+
+
+def why(error: OSError | ValueError) -> str:
+    """Why a file cannot be read, in a few words."""
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return (text or "unknown error").lower()
+
+
+def _empty(file: str) -> Problem:
+    return Problem(file, "", "expected a mapping, found an empty file ({} says that there is nothing)")
+
+
+def variable_named(text: str) -> str | None:
+    """The NAME in a text that is nothing but `$NAME` or `${NAME}`; None for any other text."""
+    match = _REFERENCE.fullmatch(text)
+    return match and (match.group(1) or match.group(2))
+
+
+def expand(text: str, environment: Mapping[str, str], place: Place) -> str:
+    """Put in the environment's values for each `$NAME` and `${NAME}`. Raises `Unexpected` if one is not set."""
+    unset: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1) or match.group(2)
+        if name not in environment:
+            unset.append(name)
+        return environment.get(name, "")
+
+    expanded = _REFERENCE.sub(value, text)
+    if unset:
+        names = ", ".join(dict.fromkeys(unset))
+        raise place.unexpected(f"expected the environment variable {names} to be set")
+    return expanded

@@ -1,0 +1,211 @@
+"""What a file holds, as a small tree whose nodes know their place, and problems that say it.
+
+Both readers (JSON and YAML) build this tree, so that checks and their messages are the same for both.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_-]*", re.ASCII)
+_YAML_TRUE = frozenset({"true", "yes", "on", "y"})
+_YAML_FALSE = frozenset({"false", "no", "off", "n"})
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
+)
+_SHOWN = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a file: where, and what was expected. `str()` is one line.
+
+    `place` is the line (or line and column) and the path of names that leads there. Never holds a secret.
+    """
+
+    file: str
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (f"{self.file}:{self.place}".rstrip(":"), self.message) if part)
+
+
+class ConfigError(Exception):
+    """Files that cannot be used. `problems` holds all that is wrong with them; `str()` is a line for each."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class Unexpected(Exception):
+    """One problem, on its way to the list."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+@dataclass(slots=True)
+class Findings:
+    """All that is found wrong or odd in the files of one start."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def raise_if_any(self) -> None:
+        """Raises `ConfigError` with all problems, each once."""
+        if self.problems:
+            raise ConfigError(*dict.fromkeys(self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a file, and the path of names that leads to what stands there."""
+
+    file: str = ""
+    line: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (f"{self.file}:{self.line}", self.path) if part)
+
+    def problem(self, message: str) -> Problem:
+        return Problem(self.file, f"{self.line}: {self.path}" if self.path else str(self.line), message)
+
+    def unexpected(self, message: str) -> Unexpected:
+        """A problem of this place, to be raised."""
+        return Unexpected(self.problem(message))
+
+
+Kind = Literal["text", "plain", "number", "boolean", "null"]
+_KINDS: dict[Kind, str] = {
+    "text": "text",
+    "plain": "text",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing (null)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A single value. `kind` is `plain` for unquoted YAML, which may be read as text or as anything else."""
+
+    place: Place
+    text: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    place: Place
+    items: "tuple[Node, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of a mapping with its value; `place` is that of the name."""
+
+    key: str
+    place: Place
+    value: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    place: Place
+    entries: tuple[Entry, ...]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def get(self, key: str) -> "Node | None":
+        return next((entry.value for entry in self.entries if entry.key == key), None)
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def shown(text: str) -> str:
+    """A stranger's text for a message: quoted, without control characters, not endless."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def child_path(parent: str, key: str) -> str:
+    """The path of a name below `parent`: `images."quay.io/x".to`."""
+    if not _PLAIN_NAME.fullmatch(key):
+        key = json.dumps(
+            key if len(key) <= _SHOWN else f"{key[:_SHOWN]}…", ensure_ascii=not key.isprintable()
+        )
+    return f"{parent}.{key}" if parent else key
+
+
+def at(node: Node, place: Place) -> Node:
+    """The same node as seen from another place (a YAML alias)."""
+    return replace(node, place=place)
+
+
+def found(node: Node) -> str:
+    """What kind of thing a node is, for messages. Never its value: that may be a secret."""
+    if isinstance(node, Scalar):
+        return _KINDS[node.kind] if node.text or node.kind == "null" else "an empty text"
+    return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def text_of(node: Node, expected: str = "text") -> str:
+    """Raises `Unexpected`."""
+    if isinstance(node, Scalar) and node.kind in ("text", "plain"):
+        return node.text
+    hint = " (put it in quotes)" if isinstance(node, Scalar) and node.kind != "null" else ""
+    raise node.place.unexpected(f"expected {expected}, found {found(node)}{hint}")
+
+
+def flag_of(node: Node) -> bool:
+    """True or false; unquoted YAML may also say yes, no, on, off. Raises `Unexpected`."""
+    if isinstance(node, Scalar) and node.kind == "boolean":
+        return node.text == "true"
+    if isinstance(node, Scalar) and node.kind == "plain" and node.text.lower() in _YAML_TRUE | _YAML_FALSE:
+        return node.text.lower() in _YAML_TRUE
+    hint = " (write it without quotes)" if isinstance(node, Scalar) and node.kind == "text" else ""
+    raise node.place.unexpected(f"expected true or false, found {found(node)}{hint}")
+
+
+def number_of(node: Node, expected: str = "a number") -> float:
+    """A finite number. Raises `Unexpected`."""
+    if isinstance(node, Scalar) and node.kind in ("number", "plain") and _NUMBER.fullmatch(node.text):
+        number = float(node.text)
+        if abs(number) < 1e18:
+            return number
+    raise node.place.unexpected(f"expected {expected}, found {found(node)}")
+
+
+def items_of(node: Node, expected: str) -> "tuple[Node, ...]":
+    """The members of a list that is not empty. Raises `Unexpected`."""
+    if isinstance(node, Sequence) and node.items:
+        return node.items
+    raise node.place.unexpected(
+        f"expected {expected}, found {'an empty list' if isinstance(node, Sequence) else found(node)}"
+    )
+
+
+def mapping_of(node: Node, expected: str) -> Mapping:
+    """Raises `Unexpected`."""
+    if isinstance(node, Mapping):
+        return node
+    raise node.place.unexpected(f"expected {expected}, found {found(node)}")
+
+
+def plain_value(node: Node) -> object:
+    """The node as Python would hold it, unquoted YAML as text: for writing it into a file again."""
+    if isinstance(node, Mapping):
+        return {entry.key: plain_value(entry.value) for entry in node}
+    if isinstance(node, Sequence):
+        return [plain_value(item) for item in node.items]
+    return node.text

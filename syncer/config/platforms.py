@@ -1,0 +1,122 @@
+"""Platforms as users write them: `linux/arm64/v8`, `windows:10.0.x`, `arm64:v8`; and which images they keep."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from syncer.oci.descriptor import Platform
+
+_PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_UNKNOWN = frozenset({"", "unknown"})
+_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
+# An index may leave these variants out (containerd's platforms package takes them as said).
+_USUAL_VARIANTS = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
+
+
+class InvalidPlatform(ValueError):
+    """Text that names no platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPattern:
+    """What is asked of a platform; an empty text asks nothing. `os_version` is a dotted prefix."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    os_version: str = ""
+
+    def matches(self, platform: Platform) -> bool:
+        """Whether the platform is one of these. What the platform does not say is not held against it."""
+        architecture = _ARCHITECTURES.get(platform.architecture, platform.architecture)
+        variant = platform.variant or _USUAL_VARIANTS.get(architecture, "")
+        return (
+            _agrees(self.os, platform.os)
+            and _agrees(self.architecture, architecture)
+            and self.variant in ("", variant)
+            and (not platform.os_version or _begins(platform.os_version, self.os_version))
+        )
+
+    def __str__(self) -> str:
+        return str(Platform(self.os or "*", self.architecture, self.variant, self.os_version))
+
+
+def _agrees(wanted: str, stated: str) -> bool:
+    return not wanted or stated in _UNKNOWN or wanted == stated
+
+
+def _begins(version: str, prefix: str) -> bool:
+    return not prefix or version == prefix or version.startswith(f"{prefix}.")
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformFilter:
+    """Which platforms to keep: of each group, one pattern has to match. No groups keep everything."""
+
+    groups: tuple[tuple[PlatformPattern, ...], ...] = ()
+
+    @classmethod
+    def of(cls, *, os: Iterable[str] = (), arch: Iterable[str] = (), platforms: Iterable[str] = ()) -> Self:
+        """From texts, as of `--os`, `--arch` and a rule's `platforms`. Raises `InvalidPlatform`."""
+        groups = (
+            tuple(parse_os(text) for text in os),
+            tuple(parse_arch(text) for text in arch),
+            tuple(parse_platform(text) for text in platforms),
+        )
+        return cls(tuple(group for group in groups if group))
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked at all."""
+        return bool(self.groups)
+
+    def __and__(self, other: "PlatformFilter") -> "PlatformFilter":
+        """Both narrow."""
+        return PlatformFilter((*self.groups, *(group for group in other.groups if group not in self.groups)))
+
+    def matches(self, platform: Platform | None) -> bool:
+        """Whether to keep an image for this platform; one of unknown platform is kept."""
+        if platform is None or (platform.os in _UNKNOWN and platform.architecture in _UNKNOWN):
+            return True
+        return all(any(pattern.matches(platform) for pattern in group) for group in self.groups)
+
+
+EVERY_PLATFORM = PlatformFilter()
+
+
+def parse_platform(text: str) -> PlatformPattern:
+    """Read `linux/amd64`, `linux/arm64/v8`, `windows/amd64:10.0.17763`. Raises `InvalidPlatform`."""
+    name, colon, version = text.strip().partition(":")
+    parts = name.lower().split("/")
+    if len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts)) or (colon and not _version(version)):
+        raise InvalidPlatform(
+            f"expected os/architecture[/variant][:version], as linux/arm64/v8, found {text[:80]!r}"
+        )
+    os, architecture, variant = (*parts, "")[:3]
+    architecture = _ARCHITECTURES.get(architecture, architecture)
+    return PlatformPattern(os, architecture, variant, _version(version))
+
+
+def parse_os(text: str) -> PlatformPattern:
+    """Read `linux`, `windows:10.0.x`. Raises `InvalidPlatform`."""
+    os, colon, version = text.strip().partition(":")
+    if not _PART.fullmatch(os.lower()) or (colon and not _version(version)):
+        raise InvalidPlatform(
+            f"expected an operating system[:version], as windows:10.0.x, found {text[:80]!r}"
+        )
+    return PlatformPattern(os=os.lower(), os_version=_version(version))
+
+
+def parse_arch(text: str) -> PlatformPattern:
+    """Read `amd64`, `arm64:v8`, `arm/v7`. Raises `InvalidPlatform`."""
+    architecture, mark, variant = text.strip().lower().replace("/", ":").partition(":")
+    if not _PART.fullmatch(architecture) or (mark and not _PART.fullmatch(variant)):
+        raise InvalidPlatform(f"expected an architecture[:variant], as arm64:v8, found {text[:80]!r}")
+    return PlatformPattern(architecture=_ARCHITECTURES.get(architecture, architecture), variant=variant)
+
+
+def _version(text: str) -> str:
+    """The dotted prefix that a version asks for (`10.0.x` and `10.0.*` ask for `10.0`), empty if it is none."""
+    prefix = re.sub(r"(?:\.[xX*])+$", "", text)
+    return prefix if _VERSION.fullmatch(prefix) else ""

@@ -1,0 +1,207 @@
+"""Makes rules from the tree of an images file, and finds what is wrong with each and between them."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from syncer.config import nodes
+from syncer.config.conflicts import find_conflicts
+from syncer.config.documents import expand
+from syncer.config.json_reader import read_json
+from syncer.config.nodes import Entry, Findings, Node, Place, Unexpected, found, shown
+from syncer.config.platforms import (
+    EVERY_PLATFORM,
+    InvalidPlatform,
+    PlatformFilter,
+    PlatformPattern,
+    parse_platform,
+)
+from syncer.config.rules import (
+    AllTags,
+    Destination,
+    InvalidPattern,
+    MatchingTags,
+    OneDigest,
+    Rule,
+    TagSelection,
+    TheseTags,
+    check_pattern,
+)
+from syncer.config.schedules import InvalidSchedule, check_schedule
+from syncer.oci.digest import Digest, InvalidDigest
+from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
+
+OBJECT_KEYS = ("to", "platforms", "schedule")
+_EXPECTED_VALUE = 'a destination: text, a list of texts, or a mapping with "to"'
+_SCHEMES = ("http://", "https://", "docker://", "oci://")
+T = TypeVar("T")
+
+
+def parse_rules(node: Node, *, environment: Mapping[str, str], findings: Findings) -> tuple[Rule, ...]:
+    """Read the tree of an images file. Problems go to `findings`; rules that have some are left out."""
+    try:
+        document = nodes.mapping_of(node, "a mapping of sources to destinations")
+    except Unexpected as unexpected:
+        findings.problems.append(unexpected.problem)
+        return ()
+    entries = [entry for entry in document if entry.key != "$schema"]
+    if {entry.key for entry in entries} == {"auth", "images"}:
+        message = "this is a combined file of auth and images: give it with --config"
+        findings.problems.append(document.place.problem(message))
+        return ()
+    reader = _RuleReader(environment, findings)
+    rules = [rule for number, entry in enumerate(entries) if (rule := reader.rule(number, entry)) is not None]
+    findings.problems += find_conflicts(rules)
+    return tuple(rules)
+
+
+def rules_from(
+    images: Mapping[str, object], environment: Mapping[str, str] | None = None
+) -> tuple[Rule, ...]:
+    """The rules of an images file given as Python data. Raises `ConfigError`."""
+    findings = Findings()
+    node = read_json(json.dumps(images), "images", "images", findings)
+    rules = parse_rules(node, environment=environment or {}, findings=findings) if node else ()
+    findings.raise_if_any()
+    return rules
+
+
+def parse_source(text: str) -> tuple[Repository, TagSelection]:
+    """Read a rule's key. Raises `InvalidReference`, `InvalidDigest`, `InvalidPattern`."""
+    name, tags, digest = _split(text)
+    repository = Repository.parse(name)
+    if digest is not None:
+        return repository, OneDigest(Digest.parse(digest), None if tags is None else check_tag(tags))
+    if tags is None:
+        return repository, AllTags()
+    if tags.startswith("/"):
+        if len(tags) < 3 or not tags.endswith("/"):
+            raise InvalidPattern(f"expected /regular expression/, found {shown(tags)}")
+        return repository, MatchingTags(check_pattern(tags[1:-1]))
+    return repository, TheseTags(tuple(check_tag(tag) for tag in tags.split(",")))
+
+
+def parse_destination(text: str, selection: TagSelection, written: str = "") -> Destination:
+    """Read a destination of a rule that selects so. Raises `InvalidReference`, `InvalidDigest`."""
+    name, tags, digest = _split(text)
+    repository = Repository.parse(name)
+    if tags is not None and tags.startswith("/"):
+        raise InvalidReference(f"a regular expression is for the source only, found {shown(text)}")
+    parsed = None if digest is None else Digest.parse(digest)
+    if parsed is not None and (not isinstance(selection, OneDigest) or selection.digest != parsed):
+        raise InvalidReference(f"a digest at the destination must be the source's, found {shown(text)}")
+    new_tags = None if tags is None else tuple(check_tag(tag) for tag in tags.split(","))
+    if new_tags is not None:
+        _check_count(new_tags, selection)
+    return Destination(repository, new_tags, parsed, written or text)
+
+
+def _split(text: str) -> tuple[str, str | None, str | None]:
+    for scheme in _SCHEMES:
+        if text.lower().startswith(scheme):
+            raise InvalidReference(
+                f"expected host/repository without address, drop {scheme!r}: {shown(text)}"
+            )
+    if not text:
+        raise InvalidReference("expected host/repository, found an empty text")
+    return split_reference(text)
+
+
+def _check_count(tags: tuple[str, ...], selection: TagSelection) -> None:
+    match selection:
+        case AllTags():
+            raise InvalidReference("expected a destination without tag, since the source names none")
+        case TheseTags(named):
+            expected = len(named)
+        case OneDigest():
+            expected = 1
+        case MatchingTags():
+            return  # counted when the tags are known
+    if len(tags) != expected:
+        raise InvalidReference(
+            f"expected no tag or as many as the source names ({expected}), found {len(tags)}: {shown(','.join(tags))}"
+        )
+
+
+class _RuleReader:
+    def __init__(self, environment: Mapping[str, str], findings: Findings) -> None:
+        self._environment = environment
+        self._findings = findings
+
+    def rule(self, number: int, entry: Entry) -> Rule | None:
+        problems = len(self._findings.problems)
+        source = self._try(entry.place, parse_source, entry.key)
+        # A destination can be judged without its source: then by the rules for an expression, the loosest.
+        selection = source[1] if source else MatchingTags(".")
+        destinations = self._destinations(entry, selection)
+        platforms, schedule = EVERY_PLATFORM, None
+        if isinstance(entry.value, nodes.Mapping):
+            self._check_keys(entry.value)
+            if (node := entry.value.get("platforms")) is not None:
+                platforms = self._try(node.place, self._platforms, node) or platforms
+            if (node := entry.value.get("schedule")) is not None:
+                schedule = self._try(node.place, self._schedule, node)
+        if source is None or len(self._findings.problems) > problems:
+            return None
+        return Rule(
+            number=number,
+            source=source[0],
+            selection=selection,
+            destinations=destinations,
+            platforms=platforms,
+            schedule=schedule,
+            written_source=entry.key,
+            written=nodes.plain_value(entry.value),
+            place=entry.place,
+        )
+
+    def _try(self, place: Place, read: Callable[..., T], *arguments: object) -> T | None:
+        """What `read` makes of its arguments; what it raises becomes a problem of `place`, and None is returned."""
+        try:
+            return read(*arguments)
+        except Unexpected as unexpected:
+            self._findings.problems.append(unexpected.problem)
+        except InvalidPattern as error:
+            self._findings.problems.append(place.problem(f"not a regular expression (RE2): {error}"))
+        except (InvalidReference, InvalidDigest, InvalidPlatform, InvalidSchedule) as error:
+            self._findings.problems.append(place.problem(str(error)))
+        return None
+
+    def _destinations(self, entry: Entry, selection: TagSelection) -> tuple[Destination, ...]:
+        value: Node | None = entry.value
+        if isinstance(entry.value, nodes.Mapping):
+            value = entry.value.get("to")
+            if value is None:
+                self._findings.problems.append(
+                    entry.value.place.problem('expected "to" with the destination, found none')
+                )
+                return ()
+        items: tuple[Node, ...] = (value,) if value is not None else ()
+        if isinstance(value, nodes.Sequence):
+            items = self._try(value.place, nodes.items_of, value, "at least one destination") or ()
+        read = [self._try(item.place, self._destination, item, selection) for item in items]
+        # The same destination twice is one.
+        return tuple(dict.fromkeys(destination for destination in read if destination is not None))
+
+    def _destination(self, node: Node, selection: TagSelection) -> Destination:
+        if isinstance(node, nodes.Scalar) and node.kind not in ("text", "plain"):
+            raise node.place.unexpected(f"expected {_EXPECTED_VALUE}, found {found(node)}")
+        written = nodes.text_of(node, "a destination as text")
+        return parse_destination(expand(written, self._environment, node.place), selection, written)
+
+    def _check_keys(self, value: nodes.Mapping) -> None:
+        for entry in value:
+            if entry.key not in OBJECT_KEYS:
+                message = f"unknown key {shown(entry.key)}: expected {', '.join(OBJECT_KEYS)}"
+                self._findings.problems.append(entry.place.problem(message))
+
+    def _platforms(self, node: Node) -> PlatformFilter:
+        expected = 'a list of platforms, as ["linux/amd64"]'
+        read = [self._try(item.place, self._platform, item) for item in nodes.items_of(node, expected)]
+        return PlatformFilter((tuple(dict.fromkeys(pattern for pattern in read if pattern)),))
+
+    def _platform(self, node: Node) -> PlatformPattern:
+        return parse_platform(nodes.text_of(node, "a platform as text"))
+
+    def _schedule(self, node: Node) -> str:
+        return check_schedule(nodes.text_of(node, "a schedule as text"))
