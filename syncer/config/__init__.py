@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from syncer.config.auth import AuthBook, parse_auth
 from syncer.config.documents import ConfigError, Findings, Problem, read_document
@@ -50,8 +51,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """The user's files, read and checked."""
 
     auth: AuthBook

@@ -5,9 +5,10 @@ no message holds one.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from syncer.config import nodes
 from syncer.config.auth_fields import SETTINGS, Credentials, read_credentials
@@ -20,8 +21,7 @@ _DEFAULTS = HostSettings()
 _SCHEMES = {"http": ' and say "plain_http": true', "https": ""}
 
 
-@dataclass(frozen=True, slots=True)
-class AuthEntry:
+class AuthEntry(msgspec.Struct, frozen=True):
     """One key of the auth file. `scope` is its one form: `host` or `host/path`, Docker Hub as `docker.io`."""
 
     key: str
@@ -122,7 +122,7 @@ def parse_auth(
         if entry is None:
             continue
         other = entries.setdefault(entry.scope, entry)
-        if (other.credentials, other.settings) != (entry.credentials, entry.settings):
+        if other.settings != entry.settings or not other.credentials.same_as(entry.credentials):
             message = f"means the same registry as the key {shown(other.key)} in line {other.place.line}"
             findings.problems.append(entry.place.problem(message))
     for entry in entries.values():
@@ -184,7 +184,7 @@ def _scope(item: Entry) -> str:
 def _unknown(key: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
 
-    known = (*_CREDENTIALS, *(field.name for field in fields(HostSettings)))
+    known = (*_CREDENTIALS, *SETTINGS)
     close = get_close_matches(key[:40].lower(), known, 1, 0.7)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
     return f"unknown key, ignored; {hint}"

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from syncer.config import nodes
 from syncer.config.documents import read_bytes, variable_named, why
@@ -19,18 +20,21 @@ _BANDWIDTH = re.compile(
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """What an entry says of who we are. `stated` is whether it says anything, be it an empty name."""
 
     username: str = ""
     password: Secret | None = None
     token: Secret | None = None
     stated: bool = False
-    unset: tuple[Problem, ...] = field(default=(), compare=False)
+    unset: tuple[Problem, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.username or self.password or self.token or self.unset)
+
+    def same_as(self, other: "Credentials") -> bool:
+        """Whether both say the same, wherever they stand."""
+        return (self.username, self.password, self.token) == (other.username, other.password, other.token)
 
     def account(self, name: str) -> Account | None:
         if self.unset or not self:

@@ -1,7 +1,8 @@
 """Finds rules that cannot both be meant, as far as the file alone shows it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from syncer.config.nodes import Problem
 from syncer.config.platforms import PlatformFilter
@@ -10,8 +11,7 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(msgspec.Struct, frozen=True):
     """One image that a rule will put at a tag, by its tag or digest at the source."""
 
     rule: Rule

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from syncer.oci.descriptor import Platform
 
@@ -19,8 +20,7 @@ class InvalidPlatform(ValueError):
     """Text that names no platform."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformPattern:
+class PlatformPattern(msgspec.Struct, frozen=True):
     """What is asked of a platform; an empty text asks nothing. `os_version` is a dotted prefix."""
 
     os: str = ""
@@ -51,8 +51,7 @@ def _begins(version: str, prefix: str) -> bool:
     return not prefix or version == prefix or version.startswith(f"{prefix}.")
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformFilter:
+class PlatformFilter(msgspec.Struct, frozen=True):
     """Which platforms to keep: of each group, one pattern has to match. No groups keep everything."""
 
     groups: tuple[tuple[PlatformPattern, ...], ...] = ()

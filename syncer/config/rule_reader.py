@@ -33,7 +33,7 @@ from syncer.oci.reference import InvalidReference, Repository, check_tag, split_
 
 OBJECT_KEYS = ("to", "platforms", "schedule")
 _EXPECTED_VALUE = 'a destination: text, a list of texts, or a mapping with "to"'
-_SCHEMES = ("http://", "https://", "docker://", "oci://")
+_SCHEMES = ("http", "https", "docker", "oci")
 T = TypeVar("T")
 
 
@@ -97,11 +97,11 @@ def parse_destination(text: str, selection: TagSelection, written: str = "") -> 
 
 
 def _split(text: str) -> tuple[str, str | None, str | None]:
-    for scheme in _SCHEMES:
-        if text.lower().startswith(scheme):
-            raise InvalidReference(
-                f"expected host/repository without address, drop {scheme!r}: {shown(text)}"
-            )
+    scheme, mark, _ = text.partition("://")
+    if mark and scheme.lower() in _SCHEMES:
+        raise InvalidReference(
+            f"expected host/repository, found an address: drop {scheme + mark!r} in {shown(text)}"
+        )
     if not text:
         raise InvalidReference("expected host/repository, found an empty text")
     return split_reference(text)

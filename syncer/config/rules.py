@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import msgspec
+
 from syncer.config.nodes import Place
 from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.oci.digest import Digest
@@ -18,16 +20,14 @@ class InvalidPattern(ValueError):
     """A regular expression that RE2 does not take."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllTags:
+class AllTags(msgspec.Struct, frozen=True):
     """Every tag that the repository has."""
 
     def matches(self, tag: str) -> bool:  # noqa: ARG002
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class TheseTags:
+class TheseTags(msgspec.Struct, frozen=True):
     """The tags that are named, in their order."""
 
     tags: tuple[str, ...]
@@ -36,8 +36,7 @@ class TheseTags:
         return tag in self.tags
 
 
-@dataclass(frozen=True, slots=True)
-class MatchingTags:
+class MatchingTags(msgspec.Struct, frozen=True):
     """Every tag in which the regular expression (RE2, as in Go) finds a match."""
 
     pattern: str
@@ -46,8 +45,7 @@ class MatchingTags:
         return _compiled(self.pattern).search(tag) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class OneDigest:
+class OneDigest(msgspec.Struct, frozen=True):
     """One manifest by its digest; `tag` is what the destination gets, if anything."""
 
     digest: Digest
