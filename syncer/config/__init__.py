@@ -8,6 +8,7 @@ import msgspec
 
 from syncer.config.auth import AuthBook, parse_auth
 from syncer.config.documents import ConfigError, Findings, Problem, read_document
+from syncer.config.image_lists import merge_entries
 from syncer.config.nodes import Unexpected, mapping_of, shown
 from syncer.config.platforms import (
     InvalidPlatform,
@@ -44,6 +45,7 @@ __all__ = [
     "TheseTags",
     "check_schedule",
     "load",
+    "merge_entries",
     "parse_arch",
     "parse_os",
     "parse_platform",
