@@ -6,26 +6,17 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trustme
 
-from benchmarks.corpus import FOR_TESTS, FULL, Corpus, CorpusSpec, write_corpus
+from benchmarks.corpus import FOR_TESTS, FULL, CorpusSpec, write_corpus
 from tests.support.program import Program
-from tests.support.registries import Registry
+from tests.support.registries import Registry, Source
 
 _MEMORY = Path("/dev/shm")  # the registries' storage: a disk would be what is measured
 _ROOM = 4 << 30
-
-
-@dataclass(frozen=True)
-class Source:
-    """A registry that holds a corpus. Tests share it: they only read from it."""
-
-    registry: Registry
-    corpus: Corpus
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,10 @@ def raw_manifest(registry: Judged, name: str) -> bytes:
 
 
 def whole(registry: Judged) -> int:
-    """Fail unless every tag at this registry can be pulled completely. Returns how many there are."""
+    """Fail unless every tag at this registry can be pulled completely. Returns how many there are.
+
+    Repositories are those that `_catalog` lists; docker-registry leaves out one without any blob.
+    """
     with registry.client() as client:
         walk = _Walk(client)
         names = list(_pages(client, "/v2/_catalog?n=100", "repositories"))

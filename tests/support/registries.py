@@ -17,6 +17,7 @@ from typing import Any, Literal
 import httpx
 import trustme
 
+from benchmarks.corpus import Corpus
 from tests.support.processes import Process
 from tests.support.tokens import TokenServer
 
@@ -124,7 +125,7 @@ class Registry:
 
     def client(self) -> httpx.Client:
         """A client with full access whose requests are not in the access log. The caller closes it."""
-        verify = _context(self.tls) if self.tls else True
+        verify = _context(self.tls)
         headers = {"user-agent": HARNESS}
         auth: httpx.Auth | None = None
         if self.token_server:
@@ -207,7 +208,7 @@ class Registry:
 
     def _mark(self, deadline: float) -> bool:
         marker = f"{HARNESS} {uuid.uuid4().hex}"
-        verify = _context(self.tls) if self.tls else True
+        verify = _context(self.tls)
         with httpx.Client(verify=verify, trust_env=False, headers={"user-agent": marker}) as client:
             while time.monotonic() < deadline:
                 assert self.process
@@ -275,6 +276,14 @@ class Registry:
         return path
 
 
+@dataclass(frozen=True)
+class Source:
+    """A registry that holds a corpus. Tests that share one only read from it."""
+
+    registry: Registry
+    corpus: Corpus
+
+
 # Below the range that the kernel takes for outgoing connections: a port stays free while a registry restarts.
 _PORTS = range(20_000, 32_000)
 
@@ -289,9 +298,11 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _context(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
+def _context(ca: trustme.CA | None) -> ssl.SSLContext:
+    # Trusts this CA only: reading the system's takes longer than many a test.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca:
+        ca.configure_trust(context)
     return context
 
 
