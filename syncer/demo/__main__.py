@@ -6,7 +6,7 @@ The first line it prints is its address, once it answers.
 import anyio
 import click
 
-from syncer.demo.command import stop_signal
+from syncer.demo.command import STOP
 from syncer.demo.images import seed
 from syncer.demo.registry import MemoryRegistry, PortInUse
 
@@ -23,11 +23,12 @@ def main(port: int, *, seeded: bool) -> None:
 
 
 async def _run(port: int, seeded: bool) -> None:
-    async with MemoryRegistry(port=port, record=0) as registry:
-        if seeded:
-            seed(registry.store)
-        click.echo(registry.host)
-        await stop_signal()
+    with anyio.open_signal_receiver(*STOP) as signals:
+        async with MemoryRegistry(port=port, record=0) as registry:
+            if seeded:
+                seed(registry.store)
+            click.echo(registry.host)
+            await anext(aiter(signals))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from syncer.demo.store import Store, StoredManifest, unique_blobs
 
 SOURCE_PORT = 5001
 DESTINATION_PORT = 5002
+STOP = (signal.SIGINT, signal.SIGTERM)
 
 _NEXT = """\
 source       http://{source}    with a few images of two platforms each
@@ -47,16 +48,10 @@ async def serve(
     say: Callable[[str], object] = click.echo,
 ) -> None:
     """Keep both registries up until SIGINT or SIGTERM, and say what to try. Raises `PortInUse`."""
-    async with demo_registries(source_port, destination_port) as (source, destination):
-        say(_NEXT.format(source=source.host, destination=destination.host))
-        await stop_signal()
-
-
-async def stop_signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
+    with anyio.open_signal_receiver(*STOP) as signals:
+        async with demo_registries(source_port, destination_port) as (source, destination):
+            say(_NEXT.format(source=source.host, destination=destination.host))
+            await anext(aiter(signals))
 
 
 def describe(registry: MemoryRegistry) -> list[str]:

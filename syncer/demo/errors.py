@@ -1,5 +1,7 @@
 """The distribution specification's error codes, and the exception that becomes such an answer."""
 
+from collections.abc import Mapping, Sequence
+
 _STATUS = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_INVALID": 400,
@@ -20,14 +22,22 @@ _STATUS = {
 class Refusal(Exception):
     """A request that the registry does not grant (distribution-spec 1.1, "Error Codes").
 
-    `status` is only given where it is not the usual one of the code; `headers` go into the answer.
+    `status` is only given where it is not the usual one of the code. `headers` go into the answer, and for
+    each of `details` there is one error in it.
     """
 
     def __init__(
-        self, code: str, message: str, *, status: int | None = None, headers: dict[str, str] | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Sequence[Mapping[str, str]] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status or _STATUS[code]
         self.headers = headers or {}
+        self.details = details

@@ -23,7 +23,8 @@ _PATH = re.compile(
     r"|(?P<tags>tags)/list"
     r"|referrers/(?P<subject>[^/]+))"
 )
-_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 _Endpoint = Callable[[Request, str, str], Awaitable[Answer]]
 
@@ -70,7 +71,7 @@ class Endpoints:
             return Answer.json({}, {"Docker-Distribution-API-Version": "registry/2.0"})
         match = _PATH.fullmatch(request.path)
         if match is None:
-            return Answer.error(404, "UNSUPPORTED", f"no such endpoint: {request.path[:300]}")
+            raise Refusal("UNSUPPORTED", f"no such endpoint: {request.path[:300]}", status=404)
         kind = match.lastgroup if match.lastgroup != "name" else "upload"
         endpoint = self._endpoints.get((request.method, kind or ""))
         if endpoint is None:
@@ -122,9 +123,11 @@ class Endpoints:
             if self._store.mount(name, digest, query.get("from", "")):
                 return _created(name, digest)
         elif "digest" in query:
+            digest = parse_digest(query["digest"])
             upload = self.uploads.start(name)
             await upload.take(request.chunks())
-            return _created(name, self.uploads.finish(upload, query["digest"]))
+            self.uploads.finish(upload, digest)
+            return _created(name, digest)
         upload = self.uploads.start(name)
         minimum = self._chunk_min_length
         announced = {"OCI-Chunk-Min-Length": str(minimum)} if minimum else {}
@@ -140,10 +143,10 @@ class Endpoints:
 
     async def _finish_upload(self, request: Request, name: str, id_: str) -> Answer:
         upload = self.uploads.get(name, id_)
-        if "digest" not in request.query:
-            raise Refusal("DIGEST_INVALID", "the digest parameter is missing")
+        digest = parse_digest(request.query.get("digest", ""))
         await _take_chunk(upload, request)
-        return _created(name, self.uploads.finish(upload, request.query["digest"]))
+        self.uploads.finish(upload, digest)
+        return _created(name, digest)
 
     async def _cancel_upload(self, _request: Request, name: str, id_: str) -> Answer:
         self.uploads.cancel(self.uploads.get(name, id_))
@@ -218,6 +221,6 @@ def _manifest_headers(name: str, stored: StoredManifest) -> dict[str, str]:
 def _page_size(asked: str | None) -> int | None:
     if asked is None:
         return None
-    if not (asked.isascii() and asked.isdecimal()):
+    if not _NUMBER.fullmatch(asked):
         raise Refusal("PAGINATION_NUMBER_INVALID", f"not a number of tags: {asked[:100]!r}")
     return int(asked)

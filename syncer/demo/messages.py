@@ -74,11 +74,11 @@ class Answer:
         return cls(status, {**kind, **(headers or {})}, msgspec.json.encode(document))
 
     @classmethod
-    def error(
-        cls, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> "Answer":
+    def refusal(cls, refusal: Refusal) -> "Answer":
         """An error as the specification writes it."""
-        return cls.json({"errors": [{"code": code, "message": message}]}, headers, status=status)
+        error: dict[str, object] = {"code": refusal.code, "message": refusal.message}
+        errors = [{**error, "detail": detail} for detail in refusal.details] or [error]
+        return cls.json({"errors": errors}, refusal.headers, status=refusal.status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,10 +136,10 @@ class MemoryRegistry:
                 return self._blob_elsewhere(request)
             if not self._admits(request.headers.get("Authorization", "")):
                 challenge = {"WWW-Authenticate": 'Basic realm="demo"'}
-                return Answer.error(401, "UNAUTHORIZED", "authentication required", challenge)
+                raise Refusal("UNAUTHORIZED", "authentication required", headers=challenge)
             return await self._endpoints.answer(request)
         except Refusal as refusal:
-            return Answer.error(refusal.status, refusal.code, refusal.message, refusal.headers)
+            return Answer.refusal(refusal)
 
     def _admits(self, authorization: str) -> bool:
         wanted = self._authorization

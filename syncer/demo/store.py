@@ -147,7 +147,11 @@ class Store:
         missing = [blob.digest for blob in manifest.blobs if blob.digest not in content.blobs]
         missing += [child.digest for child in manifest.children if child.digest not in content.manifests]
         if missing:
-            raise Refusal("MANIFEST_BLOB_UNKNOWN", f"the manifest refers to unknown {', '.join(missing[:5])}")
+            raise Refusal(
+                "MANIFEST_BLOB_UNKNOWN",
+                "the manifest refers to a blob or manifest unknown to the repository",
+                details=[{"digest": str(digest)} for digest in missing],
+            )
         stored = StoredManifest(raw, media_type or manifest.media_type, digest, manifest)
         content.manifests[digest] = stored
         if manifest.subject is not None:

@@ -6,10 +6,10 @@ import uuid
 from collections.abc import AsyncIterator
 
 from syncer.demo.errors import Refusal
-from syncer.demo.store import Store, parse_digest
+from syncer.demo.store import Store
 from syncer.oci.digest import Digest
 
-_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]+)-([0-9]+)(?:/(?:[0-9]+|\*))?")
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?")
 
 
 class Upload:
@@ -34,11 +34,9 @@ class Upload:
     def expect(self, content_range: str) -> None:
         """Check that a chunk goes on where the last one ended. Raises `Refusal` with status 416."""
         match = _CONTENT_RANGE.fullmatch(content_range.strip())
-        if match is None:
-            raise Refusal("BLOB_UPLOAD_INVALID", f"not a range: {content_range[:100]!r}")
-        start, end = map(int, match.groups())
+        start, end = map(int, match.groups()) if match else (-1, -1)
         if start != len(self._content) or end < start:
-            message = f"expected a chunk from {len(self._content)}, not {content_range}"
+            message = f"expected a chunk from {len(self._content)}, not {content_range[:100]}"
             raise Refusal("BLOB_UPLOAD_INVALID", message, status=416, headers=self.headers)
 
     async def take(self, chunks: AsyncIterator[bytes]) -> None:
@@ -85,9 +83,7 @@ class Uploads:
     def cancel(self, upload: Upload) -> None:
         self._open.pop(upload.id, None)
 
-    def finish(self, upload: Upload, digest: str) -> Digest:
+    def finish(self, upload: Upload, digest: Digest) -> None:
         """Close the session and keep its blob. Raises `Refusal`; the session is over all the same."""
-        checked = parse_digest(digest)
         self.cancel(upload)
-        upload.finish(self._store, checked)
-        return checked
+        upload.finish(self._store, digest)
