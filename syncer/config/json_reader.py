@@ -123,9 +123,10 @@ class _Reader:
         try:
             text, end = scanstring(self._text, at + 1, True)
         except JSONDecodeError as error:
-            raise self._unexpected(error.pos, f"bad text: {error.msg.removesuffix(' at').lower()}") from None
+            message = error.msg.removesuffix(" at").removesuffix(" starting").lower()
+            raise self._bad(error.pos, f"bad text: {message}") from None
         if _SURROGATE.search(text):
-            raise self._unexpected(at, "bad text: half of a \\u surrogate pair")
+            raise self._bad(at, "bad text: half of a \\u surrogate pair")
         return text, end
 
     def _skip(self, at: int) -> int:
@@ -136,9 +137,12 @@ class _Reader:
         return Place(self._file, bisect_right(self._lines, at), path)
 
     def _unexpected(self, at: int, expected: str, *, after_comma: bool = False) -> Unexpected:
+        return self._bad(at, f"{expected}{self._met(at, after_comma)}")
+
+    def _bad(self, at: int, message: str) -> Unexpected:
         line = bisect_right(self._lines, at)
         place = f"{line}:{at - self._lines[line - 1] + 1}"
-        return Unexpected(Problem(self._file, place, f"not JSON: {expected}{self._met(at, after_comma)}"))
+        return Unexpected(Problem(self._file, place, f"not JSON: {message}"))
 
     def _met(self, at: int, after_comma: bool) -> str:
         """What stands there instead, where naming it helps and cannot be part of a secret."""

@@ -8,6 +8,8 @@
 
 from enum import StrEnum
 
+from syncer.events import Failure
+
 
 class Kind(StrEnum):
     UNAUTHORIZED = "unauthorized"
@@ -71,6 +73,10 @@ class RegistryError(Exception):
         tried = f"{self.attempt}: " if self.attempt else ""
         advice = f"; {self.advice}" if self.advice else ""
         return f"{tried}{self.message}{advice}"
+
+    def as_failure(self) -> Failure:
+        """The same as data, for events and reports."""
+        return Failure(str(self.kind), str(self), self.registry, self.status, self.permanent)
 
 
 class DigestMismatch(RegistryError):

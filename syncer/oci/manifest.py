@@ -76,11 +76,13 @@ class _Document(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Document)
 
 
-def parse_manifest(raw: bytes, content_type: str = "", *, digest: Digest | None = None) -> Manifest:
+def parse_manifest(raw: bytes, content_type: str = "", *, stated: Digest | None = None) -> Manifest:
     """Read a manifest or index of any kind that is understood.
 
-    `content_type` is what the registry said it is, used where the document does not say so itself. `digest` is
-    the digest if the caller has checked it already. Raises `InvalidManifest` and `UnsupportedManifest`.
+    `content_type` is what the registry said it is, used where the document does not say so itself. `stated` is
+    the digest that it should have: its algorithm is the one that `digest` is computed with, and a signed schema 1
+    manifest, whose digest leaves the signature out, keeps it unchecked.
+    Raises `InvalidManifest` and `UnsupportedManifest`.
     """
     if len(raw) > MAX_MANIFEST_SIZE:
         raise InvalidManifest(f"manifest of {len(raw)} bytes: the limit is {MAX_MANIFEST_SIZE}")
@@ -89,12 +91,15 @@ def parse_manifest(raw: bytes, content_type: str = "", *, digest: Digest | None 
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidManifest(f"not a manifest: {str(error)[:200]}") from error
     media_type = _media_type(document, content_type.partition(";")[0].strip().lower())
-    actual = digest or Digest.of(raw)
+    actual = Digest.of(raw, stated.algorithm if stated else "sha256")
     if media_type in media_types.SCHEMA1:
         sums = dict.fromkeys(_digest(layer.blob_sum) for layer in document.fs_layers or ())
         # Schema 1 names no sizes; -1 says so.
         blobs = tuple(Descriptor(media_type="", digest=blob, size=-1) for blob in sums)
-        return Manifest(raw=raw, media_type=media_type, digest=actual, blobs=blobs)
+        signed = media_type == media_types.DOCKER_SCHEMA1_SIGNED
+        return Manifest(
+            raw=raw, media_type=media_type, digest=stated if signed and stated else actual, blobs=blobs
+        )
     subject = _digest(document.subject.digest) if document.subject else None
     artifact_type = document.artifact_type or ""
     if media_type in media_types.INDEXES:

@@ -1,0 +1,203 @@
+"""`CopyBlob`: bring one blob to one or several repositories, the cheapest way for each.
+
+Nothing, where it is known to be there; a mount, where another repository at the registry has it; else one download
+for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import anyio
+
+from syncer.engine.copies import ImageCopy
+from syncer.engine.graph import Again, Key, Lane, Task
+from syncer.engine.job import Job
+from syncer.engine.relay import Download, relay, relay_whole
+from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved
+from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
+from syncer.registry.repository import Upload
+
+Outcome = Literal["copied", "mounted", "present", "shared"]
+
+SMALL = 256 * 1024
+"""Bytes. Smaller blobs travel in memory, in the metadata lane."""
+WORTH_ASKING = 32 * 1024 * 1024
+"""Bytes. For such a blob it is asked even in a new repository: an interrupted run may have left it there."""
+
+CANCEL_SECONDS = 2.0
+"""How long a failed upload's session may take to be given up."""
+_UNFINISHED = RegistryError(Kind.INTERRUPTED, "the transfer was not finished")
+
+
+def blob_key(repository: Repository, digest: Digest) -> Key:
+    return ("blob", repository, digest)
+
+
+class CopyBlob(Task):
+    """One blob of `source`, wanted in the repositories that are the keys of `targets`."""
+
+    kind = "blob"
+    __slots__ = ("absent", "blob", "mismatched", "sessions", "source", "targets")
+
+    def __init__(self, blob: Descriptor, source: Repository, targets: Mapping[Repository, ImageCopy]) -> None:
+        super().__init__([blob_key(target, blob.digest) for target in targets])
+        self.blob = blob
+        self.source = source
+        self.targets = dict(targets)
+        self.mismatched = False
+        self.absent: set[Repository] = set()  # asked, and not there
+        self.sessions: dict[Repository, Upload] = {}  # left by mounts that were not done
+
+    def __str__(self) -> str:
+        return f"blob {self.blob.digest[:19]} of {self.source}"
+
+    async def run(self, job: Job) -> Again | None:
+        if self.lane is Lane.METADATA:
+            for target in list(self.targets):
+                await self._try_without_bytes(job, target)
+            if not self.targets:
+                return None
+            if others := self._uploaders(job):
+                return Again(Lane.METADATA, after=others)
+            for target in self._uploading(job):
+                job.ledger.begin_upload(target, self.blob.digest)
+            if not 0 <= self.blob.size < SMALL:
+                return Again(Lane.TRANSFER)
+        await self._transfer(job, self._uploading(job))
+        # Further repositories at a registry mount what is there now.
+        return Again(Lane.METADATA) if self.targets else None
+
+    async def _try_without_bytes(self, job: Job, target: Repository) -> None:
+        digest = self.blob.digest
+        if job.ledger.has(target, digest):
+            self._placed(job, target, "shared")
+            return
+        if target in self.sessions:
+            return
+        destination = job.repositories.destination(target)
+        for holder in job.ledger.holders(target, digest):
+            if destination.can_mount_from(job.repositories.destination(holder)):
+                upload = await destination.mount(digest, from_=holder)
+                if upload is None:
+                    self._placed(job, target, "mounted")
+                else:
+                    self.sessions[target] = upload
+                return
+        ask = job.force or self.blob.size >= WORTH_ASKING or not job.ledger.is_new(target)
+        if ask and target not in self.absent:
+            if await destination.has_blob(digest):
+                self._placed(job, target, "present")
+            else:
+                self.absent.add(target)
+
+    def _placed(self, job: Job, target: Repository, outcome: Outcome) -> None:
+        digest = self.blob.digest
+        job.ledger.record(target, digest)
+        job.ledger.end_upload(target, digest)
+        del self.targets[target]
+        job.observer.notify(BlobPlaced(outcome, digest, self.blob.size, target))
+        job.graph.settle(self, blob_key(target, digest))
+
+    def _uploaders(self, job: Job) -> tuple[Key, ...]:
+        """Others that are bringing this blob to a registry where it can be mounted from then."""
+        keys = []
+        for target in self.targets:
+            other = job.ledger.uploader(target, self.blob.digest)
+            if other is None or other in self.targets or target in self.sessions:
+                continue
+            destination = job.repositories.destination(target)
+            key = blob_key(other, self.blob.digest)
+            if destination.can_mount_from(job.repositories.destination(other)) and job.graph.promised(key):
+                keys.append(key)
+        return tuple(keys)
+
+    def _uploading(self, job: Job) -> list[Repository]:
+        """The targets to upload to: one of each registry, since the others can mount from it."""
+        chosen: list[Repository] = []
+        for target in self.targets:
+            destination = job.repositories.destination(target)
+            if not any(destination.can_mount_from(job.repositories.destination(other)) for other in chosen):
+                chosen.append(target)
+        return chosen
+
+    async def _transfer(self, job: Job, targets: list[Repository]) -> None:
+        blob, tell = self.blob, job.observer.notify
+        small = self.lane is Lane.METADATA
+        if not small:
+            tell(BlobStarted(blob.digest, blob.size, self.source, tuple(targets)))
+
+        def moved(nbytes: int) -> None:
+            if not small:
+                tell(BlobProgress(blob.digest, nbytes))
+
+        # Until it is known to have arrived, it has not.
+        failures: dict[Repository, RegistryError | None] = dict.fromkeys(targets, _UNFINISHED)
+        download = Download(job.repositories.source(self.source), blob, moved)
+        try:
+            async with download:
+                await self._open_all(job, download, failures)
+                open_ = [target for target in targets if failures[target] is None]
+                uploads = [self.sessions[target] for target in open_]
+                failures.update(dict.fromkeys(open_, _UNFINISHED))
+                outcomes = await (relay_whole if small else relay)(download, uploads)
+                failures.update(zip(open_, outcomes, strict=True))
+        except DigestMismatch as error:
+            # Once may be the line; twice is the source.
+            error.permanent = self.mismatched
+            self.mismatched = True
+            raise
+        finally:
+            tell(BytesMoved("pulled", self.source.host, download.received))
+            if not small:
+                tell(BlobFinished(blob.digest, ok=not any(failures.values())))
+            for target, failure in failures.items():
+                job.ledger.end_upload(target, blob.digest)
+                session = self.sessions.pop(target, None)
+                if session is not None and failure is not None:
+                    with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+                        await session.cancel()
+        self._account(job, failures, download.blob.size)
+
+    async def _open_all(
+        self, job: Job, download: Download, failures: dict[Repository, RegistryError | None]
+    ) -> None:
+        """Start the download and the uploads together: the round trips overlap. Raises what the source raises."""
+
+        async def start(target: Repository) -> None:
+            try:
+                if target not in self.sessions:
+                    self.sessions[target] = await job.repositories.destination(target).start_upload()
+                failures[target] = None
+            except RegistryError as error:
+                failures[target] = error
+
+        refused: RegistryError | None = None
+        async with anyio.create_task_group() as group:
+            for target in failures:
+                group.start_soon(start, target)
+            try:
+                await download.open()
+            except RegistryError as error:
+                # Not raised in here: a task group would wrap it.
+                refused = error
+        if refused is not None:
+            raise refused
+
+    def _account(self, job: Job, failures: dict[Repository, RegistryError | None], size: int) -> None:
+        """Settle what arrived and what never will. Raises the first failure that may pass, or the only one."""
+        pending: list[RegistryError] = []
+        for target, failure in failures.items():
+            if failure is None:
+                self.targets[target].nbytes += size
+                job.observer.notify(BytesMoved("pushed", target.host, size))
+                self._placed(job, target, "copied")
+            elif failure.permanent and len(self.targets) > 1:
+                del self.targets[target]
+                job.graph.settle(self, blob_key(target, self.blob.digest), failure)
+            else:
+                pending.append(failure)
+        if pending:
+            raise pending[0]

@@ -1,0 +1,29 @@
+"""`ImageCopy`: one image on its way to one destination, and what has come of it so far."""
+
+import time
+from dataclasses import dataclass
+
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Reference
+
+
+@dataclass(slots=True, eq=False)
+class ImageCopy:
+    """Shared by the tasks that bring the image.
+
+    `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `started` a reading of
+    the monotonic clock, 0 before it begins.
+    """
+
+    rule: int
+    source: Reference
+    destination: Reference
+    digest: Digest | None = None
+    previous: Digest | None = None
+    nbytes: int = 0
+    started: float = 0.0
+    finished: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started if self.started else 0.0

@@ -1,0 +1,329 @@
+"""The explicit task graph: what waits for what, one task per key, what is ready next.
+
+A task has a key for each thing that it promises. Others wait for keys, not for tasks; a key is settled once, with
+or without an error, and is then forgotten: what was achieved is known to the ledger, not to the graph.
+No I/O and no await in here.
+"""
+
+import enum
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from syncer.http.errors import RegistryError
+
+if TYPE_CHECKING:
+    from syncer.engine.job import Job
+
+Key = tuple[object, ...]
+Kind = Literal["tags", "image", "blob", "manifest"]
+KINDS: tuple[Kind, ...] = ("tags", "image", "blob", "manifest")
+
+
+class Lane(enum.IntEnum):
+    """Where a task runs: `TRANSFER` moves blobs, `METADATA` has the short requests."""
+
+    METADATA = 0
+    TRANSFER = 1
+
+
+class State(enum.IntEnum):
+    NEW = 0
+    WAITING = 1
+    READY = 2
+    RUNNING = 3
+    ASIDE = 4
+    OVER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a task's run returns to be run once more: in `lane`, when each key of `after` is settled or put aside."""
+
+    lane: Lane
+    after: tuple[Key, ...] = ()
+
+
+class Task(ABC):
+    """One piece of work. Subclasses say what `kind` it is and do it in `run`."""
+
+    kind: ClassVar[Kind]
+
+    __slots__ = ("attempts", "error", "keys", "lane", "state", "unmet")
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = tuple(keys)
+        self.lane = Lane.METADATA
+        self.state = State.NEW
+        self.unmet = 0
+        self.attempts = 0
+        self.error: RegistryError | None = None
+
+    @abstractmethod
+    async def run(self, job: "Job") -> Again | None:
+        """Do it. May add tasks and settle some of its keys; raises `RegistryError`."""
+
+    def failed(self, job: "Job", error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
+        """It will never be done: `error` is the root cause. Called once."""
+
+
+class _Edge(enum.IntEnum):
+    NEEDS = 0  # released when the key is settled well, fails when it is not
+    AFTER = 1  # released when the key is settled either way
+    TURN = 2  # as AFTER, and also when the key's task is put aside
+
+
+_EVERY_EDGE = frozenset(_Edge)
+_TURN_EDGE = frozenset({_Edge.TURN})
+
+
+@dataclass(slots=True)
+class _Waiter:
+    task: Task
+    edge: _Edge
+
+
+@dataclass(slots=True)
+class Counts:
+    """Tasks of one kind that are in the graph now."""
+
+    waiting: int = 0
+    ready: int = 0
+    running: int = 0
+
+
+class TaskGraph:
+    """Tasks and what they wait for.
+
+    `transfers` is the width of the transfer lane: it decides how far ahead new images are opened. `retries` is
+    how often a failed task is tried again. `woken(lane)` is called whenever a worker of that lane has work.
+    """
+
+    def __init__(self, *, transfers: int, retries: int) -> None:
+        self._retries = retries
+        self.woken: Callable[[Lane], None] = lambda _lane: None
+        self._promised: dict[Key, Task] = {}
+        self._waiters: dict[Key, list[_Waiter]] = {}
+        self._ready: dict[Lane, dict[Kind, deque[Task]]] = {
+            lane: {kind: deque() for kind in KINDS} for lane in Lane
+        }
+        self._ready_count = [0, 0]
+        self._expansions: deque[Iterator[Task]] = deque()
+        self._aside: deque[Task] = deque()
+        self._failed: deque[tuple[Task, RegistryError]] = deque()
+        self._counts = {kind: [0] * len(State) for kind in KINDS}
+        self._running = 0
+        # Keys that wait, in the end, for something put aside: they do not count as open work.
+        self._parked: set[Key] = set()
+        self._most_ready = 2 * transfers
+        self._most_open = 256 * transfers
+
+    # --- building -------------------------------------------------------------------------------------------------
+
+    def promised(self, key: Key) -> bool:
+        """Whether a task that has not ended yet promises `key`."""
+        return key in self._promised
+
+    def add(
+        self, task: Task, *, needs: Iterable[Key] = (), after: Iterable[Key] = (), heir_of: Task | None = None
+    ) -> None:
+        """Take a task in. It runs when every key of `needs` is settled well and every key of `after` is settled.
+
+        Keys that nobody promises count as settled. The task's own keys must not be promised yet, but by
+        `heir_of`: from that task it takes them over.
+        """
+        self._promise(task, heir_of)
+        self._enter(task, State.WAITING)
+        self._wait(task, needs, _Edge.NEEDS)
+        self._wait(task, after, _Edge.AFTER)
+        if not task.unmet:
+            self._make_ready(task)
+
+    def expand(self, tasks: Iterator[Task]) -> None:
+        """Take in tasks that are drawn from `tasks` only when there is room for them."""
+        self._expansions.append(tasks)
+
+    def _wait(self, task: Task, keys: Iterable[Key], edge: _Edge) -> None:
+        for key in keys:
+            if key in self._promised:
+                self._waiters.setdefault(key, []).append(_Waiter(task, edge))
+                task.unmet += 1
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def take(self, lane: Lane) -> Task | None:
+        """The next task for a worker of `lane`, now running. The deepest first: an image is finished before the next is opened."""
+        task = self._take_ready(lane, ("manifest", "blob"))
+        if task is None and lane is Lane.METADATA:
+            task = self._take_ready(lane, ("image",)) or self._draw() or self._take_ready(lane, ("tags",))
+        if task is not None:
+            self._enter(task, State.RUNNING)
+            self._running += 1
+        return task
+
+    def has_work(self, lane: Lane) -> bool:
+        """Whether `take` would give a task."""
+        if self._ready_count[lane]:
+            return True
+        return lane is Lane.METADATA and bool(self._expansions) and self._has_room()
+
+    def _take_ready(self, lane: Lane, kinds: tuple[Kind, ...]) -> Task | None:
+        for kind in kinds:
+            if queue := self._ready[lane][kind]:
+                self._ready_count[lane] -= 1
+                return queue.popleft()
+        return None
+
+    def _draw(self) -> Task | None:
+        while self._expansions and self._has_room():
+            task = next(self._expansions[0], None)
+            if task is None:
+                self._expansions.popleft()
+                continue
+            self._promise(task)
+            return task
+        return None
+
+    def _has_room(self) -> bool:
+        """Whether another image may be opened: bytes are not queueing up, and what is open stays bounded."""
+        if self._ready_count[Lane.TRANSFER] >= self._most_ready:
+            return False
+        return len(self._promised) - len(self._parked) < self._most_open
+
+    def done(self, task: Task) -> None:
+        """`task` ran well: what it still promises is settled."""
+        self._leave_running(task)
+        self._enter(task, State.OVER)
+        for key in task.keys:
+            self._settle(task, key, None)
+        if self._expansions and self._has_room():
+            self.woken(Lane.METADATA)
+
+    def again(self, task: Task, again: Again) -> None:
+        """`task` wants to run once more."""
+        self._leave_running(task)
+        self._enter(task, State.WAITING)
+        task.lane = again.lane
+        self._wait(task, again.after, _Edge.TURN)
+        if not task.unmet:
+            self._make_ready(task)
+
+    def give_back(self, task: Task, error: RegistryError) -> bool:
+        """`task` failed. True if it was put aside for another round, False if that was its end."""
+        self._leave_running(task)
+        task.attempts += 1
+        task.error = error
+        if error.permanent or task.attempts > self._retries:
+            self._fail(task, error)
+            return False
+        self._enter(task, State.ASIDE)
+        self._aside.append(task)
+        for key in task.keys:
+            self._park(key)
+            self._release(key, _TURN_EDGE)
+        return True
+
+    def next_round(self) -> int:
+        """Make everything that was put aside ready again; how many tasks that is. Only when nothing else is left."""
+        count = len(self._aside)
+        self._parked.clear()
+        while self._aside:
+            task = self._aside.popleft()
+            task.lane = Lane.METADATA
+            self._make_ready(task)
+        return count
+
+    def settle(self, task: Task, key: Key, error: RegistryError | None = None) -> None:
+        """One of a running task's promises is kept, or broken for good, before the others."""
+        self._settle(task, key, error)
+
+    def failures(self) -> Iterator[tuple[Task, RegistryError]]:
+        """Tasks that ended badly since the last call, each with its root cause."""
+        while self._failed:
+            yield self._failed.popleft()
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing can, short of another round."""
+        return not self._running and not any(self._ready_count) and not self._expansions
+
+    def counts(self, kind: Kind) -> Counts:
+        waiting, ready, running, aside, _ = self._counts[kind]
+        return Counts(waiting + aside, ready, running)
+
+    def unfinished(self) -> Iterator[Task]:
+        """Tasks that still promise something, each once."""
+        return iter({id(task): task for task in self._promised.values()}.values())
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _promise(self, task: Task, heir_of: Task | None = None) -> None:
+        for key in task.keys:
+            assert self._promised.get(key, heir_of) is heir_of, f"{key} is promised twice"
+            self._promised[key] = task
+
+    def _park(self, key: Key) -> None:
+        if key in self._parked:
+            return
+        self._parked.add(key)
+        for waiter in self._waiters.get(key, ()):
+            if waiter.edge is not _Edge.TURN:
+                for further in waiter.task.keys:
+                    self._park(further)
+
+    def _enter(self, task: Task, state: State) -> None:
+        counts = self._counts[task.kind]
+        counts[task.state] -= 1
+        task.state = state
+        counts[state] += 1
+
+    def _make_ready(self, task: Task) -> None:
+        self._enter(task, State.READY)
+        self._ready[task.lane][task.kind].append(task)
+        self._ready_count[task.lane] += 1
+        self.woken(task.lane)
+
+    def _leave_running(self, task: Task) -> None:
+        assert task.state is State.RUNNING
+        self._running -= 1
+
+    def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
+        if self._promised.get(key) is not task:
+            return
+        del self._promised[key]
+        self._parked.discard(key)
+        self._release(key, _EVERY_EDGE, error)
+
+    def _release(self, key: Key, edges: frozenset[_Edge], error: RegistryError | None = None) -> None:
+        waiters = self._waiters.pop(key, None)
+        if not waiters:
+            return
+        kept = [waiter for waiter in waiters if waiter.edge not in edges]
+        if kept:
+            self._waiters[key] = kept
+        for waiter in waiters:
+            if waiter.edge not in edges:
+                continue
+            task = waiter.task
+            task.unmet -= 1
+            if task.state is not State.WAITING:
+                continue
+            if error is not None and waiter.edge is _Edge.NEEDS:
+                self._fail(task, error)
+            elif not task.unmet:
+                self._make_ready(task)
+
+    def _fail(self, task: Task, error: RegistryError) -> None:
+        self._enter(task, State.OVER)
+        task.error = error
+        self._failed.append((task, error))
+        for key in task.keys:
+            self._settle(task, key, error)

@@ -1,0 +1,42 @@
+"""`Job`: what the tasks of one run share."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncer.engine.graph import TaskGraph
+from syncer.engine.ledger import BlobLedger
+from syncer.events import Observer
+from syncer.oci.reference import Reference, Repository
+from syncer.registry.repository import Destination, Source
+
+
+class Repositories(Protocol):
+    """Opens repositories by name; asking twice gives the same one."""
+
+    def source(self, name: Repository) -> Source: ...
+
+    def destination(self, name: Repository) -> Destination: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell.
+
+    `force` means that nothing at a destination is trusted unseen. `contested` are the destinations that several
+    rules write to: only there has it to be remembered who wrote which tag.
+    """
+
+    graph: TaskGraph
+    repositories: Repositories
+    observer: Observer
+    ledger: BlobLedger = field(default_factory=BlobLedger)
+    force: bool = False
+    contested: frozenset[Repository] = frozenset()
+    _claims: dict[Reference, Reference] = field(default_factory=dict)
+
+    def claim(self, destination: Reference, source: Reference) -> Reference | None:
+        """Take a destination for a source. None when it was free, else the source that has it."""
+        if destination.repository not in self.contested:
+            return None
+        holder = self._claims.setdefault(destination, source)
+        return None if holder is source else holder

@@ -1,0 +1,98 @@
+"""`BlobLedger`: which blob and manifest is known to be in which repository at the destinations.
+
+From it comes the cheapest way for each blob. What is known is a hint: a wrong one costs a request, never a copy.
+"""
+
+from collections.abc import Iterable
+
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
+
+
+class BlobLedger:
+    """Blobs by registry and digest, with the repositories that hold them; and who is uploading what."""
+
+    def __init__(self) -> None:
+        self._holders: dict[tuple[str, bytes], Repository | set[Repository]] = {}
+        self._manifests: dict[Repository, set[bytes]] = {}
+        self._uploading: dict[tuple[str, bytes], Repository] = {}
+        self._new: set[Repository] = set()
+        self._looked_at: set[Repository] = set()
+
+    # --- blobs ----------------------------------------------------------------------------------------------------
+
+    def has(self, repository: Repository, digest: Digest) -> bool:
+        held = self._holders.get(_key(repository, digest))
+        return held == repository or (isinstance(held, set) and repository in held)
+
+    def record(self, repository: Repository, digest: Digest) -> None:
+        """`digest` is in `repository` now."""
+        key = _key(repository, digest)
+        held = self._holders.get(key)
+        if held is None or held == repository:
+            # Most blobs are in one repository only: no set for those.
+            self._holders[key] = repository
+        elif isinstance(held, set):
+            held.add(repository)
+        else:
+            self._holders[key] = {held, repository}
+
+    def forget(self, repository: Repository, digest: Digest) -> None:
+        """It is not there after all."""
+        key = _key(repository, digest)
+        held = self._holders.get(key)
+        if isinstance(held, set):
+            held.discard(repository)
+        elif held == repository:
+            del self._holders[key]
+
+    def holders(self, repository: Repository, digest: Digest) -> Iterable[Repository]:
+        """Other repositories at the same registry that hold `digest`."""
+        held = self._holders.get(_key(repository, digest))
+        if held is None:
+            return ()
+        return [each for each in (held if isinstance(held, set) else (held,)) if each != repository]
+
+    # --- uploads under way ------------------------------------------------------------------------------------------
+
+    def uploader(self, repository: Repository, digest: Digest) -> Repository | None:
+        """The repository at the same registry that `digest` is being uploaded to."""
+        return self._uploading.get(_key(repository, digest))
+
+    def begin_upload(self, repository: Repository, digest: Digest) -> None:
+        self._uploading[_key(repository, digest)] = repository
+
+    def end_upload(self, repository: Repository, digest: Digest) -> None:
+        key = _key(repository, digest)
+        if self._uploading.get(key) == repository:
+            del self._uploading[key]
+
+    # --- manifests and repositories ---------------------------------------------------------------------------------
+
+    def has_manifest(self, repository: Repository, digest: Digest) -> bool:
+        return _short(digest) in self._manifests.get(repository, ())
+
+    def record_manifest(self, repository: Repository, digest: Digest) -> None:
+        self._manifests.setdefault(repository, set()).add(_short(digest))
+
+    def begin_look(self, repository: Repository) -> bool:
+        """True for the first who asks: it is theirs to find out whether the repository is new."""
+        first = repository not in self._looked_at
+        self._looked_at.add(repository)
+        return first
+
+    def is_new(self, repository: Repository) -> bool:
+        """Whether the repository had nothing in it when the run first asked."""
+        return repository in self._new
+
+    def record_new(self, repository: Repository) -> None:
+        self._new.add(repository)
+
+
+def _short(digest: Digest) -> bytes:
+    # Half the memory of the text, and there may be millions.
+    return bytes.fromhex(digest.hex)
+
+
+def _key(repository: Repository, digest: Digest) -> tuple[str, bytes]:
+    return repository.host, _short(digest)

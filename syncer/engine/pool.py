@@ -1,0 +1,126 @@
+"""`WorkerPool`: takes what is ready from the graph and runs it, in two lanes, until nothing is left or it is told to stop."""
+
+import logging
+from collections import deque
+from typing import Literal
+
+import anyio
+from anyio.abc import TaskGroup
+
+from syncer.engine.graph import Lane, Task, TaskGraph
+from syncer.engine.job import Job
+from syncer.events import RoundStarted, TaskEnded
+from syncer.http.errors import Kind, RegistryError
+
+METADATA_WIDTH = 4
+"""Workers for short requests, for each worker that transfers."""
+DRAIN_SECONDS = 20.0
+"""How long running tasks may go on after a stop."""
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerPool:
+    """Bounded workers over a task graph. `transfers` is how many blobs move at once."""
+
+    def __init__(self, graph: TaskGraph, *, transfers: int, drain_seconds: float = DRAIN_SECONDS) -> None:
+        self._graph = graph
+        self._widths = {Lane.TRANSFER: transfers, Lane.METADATA: METADATA_WIDTH * transfers}
+        self._drain_seconds = drain_seconds
+        self._idle: dict[Lane, deque[anyio.Event]] = {lane: deque() for lane in Lane}
+        self._stopping = False
+        self._over = False
+        self._round = 0
+        self._group: TaskGroup | None = None
+        self._rested = anyio.Event()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped before everything was done."""
+        return self._stopping
+
+    async def run(self, job: Job) -> None:
+        """Run the graph to its end. Returns early, with tasks unfinished, after `stop`."""
+        self._graph.woken = self._wake
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                for lane, width in self._widths.items():
+                    for _ in range(width):
+                        group.start_soon(self._work, job, lane)
+        finally:
+            self._group = None
+
+    def stop(self) -> None:
+        """Start no further task; give running ones `drain_seconds`, then cancel them."""
+        if self._stopping or self._group is None:
+            return
+        self._stopping = True
+        self._group.start_soon(self._drain)
+        self._wake_all()
+
+    async def _drain(self) -> None:
+        assert self._group is not None
+        with anyio.move_on_after(self._drain_seconds):
+            while self._graph.running:
+                self._rested = anyio.Event()
+                await self._rested.wait()
+        self._group.cancel_scope.cancel()
+
+    def _wake(self, lane: Lane) -> None:
+        if self._idle[lane]:
+            self._idle[lane].popleft().set()
+
+    def _wake_all(self) -> None:
+        for idle in self._idle.values():
+            while idle:
+                idle.popleft().set()
+
+    async def _work(self, job: Job, lane: Lane) -> None:
+        while not self._over:
+            task = None if self._stopping else self._graph.take(lane)
+            if task is not None:
+                await self._perform(job, task)
+                self._settle_accounts(job)
+            elif not self._stopping and self._graph.idle and not self._begin_round(job):
+                self._over = True
+                self._wake_all()
+            elif not self._graph.has_work(lane) or self._stopping:
+                event = anyio.Event()
+                self._idle[lane].append(event)
+                await event.wait()
+
+    def _begin_round(self, job: Job) -> bool:
+        """Try again what was put aside, now that everything else has run. False if there is nothing."""
+        self._round += 1
+        if count := self._graph.next_round():
+            job.observer.notify(RoundStarted(self._round, count))
+        return count > 0
+
+    async def _perform(self, job: Job, task: Task) -> None:
+        error: RegistryError
+        try:
+            again = await task.run(job)
+        except RegistryError as raised:
+            error = raised
+        except Exception as raised:  # noqa: BLE001
+            # A defect in one task must not take the others with it: it becomes that image's failure.
+            _log.debug("%s failed unexpectedly", task, exc_info=raised)
+            error = RegistryError(Kind.INTERNAL, f"unexpected {type(raised).__name__}: {raised}")
+        else:
+            if again is None:
+                self._graph.done(task)
+                job.observer.notify(TaskEnded(task.kind, "done", str(task)))
+            else:
+                self._graph.again(task, again)
+            return
+        outcome: Literal["retried", "failed"] = "retried" if self._graph.give_back(task, error) else "failed"
+        job.observer.notify(TaskEnded(task.kind, outcome, str(task), error.as_failure()))
+
+    def _settle_accounts(self, job: Job) -> None:
+        self._rested.set()
+        for task, error in self._graph.failures():
+            task.failed(job, error)
+        if self._graph.idle:
+            # Whoever sleeps must see that it is over, or that another round begins.
+            self._wake_all()

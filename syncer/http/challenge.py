@@ -1,0 +1,40 @@
+"""`WWW-Authenticate` headers, read tolerantly (RFC 9110, section 11.6.1; registries vary in order, quoting and case)."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=[\s,]|$)(?!\s*=)")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9._-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+_MAX_HEADER = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """How a registry wants to be spoken to: `scheme` and the names of `parameters` are in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+def parse_challenges(values: Iterable[str]) -> list[Challenge]:
+    """All challenges of all `WWW-Authenticate` headers of an answer; what cannot be read is passed over."""
+    challenges: list[Challenge] = []
+    for value in values:
+        text = value[:_MAX_HEADER]
+        position = 0
+        while scheme := _SCHEME.match(text, position):
+            position = scheme.end()
+            parameters: dict[str, str] = {}
+            while parameter := _PARAMETER.match(text, position):
+                position = parameter.end()
+                name, quoted, plain = parameter.groups()
+                parameters.setdefault(
+                    name.lower(), plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+                )
+            challenges.append(Challenge(scheme[1].lower(), parameters))
+            # A token68 or other text that is no parameter ends at the next comma.
+            if position < len(text) and not _SCHEME.match(text, position):
+                comma = text.find(",", position)
+                position = len(text) if comma < 0 else comma
+    return challenges

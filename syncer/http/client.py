@@ -1,0 +1,314 @@
+"""`RegistryClient`: sends a request to one registry, with its token, within its limits, and tries again.
+
+Everything that speaks the protocol goes through `send` (a whole answer) or `open` (a body that is streamed).
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from syncer import __version__
+from syncer.config.settings import Account
+from syncer.events import Observer, RateLimitSeen, RequestRetried, RequestSent
+from syncer.http import failures
+from syncer.http.address import Address
+from syncer.http.auth import Authenticator, Scopes
+from syncer.http.challenge import Challenge, parse_challenges
+from syncer.http.errors import Kind, RegistryError
+from syncer.http.limits import HostLimits
+from syncer.http.retry import Reason, persist
+
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of an answer that is read whole: more than any manifest or page of tags."""
+MAX_REDIRECTS = 5
+USER_AGENT = f"image-syncer/{__version__}"
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was read whole. `url` is where it came from, redirects followed."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: str
+
+
+class RegistryClient:
+    """Requests to one registry in one account's name."""
+
+    def __init__(
+        self,
+        address: Address,
+        account: Account | None,
+        *,
+        transport: httpx.AsyncBaseTransport,
+        limits: HostLimits,
+        observer: Observer,
+    ) -> None:
+        self.address = address
+        self.account = account
+        self._transport = transport
+        self._limits = limits
+        self._observer = observer
+        self._auth = Authenticator(
+            address.host,
+            account,
+            fetch=self._fetch_token,
+            challenge_of_ping=self._challenge_of_ping,
+            secure=lambda: address.secure,
+        )
+
+    @property
+    def host(self) -> str:
+        return self.address.host
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        *,
+        endpoint: str,
+        scopes: Scopes,
+        what: str,
+        headers: dict[str, str] | None = None,
+        content: bytes | httpx.AsyncByteStream | None = None,
+        ok: frozenset[int] = frozenset({200}),
+        again: bool = True,
+    ) -> Answer:
+        """Send a request and read the answer whole.
+
+        `target` is a path behind the registry's address, or an absolute URL that the registry gave. `endpoint`
+        is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
+        Statuses in `ok` are answers; anything else raises `RegistryError`, after further tries where they may
+        help and `again` allows it (a streamed `content` can be sent only once).
+        """
+
+        async def attempt() -> Answer:
+            async with self.open_once(
+                method,
+                target,
+                endpoint=endpoint,
+                scopes=scopes,
+                what=what,
+                headers=headers,
+                content=content,
+                ok=ok,
+            ) as response:
+                return Answer(
+                    response.status_code,
+                    response.headers,
+                    await self._read(response, what),
+                    str(response.request.url),
+                )
+
+        return await (persist(attempt, told=self._tell_retry) if again else attempt())
+
+    @asynccontextmanager
+    async def open(
+        self,
+        target: str,
+        *,
+        endpoint: str,
+        scopes: Scopes,
+        what: str,
+        headers: dict[str, str] | None = None,
+        ok: frozenset[int] = frozenset({200}),
+    ) -> AsyncIterator[httpx.Response]:
+        """GET something whose body is streamed; opening is tried again, a body that breaks off is the caller's."""
+        async with AsyncExitStack() as stack:
+
+            async def attempt() -> httpx.Response:
+                return await stack.enter_async_context(
+                    self.open_once(
+                        "GET", target, endpoint=endpoint, scopes=scopes, what=what, headers=headers, ok=ok
+                    )
+                )
+
+            yield await persist(attempt, told=self._tell_retry)
+
+    @asynccontextmanager
+    async def open_once(
+        self,
+        method: str,
+        target: str,
+        *,
+        endpoint: str,
+        scopes: Scopes,
+        what: str,
+        headers: dict[str, str] | None = None,
+        content: bytes | httpx.AsyncByteStream | None = None,
+        ok: frozenset[int],
+    ) -> AsyncIterator[httpx.Response]:
+        """One try: token, limit, redirects. Yields an answer whose status is in `ok`; raises `RegistryError`."""
+        url = target if "://" in target else await self.address.base(self._probe) + target
+        redirects = 0
+        refreshed = False
+        while True:
+            own = self.address.is_own(url)
+            # Credentials go to the registry that they are for, and never along to another host.
+            authorization = await self._auth.authorization(scopes) if own else None
+            sent = dict(headers or ())
+            if authorization:
+                sent["Authorization"] = authorization
+            async with self._limits.slot():
+                response = await self._exchange(
+                    method, url, sent, content, endpoint=endpoint, what=what, own=own
+                )
+                try:
+                    status = response.status_code
+                    if status in ok:
+                        yield response
+                        return
+                    body = await self._read(response, what)
+                finally:
+                    await response.aclose()
+            if status == 401 and own and not refreshed and not isinstance(content, httpx.AsyncByteStream):
+                refreshed = True
+                if await self._auth.challenged(response.headers, scopes, authorization):
+                    if authorization is not None:
+                        self._tell_retry("token", 0.0)
+                    continue
+            location = response.headers.get("location")
+            if status in _REDIRECTS and location and method in {"GET", "HEAD"} and redirects < MAX_REDIRECTS:
+                redirects += 1
+                url = self._redirected(url, location, endpoint)
+                continue
+            error = failures.from_answer(
+                status,
+                response.headers,
+                body,
+                registry=self.host,
+                attempt=f"{method} {what}",
+                account=self.account,
+            )
+            if error.kind is Kind.THROTTLED and error.retry_after:
+                self._limits.hold(error.retry_after)
+            raise error
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        content: bytes | httpx.AsyncByteStream | None,
+        *,
+        endpoint: str,
+        what: str,
+        own: bool,
+    ) -> httpx.Response:
+        # Registries and their CDNs compress blobs when they are let: then digests would not match.
+        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
+        stream, body = (content, None) if isinstance(content, httpx.AsyncByteStream) else (None, content)
+        if body is None and stream is None and method in {"POST", "PUT", "PATCH"}:
+            body = b""
+        start = time.perf_counter()
+        status = 0
+        try:
+            request = httpx.Request(
+                method, url, headers=sent, content=body, stream=stream, extensions=extensions
+            )
+            response = await self._transport.handle_async_request(request)
+            status = response.status_code
+        except httpx.InvalidURL as error:
+            raise RegistryError(Kind.INVALID, f"impossible address: {error}", registry=self.host) from error
+        except httpx.HTTPError as error:
+            raise failures.from_transport(
+                error, registry=self.host, attempt=f"{method} {what}", insecure=self.address.settings.insecure
+            ) from error
+        finally:
+            self._observer.notify(
+                RequestSent(
+                    self.host, method, endpoint, urlsplit(url).path, status, time.perf_counter() - start
+                )
+            )
+        response.request = request
+        remaining = response.headers.get("ratelimit-remaining", "").partition(";")[0].strip()
+        if remaining.isdecimal():
+            name = self.account.name if self.account else "anonymous"
+            self._observer.notify(RateLimitSeen(self.host, name, int(remaining[:9])))
+        return response
+
+    async def _read(self, response: httpx.Response, what: str) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for chunk in response.stream:
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise RegistryError(
+                        Kind.TOO_LARGE,
+                        f"{what}: the answer is larger than {MAX_BODY} bytes",
+                        registry=self.host,
+                    )
+                parts.append(chunk)
+        except httpx.HTTPError as error:
+            raise failures.from_transport(error, registry=self.host, attempt=f"read {what}") from error
+        return b"".join(parts)
+
+    def _redirected(self, url: str, location: str, endpoint: str) -> str:
+        target = self.address.resolve(url, location)
+        if url.startswith("https:") and target.startswith("http:") and endpoint != "blob":
+            # A blob is checked by its digest whatever way it came; a manifest named by a tag is not.
+            raise RegistryError(
+                Kind.TLS, "the registry redirects from https to http: not followed", registry=self.host
+            )
+        return target
+
+    async def _probe(self, base: str) -> object:
+        response = await self._exchange(
+            "GET", f"{base}/v2/", {}, None, endpoint="ping", what=f"{base}/v2/", own=True
+        )
+        await response.aclose()
+        return response
+
+    async def _challenge_of_ping(self) -> list[Challenge]:
+        base = await self.address.base(self._probe)
+        async with self._limits.slot():
+            response = await self._exchange(
+                "GET", f"{base}/v2/", {}, None, endpoint="ping", what="/v2/", own=True
+            )
+            await response.aclose()
+        return parse_challenges(response.headers.get_list("www-authenticate"))
+
+    async def ping(self) -> None:
+        """Ask `/v2/` with what credentials there are (distribution-spec, "Determining support"). Raises `RegistryError`."""
+        await self.send("GET", "/v2/", endpoint="ping", scopes=(), what=f"/v2/ of {self.host}")
+
+    async def _fetch_token(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> bytes:
+        what = f"token for {self.host}"
+
+        async def attempt() -> bytes:
+            response = await self._exchange(
+                method, url, headers, body, endpoint="token", what=what, own=self.address.is_own(url)
+            )
+            try:
+                raw = await self._read(response, what)
+            finally:
+                await response.aclose()
+            if response.status_code != 200:
+                raise failures.from_answer(
+                    response.status_code,
+                    response.headers,
+                    raw,
+                    registry=self.host,
+                    attempt=f"{method} {what} at {urlsplit(url).netloc}",
+                    account=self.account,
+                )
+            return raw
+
+        return await persist(attempt, told=self._tell_retry)
+
+    def _tell_retry(self, reason: Reason, wait: float) -> None:
+        self._observer.notify(RequestRetried(self.host, reason, wait))
+
+
+ClientFactory = Callable[[str], RegistryClient]

@@ -1,0 +1,82 @@
+"""Which failures of a request deserve another try, and after how long. Seconds; minutes are the retry rounds' matter."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from syncer.http.errors import Kind, RegistryError
+
+T = TypeVar("T")
+Reason = Literal["timeout", "connection", "throttled", "server_error", "token"]
+
+ATTEMPTS = 4
+"""Tries of one request, the first included."""
+MAX_RETRY_AFTER = 300.0
+"""Seconds. A registry that asks for more is left to the retry rounds."""
+
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+_REASONS: dict[Kind, Reason] = {
+    Kind.TIMEOUT: "timeout",
+    Kind.CONNECTION: "connection",
+    Kind.THROTTLED: "throttled",
+    Kind.SERVER_ERROR: "server_error",
+}
+_backoff = wait_random_exponential(multiplier=0.5, max=20)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same request may go through in a few seconds."""
+    return (
+        isinstance(error, RegistryError)
+        and not error.permanent
+        and error.kind in _REASONS
+        and (error.retry_after or 0.0) <= MAX_RETRY_AFTER
+    )
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, RegistryError) else None
+    return asked if asked is not None else _backoff(state)
+
+
+async def persist(attempt: Callable[[], Awaitable[T]], *, told: Callable[[Reason, float], None]) -> T:
+    """Call `attempt` until it succeeds, fails for good, or has failed `ATTEMPTS` times.
+
+    `told` hears the reason and the seconds to wait before each further try. Raises the last failure.
+    """
+    failed: list[BaseException] = []
+
+    async def replay() -> T:
+        # The failure that brought us here is attempt number one.
+        if failed:
+            raise failed.pop()
+        return await attempt()
+
+    def before_sleep(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        assert isinstance(error, RegistryError)
+        told(_REASONS[error.kind], state.upcoming_sleep)
+
+    try:
+        return await attempt()
+    except RegistryError as error:
+        if not is_passing(error):
+            raise
+        failed.append(error)
+    # tenacity comes in only now: its bookkeeping would cost every request a quarter of what sending it does.
+    return await AsyncRetrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=_wait,
+        retry=retry_if_exception(is_passing),
+        before_sleep=before_sleep,
+        reraise=True,
+    )(replay)

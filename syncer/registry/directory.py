@@ -1,0 +1,65 @@
+"""Opens repositories by name: one connection pool for all, one address and limit a registry, one client an account."""
+
+from collections.abc import Callable
+
+import httpx
+
+from syncer.config.settings import Account, HostSettings
+from syncer.events import Observer
+from syncer.http.address import Address
+from syncer.http.client import RegistryClient
+from syncer.http.limits import HostLimits
+from syncer.oci.reference import Repository
+from syncer.registry.remote import RemoteRepository
+
+
+class RepositoryDirectory:
+    """Remote repositories, each made once.
+
+    `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
+    to one registry, where its settings do not say less.
+    """
+
+    def __init__(
+        self,
+        *,
+        account_for: Callable[[Repository], Account | None],
+        settings_for: Callable[[Repository], HostSettings],
+        transport: httpx.AsyncBaseTransport,
+        observer: Observer,
+        connections: int,
+    ) -> None:
+        self._account_for = account_for
+        self._settings_for = settings_for
+        self._transport = transport
+        self._observer = observer
+        self._connections = connections
+        self._addresses: dict[tuple[str, HostSettings], Address] = {}
+        self._limits: dict[str, HostLimits] = {}
+        self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
+        self._sources: dict[Repository, RemoteRepository] = {}
+        self._destinations: dict[Repository, RemoteRepository] = {}
+
+    def source(self, name: Repository) -> RemoteRepository:
+        if name not in self._sources:
+            self._sources[name] = RemoteRepository(self.client(name), name, writable=False)
+        return self._sources[name]
+
+    def destination(self, name: Repository) -> RemoteRepository:
+        if name not in self._destinations:
+            self._destinations[name] = RemoteRepository(self.client(name), name, writable=True)
+        return self._destinations[name]
+
+    def client(self, name: Repository) -> RegistryClient:
+        """The client that speaks for a repository's account."""
+        settings = self._settings_for(name)
+        account = self._account_for(name)
+        key = (name.host, settings, account)
+        if key not in self._clients:
+            address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
+            bound = min(settings.max_connections or self._connections, self._connections)
+            limits = self._limits.setdefault(name.host, HostLimits(bound))
+            self._clients[key] = RegistryClient(
+                address, account, transport=self._transport, limits=limits, observer=self._observer
+            )
+        return self._clients[key]

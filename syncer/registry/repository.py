@@ -1,0 +1,81 @@
+"""The protocols the engine works with: a repository that images come from, and one that they are brought to.
+
+The engine never asks what kind of repository it has; what a rehearsal or a test needs is another class.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class BlobBody:
+    """The bytes of a blob from offset `start` on; `size` is the whole blob's, -1 where the registry does not say."""
+
+    start: int
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+class Source(Protocol):
+    """A repository that images come from. Every method raises `RegistryError`."""
+
+    name: Repository
+
+    def tags(self) -> AsyncIterator[list[str]]:
+        """All tags, page by page."""
+        ...
+
+    async def find(self, target: str) -> Descriptor | None:
+        """What a tag or digest names, without its content; None if it names nothing."""
+        ...
+
+    async def fetch_manifest(self, target: str) -> Manifest:
+        """The manifest that a tag or digest names, checked where the digest is known."""
+        ...
+
+    def fetch_blob(self, blob: Descriptor, *, offset: int = 0) -> AbstractAsyncContextManager[BlobBody]:
+        """Open a blob for reading from an offset in bytes. The content is the caller's to check."""
+        ...
+
+
+class Upload(Protocol):
+    """A blob on its way into a repository."""
+
+    async def put(self, blob: Descriptor, content: bytes | AsyncIterator[bytes]) -> None:
+        """Send the blob's `size` bytes and have it stored under its digest."""
+        ...
+
+    async def cancel(self) -> None:
+        """Tell the registry that nothing more comes. Never raises `RegistryError`."""
+        ...
+
+
+class Destination(Source, Protocol):
+    """A repository that images are brought to. Every method raises `RegistryError`."""
+
+    async def is_new(self) -> bool:
+        """Whether the registry knows that nothing is there yet. False where it cannot be told."""
+        ...
+
+    async def has_blob(self, digest: Digest) -> bool: ...
+
+    def can_mount_from(self, other: "Destination") -> bool:
+        """Whether blobs of `other` may be mounted here: same registry, same account."""
+        ...
+
+    async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
+        """Take a blob over from another repository. None when done, else the upload to bring it by."""
+        ...
+
+    async def start_upload(self) -> Upload: ...
+
+    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
+        """Store a manifest under its digest, and under a tag if one is given."""
+        ...

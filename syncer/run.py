@@ -1,0 +1,142 @@
+"""One run, from rules to outcome: the only place that puts the parts together."""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from syncer.config import AuthBook, Rule
+from syncer.engine.graph import TaskGraph
+from syncer.engine.job import Job
+from syncer.engine.pool import METADATA_WIDTH, WorkerPool
+from syncer.engine.tasks import ListTags, rule_key
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
+from syncer.http.wire import AiohttpTransport
+from syncer.oci.reference import Repository
+from syncer.registry.directory import RepositoryDirectory
+
+RunOutcome = Literal["success", "partial", "failure", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more."""
+
+    transfers: int = 5
+    retries: int = 2
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended; `seconds` is how long it took."""
+
+    run_id: str
+    outcome: RunOutcome
+    synced: int
+    skipped: int
+    failed: int
+    seconds: float
+
+
+class _Tally(Observer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.synced = self.skipped = self.failed = 0
+
+    def on_image_synced(self, _event: ImageSynced) -> None:
+        self.synced += 1
+
+    def on_image_skipped(self, _event: ImageSkipped) -> None:
+        self.skipped += 1
+
+    def on_image_failed(self, _event: ImageFailed) -> None:
+        self.failed += 1
+
+
+class Run:
+    """Brings the images of some rules to their destinations, once."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        auth: AuthBook,
+        options: RunOptions,
+        *,
+        observers: Sequence[Observer] = (),
+        trigger: str = "cli",
+        transport: Callable[[], httpx.AsyncBaseTransport] = AiohttpTransport,
+    ) -> None:
+        self.run_id = uuid.uuid4().hex[:12]
+        self._rules = rules
+        self._auth = auth
+        self._options = options
+        self._trigger = trigger
+        self._transport = transport
+        self._tally = _Tally()
+        self._observer = Observers((self._tally, *observers))
+        self._graph = TaskGraph(transfers=options.transfers, retries=options.retries)
+        self._pool = WorkerPool(self._graph, transfers=options.transfers)
+
+    def stop(self) -> None:
+        """Start nothing more, let running transfers end within the drain time."""
+        self._pool.stop()
+
+    async def execute(self) -> RunResult:
+        """Run to the end, or until `stop`."""
+        started = time.monotonic()
+        tell = self._observer.notify
+        tell(RunStarted(self.run_id, self._trigger, len(self._rules)))
+        width = self._options.transfers
+        transport = self._transport()
+        directory = RepositoryDirectory(
+            account_for=self._auth.account_for,
+            settings_for=self._auth.settings_for,
+            transport=transport,
+            observer=self._observer,
+            connections=width + METADATA_WIDTH * width,
+        )
+        job = Job(
+            self._graph,
+            directory,
+            self._observer,
+            force=self._options.force,
+            contested=self._contested(),
+        )
+        self._add_rules()
+        async with transport:
+            await self._pool.run(job)
+        seconds = time.monotonic() - started
+        outcome = self._outcome()
+        tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
+        tally = self._tally
+        return RunResult(self.run_id, outcome, tally.synced, tally.skipped, tally.failed, seconds)
+
+    def _contested(self) -> frozenset[Repository]:
+        """Destinations of several rules: the earlier rule wins there, tag by tag."""
+        writers = Counter(
+            repository
+            for rule in self._rules
+            for repository in {each.repository for each in rule.destinations}
+        )
+        return frozenset(repository for repository, rules in writers.items() if rules > 1)
+
+    def _add_rules(self) -> None:
+        contested = self._contested()
+        last: dict[Repository, Rule] = {}
+        for rule in self._rules:
+            repositories = {each.repository for each in rule.destinations} & contested
+            earlier = {rule_key(last[repository]) for repository in repositories if repository in last}
+            self._graph.add(ListTags(rule), after=earlier)
+            last.update(dict.fromkeys(repositories, rule))
+
+    def _outcome(self) -> RunOutcome:
+        if self._pool.interrupted:
+            return "interrupted"
+        if not self._tally.failed:
+            return "success"
+        return "partial" if self._tally.synced or self._tally.skipped else "failure"
