@@ -4,15 +4,19 @@ Everyone may import this module; it imports only the formats. Times are seconds,
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One thing that happened. Structs, since there is one for every request."""
+
+
+class Failure(Event):
     """Why something failed, ready for a report: `kind` is one of the contract's error kinds."""
 
     kind: str
@@ -25,39 +29,35 @@ class Failure:
 # --- the run -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(Event):
     run_id: str
     trigger: str
     rules: int
+    dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Event):
     run_id: str
     trigger: str
     outcome: Literal["success", "partial", "failure", "interrupted"]
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class RoundStarted:
+class RoundStarted(Event):
     """The put-aside tasks are tried again: round 1 is the first retry round."""
 
     number: int
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
-class RuleWarning:
+class RuleWarning(Event):
     """A rule that is fine but does nothing, or not all that one might think."""
 
     rule: int
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class TagsListed:
+class TagsListed(Event):
     """A rule's source was listed: `selected` tags are wanted of `found`."""
 
     rule: int
@@ -69,16 +69,37 @@ class TagsListed:
 # --- images --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ImageStarted:
+class ImageStarted(Event):
     rule: int
     source: Reference
     destinations: tuple[Reference, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSynced:
-    """The tag is written. `nbytes` were pushed for it, blobs and manifests; `previous` is what the tag named."""
+class BlobCounts(Event):
+    """What became of the blobs of one image at one destination."""
+
+    copied: int = 0
+    mounted: int = 0
+    present: int = 0
+    shared: int = 0
+
+
+class IndexNarrowed(Event):
+    """A platform filter drops entries of an index: what is pushed has another digest than the source's."""
+
+    rule: int
+    source: Reference
+    digest: Digest
+    narrowed: Digest
+    kept: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class ImageSynced(Event):
+    """The tag is written. `nbytes` were pushed for it, blobs and manifests; `previous` is what the tag named.
+
+    `unverified` says that only a mirror vouches for it. In a dry run, all this is what would be.
+    """
 
     rule: int
     source: Reference
@@ -87,11 +108,12 @@ class ImageSynced:
     previous: Digest | None
     nbytes: int
     seconds: float
+    blobs: BlobCounts = BlobCounts()
+    unverified: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSkipped:
-    """Nothing to do; `reason` says why ("up to date", "no platform left")."""
+class ImageSkipped(Event):
+    """Nothing to do; `reason` says why ("up to date", "no platform is left by the filter")."""
 
     rule: int
     source: Reference
@@ -101,8 +123,7 @@ class ImageSkipped:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFailed:
+class ImageFailed(Event):
     """`destination` and `source` have no tag where a rule's tags could not be listed."""
 
     rule: int
@@ -116,8 +137,7 @@ class ImageFailed:
 # --- blobs ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class BlobStarted:
+class BlobStarted(Event):
     """A transfer begins; `size` is -1 where the manifest does not say."""
 
     digest: Digest
@@ -126,24 +146,21 @@ class BlobStarted:
     destinations: tuple[Repository, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BlobProgress:
+class BlobProgress(Event):
     """`nbytes` more of a transfer have come from the source."""
 
     digest: Digest
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobFinished:
+class BlobFinished(Event):
     """A transfer ended, well or not."""
 
     digest: Digest
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BlobPlaced:
+class BlobPlaced(Event):
     """A blob is in a repository: `copied` there, `mounted` from another, `present` before, or `shared`: brought by another image of the run."""
 
     outcome: Literal["copied", "mounted", "present", "shared"]
@@ -152,8 +169,7 @@ class BlobPlaced:
     destination: Repository
 
 
-@dataclass(frozen=True, slots=True)
-class BytesMoved:
+class BytesMoved(Event):
     """Blob and manifest bytes over the wire: `pulled` from or `pushed` to a registry."""
 
     direction: Literal["pulled", "pushed"]
@@ -164,8 +180,7 @@ class BytesMoved:
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEnded:
+class TaskEnded(Event):
     kind: str
     outcome: Literal["done", "failed", "retried"]
     label: str
@@ -175,8 +190,7 @@ class TaskEnded:
 # --- requests ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RequestSent:
+class RequestSent(Event):
     """A request was answered or broke off (`status` 0). `target` is the path, without query."""
 
     registry: str
@@ -187,22 +201,19 @@ class RequestSent:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRetried:
+class RequestRetried(Event):
     registry: str
     reason: Literal["timeout", "connection", "throttled", "server_error", "token"]
     wait: float
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitSeen:
+class RateLimitSeen(Event):
     registry: str
     account: str
     remaining: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Event):
     """Why something was done or left: for the debug log."""
 
     subject: str

@@ -97,7 +97,7 @@ class CopyBlob(Task):
         digest = self.blob.digest
         job.ledger.record(target, digest)
         job.ledger.end_upload(target, digest)
-        del self.targets[target]
+        self.targets.pop(target).blobs[outcome] += 1
         job.observer.notify(BlobPlaced(outcome, digest, self.blob.size, target))
         job.graph.settle(self, blob_key(target, digest))
 

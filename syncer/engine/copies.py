@@ -1,8 +1,10 @@
 """`ImageCopy`: one image on its way to one destination, and what has come of it so far."""
 
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
+from syncer.events import BlobCounts
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
@@ -11,7 +13,8 @@ from syncer.oci.reference import Reference
 class ImageCopy:
     """Shared by the tasks that bring the image.
 
-    `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `started` a reading of
+    `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `blobs` what became
+    of its blobs, by outcome, `started` a reading of
     the monotonic clock, 0 before it begins.
     """
 
@@ -21,8 +24,12 @@ class ImageCopy:
     digest: Digest | None = None
     previous: Digest | None = None
     nbytes: int = 0
+    blobs: Counter[str] = field(default_factory=Counter)
     started: float = 0.0
     finished: bool = False
+
+    def blob_counts(self) -> BlobCounts:
+        return BlobCounts(**self.blobs)
 
     @property
     def seconds(self) -> float:

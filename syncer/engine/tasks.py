@@ -316,6 +316,7 @@ class PushManifest(Task):
                     copy.previous,
                     copy.nbytes,
                     copy.seconds,
+                    copy.blob_counts(),
                 )
             )
         return None
@@ -367,6 +368,7 @@ class _Unfolding:
             absent = {}
             for place, copy in wanted.items():
                 if job.ledger.has(place, blob.digest) or job.graph.promised(blob_key(place, blob.digest)):
+                    copy.blobs["shared"] += 1
                     job.observer.notify(BlobPlaced("shared", blob.digest, blob.size, place))
                 else:
                     absent[place] = copy
