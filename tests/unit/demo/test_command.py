@@ -38,7 +38,7 @@ async def test_serving_ends_with_a_signal():
         said.append(text)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await serve(source_port=0, destination_port=0, say=say)
     assert "syncer sync --auth examples/auth.json --images examples/images.json" in said[0]
 
@@ -51,7 +51,7 @@ async def test_a_taken_port_ends_serving_before_it_begins():
 
 async def test_a_registry_runs_as_a_process():
     command = [sys.executable, "-m", "syncer.demo", "--seed"]
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with await anyio.open_process(command) as process:
             assert process.stdout is not None
             host = (await process.stdout.receive()).decode().strip()
