@@ -47,4 +47,4 @@ def _respelled(key: str, value: object) -> tuple[str, object]:
     destinations, rest = _parts(value)
     repeated = [once_more(text) for text in destinations]
     to: object = repeated if len(repeated) > 1 else repeated[0]
-    return once_more(key), {"to": to, **rest}
+    return once_more(key), {"to": to, **rest} if isinstance(value, dict) else to

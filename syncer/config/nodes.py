@@ -17,6 +17,7 @@ _YAML_FALSE = frozenset({"false", "no", "off", "n"})
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
 )
+_LEADING_LINE = re.compile(r"[0-9]+")
 _SHOWN = 120
 
 
@@ -29,6 +30,12 @@ class Problem(msgspec.Struct, frozen=True):
     file: str
     place: str
     message: str
+
+    @property
+    def line(self) -> int:
+        """0 where the file as a whole is meant."""
+        digits = _LEADING_LINE.match(self.place)
+        return int(digits.group()) if digits else 0
 
     def __str__(self) -> str:
         return ": ".join(part for part in (f"{self.file}:{self.place}".rstrip(":"), self.message) if part)
@@ -61,9 +68,11 @@ class Findings:
         self.warnings: list[Problem] = []
 
     def raise_if_any(self) -> None:
-        """Raises `ConfigError` with all problems, each once."""
+        """Raises `ConfigError` with all problems, each once, file by file and line by line."""
+        files = list(dict.fromkeys(problem.file for problem in self.problems))
         if self.problems:
-            raise ConfigError(*dict.fromkeys(self.problems))
+            unique = dict.fromkeys(self.problems)
+            raise ConfigError(*sorted(unique, key=lambda problem: (files.index(problem.file), problem.line)))
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from syncer.oci.reference import Repository
 
 def user(book: AuthBook, repository: str) -> str | None:
     account = book.account_for(Repository.parse(repository))
-    return account and account.username
+    return account.username if account else None
 
 
 def settings(book: AuthBook, repository: str = "a.io/x") -> HostSettings:
@@ -230,9 +230,11 @@ def test_an_unknown_key_is_a_warning_that_helps(folder):
     config = folder.load(auth={"a.io": {"usrname": "u", "colour": "red"}})
     assert [str(warning).replace(f"{folder.path}/", "") for warning in config.warnings] == [
         'auth.json:3: auth."a.io".usrname: unknown key, ignored; did you mean username?',
-        'auth.json:4: auth."a.io".colour: unknown key, ignored; known are username, password, password_file, token, '
-        "token_file, insecure, plain_http, ca_file, cert_file, key_file, mirrors, max_connections, "
-        "requests_per_second, bandwidth, create",
+        (
+            'auth.json:4: auth."a.io".colour: unknown key, ignored; known are username, password, password_file, '
+            "token, token_file, insecure, plain_http, ca_file, cert_file, key_file, mirrors, max_connections, "
+            "requests_per_second, bandwidth, create"
+        ),
     ]
     assert config.auth.warnings == config.warnings
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from syncer.config import ConfigError, documents, load
 from syncer.config.documents import Findings, read_document
 from syncer.config.json_reader import read_json
-from syncer.config.nodes import Node, Scalar, Sequence, plain_value
+from syncer.config.nodes import Mapping, Scalar, Sequence, plain_value
 from syncer.config.yaml_reader import read_yaml
 
 json_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -236,16 +236,13 @@ def test_numbers_are_names_in_yaml():
     assert plain_value(node) == {"123": "a", "1.10": "b", "true": "c"}
 
 
-def test_nodes_know_their_line(tmp_path):
-    def lines(node: Node | None) -> list[int]:
-        assert isinstance(node, documents_mapping)
-        return [entry.place.line for entry in node]
-
-    documents_mapping = type(read_json("{}", "f", "", Findings()))
-    (tmp_path / "a.json").write_text('{"a":\n"b",\n\n"c": "d"}')
-    (tmp_path / "a.yaml").write_text("a:\n  b\n\nc: d\n")
-    assert lines(read_document(tmp_path / "a.json", "", Findings())) == [1, 4]
-    assert lines(read_document(tmp_path / "a.yaml", "", Findings())) == [1, 4]
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.json", '{"a":\n"b",\n\n"c": "d"}'), ("a.yaml", "a:\n  b\n\nc: d\n")]
+)
+def test_nodes_know_their_line(folder, name, text):
+    node = read_document(folder.write(name, text), "", Findings())
+    assert isinstance(node, Mapping)
+    assert [entry.place.line for entry in node] == [1, 4]
 
 
 @pytest.mark.parametrize("ending", ["json", "yaml"])

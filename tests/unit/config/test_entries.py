@@ -1,0 +1,115 @@
+"""Rules written back: the lists of what failed and what went through are images files themselves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncer.config import Rule, merge_entries, rules_from
+from syncer.oci.digest import Digest
+
+DIGEST = Digest.of(b"one")
+ENVIRONMENT = {"HOST": "d.io", "TAGS": "x,y", "ALL": "d.io/r:x,y"}
+
+
+def rule(source: str, destination: object) -> Rule:
+    (only,) = rules_from({source: destination}, ENVIRONMENT)
+    return only
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "tags", "expected"),
+    [
+        ("a", "d.io/r", ["1"], ("a:1", "d.io/r")),
+        ("a", ["d.io/r", "$HOST/s"], ["1"], ("a:1", ["d.io/r", "$HOST/s"])),
+        ("a:1,2", "d.io/r", ["2"], ("a:2", "d.io/r")),
+        ("a:1,2", "${HOST}/r:x,y", ["2"], ("a:2", "${HOST}/r:y")),
+        ("a:1,2", "$ALL", ["2"], ("a:2", "d.io/r:y")),
+        ("a:1,2", "$HOST/r:$TAGS", ["1"], ("a:1", "d.io/r:x")),
+        ("a:1,2", ["d.io/r:x,y", "e.io/s"], ["2"], ("a:2", ["d.io/r:y", "e.io/s"])),
+        ("a:1,1", "d.io/r:x,y", ["1"], ("a:1,1", "d.io/r:x,y")),
+        ("a:/x/", "d.io/r", ["x2"], ("a:x2", "d.io/r")),
+        (f"a@{DIGEST}", "d.io/r:x", ["x"], (f"a@{DIGEST}", "d.io/r:x")),
+        ("a:1", ["d.io/r"], ["1"], ("a:1", ["d.io/r"])),
+        (
+            "q.io:5000/a",
+            {"to": ["d.io/r", "e.io/r"], "platforms": ["linux/amd64"], "schedule": "@daily"},
+            ["1", "2"],
+            (
+                "q.io:5000/a:1,2",
+                {"to": ["d.io/r", "e.io/r"], "platforms": ["linux/amd64"], "schedule": "@daily"},
+            ),
+        ),
+        ("a:1,2", {"to": "d.io/r:x,y"}, ["1"], ("a:1", {"to": "d.io/r:x"})),
+    ],
+)
+def test_an_entry_names_the_tags_in_the_form_the_rule_had(source, destination, tags, expected):
+    assert rule(source, destination).entry_for(tags) == expected
+
+
+def test_tags_of_an_expression_keep_their_new_names():
+    expression = rule("a:/x/", "d.io/r:p,q")
+    assert expression.entry_for(["x2"], selected=["x1", "x2"]) == ("a:x2", "d.io/r:q")
+
+
+def test_tags_that_the_rule_does_not_select_are_refused():
+    for tags in (["3"], []):
+        with pytest.raises(ValueError, match="does not select"):
+            rule("a:1,2", "d.io/r").entry_for(tags)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"a": "$HOST/r"},
+        {"a:/x/": ["$HOST/r:$TAGS", "d.io/s"]},
+        {"a:1,2": {"to": ["$ALL"], "platforms": ["linux/amd64"]}},
+        {f"a:1@{DIGEST}": "d.io/r"},
+    ],
+)
+def test_the_whole_rule_is_as_it_was_written(images):
+    (only,) = rules_from(images, ENVIRONMENT)
+    key, value = only.entry_for(None)
+    assert {key: value} == images
+
+
+names = st.sampled_from(["1", "2", "3", "x", "y"])
+
+
+@given(st.lists(names, min_size=1, max_size=4, unique=True), st.data())
+def test_an_entry_copies_the_same_tags_to_the_same_tags(sources, data):
+    new = data.draw(
+        st.none() | st.permutations(["n1", "n2", "n3", "n4"]).map(lambda some: some[: len(sources)])
+    )
+    wanted = data.draw(st.lists(st.sampled_from(sources), min_size=1, unique=True))
+    to = "$HOST/r" if new is None else f"$HOST/r:{','.join(new)}"
+    whole = rule(f"a:{','.join(sources)}", to)
+    part = rule(*whole.entry_for(wanted))
+
+    def copies(one: Rule) -> dict[str, str | None]:
+        (destination,) = one.destinations
+        return {tag: destination.tag_for(tag, index) for index, tag in enumerate(one.selection.tags)}  # type: ignore[union-attr]
+
+    assert copies(part) == {tag: new for tag, new in copies(whole).items() if tag in wanted}
+
+
+def test_entries_of_one_key_become_one_entry_with_all_destinations():
+    assert merge_entries([("a:1", "d.io/x"), ("b:1", "d.io/b"), ("a:1", ["e.io/x", "d.io/x"])]) == {
+        "a:1": ["d.io/x", "e.io/x"],
+        "b:1": "d.io/b",
+    }
+    assert merge_entries([("a:1", "d.io/x"), ("a:1", "d.io/x")]) == {"a:1": "d.io/x"}
+    amd64 = {"platforms": ["linux/amd64"]}
+    assert merge_entries([("a:1", {"to": "d.io/x", **amd64}), ("a:1", {"to": "e.io/x", **amd64})]) == {
+        "a:1": {"to": ["d.io/x", "e.io/x"], **amd64}
+    }
+
+
+def test_entries_that_ask_for_different_platforms_both_stay():
+    merged = merge_entries(
+        [("a:1", {"to": "d.io/x:n", "platforms": ["linux/amd64"]}), ("a:1", "e.io/x:m"), ("a:1", "f.io/x")]
+    )
+    assert merged == {
+        "a:1": {"to": "d.io/x:n", "platforms": ["linux/amd64"]},
+        "a:1,1": ["e.io/x:m,m", "f.io/x"],
+    }
+    assert len(rules_from(merged)) == 2
