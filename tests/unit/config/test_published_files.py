@@ -1,6 +1,7 @@
 """The examples and the schemas say what the program does."""
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from syncer.config import HostSettings, MatchingTags, load
 from syncer.config.auth_fields import SETTINGS
 from syncer.config.rule_reader import OBJECT_KEYS
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "examples"
 
 
 def schema(name: str) -> Any:
@@ -49,3 +51,14 @@ def test_the_schemas_are_of_the_draft_they_name_and_refer_to_what_they_define(na
     for part in whole["$defs"]:
         assert f'"#/$defs/{part}"' in text
     assert text.count('"$ref"') == text.count('"#/$defs/')
+
+
+def test_the_files_in_the_documentation_are_read(folder):
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    images, auth = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    folder.write("ca.pem", "x")
+    environment = {"REGISTRY": "r.io", "QUAY_ACME_USER": "u", "QUAY_ACME_PASSWORD": "p", "DOCKER_TOKEN": "t"}
+    auth = auth.replace("/run/secrets/quay", "ca.pem")
+    config = folder.load(images=images, auth=auth, ending="yaml", environment=environment)
+    assert len(config.rules) == 8
+    assert config.warnings == ()
