@@ -16,7 +16,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One thing that happened. Structs, since there is one for every request."""
 
 
-class Failure(Event):
+class Failure(Event, frozen=True):
     """Why something failed, ready for a report: `kind` is one of the contract's error kinds."""
 
     kind: str
@@ -29,35 +29,35 @@ class Failure(Event):
 # --- the run -------------------------------------------------------------------------------------------------
 
 
-class RunStarted(Event):
+class RunStarted(Event, frozen=True):
     run_id: str
     trigger: str
     rules: int
     dry_run: bool = False
 
 
-class RunFinished(Event):
+class RunFinished(Event, frozen=True):
     run_id: str
     trigger: str
     outcome: Literal["success", "partial", "failure", "interrupted"]
     seconds: float
 
 
-class RoundStarted(Event):
+class RoundStarted(Event, frozen=True):
     """The put-aside tasks are tried again: round 1 is the first retry round."""
 
     number: int
     tasks: int
 
 
-class RuleWarning(Event):
+class RuleWarning(Event, frozen=True):
     """A rule that is fine but does nothing, or not all that one might think."""
 
     rule: int
     message: str
 
 
-class TagsListed(Event):
+class TagsListed(Event, frozen=True):
     """A rule's source was listed: `selected` tags are wanted of `found`."""
 
     rule: int
@@ -69,13 +69,13 @@ class TagsListed(Event):
 # --- images --------------------------------------------------------------------------------------------------
 
 
-class ImageStarted(Event):
+class ImageStarted(Event, frozen=True):
     rule: int
     source: Reference
     destinations: tuple[Reference, ...]
 
 
-class BlobCounts(Event):
+class BlobCounts(Event, frozen=True):
     """What became of the blobs of one image at one destination."""
 
     copied: int = 0
@@ -84,7 +84,7 @@ class BlobCounts(Event):
     shared: int = 0
 
 
-class IndexNarrowed(Event):
+class IndexNarrowed(Event, frozen=True):
     """A platform filter drops entries of an index: what is pushed has another digest than the source's."""
 
     rule: int
@@ -95,7 +95,7 @@ class IndexNarrowed(Event):
     dropped: tuple[str, ...]
 
 
-class ImageSynced(Event):
+class ImageSynced(Event, frozen=True):
     """The tag is written. `nbytes` were pushed for it, blobs and manifests; `previous` is what the tag named.
 
     `unverified` says that only a mirror vouches for it. In a dry run, all this is what would be.
@@ -112,7 +112,7 @@ class ImageSynced(Event):
     unverified: bool = False
 
 
-class ImageSkipped(Event):
+class ImageSkipped(Event, frozen=True):
     """Nothing to do; `reason` says why ("up to date", "no platform is left by the filter")."""
 
     rule: int
@@ -123,7 +123,7 @@ class ImageSkipped(Event):
     seconds: float = 0.0
 
 
-class ImageFailed(Event):
+class ImageFailed(Event, frozen=True):
     """`destination` and `source` have no tag where a rule's tags could not be listed."""
 
     rule: int
@@ -137,7 +137,7 @@ class ImageFailed(Event):
 # --- blobs ---------------------------------------------------------------------------------------------------
 
 
-class BlobStarted(Event):
+class BlobStarted(Event, frozen=True):
     """A transfer begins; `size` is -1 where the manifest does not say."""
 
     digest: Digest
@@ -146,21 +146,21 @@ class BlobStarted(Event):
     destinations: tuple[Repository, ...]
 
 
-class BlobProgress(Event):
+class BlobProgress(Event, frozen=True):
     """`nbytes` more of a transfer have come from the source."""
 
     digest: Digest
     nbytes: int
 
 
-class BlobFinished(Event):
+class BlobFinished(Event, frozen=True):
     """A transfer ended, well or not."""
 
     digest: Digest
     ok: bool
 
 
-class BlobPlaced(Event):
+class BlobPlaced(Event, frozen=True):
     """A blob is in a repository: `copied` there, `mounted` from another, `present` before, or `shared`: brought by another image of the run."""
 
     outcome: Literal["copied", "mounted", "present", "shared"]
@@ -169,7 +169,7 @@ class BlobPlaced(Event):
     destination: Repository
 
 
-class BytesMoved(Event):
+class BytesMoved(Event, frozen=True):
     """Blob and manifest bytes over the wire: `pulled` from or `pushed` to a registry."""
 
     direction: Literal["pulled", "pushed"]
@@ -180,7 +180,7 @@ class BytesMoved(Event):
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
-class TaskEnded(Event):
+class TaskEnded(Event, frozen=True):
     kind: str
     outcome: Literal["done", "failed", "retried"]
     label: str
@@ -190,7 +190,7 @@ class TaskEnded(Event):
 # --- requests ------------------------------------------------------------------------------------------------
 
 
-class RequestSent(Event):
+class RequestSent(Event, frozen=True):
     """A request was answered or broke off (`status` 0). `target` is the path, without query."""
 
     registry: str
@@ -201,19 +201,19 @@ class RequestSent(Event):
     seconds: float
 
 
-class RequestRetried(Event):
+class RequestRetried(Event, frozen=True):
     registry: str
     reason: Literal["timeout", "connection", "throttled", "server_error", "token"]
     wait: float
 
 
-class RateLimitSeen(Event):
+class RateLimitSeen(Event, frozen=True):
     registry: str
     account: str
     remaining: int
 
 
-class Decision(Event):
+class Decision(Event, frozen=True):
     """Why something was done or left: for the debug log."""
 
     subject: str

@@ -12,8 +12,8 @@ import httpx
 from syncer.config import AuthBook, Rule
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
+from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
-from syncer.engine.tasks import ListTags, rule_key
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.wire import AiohttpTransport
 from syncer.oci.reference import Repository
@@ -24,11 +24,15 @@ RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more."""
+    """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more.
+
+    `dry_run` asks and decides everything, and changes nothing.
+    """
 
     transfers: int = 5
     retries: int = 2
     force: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Run:
         """Run to the end, or until `stop`."""
         started = time.monotonic()
         tell = self._observer.notify
-        tell(RunStarted(self.run_id, self._trigger, len(self._rules)))
+        tell(RunStarted(self.run_id, self._trigger, len(self._rules), self._options.dry_run))
         width = self._options.transfers
         transport = self._transport()
         directory = RepositoryDirectory(
@@ -99,12 +103,14 @@ class Run:
             transport=transport,
             observer=self._observer,
             connections=width + METADATA_WIDTH * width,
+            dry_run=self._options.dry_run,
         )
         job = Job(
             self._graph,
             directory,
             self._observer,
             force=self._options.force,
+            dry_run=self._options.dry_run,
             contested=self._contested(),
         )
         self._add_rules()

@@ -124,6 +124,9 @@ class CopyBlob(Task):
         return chosen
 
     async def _transfer(self, job: Job, targets: list[Repository]) -> None:
+        if job.dry_run:
+            self._pretend(job, targets)
+            return
         blob, tell = self.blob, job.observer.notify
         small = self.lane is Lane.METADATA
         if not small:
@@ -161,6 +164,11 @@ class CopyBlob(Task):
                         await session.cancel()
         self._account(job, failures, download.blob.size)
 
+    def _pretend(self, job: Job, targets: list[Repository]) -> None:
+        size = max(self.blob.size, 0)
+        job.observer.notify(BytesMoved("pulled", self.source.host, size))
+        self._account(job, dict.fromkeys(targets), size)
+
     async def _open_all(
         self, job: Job, download: Download, failures: dict[Repository, RegistryError | None]
     ) -> None:
@@ -186,7 +194,7 @@ class CopyBlob(Task):
         if refused is not None:
             raise refused
 
-    def _account(self, job: Job, failures: dict[Repository, RegistryError | None], size: int) -> None:
+    def _account(self, job: Job, failures: Mapping[Repository, RegistryError | None], size: int) -> None:
         """Settle what arrived and what never will. Raises the first failure that may pass, or the only one."""
         pending: list[RegistryError] = []
         for target, failure in failures.items():

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from syncer.events import BlobCounts
+from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
@@ -27,6 +27,13 @@ class ImageCopy:
     blobs: Counter[str] = field(default_factory=Counter)
     started: float = 0.0
     finished: bool = False
+
+    def tell_failed(self, observer: Observer, failure: Failure) -> None:
+        """Say that the image will not be at its destination, with the root cause."""
+        self.finished = True
+        observer.notify(
+            ImageFailed(self.rule, self.source, self.destination, failure, self.digest, self.seconds)
+        )
 
     def blob_counts(self) -> BlobCounts:
         return BlobCounts(**self.blobs)

@@ -23,7 +23,8 @@ class Job:
     """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell.
 
     `force` means that nothing at a destination is trusted unseen. `contested` are the destinations that several
-    rules write to: only there has it to be remembered who wrote which tag.
+    rules write to: only there has it to be remembered who wrote which tag. In a `dry_run` no blob is moved; the
+    repositories see to it that nothing is written.
     """
 
     graph: TaskGraph
@@ -31,6 +32,7 @@ class Job:
     observer: Observer
     ledger: BlobLedger = field(default_factory=BlobLedger)
     force: bool = False
+    dry_run: bool = False
     contested: frozenset[Repository] = frozenset()
     _claims: dict[Reference, Reference] = field(default_factory=dict)
 

@@ -7,6 +7,8 @@ here knows of registries. Bodies come as they arrive and as they are: nothing is
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import cache
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
@@ -41,7 +43,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER,
                 skip_auto_headers=_OWN_HEADERS,
-                trust_env=True,
+                # It would read ~/.netrc too, and in a thread for every request.
+                trust_env=False,
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
                 ),
@@ -64,6 +67,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=request.headers.multi_items(),
                 data=body.chunks if isinstance(body, _Chunks) else body,
                 allow_redirects=False,
+                proxy=_proxy_for(request.url.scheme, request.url.netloc.decode("ascii")),
                 ssl=extensions.get("ssl", True),
                 **options,  # type: ignore[arg-type]
             )
@@ -75,6 +79,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+@cache
+def _proxy_for(scheme: str, netloc: str) -> str | None:
+    """The proxy that the environment names for a host, its credentials in the URL."""
+    proxies = getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 class _Chunks(httpx.AsyncByteStream):

@@ -10,14 +10,16 @@ from syncer.http.address import Address
 from syncer.http.client import RegistryClient
 from syncer.http.limits import HostLimits
 from syncer.oci.reference import Repository
+from syncer.registry.rehearsal import Rehearsal
 from syncer.registry.remote import RemoteRepository
+from syncer.registry.repository import Destination
 
 
 class RepositoryDirectory:
     """Remote repositories, each made once.
 
     `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
-    to one registry, where its settings do not say less.
+    to one registry, where its settings do not say less. In a `dry_run` destinations only pretend to be written to.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class RepositoryDirectory:
         transport: httpx.AsyncBaseTransport,
         observer: Observer,
         connections: int,
+        dry_run: bool = False,
     ) -> None:
         self._account_for = account_for
         self._settings_for = settings_for
@@ -38,16 +41,19 @@ class RepositoryDirectory:
         self._limits: dict[str, HostLimits] = {}
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
         self._sources: dict[Repository, RemoteRepository] = {}
-        self._destinations: dict[Repository, RemoteRepository] = {}
+        self._destinations: dict[Repository, Destination] = {}
+        self._dry_run = dry_run
 
     def source(self, name: Repository) -> RemoteRepository:
         if name not in self._sources:
             self._sources[name] = RemoteRepository(self.client(name), name, writable=False)
         return self._sources[name]
 
-    def destination(self, name: Repository) -> RemoteRepository:
+    def destination(self, name: Repository) -> Destination:
         if name not in self._destinations:
-            self._destinations[name] = RemoteRepository(self.client(name), name, writable=True)
+            # A dry run asks for no more rights than it needs.
+            remote = RemoteRepository(self.client(name), name, writable=not self._dry_run)
+            self._destinations[name] = Rehearsal(remote) if self._dry_run else remote
         return self._destinations[name]
 
     def client(self, name: Repository) -> RegistryClient:

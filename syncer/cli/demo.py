@@ -1,0 +1,1 @@
+"""`syncer demo`: the main job between two registries in memory, over real HTTP."""

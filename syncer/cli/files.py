@@ -1,0 +1,37 @@
+"""Reads the files that the options name, and tells their problems."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from syncer.config import Config, ConfigError, InvalidPlatform, PlatformFilter, load
+
+
+def read_config(*, auth: Path | None, images: Path | None, config: Path | None) -> Config:
+    """The files, checked. Raises `click.UsageError` and `ConfigError`."""
+    if config is not None and (auth is not None or images is not None):
+        raise click.UsageError("--config has both parts in one file: give it alone, or --auth and --images")
+    if config is None and images is None:
+        raise click.UsageError("--images FILE is missing: the rules of what to copy (or --config FILE)")
+    return load(auth, images, config)
+
+
+def narrowed(config: Config, *, os_: list[str], arch: list[str]) -> Config:
+    """The same, with every rule narrowed by `--os` and `--arch`. Raises `click.BadParameter`."""
+    if not os_ and not arch:
+        return config
+    try:
+        wanted = PlatformFilter.of(os=os_, arch=arch)
+    except InvalidPlatform as error:
+        raise click.BadParameter(str(error), param_hint="--os, --arch") from error
+    rules = tuple(replace(rule, platforms=rule.platforms & wanted) for rule in config.rules)
+    return replace(config, rules=rules)
+
+
+def tell_problems(error: ConfigError) -> None:
+    """Every problem on a line of its own, on stderr."""
+    for problem in error.problems:
+        click.echo(f"error: {problem}", err=True)
+    count = len(error.problems)
+    click.echo(f"{count} {'problem' if count == 1 else 'problems'}; nothing was contacted", err=True)

@@ -1,0 +1,75 @@
+"""The commands. Each imports only what it needs, so that the others start fast."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from syncer import __version__
+from syncer.cli.options import HELP, DefaultGroup, GroupedCommand, file_options, option, run_options
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+@click.group(cls=DefaultGroup, default="sync", context_settings=HELP)
+@click.version_option(__version__, prog_name="image-syncer", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Copy container images between registries: in bulk, byte for byte, unattended.
+
+    With no command, `sync` is meant. Every option can also be set by SYNCER_<OPTION>.
+    """
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@file_options
+@run_options
+@option("--dry-run", is_flag=True, group="Work", help="Same as `plan`.")
+def sync(*, dry_run: bool, **options: Any) -> None:
+    """Bring every image of the rules to its destinations, once."""
+    from syncer.cli.once import run_once
+
+    sys.exit(run_once(dry_run=dry_run, **options))
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@file_options
+@run_options
+def plan(**options: Any) -> None:
+    """Ask the registries and show what `sync` would do, and why. Changes nothing."""
+    from syncer.cli.once import run_once
+
+    sys.exit(run_once(dry_run=True, **options))
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@file_options
+@option(
+    "--online", is_flag=True, group="Work", help="Also ask every registry whether the credentials are taken."
+)
+def check(*, online: bool, **files: Path | None) -> None:
+    """Read the files and report every problem, each with its place."""
+    from syncer.cli.check import check_files
+
+    sys.exit(check_files(online=online, **files))
+
+
+@cli.command(context_settings=HELP)
+@click.option("--serve", is_flag=True, help="Keep the demo's registries up on 127.0.0.1:5001 and 5002.")
+def demo(*, serve: bool) -> None:
+    """Show the main job on two registries in memory: nothing else is needed."""
+    from syncer.cli.demo import show_demo
+
+    sys.exit(show_demo(serve=serve))
+
+
+def main() -> None:
+    """The program. Ends with the exit codes of the contract."""
+    try:
+        cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
+    except BrokenPipeError:
+        # Whoever read us has gone: nothing is left to say, not even that.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,128 @@
+"""How options behave: each has an environment variable, help is in groups, and `sync` is the default command."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class EnvironmentOption(click.Option):
+    """An option that `SYNCER_<NAME>` sets too. Where it may be repeated, the variable has one value a line or `;`."""
+
+    def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+        longest = max(self.opts, key=len)
+        self.envvar = "SYNCER_" + longest.lstrip("-").upper().replace("-", "_")
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        text = self.resolve_envvar_value(ctx)
+        if text is None:
+            return None
+        if self.multiple:
+            # Never at blanks: a cron line has some.
+            return [value.strip() for value in re.split(r"[\n;]", text) if value.strip()] or None
+        return text.strip()
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` shows its options in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", "") or "Other", []).append(record)
+        for name in [*(name for name in groups if name != "Other"), "Other"]:
+            if name in groups:
+                with formatter.section(name):
+                    formatter.write_dl(groups[name])
+
+
+class DefaultGroup(click.Group):
+    """A group of commands of which one is meant where none is named."""
+
+    def __init__(self, *args: Any, default: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h", "--version"}):
+            # `image-syncer --proc 6 …` works as it did; a word that is no command is told as such below.
+            if not args or args[0].startswith("-"):
+                args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+def option(*names: str, group: str, **attributes: Any) -> Callable[[F], F]:
+    """One option of a group in `--help`."""
+    attributes.setdefault("cls", EnvironmentOption)
+    return click.option(*names, group=group, **attributes)
+
+
+def together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order they are shown."""
+
+    def decorate(function: F) -> F:
+        for each in reversed(options):
+            function = each(function)
+        return function
+
+    return decorate
+
+
+class CommaSeparated(click.ParamType):
+    """Text in which commas separate values."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
+        return [part.strip() for part in str(value).split(",") if part.strip()]
+
+
+PATH = click.Path(path_type=Path)
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+file_options = together(
+    [
+        option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
+        option("--images", type=PATH, metavar="FILE", group="Files", help="The rules: what is copied where (JSON or YAML)."),
+        option("--config", type=PATH, metavar="FILE", group="Files", help='Both in one: {"auth": …, "images": …}.'),
+    ]
+)  # fmt: skip
+
+run_options = together(
+    [
+        option("-p", "--proc", type=click.IntRange(1, 1000), default=5, show_default=True, metavar="N", group="Work",
+               help="How many blobs are transferred at once."),
+        option("-r", "--retries", type=click.IntRange(0, 1000), default=2, show_default=True, metavar="N", group="Work",
+               help="How often a failed task is tried again, after all others have run."),
+        option("--os", "os_", type=CommaSeparated(), multiple=True, metavar="OS", group="Work",
+               help="Only these operating systems (linux, windows:10.0.x)."),
+        option("--arch", type=CommaSeparated(), multiple=True, metavar="ARCH", group="Work",
+               help="Only these architectures (amd64, arm64:v8)."),
+        option("--force", is_flag=True, group="Work",
+               help="Trust nothing at the destination: ask for every blob, push every manifest."),
+        option("--log", type=PATH, metavar="FILE", group="Output", help="Where to log, instead of stderr."),
+        option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="How to log."),
+        option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+               default="info", group="Output", help="How much to log."),
+        option("--progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto", group="Output",
+               help="Live bars on a terminal, plain lines elsewhere."),
+        option("--output-success-images", type=PATH, metavar="FILE", group="Outcome",
+               help="What went through, usable as --images."),
+        option("--output-failed-images", type=PATH, metavar="FILE", group="Outcome",
+               help="What did not, usable as --images."),
+        option("--output-images-format", type=click.Choice(["yaml", "json"]), default="yaml", group="Outcome",
+               help="The format of these two."),
+        option("--report", type=PATH, metavar="FILE", group="Outcome", help="The whole outcome as one JSON document."),
+        option("--metrics-file", type=PATH, metavar="FILE", group="Outcome",
+               help="Prometheus text format, written at the end."),
+        option("--metrics-push", metavar="URL", group="Outcome", help="Push the same to a Pushgateway."),
+    ]
+)  # fmt: skip

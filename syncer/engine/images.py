@@ -1,0 +1,169 @@
+"""`CopyImage`: bring one image to its destinations, unless it is there already."""
+
+import time
+
+from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
+from syncer.engine.copies import ImageCopy
+from syncer.engine.graph import Again, Key, Task
+from syncer.engine.job import Job
+from syncer.engine.manifests import PushManifest, Unfolding
+from syncer.engine.narrowing import narrow_index, platform_of
+from syncer.events import BytesMoved, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
+from syncer.http.errors import Kind, RegistryError
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Reference
+
+
+def image_key(copy: ImageCopy) -> Key:
+    return ("image", copy.destination.repository, copy.destination.target)
+
+
+class CopyImage(Task):
+    """Bring one image to its destinations, unless it is there already.
+
+    The destination is asked first: where it has nothing, the source's manifest is fetched without a HEAD.
+    """
+
+    kind = "image"
+    __slots__ = ("copies", "platforms", "source")
+
+    def __init__(
+        self, source: Reference, copies: list[ImageCopy], platforms: PlatformFilter = EVERY_PLATFORM
+    ) -> None:
+        super().__init__([image_key(copy) for copy in copies])
+        self.platforms = platforms
+        self.source = source
+        self.copies = copies
+
+    def __str__(self) -> str:
+        return f"copy {self.source}"
+
+    async def run(self, job: Job) -> Again | None:
+        for copy in self.copies:
+            copy.started = copy.started or time.monotonic()
+        reached, unreached = await self._ask_destinations(job)
+        if reached:
+            stale = await self._stale(job, reached)
+            if stale:
+                await self._bring(job, stale)
+        if unreached:
+            # Only these are tried again, or failed: what was reached has gone its way.
+            self.copies = [copy for copy, _ in unreached]
+            for copy, error in unreached:
+                if error.permanent and len(unreached) > 1:
+                    self.copies.remove(copy)
+                    copy.tell_failed(job.observer, error.as_failure())
+                    job.graph.settle(self, image_key(copy), error)
+            if self.copies:
+                raise next(error for copy, error in unreached if copy in self.copies)
+        return None
+
+    async def _ask_destinations(
+        self, job: Job
+    ) -> tuple[list[ImageCopy], list[tuple[ImageCopy, RegistryError]]]:
+        reached: list[ImageCopy] = []
+        unreached: list[tuple[ImageCopy, RegistryError]] = []
+        for copy in self.copies:
+            repository = copy.destination.repository
+            try:
+                if not job.ledger.is_new(repository):
+                    found = await job.repositories.destination(repository).find(copy.destination.target)
+                    copy.previous = found.digest if found else None
+                reached.append(copy)
+            except RegistryError as error:
+                unreached.append((copy, error))
+        return reached, unreached
+
+    async def _stale(self, job: Job, copies: list[ImageCopy]) -> list[ImageCopy]:
+        """Those of `copies` that are not up to date; the others are done."""
+        wanted = self.source.digest
+        if wanted is None and any(copy.previous for copy in copies):
+            wanted = (await self._resolve(job)).digest
+            self.source = Reference(self.source.repository, self.source.tag, wanted)
+        stale = []
+        for copy in copies:
+            copy.digest = wanted
+            if copy.previous is None or copy.previous != wanted or job.force:
+                stale.append(copy)
+            else:
+                self._skip(job, copy, "up to date")
+        return stale
+
+    async def _resolve(self, job: Job) -> Descriptor:
+        found = await job.repositories.source(self.source.repository).find(self.source.target)
+        if found is None:
+            raise RegistryError(
+                Kind.NOT_FOUND,
+                "404 not found",
+                registry=self.source.repository.host,
+                attempt=f"HEAD manifest {self.source}",
+                status=404,
+            )
+        return found
+
+    async def _bring(self, job: Job, copies: list[ImageCopy]) -> None:
+        source = job.repositories.source(self.source.repository)
+        # The digest where it is known: the tag may have moved since it was asked for.
+        found = await source.fetch_manifest(self.source.target)
+        job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
+        manifest = await self._narrowed(job, found) if self.platforms else found
+        if manifest is None:
+            message = f"{self.source}: no platform is left by the filter"
+            job.observer.notify(RuleWarning(copies[0].rule, message))
+        for copy in copies:
+            copy.digest = manifest.digest if manifest else None
+        stale = [copy for copy in copies if manifest and (copy.previous != manifest.digest or job.force)]
+        for copy in copies:
+            if copy not in stale:
+                self._skip(job, copy, "up to date" if manifest else "no platform is left by the filter")
+        if manifest is None or not stale:
+            return
+        job.observer.notify(
+            ImageStarted(stale[0].rule, self.source, tuple(copy.destination for copy in stale))
+        )
+        unfolding = Unfolding(self.source.repository, manifest, stale, depth=0)
+        unfolding.add_parts(job)
+        for copy in stale:
+            repository = copy.destination.repository
+            known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
+            push = PushManifest(image_key(copy), manifest, repository, copy=copy)
+            job.graph.add(push, needs=() if known else unfolding.needs(repository), heir_of=self)
+
+    async def _narrowed(self, job: Job, found: Manifest) -> Manifest | None:
+        """What the rule's platforms leave of an image; None if nothing."""
+        if not found.is_index:
+            platform = await platform_of(found, job.repositories.source(self.source.repository))
+            return found if self.platforms.matches(platform) else None
+        narrowed = narrow_index(found, self.platforms)
+        if narrowed is not None and narrowed is not found:
+            kept = {child.digest for child in narrowed.children}
+            job.observer.notify(
+                IndexNarrowed(
+                    self.copies[0].rule,
+                    self.source,
+                    found.digest,
+                    narrowed.digest,
+                    tuple(
+                        str(child.platform or "unknown") for child in found.children if child.digest in kept
+                    ),
+                    tuple(
+                        str(child.platform or "unknown")
+                        for child in found.children
+                        if child.digest not in kept
+                    ),
+                )
+            )
+        return narrowed
+
+    def _skip(self, job: Job, copy: ImageCopy, reason: str) -> None:
+        copy.finished = True
+        job.graph.settle(self, image_key(copy))
+        job.observer.notify(
+            ImageSkipped(copy.rule, copy.source, copy.destination, copy.digest, reason, copy.seconds)
+        )
+
+    def failed(self, job: Job, error: RegistryError) -> None:
+        for copy in self.copies:
+            if not copy.finished:
+                copy.tell_failed(job.observer, error.as_failure())

@@ -1,0 +1,100 @@
+"""`ListTags`: find out which images a rule means, and let them be opened one by one."""
+
+from collections.abc import Iterator, Sequence
+
+from syncer.config.rules import AllTags, MatchingTags, OneDigest, Rule, TheseTags
+from syncer.engine.copies import ImageCopy
+from syncer.engine.graph import Again, Key, Task
+from syncer.engine.images import CopyImage
+from syncer.engine.job import Job
+from syncer.events import Decision, RuleWarning, TagsListed
+from syncer.http.errors import Kind, RegistryError
+from syncer.oci.reference import Reference, Repository
+
+
+def rule_key(rule: Rule) -> Key:
+    return ("rule", rule.number)
+
+
+class ListTags(Task):
+    """Find out which images a rule means, and let them be opened one by one."""
+
+    kind = "tags"
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__([rule_key(rule)])
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"list {self.rule.source}"
+
+    async def run(self, job: Job) -> Again | None:
+        rule = self.rule
+        for destination in rule.destinations:
+            await self._look_at(job, destination.repository)
+        selected = await self._selected(job)
+        if mismatch := rule.mismatch(len(selected)):
+            raise RegistryError(Kind.INVALID, mismatch, registry=rule.source.host, permanent=True)
+        if not selected:
+            job.observer.notify(RuleWarning(rule.number, f"{rule}: no tag of {rule.source} is selected"))
+        job.graph.expand(self._images(job, selected))
+        return None
+
+    async def _look_at(self, job: Job, repository: Repository) -> None:
+        """Learn whether the destination is new: then nothing has to be asked for there."""
+        if job.force or not job.ledger.begin_look(repository):
+            return
+        try:
+            if await job.repositories.destination(repository).is_new():
+                job.ledger.record_new(repository)
+        except RegistryError as error:
+            # Whatever stands in the way here, the images will meet it, and tell it better.
+            job.observer.notify(Decision(str(repository), f"not known whether it is new: {error}"))
+
+    async def _selected(self, job: Job) -> Sequence[str | None]:
+        rule, selection = self.rule, self.rule.selection
+        match selection:
+            case TheseTags():
+                return selection.tags
+            case OneDigest():
+                return (selection.tag,)
+            case AllTags() | MatchingTags():
+                found: list[str] = []
+                async for page in job.repositories.source(rule.source).tags():
+                    found += page
+                # Registries may list a tag twice when it moves while pages are read.
+                selected = [tag for tag in dict.fromkeys(found) if selection.matches(tag)]
+                job.observer.notify(TagsListed(rule.number, rule.source, len(found), len(selected)))
+                return selected
+
+    def _images(self, job: Job, tags: Sequence[str | None]) -> Iterator[Task]:
+        rule = self.rule
+        digest = rule.selection.digest if isinstance(rule.selection, OneDigest) else None
+        for index, tag in enumerate(tags):
+            source = Reference(rule.source, tag, digest)
+            copies = []
+            for destination in rule.destinations:
+                to_tag = destination.tag_for(tag, index)
+                reference = Reference(destination.repository, to_tag, None if to_tag else digest)
+                copy = ImageCopy(rule.number, source, reference)
+                claimed_by = job.claim(reference, source)
+                if claimed_by is None:
+                    copies.append(copy)
+                elif claimed_by != source:
+                    error = RegistryError(
+                        Kind.CONFLICT,
+                        f"another rule already writes {claimed_by} there",
+                        registry=reference.repository.host,
+                        advice="give one of the two another destination",
+                    )
+                    copy.tell_failed(job.observer, error.as_failure())
+            if copies:
+                yield CopyImage(source, copies, rule.platforms)
+
+    def failed(self, job: Job, error: RegistryError) -> None:
+        rule = self.rule
+        tag = rule.selection.tag if isinstance(rule.selection, OneDigest) else None
+        for destination in rule.destinations:
+            copy = ImageCopy(rule.number, Reference(rule.source, tag), Reference(destination.repository, tag))
+            copy.tell_failed(job.observer, error.as_failure())

@@ -1,0 +1,165 @@
+"""`CopyManifest` and `PushManifest`: a manifest becomes blobs, children, and a push that waits for them all."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from syncer.engine.blobs import CopyBlob, blob_key
+from syncer.engine.copies import ImageCopy
+from syncer.engine.graph import Again, Key, Task
+from syncer.engine.job import Job
+from syncer.events import BlobPlaced, BytesMoved, ImageSynced
+from syncer.http.errors import Kind, RegistryError
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Repository
+
+MAX_DEPTH = 4
+"""Indexes within indexes."""
+
+
+def manifest_key(repository: Repository, digest: Digest) -> Key:
+    return ("manifest", repository, digest)
+
+
+class CopyManifest(Task):
+    """Bring a child of an index to the destinations that have it not."""
+
+    kind = "manifest"
+    __slots__ = ("child", "copies", "depth", "source")
+
+    def __init__(self, child: Descriptor, source: Repository, copies: list[ImageCopy], *, depth: int) -> None:
+        super().__init__([manifest_key(copy.destination.repository, child.digest) for copy in copies])
+        self.child = child
+        self.source = source
+        self.copies = copies
+        self.depth = depth
+
+    def __str__(self) -> str:
+        return f"copy {self.source}@{self.child.digest}"
+
+    async def run(self, job: Job) -> Again | None:
+        missing = []
+        for copy in self.copies:
+            repository = copy.destination.repository
+            if await self._is_there(job, repository):
+                job.ledger.record_manifest(repository, self.child.digest)
+                job.graph.settle(self, manifest_key(repository, self.child.digest))
+            else:
+                missing.append(copy)
+        self.copies = missing
+        if not missing:
+            return None
+        manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
+        job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw)))
+        unfolding = Unfolding(self.source, manifest, missing, depth=self.depth)
+        unfolding.add_parts(job)
+        for copy in missing:
+            repository = copy.destination.repository
+            push = PushManifest(
+                manifest_key(repository, manifest.digest), manifest, repository, copy=copy, child=True
+            )
+            job.graph.add(push, needs=unfolding.needs(repository), heir_of=self)
+        return None
+
+    async def _is_there(self, job: Job, repository: Repository) -> bool:
+        """A manifest that is there implies its blobs: the registry took it only with them."""
+        if job.force or job.ledger.is_new(repository):
+            return False
+        return await job.repositories.destination(repository).find(self.child.digest) is not None
+
+
+class PushManifest(Task):
+    """Store a manifest when all that it refers to is there. For an image's own manifest that is the last step."""
+
+    kind = "manifest"
+    __slots__ = ("child", "copy", "manifest", "repository")
+
+    def __init__(
+        self, key: Key, manifest: Manifest, repository: Repository, *, copy: ImageCopy, child: bool = False
+    ) -> None:
+        super().__init__([key])
+        self.manifest = manifest
+        self.repository = repository
+        self.copy = copy
+        self.child = child
+
+    def __str__(self) -> str:
+        return f"push {self.repository}@{self.manifest.digest}"
+
+    async def run(self, job: Job) -> Again | None:
+        manifest, copy = self.manifest, self.copy
+        tag = None if self.child else copy.destination.tag
+        await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
+        job.ledger.record_manifest(self.repository, manifest.digest)
+        copy.nbytes += len(manifest.raw)
+        job.observer.notify(BytesMoved("pushed", self.repository.host, len(manifest.raw)))
+        if not self.child:
+            copy.finished = True
+            job.observer.notify(
+                ImageSynced(
+                    copy.rule,
+                    copy.source,
+                    copy.destination,
+                    manifest.digest,
+                    copy.previous,
+                    copy.nbytes,
+                    copy.seconds,
+                    copy.blob_counts(),
+                )
+            )
+        return None
+
+    def failed(self, job: Job, error: RegistryError) -> None:
+        if not self.child:
+            self.copy.tell_failed(job.observer, error.as_failure())
+
+
+@dataclass(frozen=True, slots=True)
+class Unfolding:
+    """A manifest that goes to some destinations, and the tasks that its parts become."""
+
+    source: Repository
+    manifest: Manifest
+    copies: Iterable[ImageCopy]
+    depth: int
+
+    def needs(self, repository: Repository) -> Iterator[Key]:
+        """What has to be in `repository` before the manifest."""
+        for blob in self.manifest.blobs:
+            yield blob_key(repository, blob.digest)
+        for child in self.manifest.children:
+            yield manifest_key(repository, child.digest)
+
+    def add_parts(self, job: Job) -> None:
+        """Add a task for each part that is neither known to be there nor on its way."""
+        # Two tags of one repository are one place.
+        places = {copy.destination.repository: copy for copy in self.copies}
+        if self.manifest.children and self.depth >= MAX_DEPTH:
+            raise RegistryError(
+                Kind.INVALID, f"indexes within indexes, more than {MAX_DEPTH} deep", registry=self.source.host
+            )
+        wanted = {
+            place: copy
+            for place, copy in places.items()
+            if job.force or not job.ledger.has_manifest(place, self.manifest.digest)
+        }
+        for child in self.manifest.children:
+            missing = [
+                copy
+                for place, copy in wanted.items()
+                if not job.ledger.has_manifest(place, child.digest)
+                and not job.graph.promised(manifest_key(place, child.digest))
+            ]
+            if missing:
+                job.graph.add(CopyManifest(child, self.source, missing, depth=self.depth + 1))
+        for blob in self.manifest.blobs:
+            absent = {}
+            for place, copy in wanted.items():
+                if job.ledger.has(place, blob.digest) or job.graph.promised(blob_key(place, blob.digest)):
+                    copy.blobs["shared"] += 1
+                    job.observer.notify(BlobPlaced("shared", blob.digest, blob.size, place))
+                else:
+                    absent[place] = copy
+            if absent:
+                job.graph.add(CopyBlob(blob, self.source, absent))
