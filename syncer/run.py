@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import httpx
-
 from syncer.config import AuthBook, Rule
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
-from syncer.http.wire import AiohttpTransport
+from syncer.http.wire import AiohttpTransport, Transport
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
 
@@ -73,7 +71,7 @@ class Run:
         *,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
-        transport: Callable[[], httpx.AsyncBaseTransport] = AiohttpTransport,
+        transport: Callable[[], Transport] = AiohttpTransport,
     ) -> None:
         self.run_id = uuid.uuid4().hex[:12]
         self._rules = rules

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import cache
 from urllib.parse import urlsplit
 
 import anyio
@@ -11,6 +12,11 @@ from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import DOCKER_HUB
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
+
+
+@cache
+def _usual_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 class Address:
@@ -93,7 +99,7 @@ class Address:
             location = parts._replace(scheme="https", netloc=netloc).geturl()
         return location
 
-    def tls(self, *, own: bool) -> ssl.SSLContext | bool:
+    def tls(self, *, own: bool) -> ssl.SSLContext:
         """The TLS context for this registry (`own`) or for a host that it sends us to.
 
         A client certificate is shown to the registry alone; the private CA and `insecure` hold for both.
@@ -101,7 +107,7 @@ class Address:
         """
         settings = self.settings
         if not (settings.insecure or settings.ca_file or settings.cert_file):
-            return True
+            return _usual_context()
         if own:
             self._own = self._own or self._context(settings.cert_file, settings.key_file)
             return self._own

@@ -14,6 +14,9 @@ import aiohttp
 import httpx
 import yarl
 
+Transport = httpx.AsyncBaseTransport
+"""What sends requests: this, or httpx's `MockTransport` in a test."""
+
 READ_BUFFER = 256 * 1024
 """Bytes read ahead of whoever takes them, for each connection."""
 

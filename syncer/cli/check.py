@@ -1,0 +1,57 @@
+"""`syncer check`: every problem of the files at once, and on demand whether the registries take the credentials."""
+
+from pathlib import Path
+
+import anyio
+import click
+
+from syncer.cli.files import read_config, tell_problems
+from syncer.config import Config, ConfigError
+from syncer.oci.reference import Repository
+
+
+def check_files(*, online: bool, auth: Path | None, images: Path | None, config: Path | None) -> int:
+    """The exit code: 0 if all is well, 2 for a bad file, 1 where a registry refuses the credentials."""
+    try:
+        checked = read_config(auth=auth, images=images, config=config)
+    except ConfigError as error:
+        tell_problems(error)
+        return 2
+    for warning in checked.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for rule in checked.rules:
+        for destination in rule.destinations:
+            click.echo(f"{rule} -> {destination.written or destination.repository}")
+    count = len(checked.rules)
+    click.echo(f"{count} {'rule' if count == 1 else 'rules'}: no problems found")
+    return anyio.run(_ask_registries, checked) if online else 0
+
+
+async def _ask_registries(config: Config) -> int:
+    """Show for every registry and account whether it is let in."""
+    from syncer.events import Observer
+    from syncer.http.errors import RegistryError
+    from syncer.http.wire import AiohttpTransport
+    from syncer.registry.directory import RepositoryDirectory
+
+    wanted: dict[Repository, None] = {}
+    for rule in config.rules:
+        wanted |= dict.fromkeys([rule.source, *(each.repository for each in rule.destinations)])
+    refused = 0
+    async with AiohttpTransport() as transport:
+        directory = RepositoryDirectory(
+            account_for=config.auth.account_for,
+            settings_for=config.auth.settings_for,
+            transport=transport,
+            observer=Observer(),
+            connections=4,
+        )
+        for client in dict.fromkeys(directory.client(repository) for repository in wanted):
+            account = f"as {client.account.name}" if client.account else "anonymously"
+            try:
+                await client.ping()
+                click.echo(f"{client.host} {account}: ok")
+            except RegistryError as error:
+                refused += 1
+                click.echo(f"{client.host} {account}: {error}")
+    return 1 if refused else 0

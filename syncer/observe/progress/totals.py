@@ -1,0 +1,82 @@
+"""What a run came to so far, counted from its events."""
+
+from collections import Counter
+
+from syncer.events import (
+    BlobPlaced,
+    BytesMoved,
+    ImageFailed,
+    ImageSkipped,
+    ImageSynced,
+    Observer,
+    RequestRetried,
+    RequestSent,
+    RunStarted,
+)
+from syncer.observe import words
+
+
+class Totals(Observer):
+    """Counts. A new run starts from nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dry_run = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.synced = self.skipped = self.failed = 0
+        self.blobs: Counter[str] = Counter()
+        self.nbytes: Counter[str] = Counter()
+        self.requests = self.retries = 0
+
+    def on_run_started(self, event: RunStarted) -> None:
+        self._reset()
+        self.dry_run = event.dry_run
+
+    def on_image_synced(self, _event: ImageSynced) -> None:
+        self.synced += 1
+
+    def on_image_skipped(self, _event: ImageSkipped) -> None:
+        self.skipped += 1
+
+    def on_image_failed(self, _event: ImageFailed) -> None:
+        self.failed += 1
+
+    def on_blob_placed(self, event: BlobPlaced) -> None:
+        self.blobs[event.outcome] += 1
+
+    def on_bytes_moved(self, event: BytesMoved) -> None:
+        self.nbytes[event.direction] += event.nbytes
+
+    def on_request_sent(self, _event: RequestSent) -> None:
+        self.requests += 1
+
+    def on_request_retried(self, _event: RequestRetried) -> None:
+        self.retries += 1
+
+    @property
+    def done(self) -> int:
+        """Images that are through, well or not."""
+        return self.synced + self.skipped + self.failed
+
+    def as_fields(self) -> dict[str, int | dict[str, int]]:
+        """The same, in the shape that the report's totals have."""
+        return {
+            "images": {"synced": self.synced, "skipped": self.skipped, "failed": self.failed},
+            "blobs": {name: self.blobs[name] for name in ("copied", "mounted", "present", "shared")},
+            "bytes": {name: self.nbytes[name] for name in ("pulled", "pushed")},
+            "requests": self.requests,
+            "retries": self.retries,
+        }
+
+    def sentence(self) -> str:
+        """All of it in one line."""
+        blobs = ", ".join(f"{self.blobs[name]} {name}" for name in ("copied", "mounted", "present", "shared"))
+        would = "would be " if self.dry_run else ""
+        return (
+            f"images: {self.synced} {would}synced, {self.skipped} skipped, {self.failed} failed; "
+            f"blobs: {blobs}; "
+            f"{words.size(self.nbytes['pulled'])} pulled, {words.size(self.nbytes['pushed'])} pushed; "
+            f"{words.count(self.requests, 'request')}, {words.count(self.retries, 'retry', 'retries')}"
+        )

@@ -1,0 +1,62 @@
+"""How sizes, rates, durations and digests are written for people, the same in logs, bars and tables."""
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
+
+
+def size(nbytes: float) -> str:
+    """Bytes in decimal units: `999 B`, `1.0 kB`, `180.2 MB`."""
+    if nbytes < 1000:
+        return f"{nbytes:.0f} B"
+    number = float(nbytes)
+    for unit in _UNITS:
+        number /= 1000
+        if number < 999.95:
+            break
+    return f"{number:.1f} {unit}"
+
+
+def rate(bytes_per_second: float) -> str:
+    """Such as `45.0 MB/s`."""
+    return f"{size(bytes_per_second)}/s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one would say them: `0.4 s`, `42 s`, `2m 05s`, `1h 05m`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m {whole:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m"
+
+
+def go_duration(seconds: float) -> str:
+    """Seconds as Go writes a `time.Duration`, to the millisecond: `12ms`, `1.234s`, `2m3.5s`, `1h0m0s`."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds <= 0:
+        return "0s"
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    whole, rest = divmod(milliseconds, 1000)
+    fraction = f".{rest:03}".rstrip("0") if rest else ""
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{whole}{fraction}s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def short(digest: str) -> str:
+    """The algorithm and the first twelve characters, as Docker shortens digests."""
+    algorithm, colon, value = digest.partition(":")
+    return f"{algorithm}{colon}{value[:12]}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2 images`, `3 retries`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
