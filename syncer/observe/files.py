@@ -1,0 +1,84 @@
+"""Writes a file whole or not at all: beside its place, then renamed over it.
+
+What is no regular file (a pipe, `/dev/null`, `/dev/stdout`, `-`) is written straight.
+"""
+
+import errno
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_STDOUT = (Path("-"), Path("/dev/stdout"))
+_NEVER_RENAMED = (Path("/dev"), Path("/proc"))
+
+
+def write_beside(path: Path, content: bytes | str) -> None:
+    """Put `content` at `path`. Raises `OSError` that names `path`; what was there stays then."""
+    with open_beside(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_beside(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, that takes its place at `path` only when the block ends without an exception."""
+    if path in _STDOUT:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        mode = _mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
+        opened = _replacing if _is_replaced(path, mode) else _straight
+        with opened(path, mode) as file:
+            yield file
+    except OSError as error:
+        # The name of the temporary file would mean nothing to the user.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _is_replaced(path: Path, mode: int | None) -> bool:
+    # /dev/fd/3 may well be a regular file, but the folder is not one to put files into.
+    if any(path.absolute().is_relative_to(folder) for folder in _NEVER_RENAMED):
+        return False
+    return mode is None or stat.S_ISREG(mode)
+
+
+@contextmanager
+def _straight(path: Path, _mode: int | None) -> Iterator[BinaryIO]:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "wb") as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path, mode: int | None) -> Iterator[BinaryIO]:
+    target = path.resolve()  # a link stays a link
+    # The ending is none that node_exporter, or a reader of *.json, would pick up.
+    beside = target.with_name(f".syncer-{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+            if mode is not None:
+                with suppress(OSError):
+                    os.fchmod(descriptor, stat.S_IMODE(mode) & 0o777)
+        beside.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise

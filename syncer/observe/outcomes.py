@@ -1,0 +1,153 @@
+"""What went through and what did not, as images files for another run."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from syncer.config import Rule, merge_entries
+from syncer.config.rules import MatchingTags, TheseTags
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.observe.files import write_beside
+from syncer.oci.reference import Reference
+
+Tag = str | None
+"""A source's tag; None where only a digest names it, or where the tags could not be listed."""
+
+_WENT = 1
+_FAILED = 2
+_LOST = 4  # to another rule that writes the same tag
+
+
+class OutcomeLists(Observer):
+    """Remembers how each tag of some rules ended, in as little room as can be."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        super().__init__()
+        self._rules = {rule.number: rule for rule in rules}
+        self._tags: dict[int, dict[Tag, int]] = {}
+        self._unlisted: set[int] = set()
+        self._lost: dict[tuple[int, Tag], set[Reference]] = {}
+        self._places: dict[tuple[int, Tag], int] = {}
+
+    # --- taking events --------------------------------------------------------------------------------------------
+
+    def on_image_synced(self, event: ImageSynced) -> None:
+        self._record(event, _WENT)
+
+    def on_image_skipped(self, event: ImageSkipped) -> None:
+        self._record(event, _WENT)
+
+    def on_image_failed(self, event: ImageFailed) -> None:
+        if event.source.tag is None and event.source.digest is None:
+            self._unlisted.add(event.rule)
+        elif event.failure.kind == "conflict" and event.failure.status is None:
+            self._lost.setdefault((event.rule, event.source.tag), set()).add(event.destination)
+            self._record(event, _LOST)
+        else:
+            self._record(event, _FAILED)
+
+    def _record(self, event: ImageSynced | ImageSkipped | ImageFailed, how: int) -> None:
+        tag = event.source.tag
+        tags = self._tags.setdefault(event.rule, {})
+        tags[tag] = tags.get(tag, 0) | how
+        rule = self._rules.get(event.rule)
+        if rule is not None and isinstance(rule.selection, MatchingTags):
+            self._record_place(rule, tag, event.destination)
+
+    def _record_place(self, rule: Rule, tag: Tag, to: Reference) -> None:
+        """Which of the destination's tags an expression's tag got: only then can they be named as a pair."""
+        for destination in rule.destinations:
+            if destination.tags and destination.repository == to.repository and to.tag in destination.tags:
+                self._places[rule.number, tag] = destination.tags.index(to.tag)
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def success_document(self) -> dict[str, object]:
+        """The images that are at all their destinations, one entry a tag."""
+        return merge_entries(self._entries(lambda how: how == _WENT))
+
+    def failed_document(self) -> dict[str, object]:
+        """The images that are not, one entry a tag; the whole rule where its tags could not be listed.
+
+        An image that lost a destination to an earlier rule is not meant to get there: another run without that
+        rule would overwrite it. So that destination is left out.
+        """
+        return merge_entries(self._entries(lambda how: bool(how & _FAILED), whole=self._unlisted))
+
+    def _entries(
+        self, wanted: Callable[[int], bool], whole: set[int] | frozenset[int] = frozenset()
+    ) -> Iterator[tuple[str, object]]:
+        for rule in self._rules.values():
+            if rule.number in whole:
+                yield rule.entry_for(None)
+                continue
+            tags = [tag for tag, how in self._tags.get(rule.number, {}).items() if wanted(how)]
+            for tag in _in_order(rule, tags):
+                remaining = self._without_lost(rule, tag)
+                if remaining.destinations:
+                    yield self._entry(remaining, tag)
+
+    def _without_lost(self, rule: Rule, tag: Tag) -> Rule:
+        lost = self._lost.get((rule.number, tag))
+        if lost is None:
+            return rule
+        kept = tuple(
+            destination
+            for destination in rule.destinations
+            if not any(
+                destination.repository == reference.repository
+                and (destination.tags is None or reference.tag in destination.tags)
+                for reference in lost
+            )
+        )
+        return replace(rule, destinations=kept)
+
+    def _entry(self, rule: Rule, tag: Tag) -> tuple[str, object]:
+        if tag is None:
+            return rule.entry_for(None)
+        if not isinstance(rule.selection, MatchingTags):
+            return rule.entry_for([tag])
+        renamed = [len(destination.tags) for destination in rule.destinations if destination.tags]
+        if not renamed:
+            return rule.entry_for([tag])
+        place = self._places.get((rule.number, tag))
+        if place is None:
+            return rule.entry_for(None)
+        selected = [""] * renamed[0]
+        selected[place] = tag
+        return rule.entry_for([tag], selected)
+
+
+def _in_order(rule: Rule, tags: list[Tag]) -> list[Tag]:
+    """The order of the file where it names tags, else of the alphabet: not that in which they happened to end."""
+    if isinstance(rule.selection, TheseTags):
+        named = {tag: index for index, tag in enumerate(rule.selection.tags)}
+        return sorted(tags, key=lambda tag: named.get(tag or "", 0))
+    return sorted(tags, key=lambda tag: tag or "")
+
+
+def write_list(path: Path, document: dict[str, object], form: Literal["yaml", "json"] = "yaml") -> None:
+    """Write one of the lists. A file named *.json is JSON in any case, since it is read by its ending. Raises `OSError`."""
+    if form == "json" or path.suffix.lower() == ".json":
+        write_beside(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    else:
+        write_beside(path, as_yaml(document))
+
+
+def as_yaml(document: dict[str, object]) -> str:
+    """An images file as YAML text, an entry a line where that is possible."""
+    import yaml  # noqa: PLC0415 - takes 40 ms, and few runs write lists
+
+    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc, valid-type]
+        def ignore_aliases(self, _data: object) -> bool:
+            # Entries of one rule share its platforms: written out, each can be moved to another file.
+            return True
+
+    text: str = yaml.dump(
+        document, Dumper=Dumper, allow_unicode=True, default_flow_style=False, sort_keys=False, width=2**20
+    )
+    return text

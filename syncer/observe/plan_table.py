@@ -1,0 +1,145 @@
+"""What a dry run found, as a table: for a terminal drawn by rich, elsewhere plain lines that are never cut."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from syncer.observe.words import count, short, size
+
+MOST_DRAWN = 2_000
+"""Images. A longer table is printed as plain lines: rich would take minutes to measure it."""
+
+_HEADINGS = ("action", "copy", "mount", "there", "bytes", "image")
+_STYLES = {"copy": "green", "replace": "yellow", "up to date": "dim", "failed": "red", "conflict": "red"}
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """One image. `there` counts the blobs that need nothing: present, or brought by another image of the run."""
+
+    action: str
+    copied: int
+    mounted: int
+    there: int
+    nbytes: int
+    image: str
+    notes: tuple[str, ...]
+
+    @property
+    def numbers(self) -> tuple[str, str, str, str]:
+        return str(self.copied), str(self.mounted), str(self.there), size(self.nbytes)
+
+
+def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = False) -> Iterator[str]:
+    """The lines of a dry run's report as a table.
+
+    `styled` draws it for a terminal of `width` columns, with colours and wrapped names; otherwise each image is one
+    line, however long.
+    """
+    rows = [_row(image) for image in document["images"]]
+    if styled and len(rows) <= MOST_DRAWN:
+        yield from _drawn(rows, width)
+    else:
+        yield from _plain(rows)
+    yield _summary(rows)
+
+
+def _row(image: Mapping[str, Any]) -> _Row:
+    plan = image["plan"]
+    blobs = plan["blobs"]
+    action, notes = _action(image)
+    if narrowed := image.get("narrowed"):
+        notes = (*notes, f"keeps {', '.join(narrowed['kept'])}, drops {', '.join(narrowed['dropped'])}")
+    return _Row(
+        action,
+        blobs["copied"],
+        blobs["mounted"],
+        blobs["present"] + blobs["shared"],
+        plan["bytes"],
+        f"{image['source']} -> {image['destination']}",
+        notes,
+    )
+
+
+def _action(image: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """A word for what would happen, and what there is to add to it."""
+    match image["outcome"]:
+        case "failed":
+            error = image["error"]
+            # A registry's own 409 has a status; two rules that meet at one tag have none.
+            between_rules = error["kind"] == "conflict" and error["status"] is None
+            return ("conflict" if between_rules else "failed"), (error["message"],)
+        case "skipped" if image["reason"] == "up to date":
+            return "up to date", ()
+        case "skipped":
+            return "left out", (image["reason"],)
+    plan = image["plan"]
+    if plan["action"] == "replace":
+        change = f"{short(image['previous_digest'])} -> {short(image['digest'])}"
+        return "replace", ("forced" if image["previous_digest"] == image["digest"] else change,)
+    return str(plan["action"]), ()
+
+
+def _plain(rows: Sequence[_Row]) -> Iterator[str]:
+    if not rows:
+        return
+    actions = max(len(_HEADINGS[0]), *(len(row.action) for row in rows))
+    widths = [
+        max(len(heading), *(len(row.numbers[index]) for row in rows))
+        for index, heading in enumerate(_HEADINGS[1:5])
+    ]
+
+    def line(action: str, numbers: Sequence[str], image: str) -> str:
+        right = "  ".join(number.rjust(width) for number, width in zip(numbers, widths, strict=True))
+        return f"{action.ljust(actions)}  {right}  {image}"
+
+    yield line(_HEADINGS[0], _HEADINGS[1:5], _HEADINGS[5])
+    for row in rows:
+        notes = "".join(f"; {note}" for note in row.notes)
+        yield line(row.action, row.numbers, f"{row.image}{notes}")
+
+
+def _drawn(rows: Sequence[_Row], width: int) -> Iterator[str]:
+    # Only a terminal needs it, and importing it takes a while.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(_HEADINGS[0], no_wrap=True)
+    for heading in _HEADINGS[1:5]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(_HEADINGS[5], overflow="fold", ratio=1)
+    for row in rows:
+        style = _STYLES.get(row.action, "")
+        source, _, destination = row.image.partition(" -> ")
+        image = Text("\n").join(
+            [
+                Text(source),
+                Text(f"-> {destination}"),
+                *(Text(note, style=style or "dim") for note in row.notes),
+            ]
+        )
+        table.add_row(Text(row.action, style=style), *row.numbers, image)
+    console = Console(width=width, force_terminal=True, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    yield from capture.get().splitlines()
+
+
+def _summary(rows: Sequence[_Row]) -> str:
+    actions: dict[str, int] = {}
+    for row in rows:
+        actions[row.action] = actions.get(row.action, 0) + 1
+    said = ", ".join(f"{number} {action}" for action, number in actions.items())
+    copied, mounted, there = (
+        sum(row.copied for row in rows),
+        sum(row.mounted for row in rows),
+        sum(row.there for row in rows),
+    )
+    return (
+        f"{count(len(rows), 'image')}{f' ({said})' if said else ''}: {count(copied, 'blob')} to copy, "
+        f"{mounted} to mount, {there} already there, {size(sum(row.nbytes for row in rows))} to push"
+    )

@@ -1,0 +1,220 @@
+"""The whole outcome of a run as one JSON document, in the form of schemas/report.schema.json."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from syncer.events import (
+    BlobPlaced,
+    BytesMoved,
+    ImageFailed,
+    ImageSkipped,
+    ImageSynced,
+    IndexNarrowed,
+    Observer,
+    RequestRetried,
+    RequestSent,
+    RunFinished,
+    RunStarted,
+)
+from syncer.observe.files import open_beside
+from syncer.observe.plan_table import render_plan
+from syncer.oci.reference import Reference
+
+__all__ = ["ReportObserver", "render_plan", "write_report"]
+
+OUTCOMES = ("synced", "skipped", "failed")
+PLACINGS = ("copied", "mounted", "present", "shared")
+_NUMBER = re.compile(r"(\d+)", re.ASCII)
+
+_Ended = ImageSynced | ImageSkipped | ImageFailed
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ReportObserver(Observer):
+    """Collects one run. `document()` may be asked at any time, also while the run goes on.
+
+    An image that has ended is kept as its event, a few hundred bytes; what JSON needs is made when it is asked for.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime] = _now) -> None:
+        super().__init__()
+        self._now = now
+        self._started: RunStarted | None = None
+        self._finished: RunFinished | None = None
+        self._started_at: datetime | None = None
+        self._finished_at: datetime | None = None
+        self._images: list[_Ended] = []
+        self._narrowed: dict[tuple[int, Reference], IndexNarrowed] = {}
+        self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self._blobs = dict.fromkeys(PLACINGS, 0)
+        self._bytes = {"pulled": 0, "pushed": 0}
+        self._requests = 0
+        self._retries = 0
+
+    # --- taking events --------------------------------------------------------------------------------------------
+
+    def on_run_started(self, event: RunStarted) -> None:
+        self._started = event
+        self._started_at = self._now()
+
+    def on_run_finished(self, event: RunFinished) -> None:
+        self._finished = event
+        self._finished_at = self._now()
+
+    def on_index_narrowed(self, event: IndexNarrowed) -> None:
+        self._narrowed[event.rule, _named(event.source)] = event
+
+    def on_image_synced(self, event: ImageSynced) -> None:
+        self._outcomes["synced"] += 1
+        self._images.append(event)
+
+    def on_image_skipped(self, event: ImageSkipped) -> None:
+        self._outcomes["skipped"] += 1
+        self._images.append(event)
+
+    def on_image_failed(self, event: ImageFailed) -> None:
+        self._outcomes["failed"] += 1
+        self._images.append(event)
+
+    def on_blob_placed(self, event: BlobPlaced) -> None:
+        self._blobs[event.outcome] += 1
+
+    def on_bytes_moved(self, event: BytesMoved) -> None:
+        self._bytes[event.direction] += event.nbytes
+
+    def on_request_sent(self, _event: RequestSent) -> None:
+        self._requests += 1
+
+    def on_request_retried(self, _event: RequestRetried) -> None:
+        self._retries += 1
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def document(self) -> dict[str, object]:
+        """The report as it stands now."""
+        return {"run": self.run(), "images": list(self.images()), "totals": self.totals()}
+
+    def run(self) -> dict[str, object]:
+        """What the report says of the run as a whole; `finished` and `outcome` are None while it goes on."""
+        run: dict[str, object] = {
+            "id": self._started.run_id if self._started else "",
+            "trigger": self._started.trigger if self._started else "",
+            "started": _utc(self._started_at),
+            "finished": _utc(self._finished_at),
+            "outcome": self._finished.outcome if self._finished else None,
+        }
+        if self._dry_run:
+            run["dry_run"] = True
+        return run
+
+    def images(self) -> Iterator[dict[str, object]]:
+        """Every image that has ended, in the order of the rules and then of the tags."""
+        for image in sorted(self._images, key=_order):
+            yield self._image(image)
+
+    def totals(self) -> dict[str, object]:
+        """Sums over the run; in a dry run, of what would be. Blobs and bytes of failed images count too."""
+        return {
+            "images": dict(self._outcomes),
+            "blobs": dict(self._blobs),
+            "bytes": dict(self._bytes),
+            "requests": self._requests,
+            "retries": self._retries,
+        }
+
+    @property
+    def _dry_run(self) -> bool:
+        return self._started is not None and self._started.dry_run
+
+    def _image(self, image: _Ended) -> dict[str, object]:
+        synced = image if isinstance(image, ImageSynced) else None
+        document: dict[str, object] = {
+            "source": str(image.source),
+            "destination": str(image.destination),
+            "digest": image.digest,
+            "previous_digest": synced.previous if synced else None,
+            "outcome": _outcome(image),
+            "bytes": synced.nbytes if synced else 0,
+            "seconds": round(image.seconds, 3),
+        }
+        if isinstance(image, ImageSkipped):
+            document["reason"] = image.reason
+        elif isinstance(image, ImageFailed):
+            document["error"] = msgspec.structs.asdict(image.failure)
+        elif image.unverified:
+            document["unverified"] = True
+        narrowed = self._narrowed.get((image.rule, _named(image.source)))
+        if narrowed is not None:
+            document["narrowed"] = {
+                "kept": list(narrowed.kept),
+                "dropped": list(narrowed.dropped),
+                "source_digest": narrowed.digest,
+            }
+        if self._dry_run:
+            document["plan"] = _plan(image)
+        return document
+
+
+def write_report(path: Path, observer: ReportObserver) -> None:
+    """Write the report to a file, an image a line. Raises `OSError`."""
+    encode = msgspec.json.Encoder().encode
+    with open_beside(path) as file:
+        file.write(b'{"run": ' + encode(observer.run()) + b',\n "images": [')
+        separator = b"\n  "
+        for image in observer.images():
+            file.write(separator + encode(image))
+            separator = b",\n  "
+        file.write(b'],\n "totals": ' + encode(observer.totals()) + b"}\n")
+
+
+def _outcome(image: _Ended) -> str:
+    match image:
+        case ImageSynced():
+            return "synced"
+        case ImageSkipped():
+            return "skipped"
+        case ImageFailed():
+            return "failed"
+
+
+def _plan(image: _Ended) -> dict[str, object]:
+    """What a run would do with the image, and why."""
+    blobs = dict.fromkeys(PLACINGS, 0)
+    match image:
+        case ImageSynced():
+            blobs = msgspec.structs.asdict(image.blobs)
+            if image.previous is None:
+                action, reason = "copy", "not at the destination yet"
+            elif image.previous == image.digest:
+                action, reason = "replace", "forced"
+            else:
+                action, reason = "replace", "the destination has another digest"
+        case ImageSkipped():
+            action, reason = "none", image.reason
+        case ImageFailed():
+            action, reason = "none", image.failure.message
+    nbytes = image.nbytes if isinstance(image, ImageSynced) else 0
+    return {"action": action, "blobs": blobs, "bytes": nbytes, "reason": reason}
+
+
+def _named(source: Reference) -> Reference:
+    """A source by its tag, where it has one: its digest may be known to one event and not to another."""
+    return source if source.tag is None else Reference(source.repository, source.tag)
+
+
+def _order(image: _Ended) -> tuple[int, list[str | int], str]:
+    # 1.9 before 1.10. Text and numbers take turns, so that the parts can always be compared.
+    parts = _NUMBER.split(image.source.tag or "")
+    tag = [int(part) if index % 2 else part for index, part in enumerate(parts)]
+    return image.rule, tag, str(image.destination)
+
+
+def _utc(when: datetime | None) -> str | None:
+    return None if when is None else when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
