@@ -5,8 +5,9 @@ Everything that speaks the protocol goes through `send` (a whole answer) or `ope
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +39,11 @@ class Answer:
     headers: httpx.Headers
     body: bytes
     url: str
+
+
+@cache
+def _origin(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 class RegistryClient:
@@ -91,7 +97,7 @@ class RegistryClient:
         """
 
         async def attempt() -> Answer:
-            async with self.open_once(
+            response = await self._request(
                 method,
                 target,
                 endpoint=endpoint,
@@ -100,13 +106,12 @@ class RegistryClient:
                 headers=headers,
                 content=content,
                 ok=ok,
-            ) as response:
-                return Answer(
-                    response.status_code,
-                    response.headers,
-                    await self._read(response, what),
-                    str(response.request.url),
-                )
+            )
+            try:
+                body = await self._read(response, what)
+            finally:
+                await self._close(response)
+            return Answer(response.status_code, response.headers, body, response.extensions["url"])
 
         return await (persist(attempt, told=self._tell_retry) if again else attempt())
 
@@ -122,19 +127,26 @@ class RegistryClient:
         ok: frozenset[int] = frozenset({200}),
     ) -> AsyncIterator[httpx.Response]:
         """GET something whose body is streamed; opening is tried again, a body that breaks off is the caller's."""
-        async with AsyncExitStack() as stack:
 
-            async def attempt() -> httpx.Response:
-                return await stack.enter_async_context(
-                    self.open_once(
-                        "GET", target, endpoint=endpoint, scopes=scopes, what=what, headers=headers, ok=ok
-                    )
-                )
+        async def attempt() -> httpx.Response:
+            return await self._request(
+                "GET",
+                target,
+                endpoint=endpoint,
+                scopes=scopes,
+                what=what,
+                headers=headers,
+                content=None,
+                ok=ok,
+            )
 
-            yield await persist(attempt, told=self._tell_retry)
+        response = await persist(attempt, told=self._tell_retry)
+        try:
+            yield response
+        finally:
+            await self._close(response)
 
-    @asynccontextmanager
-    async def open_once(
+    async def _request(
         self,
         method: str,
         target: str,
@@ -142,11 +154,14 @@ class RegistryClient:
         endpoint: str,
         scopes: Scopes,
         what: str,
-        headers: dict[str, str] | None = None,
-        content: bytes | httpx.AsyncByteStream | None = None,
+        headers: dict[str, str] | None,
+        content: bytes | httpx.AsyncByteStream | None,
         ok: frozenset[int],
-    ) -> AsyncIterator[httpx.Response]:
-        """One try: token, limit, redirects. Yields an answer whose status is in `ok`; raises `RegistryError`."""
+    ) -> httpx.Response:
+        """One try: token, limit, redirects. An answer whose status is in `ok`, to be given to `_close` in the end.
+
+        Raises `RegistryError` for any other.
+        """
         url = target if "://" in target else await self.address.base(self._probe) + target
         redirects = 0
         refreshed = False
@@ -154,21 +169,24 @@ class RegistryClient:
             own = self.address.is_own(url)
             # Credentials go to the registry that they are for, and never along to another host.
             authorization = await self._auth.authorization(scopes) if own else None
-            sent = dict(headers or ())
+            sent = {**headers} if headers else {}
             if authorization:
                 sent["Authorization"] = authorization
-            async with self._limits.slot():
+            sent_at = await self._limits.acquire()
+            try:
                 response = await self._exchange(
                     method, url, sent, content, endpoint=endpoint, what=what, own=own
                 )
-                try:
-                    status = response.status_code
-                    if status in ok:
-                        yield response
-                        return
-                    body = await self._read(response, what)
-                finally:
-                    await response.aclose()
+            except BaseException:
+                self._limits.release()
+                raise
+            status = response.status_code
+            if status in ok:
+                return response
+            try:
+                body = await self._read(response, what)
+            finally:
+                await self._close(response)
             if status == 401 and own and not refreshed and not isinstance(content, httpx.AsyncByteStream):
                 refreshed = True
                 if await self._auth.challenged(response.headers, scopes, authorization):
@@ -188,9 +206,17 @@ class RegistryClient:
                 attempt=f"{method} {what}",
                 account=self.account,
             )
-            if error.kind is Kind.THROTTLED and error.retry_after:
-                self._limits.hold(error.retry_after)
+            if error.kind is Kind.THROTTLED:
+                self._limits.congested(sent_at)
+                if error.retry_after:
+                    self._limits.hold(error.retry_after)
             raise error
+
+    async def _close(self, response: httpx.Response) -> None:
+        try:
+            await response.aclose()
+        finally:
+            self._limits.release(answered=response.status_code < 400)
 
     async def _exchange(
         self,
@@ -211,9 +237,15 @@ class RegistryClient:
             body = b""
         start = time.perf_counter()
         status = 0
+        # The URL's origin is parsed once; its path goes by as httpx' extension for that. Parsing every URL
+        # would cost as much as the rest of a request.
+        path = url.find("/", 8)
+        if path < 0:
+            url, path = f"{url}/", len(url)
+        extensions["target"] = url[path:].encode("ascii")
         try:
             request = httpx.Request(
-                method, url, headers=sent, content=body, stream=stream, extensions=extensions
+                method, _origin(url[:path]), headers=sent, content=body, stream=stream, extensions=extensions
             )
             response = await self._transport.handle_async_request(request)
             status = response.status_code
@@ -226,10 +258,16 @@ class RegistryClient:
         finally:
             self._observer.notify(
                 RequestSent(
-                    self.host, method, endpoint, urlsplit(url).path, status, time.perf_counter() - start
+                    self.host,
+                    method,
+                    endpoint,
+                    url[path:].partition("?")[0],
+                    status,
+                    time.perf_counter() - start,
                 )
             )
         response.request = request
+        response.extensions["url"] = url
         remaining = response.headers.get("ratelimit-remaining", "").partition(";")[0].strip()
         if remaining.isdecimal():
             name = self.account.name if self.account else "anonymous"
@@ -263,7 +301,7 @@ class RegistryClient:
             )
         return target
 
-    async def _probe(self, base: str) -> object:
+    async def _probe(self, base: str) -> httpx.Response:
         response = await self._exchange(
             "GET", f"{base}/v2/", {}, None, endpoint="ping", what=f"{base}/v2/", own=True
         )
@@ -271,12 +309,7 @@ class RegistryClient:
         return response
 
     async def _challenge_of_ping(self) -> list[Challenge]:
-        base = await self.address.base(self._probe)
-        async with self._limits.slot():
-            response = await self._exchange(
-                "GET", f"{base}/v2/", {}, None, endpoint="ping", what="/v2/", own=True
-            )
-            await response.aclose()
+        response = await self._probe(await self.address.base(self._probe))
         return parse_challenges(response.headers.get_list("www-authenticate"))
 
     async def ping(self) -> None:

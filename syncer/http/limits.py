@@ -1,37 +1,133 @@
-"""How much of one registry may be used at once: connections, and a clock that `Retry-After` stops for all."""
+"""How much of one registry may be used at once: a window of requests, a pace, a bandwidth, and one clock for all.
+
+The window follows what the registry can take: one wider for each window of answers, halved when it is congested.
+`Retry-After` stops the whole host. Whoever hands out work asks `ready` first, so that nobody has to wait in here
+who could be doing something else.
+"""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Callable
 
 import anyio
+
+from syncer.config.settings import HostSettings
+
+MIN_WINDOW = 1.0
+SLACK = 0.25
+"""Seconds of a byte rate that may be spent in one go."""
 
 
 class HostLimits:
     """Shared by everyone who speaks to one registry.
 
-    `connections` is the most requests under way at once. `hold(seconds)` keeps new requests back that long.
+    `connections` is the most requests under way at once; the window moves between that and 1. `settings` may ask
+    for less. `clock` gives seconds.
     """
 
-    def __init__(self, connections: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._slots = anyio.CapacityLimiter(connections)
+    def __init__(
+        self,
+        connections: int,
+        settings: HostSettings = HostSettings(),  # noqa: B008 - frozen
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = float(min(connections, settings.max_connections or connections))
+        self._window = self._most
         self._clock = clock
+        self._in_use = 0
+        self._waiting: deque[anyio.Event] = deque()
         self._open_at = 0.0
+        self._halved_at = float("-inf")
+        self._gap = 1.0 / settings.requests_per_second if settings.requests_per_second else 0.0
+        self._next_at = 0.0
+        self._byte_rate = settings.bandwidth
+        self._bytes_at = 0.0
+        self.eased: Callable[[], None] = lambda: None
+        """Called when `ready` may have become true again."""
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One request's place."""
-        # A place belongs to its request: a streamed answer may be taken over by another task.
-        holder = object()
-        await self._slots.acquire_on_behalf_of(holder)
+    @property
+    def window(self) -> int:
+        """The most requests at once, as of now."""
+        return int(self._window)
+
+    @property
+    def metered(self) -> bool:
+        """Whether a bandwidth is set."""
+        return self._byte_rate > 0
+
+    @property
+    def paused(self) -> float:
+        """Seconds until the host may be asked again; 0 for now."""
+        return max(0.0, self._open_at - self._clock())
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work for this host would go ahead without waiting."""
+        return not self._waiting and self._in_use < self._window and self._open_at <= self._clock()
+
+    async def acquire(self) -> float:
+        """Take a place for one request; give it back with `release`, and the returned moment to `congested`."""
+        while self._in_use >= int(self._window):
+            event = anyio.Event()
+            self._waiting.append(event)
+            try:
+                await event.wait()
+            except BaseException:
+                if event.is_set():
+                    self._wake()
+                else:
+                    self._waiting.remove(event)
+                raise
+        self._in_use += 1
         try:
-            wait = self._open_at - self._clock()
-            while wait > 0:
-                await anyio.sleep(wait)
-                wait = self._open_at - self._clock()
-            yield
-        finally:
-            self._slots.release_on_behalf_of(holder)
+            await self._pace()
+        except BaseException:
+            self.release()
+            raise
+        return self._clock()
+
+    async def _pace(self) -> None:
+        while True:
+            now = self._clock()
+            wait = self._open_at - now
+            if self._gap:
+                wait = max(wait, self._next_at - now)
+            if wait <= 0:
+                break
+            await anyio.sleep(wait)
+        if self._gap:
+            self._next_at = max(self._next_at, now - self._gap) + self._gap
+
+    def release(self, *, answered: bool = False) -> None:
+        """Give a place back; `answered` says that the registry coped well."""
+        self._in_use -= 1
+        if answered and self._window < self._most:
+            self._window = min(self._most, self._window + 1.0 / self._window)
+        self._wake()
+
+    def _wake(self) -> None:
+        free = int(self._window) - self._in_use
+        if free > 0 and not self._waiting:
+            self.eased()
+        for _ in range(min(free, len(self._waiting))):
+            self._waiting.popleft().set()
+
+    def congested(self, sent_at: float) -> None:
+        """The registry was asked too much by a request sent at that moment: halve, once for each such event."""
+        if sent_at > self._halved_at:
+            self._window = max(MIN_WINDOW, self._window / 2)
+            self._halved_at = self._clock()
 
     def hold(self, seconds: float) -> None:
+        """Nothing new for so many seconds."""
         self._open_at = max(self._open_at, self._clock() + seconds)
+
+    async def spend(self, nbytes: int) -> None:
+        """Wait until so many bytes may pass at the host's bandwidth."""
+        if not self._byte_rate:
+            return
+        now = self._clock()
+        self._bytes_at = max(self._bytes_at, now - SLACK) + nbytes / self._byte_rate
+        if self._bytes_at > now:
+            await anyio.sleep(self._bytes_at - now)

@@ -30,7 +30,8 @@ _OWN_HEADERS = frozenset({"accept-encoding", "user-agent", "content-type", "acce
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends httpx requests through one aiohttp session.
 
-    A request may carry two extensions: `ssl` (an `ssl.SSLContext`, for an https URL) and `read_seconds`.
+    A request may carry extensions: `ssl` (an `ssl.SSLContext`, for an https URL), `read_seconds`, and httpx' own
+    `target` (what stands behind the URL's origin).
     Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`).
     """
 
@@ -66,7 +67,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         with _as_httpx_errors(request):
             response = await self._open().request(
                 request.method,
-                yarl.URL(str(request.url), encoded=True),
+                yarl.URL(_url(request), encoded=True),
                 headers=request.headers.multi_items(),
                 data=body.chunks if isinstance(body, _Chunks) else body,
                 allow_redirects=False,
@@ -92,6 +93,13 @@ def _proxy_for(scheme: str, netloc: str) -> str | None:
     if not proxy or proxy_bypass(netloc):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _url(request: httpx.Request) -> str:
+    target: bytes | None = request.extensions.get("target")
+    if target is None:
+        return str(request.url)
+    return f"{request.url.scheme}://{request.url.netloc.decode('ascii')}{target.decode('ascii')}"
 
 
 class _Chunks(httpx.AsyncByteStream):

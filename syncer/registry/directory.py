@@ -63,8 +63,7 @@ class RepositoryDirectory:
         key = (name.host, settings, account)
         if key not in self._clients:
             address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
-            bound = min(settings.max_connections or self._connections, self._connections)
-            limits = self._limits.setdefault(name.host, HostLimits(bound))
+            limits = self._limits.setdefault(name.host, HostLimits(self._connections, settings))
             self._clients[key] = RegistryClient(
                 address, account, transport=self._transport, limits=limits, observer=self._observer
             )
