@@ -8,26 +8,29 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 
-_SECRET_WORDS = (
-    r"(?:[a-z0-9]+[_-])*(?:token|password|passwd|secret|signature|credential|identitytoken|refreshtoken)"
+_NAMES = (
+    r"(?:[a-z0-9]+[_-])*(?:token|password|passwd|secret|signature|sig|credential|identitytoken|refreshtoken)"
 )
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     # A header with its value, in whatever way it was printed.
     (
-        re.compile(r"""(?i)\b((?:proxy-)?authorization["']?\s*[:=,]\s*b?["']?)(?:[a-z]+\s+)?[^\s"',;]+"""),
+        re.compile(
+            r"""(?i)\b((?:proxy-)?authorization["']?\s*[:=,]\s*(?:b(?=["']))?["']?)(?:[a-z]+\s+)?[^\s"',;]+"""
+        ),
         rf"\1{MASK}",
     ),
     # A scheme and its credentials; not the challenge, and not the words of a sentence.
     (
         re.compile(
             r"(?i)\b(bearer|basic)(\s+)"
-            r"(?!(?:realm|auth|authentication|authorization|challenge|credentials|tokens?)\b)[\w.~+/=-]+"
+            r"(?!realm=|(?:auth|authentication|authorization|challenge|credentials|tokens?)(?![\w~+/=-]|\.\w))"
+            r"[\w.~+/=-]+"
         ),
         rf"\1\2{MASK}",
     ),
     # Values of queries and forms, and of JSON.
-    (re.compile(rf"""(?i)(?<![a-z0-9])({_SECRET_WORDS}=)[^&\s"'<>]+"""), rf"\1{MASK}"),
-    (re.compile(rf"""(?i)(["']{_SECRET_WORDS}["']\s*:\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*')"""), rf'\1"{MASK}"'),
+    (re.compile(rf"""(?i)(?<![a-z0-9])({_NAMES}=)[^&\s"'<>]+"""), rf"\1{MASK}"),
+    (re.compile(rf"""(?i)(["']{_NAMES}["']\s*:\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*')"""), rf'\1"{MASK}"'),
     # The password of a URL.
     (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{MASK}@"),
 )

@@ -7,12 +7,10 @@ def size(nbytes: float) -> str:
     """Bytes in decimal units: `999 B`, `1.0 kB`, `180.2 MB`."""
     if nbytes < 1000:
         return f"{nbytes:.0f} B"
-    number = float(nbytes)
-    for unit in _UNITS:
-        number /= 1000
-        if number < 999.95:
-            break
-    return f"{number:.1f} {unit}"
+    number, unit = nbytes / 1000, 0
+    while number >= 999.95 and unit < len(_UNITS) - 1:
+        number, unit = number / 1000, unit + 1
+    return f"{number:.1f} {_UNITS[unit]}"
 
 
 def rate(bytes_per_second: float) -> str:
