@@ -13,6 +13,7 @@ from syncer.engine.job import Job
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
+from syncer.http.errors import Kind, RegistryError
 from syncer.http.wire import AiohttpTransport, Transport
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
@@ -80,9 +81,15 @@ class Run:
         self._trigger = trigger
         self._transport = transport
         self._tally = _Tally()
+        self._interrupted = False
         self._observer = Observers((self._tally, *observers))
         self._graph = TaskGraph(transfers=options.transfers, retries=options.retries)
         self._pool = WorkerPool(self._graph, transfers=options.transfers)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._pool.stopping
 
     def stop(self) -> None:
         """Start nothing more, let running transfers end within the drain time."""
@@ -114,6 +121,11 @@ class Run:
         self._add_rules()
         async with transport:
             await self._pool.run(job)
+        if self._pool.stopping:
+            stopped = RegistryError(Kind.INTERRUPTED, "the run was stopped before this was done")
+            for task in self._graph.abandon():
+                self._interrupted = True
+                task.failed(job, stopped)
         seconds = time.monotonic() - started
         outcome = self._outcome()
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
@@ -139,7 +151,7 @@ class Run:
             last.update(dict.fromkeys(repositories, rule))
 
     def _outcome(self) -> RunOutcome:
-        if self._pool.interrupted:
+        if self._interrupted:
             return "interrupted"
         if not self._tally.failed:
             return "success"

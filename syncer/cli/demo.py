@@ -1,19 +1,24 @@
 """`syncer demo`: the main job between two registries in memory, over real HTTP."""
 
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
 import anyio
 import click
 
-from syncer.cli.once import execute
-from syncer.config import AuthBook, Config, HostSettings
+from syncer.cli.files import read_config
+from syncer.cli.once import OnceOptions, run_config
 from syncer.demo.command import demo_registries, describe, serve
 from syncer.demo.registry import PortInUse
-from syncer.run import Run, RunOptions
+from syncer.demo.store import Store
 
 
-def show_demo(*, serve: bool) -> int:
+def show_demo(*, keep_up: bool) -> int:
     """The exit code: 0 when all went well."""
     try:
-        return anyio.run(_keep_up if serve else _sync_once)
+        return anyio.run(_keep_up if keep_up else _sync_twice)
     except PortInUse as error:
         click.echo(f"error: {error}", err=True)
         return 2
@@ -22,3 +27,50 @@ def show_demo(*, serve: bool) -> int:
 async def _keep_up() -> int:
     await serve()
     return 0
+
+
+async def _sync_twice() -> int:
+    """Sync between two fresh registries, show what arrived, and that a second run finds nothing to do."""
+    async with demo_registries() as (source, destination):
+        with tempfile.TemporaryDirectory() as folder:
+            auth, images = Path(folder, "auth.json"), Path(folder, "images.json")
+            plain = {"plain_http": True}
+            _show(auth, {source.host: plain, destination.host: plain})
+            rules = {
+                f"{source.host}/{name}": f"{destination.host}/mirror/{name.rpartition('/')[2]}"
+                for name in source.store.repositories()
+            }
+            _show(images, rules)
+            options = OnceOptions(auth=auth, images=images)
+            config = read_config(auth=auth, images=images, config=None)
+            click.echo("$ syncer sync --auth auth.json --images images.json")
+            first = await run_config(config, options)
+            click.echo("\n$ the same once more")
+            second = await run_config(config, options)
+        click.echo("\nWhat is there now:")
+        for line in describe(destination):
+            click.echo(line)
+        wrong = _differences(source.store, destination.store)
+    for line in wrong:
+        click.echo(f"error: {line}", err=True)
+    if not wrong:
+        click.echo("Every tag has the digest that it has at the source.")
+    return first or second or (1 if wrong else 0)
+
+
+def _show(path: Path, document: Mapping[str, object]) -> None:
+    text = json.dumps(document, indent=4)
+    path.write_text(text)
+    click.echo(f"{path.name}:\n{text}\n")
+
+
+def _differences(source: Store, destination: Store) -> list[str]:
+    wrong = []
+    for name in source.repositories():
+        there = f"mirror/{name.rpartition('/')[2]}"
+        wrong += [
+            f"{there}:{tag} is not what {name}:{tag} is"
+            for tag in source.tags(name)
+            if source.digest(name, tag) != destination.digest(there, tag)
+        ]
+    return wrong

@@ -29,9 +29,9 @@ def cli() -> None:
 @option("--dry-run", is_flag=True, group="Work", help="Same as `plan`.")
 def sync(*, dry_run: bool, **options: Any) -> None:
     """Bring every image of the rules to its destinations, once."""
-    from syncer.cli.once import run_once
+    from syncer.cli.once import OnceOptions, run_once
 
-    sys.exit(run_once(dry_run=dry_run, **options))
+    sys.exit(run_once(OnceOptions(dry_run=dry_run, **options)))
 
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)
@@ -39,9 +39,9 @@ def sync(*, dry_run: bool, **options: Any) -> None:
 @run_options
 def plan(**options: Any) -> None:
     """Ask the registries and show what `sync` would do, and why. Changes nothing."""
-    from syncer.cli.once import run_once
+    from syncer.cli.once import OnceOptions, run_once
 
-    sys.exit(run_once(dry_run=True, **options))
+    sys.exit(run_once(OnceOptions(dry_run=True, **options)))
 
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)
@@ -62,7 +62,7 @@ def demo(*, serve: bool) -> None:
     """Show the main job on two registries in memory: nothing else is needed."""
     from syncer.cli.demo import show_demo
 
-    sys.exit(show_demo(serve=serve))
+    sys.exit(show_demo(keep_up=serve))
 
 
 def main() -> None:

@@ -1,37 +1,166 @@
-"""`sync` and `plan`: one run from the command line."""
+"""`sync` and `plan`: one run from the command line, shown, logged and written down."""
 
+import itertools
+import os
+import shutil
 import signal
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import click
 
 from syncer.cli.files import narrowed, read_config, tell_problems
-from syncer.config import ConfigError
-from syncer.events import Observer
+from syncer.config import Config, ConfigError
+from syncer.observe.logs import Logging, LogObserver, configure_logging
+from syncer.observe.metrics import MetricsObserver
+from syncer.observe.outcomes import OutcomeLists, write_list
+from syncer.observe.progress import ProgressKind, open_progress
+from syncer.observe.pushing import PushFailed
+from syncer.observe.report import ReportObserver, write_report
 from syncer.run import Run, RunOptions, RunResult
 
-_EXITS = {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
+EXITS = {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
+INTERRUPTED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnceOptions:
+    """The options of `sync` and `plan`, named as on the command line."""
+
+    auth: Path | None = None
+    images: Path | None = None
+    config: Path | None = None
+    proc: int = 5
+    retries: int = 2
+    os_: Sequence[Sequence[str]] = ()
+    arch: Sequence[Sequence[str]] = ()
+    force: bool = False
+    dry_run: bool = False
+    log: Path | None = None
+    log_format: Literal["text", "json"] = "text"
+    log_level: str = "info"
+    progress: ProgressKind = "auto"
+    output_success_images: Path | None = None
+    output_failed_images: Path | None = None
+    output_images_format: Literal["yaml", "json"] = "yaml"
+    report: Path | None = None
+    metrics_file: Path | None = None
+    metrics_push: str | None = None
+
+
+def run_once(options: OnceOptions) -> int:
+    """Do what the options ask. The exit code; problems of the files are told on stderr."""
+    try:
+        config = narrowed(
+            read_config(auth=options.auth, images=options.images, config=options.config),
+            os_=list(itertools.chain(*options.os_)),
+            arch=list(itertools.chain(*options.arch)),
+        )
+    except ConfigError as error:
+        tell_problems(error)
+        return 2
+    try:
+        return anyio.run(run_config, config, options)
+    except OSError as error:
+        # Only opening the log is not caught further in: nothing was contacted yet.
+        click.echo(f"error: {error}", err=True)
+        return 2
+
+
+async def run_config(config: Config, options: OnceOptions) -> int:
+    """Run checked files, with everything that watches. The exit code. Raises `OSError` if the log cannot be opened."""
+    with ExitStack() as stack:
+        progress = stack.enter_context(
+            open_progress(
+                "none" if options.dry_run else options.progress,
+                stream=sys.stderr,
+                log_format=options.log_format,
+            )
+        )
+        log = configure_logging(
+            level=options.log_level,
+            format=options.log_format,
+            file=options.log,
+            stream=progress,
+            secrets=config.auth.secrets(),
+        )
+        stack.callback(log.close)
+        for warning in config.warnings:
+            log.logger.warning("config", message=str(warning))
+        report, metrics, lists = ReportObserver(), MetricsObserver(), OutcomeLists(config.rules)
+        beside_bars = progress.draws and options.log is None
+        run = Run(
+            config.rules,
+            config.auth,
+            RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
+            observers=[progress, report, metrics, lists, LogObserver(log, beside_bars=beside_bars)],
+        )
+        result = await execute(run)
+        if options.dry_run:
+            _show_plan(report)
+        _write_outcome(options, log, report=report, metrics=metrics, lists=lists)
+    return EXITS[result.outcome]
 
 
 async def execute(run: Run) -> RunResult:
     """Run it; SIGINT or SIGTERM stops it gently, a second one at once."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as group:
 
-            async def heed() -> None:
-                async for number in signals:
-                    click.echo(
-                        f"{signal.Signals(number).name}: finishing what is under way; again to stop at once",
-                        err=True,
-                    )
-                    run.stop()
-                    signal.signal(signal.SIGINT, signal.SIG_DFL)
-                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                    return
+    async def heed() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if run.stopping:
+                    os._exit(INTERRUPTED)
+                name = signal.Signals(number).name
+                click.echo(f"{name}: finishing what is under way; once more to stop at once", err=True)
+                run.stop()
 
-            group.start_soon(heed)
-            result = await run.execute()
-            group.cancel_scope.cancel()
+    async with anyio.create_task_group() as group:
+        group.start_soon(heed)
+        result = await run.execute()
+        group.cancel_scope.cancel()
     return result
+
+
+def _show_plan(report: ReportObserver) -> None:
+    from syncer.observe.plan_table import render_plan
+
+    styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = shutil.get_terminal_size((100, 24)).columns
+    for line in render_plan(report.document(), width=width, styled=styled):
+        click.echo(line)
+
+
+def _write_outcome(
+    options: OnceOptions,
+    log: Logging,
+    *,
+    report: ReportObserver,
+    metrics: MetricsObserver,
+    lists: OutcomeLists,
+) -> None:
+    """Write the files that are asked for. One that cannot be written is an error in the log, not of the run."""
+    form = options.output_images_format
+
+    def attempt(what: str, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except (OSError, PushFailed) as error:
+            log.logger.error("outcome", message=f"cannot write {what}: {error}")  # noqa: TRY400 - no traceback
+
+    if path := options.output_success_images:
+        attempt(
+            "the list of images that went through", lambda: write_list(path, lists.success_document(), form)
+        )
+    if path_failed := options.output_failed_images:
+        attempt("the list of failed images", lambda: write_list(path_failed, lists.failed_document(), form))
+    if path_report := options.report:
+        attempt("the report", lambda: write_report(path_report, report))
+    if path_metrics := options.metrics_file:
+        attempt("the metrics", lambda: metrics.write_textfile(path_metrics))
+    if url := options.metrics_push:
+        attempt("the metrics", lambda: metrics.push(url))

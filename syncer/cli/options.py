@@ -52,10 +52,9 @@ class DefaultGroup(click.Group):
         self.default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h", "--version"}):
-            # `image-syncer --proc 6 …` works as it did; a word that is no command is told as such below.
-            if not args or args[0].startswith("-"):
-                args = [self.default, *args]
+        # `image-syncer --proc 6 …` works as it did; a word that is no command is told as such below.
+        if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h", "--version"}):
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 
@@ -76,7 +75,7 @@ def together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-class CommaSeparated(click.ParamType):
+class CommaSeparated(click.ParamType[list[str]]):
     """Text in which commas separate values."""
 
     name = "text"

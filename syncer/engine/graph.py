@@ -259,9 +259,12 @@ class TaskGraph:
         waiting, ready, running, aside, _ = self._counts[kind]
         return Counts(waiting + aside, ready, running)
 
-    def unfinished(self) -> Iterator[Task]:
-        """Tasks that still promise something, each once."""
-        return iter({id(task): task for task in self._promised.values()}.values())
+    def abandon(self) -> Iterator[Task]:
+        """Give up: every task that still promises something, each once, those never opened too."""
+        for tasks in self._expansions:
+            for task in tasks:
+                self._promise(task)
+        yield from {id(task): task for task in self._promised.values()}.values()
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

@@ -35,8 +35,8 @@ class WorkerPool:
         self._rested = anyio.Event()
 
     @property
-    def interrupted(self) -> bool:
-        """Whether it was stopped before everything was done."""
+    def stopping(self) -> bool:
+        """Whether `stop` was called while it ran."""
         return self._stopping
 
     async def run(self, job: Job) -> None:
