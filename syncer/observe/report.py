@@ -22,6 +22,7 @@ from syncer.events import (
 )
 from syncer.observe.files import open_beside
 from syncer.observe.plan_table import render_plan
+from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
 __all__ = ["ReportObserver", "render_plan", "write_report"]
@@ -138,8 +139,8 @@ class ReportObserver(Observer):
         document: dict[str, object] = {
             "source": str(image.source),
             "destination": str(image.destination),
-            "digest": image.digest,
-            "previous_digest": synced.previous if synced else None,
+            "digest": _text(image.digest),
+            "previous_digest": _text(synced.previous) if synced else None,
             "outcome": _outcome(image),
             "bytes": synced.nbytes if synced else 0,
             "seconds": round(image.seconds, 3),
@@ -155,7 +156,7 @@ class ReportObserver(Observer):
             document["narrowed"] = {
                 "kept": list(narrowed.kept),
                 "dropped": list(narrowed.dropped),
-                "source_digest": narrowed.digest,
+                "source_digest": str(narrowed.digest),
             }
         if self._dry_run:
             document["plan"] = _plan(image)
@@ -214,6 +215,11 @@ def _order(image: _Ended) -> tuple[int, list[str | int], str]:
     parts = _NUMBER.split(image.source.tag or "")
     tag = [int(part) if index % 2 else part for index, part in enumerate(parts)]
     return image.rule, tag, str(image.destination)
+
+
+def _text(digest: Digest | None) -> str | None:
+    # JSON encoders do not all take a subclass of str.
+    return None if digest is None else str(digest)
 
 
 def _utc(when: datetime | None) -> str | None:
