@@ -1,6 +1,7 @@
 """What the auth file says of an account and of a registry, as data. Secrets never print."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 class Secret:
@@ -37,13 +38,24 @@ class Account:
     """Who we are at a registry.
 
     `name` is the key of the auth entry, for logs and metrics. Either `username` and `password`, or an
-    `identity_token` as `docker login` stores it (token specification, "oauth").
+    `identity_token` as `docker login` stores it (token specification, "oauth"), or a `registry_token` that is
+    shown to the registry as it is, or a `provider` that knows these when they are needed.
     """
 
     name: str
     username: str = ""
     password: Secret | None = None
     identity_token: Secret | None = None
+    registry_token: Secret | None = None
+    provider: "AccountProvider | None" = field(default=None, repr=False)
+
+
+class AccountProvider(Protocol):
+    """Knows an account that changes, such as one whose password lasts for hours."""
+
+    async def account(self, *, refused: Account | None = None) -> Account | None:
+        """The account to use now; None means anonymous access. `refused` is one that the registry does not take."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=[\s,]|$)(?!\s*=)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9._-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+# A list of actions without quotes is cut at its commas, which the specification has for other things.
+_FURTHER_ACTION = re.compile(r",(?:pull|push|delete|\*)(?=[\s,]|$)", re.IGNORECASE)
 _MAX_HEADER = 8192
+_MAX_HEADERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Challenge:
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     """All challenges of all `WWW-Authenticate` headers of an answer; what cannot be read is passed over."""
     challenges: list[Challenge] = []
-    for value in values:
+    for value in islice(values, _MAX_HEADERS):
         text = value[:_MAX_HEADER]
         position = 0
         while scheme := _SCHEME.match(text, position):
@@ -29,9 +33,13 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
             while parameter := _PARAMETER.match(text, position):
                 position = parameter.end()
                 name, quoted, plain = parameter.groups()
-                parameters.setdefault(
-                    name.lower(), plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-                )
+                if quoted is None:
+                    while plain and (further := _FURTHER_ACTION.match(text, position)):
+                        plain += further[0]
+                        position = further.end()
+                else:
+                    plain = re.sub(r"\\(.)", r"\1", quoted)
+                parameters.setdefault(name.lower(), plain)
             challenges.append(Challenge(scheme[1].lower(), parameters))
             # A token68 or other text that is no parameter ends at the next comma.
             if position < len(text) and not _SCHEME.match(text, position):

@@ -1,0 +1,96 @@
+"""`WWW-Authenticate` as registries write it, and as nobody should."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncer.http.challenge import parse_challenges
+
+READ = {
+    "plain": (
+        'Bearer realm="https://auth.example.com/token",service="registry",scope="repository:app:pull,push"',
+        [
+            {
+                "realm": "https://auth.example.com/token",
+                "service": "registry",
+                "scope": "repository:app:pull,push",
+            }
+        ],
+    ),
+    "any order, case and spacing": (
+        'bEARER  Scope = "repository:app:pull" ,SERVICE="registry",\tRealm="https://a.example/t"',
+        [{"realm": "https://a.example/t", "service": "registry", "scope": "repository:app:pull"}],
+    ),
+    "no quotes": (
+        "Bearer realm=https://a.example/t?x=1,service=registry",
+        [{"realm": "https://a.example/t?x=1", "service": "registry"}],
+    ),
+    "no quotes, and commas in the scope": (
+        "Bearer realm=https://a.example/t,scope=repository:app:pull,push,service=registry",
+        [{"realm": "https://a.example/t", "scope": "repository:app:pull,push", "service": "registry"}],
+    ),
+    "quotes and backslashes in quotes": (
+        r'Basic realm="the \"inner\" \\ realm"',
+        [{"realm": 'the "inner" \\ realm'}],
+    ),
+    "the first of two values": ('Basic realm="one", realm="two"', [{"realm": "one"}]),
+    "empty service": ('Bearer realm="https://a.example/t",service=""', [{"realm": "https://a.example/t", "service": ""}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("header", "parameters"), READ.values(), ids=READ)
+def test_a_challenge_is_read_however_it_is_written(header, parameters):
+    assert [challenge.parameters for challenge in parse_challenges([header])] == parameters
+
+
+SEVERAL = {
+    "in one header": ['Basic realm="x", Bearer realm="https://a.example/t",service="s"'],
+    "in two headers": ['Basic realm="x"', 'Bearer realm="https://a.example/t",service="s"'],
+    "after one without parameters": ['Negotiate, Basic realm="x", Bearer realm="https://a.example/t",service="s"'],
+    "after one with a token": [
+        'NTLM TlRMTVNTUAACAAAA+/=, Basic realm="x", Bearer realm="https://a.example/t",service="s"'
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", SEVERAL.values(), ids=SEVERAL)
+def test_several_challenges_are_told_apart(headers):
+    found = {challenge.scheme: challenge.parameters for challenge in parse_challenges(headers)}
+
+    assert found["basic"] == {"realm": "x"}
+    assert found["bearer"] == {"realm": "https://a.example/t", "service": "s"}
+
+
+@pytest.mark.parametrize(
+    "header", ["", ",", "=", '"', "Bearer", 'Bearer realm="open', "§§§", "realm=x", '=="",']
+)
+def test_what_cannot_be_read_is_passed_over(header):
+    for challenge in parse_challenges([header]):
+        assert not challenge.parameters.get("realm")
+
+
+PIECES = st.sampled_from(
+    ["Bearer", "basic", "realm", "=", '"', "\\", ",", " ", "\t", "scope", "https://a.example/t", "pull", "push", "NTLM", "é"]
+)  # fmt: skip
+HEADERS = st.one_of(st.text(max_size=100), st.lists(PIECES, max_size=25).map("".join))
+
+
+@settings(max_examples=2500, deadline=None)
+@given(st.lists(HEADERS, max_size=3))
+def test_no_text_at_all_brings_an_exception(headers):
+    for challenge in parse_challenges(headers):
+        assert challenge.scheme == challenge.scheme.lower()
+        assert all(name == name.lower() for name in challenge.parameters)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a ", ",", " ", "a=,", 'a="', 'B a="\\', "Bearer realm=x,", "=", "a  =", ",pull"]
+)
+def test_a_long_hostile_header_is_read_quickly(piece):
+    start = time.process_time()
+
+    parse_challenges([f"Bearer {piece * 100_000}"] * 1000)
+
+    assert time.process_time() - start < 3
