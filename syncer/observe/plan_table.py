@@ -1,5 +1,6 @@
 """What a dry run found, as a table: for a terminal drawn by rich, elsewhere plain lines that are never cut."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ MOST_DRAWN = 2_000
 """Images. A longer table is printed as plain lines: rich would take minutes to measure it."""
 
 _HEADINGS = ("action", "copy", "mount", "there", "bytes", "image")
+_IN_TOTALS = {"copy": "to copy", "replace": "to replace", "conflict": "in conflict"}
 _STYLES = {"copy": "green", "replace": "yellow", "up to date": "dim", "failed": "red", "conflict": "red"}
 
 
@@ -41,7 +43,7 @@ def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = 
         yield from _drawn(rows, width)
     else:
         yield from _plain(rows)
-    yield _summary(rows)
+    yield from _summary(rows)
 
 
 def _row(image: Mapping[str, Any]) -> _Row:
@@ -114,32 +116,24 @@ def _drawn(rows: Sequence[_Row], width: int) -> Iterator[str]:
     table.add_column(_HEADINGS[5], overflow="fold", ratio=1)
     for row in rows:
         style = _STYLES.get(row.action, "")
-        source, _, destination = row.image.partition(" -> ")
-        image = Text("\n").join(
-            [
-                Text(source),
-                Text(f"-> {destination}"),
-                *(Text(note, style=style or "dim") for note in row.notes),
-            ]
-        )
-        table.add_row(Text(row.action, style=style), *row.numbers, image)
+        notes = (Text(note, style=style or "dim") for note in row.notes)
+        image = Text("\n").join([Text(row.image), *notes])
+        # Zeros would hide the numbers that matter.
+        numbers = ("" if number.startswith("0") else number for number in row.numbers)
+        table.add_row(Text(row.action, style=style), *numbers, image)
     console = Console(width=width, force_terminal=True, highlight=False)
     with console.capture() as capture:
         console.print(table)
-    yield from capture.get().splitlines()
+    for line in capture.get().splitlines():
+        yield line.rstrip()
 
 
-def _summary(rows: Sequence[_Row]) -> str:
-    actions: dict[str, int] = {}
-    for row in rows:
-        actions[row.action] = actions.get(row.action, 0) + 1
+def _summary(rows: Sequence[_Row]) -> Iterator[str]:
+    actions = Counter(_IN_TOTALS.get(row.action, row.action) for row in rows)
     said = ", ".join(f"{number} {action}" for action, number in actions.items())
-    copied, mounted, there = (
-        sum(row.copied for row in rows),
-        sum(row.mounted for row in rows),
-        sum(row.there for row in rows),
-    )
-    return (
-        f"{count(len(rows), 'image')}{f' ({said})' if said else ''}: {count(copied, 'blob')} to copy, "
-        f"{mounted} to mount, {there} already there, {size(sum(row.nbytes for row in rows))} to push"
-    )
+    copied = sum(row.copied for row in rows)
+    mounted = sum(row.mounted for row in rows)
+    there = sum(row.there for row in rows)
+    nbytes = sum(row.nbytes for row in rows)
+    yield f"{count(len(rows), 'image')}{f': {said}' if said else ''}"
+    yield f"{count(copied, 'blob')} to copy, {mounted} to mount, {there} already there; {size(nbytes)} to push"

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -40,18 +41,8 @@ def ref(text: str) -> Reference:
 
 
 def synced(source: str = "q.io/a:1", destination: str = "d.io/a:1", **fields) -> ImageSynced:
-    return ImageSynced(
-        **{
-            "rule": 0,
-            "source": ref(source),
-            "destination": ref(destination),
-            "digest": NEW,
-            "previous": None,
-            "nbytes": 12,
-            "seconds": 1.23456,
-        }
-        | fields
-    )
+    defaults: dict[str, Any] = {"rule": 0, "digest": NEW, "previous": None, "nbytes": 12, "seconds": 1.23456}
+    return ImageSynced(source=ref(source), destination=ref(destination), **(defaults | fields))
 
 
 def report_of(*events: object, dry_run: bool = False, outcome="success") -> ReportObserver:
@@ -66,14 +57,14 @@ def report_of(*events: object, dry_run: bool = False, outcome="success") -> Repo
     return observer
 
 
-def document_of(*events: object, dry_run: bool = False, outcome="success") -> dict:
+def document_of(*events: object, dry_run: bool = False, outcome="success") -> Any:
     """The document as a reader of the file gets it, found to be what the schema says."""
     read = json.loads(msgspec.json.encode(report_of(*events, dry_run=dry_run, outcome=outcome).document()))
     jsonschema.validate(read, SCHEMA, format_checker=jsonschema.FormatChecker())
     return read
 
 
-def image_of(*events: object, dry_run: bool = False) -> dict:
+def image_of(*events: object, dry_run: bool = False) -> Any:
     (image,) = document_of(*events, dry_run=dry_run)["images"]
     return image
 
