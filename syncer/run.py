@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
+
 from syncer.config import AuthBook, Rule
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
@@ -17,6 +19,9 @@ from syncer.http.errors import Kind, RegistryError
 from syncer.http.wire import AiohttpTransport, Transport
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
+
+ABANDON_SECONDS = 3.0
+"""How long a stopped run may take to give up what it had opened ahead."""
 
 RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 
@@ -121,16 +126,23 @@ class Run:
         self._add_rules()
         async with transport:
             await self._pool.run(job)
-        if self._pool.stopping:
-            stopped = RegistryError(Kind.INTERRUPTED, "the run was stopped before this was done")
-            for task in self._graph.abandon():
-                self._interrupted = True
-                task.failed(job, stopped)
+            if self._pool.stopping:
+                await self._abandon(job)
         seconds = time.monotonic() - started
         outcome = self._outcome()
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
         tally = self._tally
         return RunResult(self.run_id, outcome, tally.synced, tally.skipped, tally.failed, seconds)
+
+    async def _abandon(self, job: Job) -> None:
+        stopped = RegistryError(Kind.INTERRUPTED, "the run was stopped before this was done")
+        abandoned = list(self._graph.abandon())
+        self._interrupted = bool(abandoned)
+        for task in abandoned:
+            task.failed(job, stopped)
+        with anyio.move_on_after(ABANDON_SECONDS):
+            for task in abandoned:
+                await task.close()
 
     def _contested(self) -> frozenset[Repository]:
         """Destinations of several rules: the earlier rule wins there, tag by tag."""

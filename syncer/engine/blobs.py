@@ -40,7 +40,7 @@ class CopyBlob(Task):
     """One blob of `source`, wanted in the repositories that are the keys of `targets`."""
 
     kind = "blob"
-    __slots__ = ("absent", "blob", "mismatched", "sessions", "source", "targets")
+    __slots__ = ("absent", "blob", "download", "failures", "mismatched", "sessions", "source", "targets")
 
     def __init__(self, blob: Descriptor, source: Repository, targets: Mapping[Repository, ImageCopy]) -> None:
         super().__init__([blob_key(target, blob.digest) for target in targets])
@@ -49,24 +49,35 @@ class CopyBlob(Task):
         self.targets = dict(targets)
         self.mismatched = False
         self.absent: set[Repository] = set()  # asked, and not there
-        self.sessions: dict[Repository, Upload] = {}  # left by mounts that were not done
+        self.sessions: dict[Repository, Upload] = {}  # opened, or left by mounts that were not done
+        self.download: Download | None = None
+        self.failures: dict[Repository, RegistryError | None] = {}
 
     def __str__(self) -> str:
         return f"blob {self.blob.digest[:19]} of {self.source}"
 
     async def run(self, job: Job) -> Again | None:
-        if self.lane is Lane.METADATA:
-            for target in list(self.targets):
-                await self._try_without_bytes(job, target)
-            if not self.targets:
-                return None
-            if others := self._uploaders(job):
-                return Again(Lane.METADATA, after=others)
-            for target in self._uploading(job):
-                job.ledger.begin_upload(target, self.blob.digest)
-            if not 0 <= self.blob.size < SMALL:
+        match self.lane:
+            case Lane.METADATA:
+                for target in list(self.targets):
+                    await self._try_without_bytes(job, target)
+                if not self.targets:
+                    return None
+                if others := self._uploaders(job):
+                    return Again(Lane.METADATA, after=others)
+                if job.dry_run:
+                    self._pretend(job)
+                elif 0 <= self.blob.size < SMALL:
+                    await self._open(job)
+                    await self._deliver(job)
+                else:
+                    self._begin_uploads(job)
+                    return Again(Lane.OPENING)
+            case Lane.OPENING:
+                await self._open(job)
                 return Again(Lane.TRANSFER)
-        await self._transfer(job, self._uploading(job))
+            case Lane.TRANSFER:
+                await self._deliver(job)
         # Further repositories at a registry mount what is there now.
         return Again(Lane.METADATA) if self.targets else None
 
@@ -123,76 +134,98 @@ class CopyBlob(Task):
                 chosen.append(target)
         return chosen
 
-    async def _transfer(self, job: Job, targets: list[Repository]) -> None:
-        if job.dry_run:
-            self._pretend(job, targets)
-            return
-        blob, tell = self.blob, job.observer.notify
-        small = self.lane is Lane.METADATA
-        if not small:
-            tell(BlobStarted(blob.digest, blob.size, self.source, tuple(targets)))
+    def _begin_uploads(self, job: Job) -> None:
+        for target in self._uploading(job):
+            job.ledger.begin_upload(target, self.blob.digest)
 
-        def moved(nbytes: int) -> None:
-            if not small:
-                tell(BlobProgress(blob.digest, nbytes))
-
-        # Until it is known to have arrived, it has not.
-        failures: dict[Repository, RegistryError | None] = dict.fromkeys(targets, _UNFINISHED)
-        download = Download(job.repositories.source(self.source), blob, moved)
-        try:
-            async with download:
-                await self._open_all(job, download, failures)
-                open_ = [target for target in targets if failures[target] is None]
-                uploads = [self.sessions[target] for target in open_]
-                failures.update(dict.fromkeys(open_, _UNFINISHED))
-                outcomes = await (relay_whole if small else relay)(download, uploads)
-                failures.update(zip(open_, outcomes, strict=True))
-        except DigestMismatch as error:
-            # Once may be the line; twice is the source.
-            error.permanent = self.mismatched
-            self.mismatched = True
-            raise
-        finally:
-            tell(BytesMoved("pulled", self.source.host, download.received))
-            if not small:
-                tell(BlobFinished(blob.digest, ok=not any(failures.values())))
-            for target, failure in failures.items():
-                job.ledger.end_upload(target, blob.digest)
-                session = self.sessions.pop(target, None)
-                if session is not None and failure is not None:
-                    with anyio.move_on_after(CANCEL_SECONDS, shield=True):
-                        await session.cancel()
-        self._account(job, failures, download.blob.size)
-
-    def _pretend(self, job: Job, targets: list[Repository]) -> None:
+    def _pretend(self, job: Job) -> None:
         size = max(self.blob.size, 0)
         job.observer.notify(BytesMoved("pulled", self.source.host, size))
-        self._account(job, dict.fromkeys(targets), size)
+        self._account(job, dict.fromkeys(self._uploading(job)), size)
 
-    async def _open_all(
-        self, job: Job, download: Download, failures: dict[Repository, RegistryError | None]
-    ) -> None:
+    async def _open(self, job: Job) -> None:
         """Start the download and the uploads together: the round trips overlap. Raises what the source raises."""
+        self._begin_uploads(job)
+
+        def moved(nbytes: int) -> None:
+            if self.lane is Lane.TRANSFER:
+                job.observer.notify(BlobProgress(self.blob.digest, nbytes))
+
+        # Until it is known to have arrived, it has not.
+        self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
+        self.download = Download(job.repositories.source(self.source), self.blob, moved)
 
         async def start(target: Repository) -> None:
             try:
                 if target not in self.sessions:
                     self.sessions[target] = await job.repositories.destination(target).start_upload()
-                failures[target] = None
+                self.failures[target] = None
             except RegistryError as error:
-                failures[target] = error
+                self.failures[target] = error
 
         refused: RegistryError | None = None
-        async with anyio.create_task_group() as group:
-            for target in failures:
-                group.start_soon(start, target)
-            try:
-                await download.open()
-            except RegistryError as error:
-                # Not raised in here: a task group would wrap it.
-                refused = error
-        if refused is not None:
-            raise refused
+        try:
+            async with anyio.create_task_group() as group:
+                for target in self.failures:
+                    group.start_soon(start, target)
+                try:
+                    await self.download.open()
+                except RegistryError as error:
+                    # Not raised in here: a task group would wrap it.
+                    refused = error
+            if refused is not None:
+                raise self._judged(refused)
+        except BaseException:
+            self.failures = dict.fromkeys(self.failures, _UNFINISHED)
+            await self._end(job)
+            raise
+
+    async def _deliver(self, job: Job) -> None:
+        """Move the bytes that are opened. Raises what the source raises, or a destination that may recover."""
+        assert self.download is not None
+        blob, tell = self.blob, job.observer.notify
+        large = self.lane is Lane.TRANSFER
+        ready = [target for target, failure in self.failures.items() if failure is None]
+        self.failures.update(dict.fromkeys(ready, _UNFINISHED))
+        if large:
+            tell(BlobStarted(blob.digest, blob.size, self.source, tuple(ready)))
+        try:
+            uploads = [self.sessions[target] for target in ready]
+            outcomes = await (relay if large else relay_whole)(self.download, uploads)
+            self.failures.update(zip(ready, outcomes, strict=True))
+            size = self.download.blob.size
+        except RegistryError as error:
+            raise self._judged(error) from None
+        finally:
+            if large:
+                tell(BlobFinished(blob.digest, ok=not any(self.failures.values())))
+            await self._end(job)
+        self._account(job, self.failures, size)
+
+    def _judged(self, error: RegistryError) -> RegistryError:
+        """The same error; wrong content is permanent the second time: once may be the line, twice is the source."""
+        if isinstance(error, DigestMismatch):
+            error.permanent = self.mismatched
+            self.mismatched = True
+        return error
+
+    async def _end(self, job: Job) -> None:
+        """Close what is open, give up the uploads that did not arrive."""
+        for target in self.failures:
+            job.ledger.end_upload(target, self.blob.digest)
+        if self.download is not None:
+            job.observer.notify(BytesMoved("pulled", self.source.host, self.download.received))
+        await self.close()
+
+    async def close(self) -> None:
+        download, self.download = self.download, None
+        sessions = [(target, self.sessions.pop(target, None)) for target in self.failures]
+        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+            if download is not None:
+                await download.__aexit__()
+            for target, session in sessions:
+                if session is not None and self.failures[target] is not None:
+                    await session.cancel()
 
     def _account(self, job: Job, failures: Mapping[Repository, RegistryError | None], size: int) -> None:
         """Settle what arrived and what never will. Raises the first failure that may pass, or the only one."""

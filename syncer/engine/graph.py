@@ -23,10 +23,15 @@ KINDS: tuple[Kind, ...] = ("tags", "image", "blob", "manifest")
 
 
 class Lane(enum.IntEnum):
-    """Where a task runs: `TRANSFER` moves blobs, `METADATA` has the short requests."""
+    """Where a task runs: `TRANSFER` moves blobs, `METADATA` has the short requests.
+
+    `OPENING` is a part of the metadata lane: it opens the transfers that come next, so that their round trips are
+    over when a place in the transfer lane is free. No more of them are open ahead than that lane is wide.
+    """
 
     METADATA = 0
     TRANSFER = 1
+    OPENING = 2
 
 
 class State(enum.IntEnum):
@@ -64,6 +69,9 @@ class Task(ABC):
     @abstractmethod
     async def run(self, job: "Job") -> Again | None:
         """Do it. May add tasks and settle some of its keys; raises `RegistryError`."""
+
+    async def close(self) -> None:  # noqa: B027 - most hold nothing open
+        """Let go of what is held between two runs: there will be no further one."""
 
     def failed(self, job: "Job", error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
         """It will never be done: `error` is the root cause. Called once."""
@@ -109,7 +117,8 @@ class TaskGraph:
         self._ready: dict[Lane, dict[Kind, deque[Task]]] = {
             lane: {kind: deque() for kind in KINDS} for lane in Lane
         }
-        self._ready_count = [0, 0]
+        self._ready_count = [0] * len(Lane)
+        self._opening = 0
         self._expansions: deque[Iterator[Task]] = deque()
         self._aside: deque[Task] = deque()
         self._failed: deque[tuple[Task, RegistryError]] = deque()
@@ -117,7 +126,7 @@ class TaskGraph:
         self._running = 0
         # Keys that wait, in the end, for something put aside: they do not count as open work.
         self._parked: set[Key] = set()
-        self._most_ready = 2 * transfers
+        self._transfers = transfers
         self._most_open = 256 * transfers
 
     # --- building -------------------------------------------------------------------------------------------------
@@ -155,19 +164,32 @@ class TaskGraph:
 
     def take(self, lane: Lane) -> Task | None:
         """The next task for a worker of `lane`, now running. The deepest first: an image is finished before the next is opened."""
-        task = self._take_ready(lane, ("manifest", "blob"))
+        task = None
+        if lane is Lane.METADATA and self._may_open_ahead():
+            task = self._take_ready(Lane.OPENING, ("blob",))
+        task = task or self._take_ready(lane, ("manifest", "blob"))
         if task is None and lane is Lane.METADATA:
             task = self._take_ready(lane, ("image",)) or self._draw() or self._take_ready(lane, ("tags",))
         if task is not None:
             self._enter(task, State.RUNNING)
             self._running += 1
+            self._opening += task.lane is Lane.OPENING
+            if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
+                # What was next has begun: something else may be opened ahead.
+                self.woken(Lane.METADATA)
         return task
 
     def has_work(self, lane: Lane) -> bool:
         """Whether `take` would give a task."""
         if self._ready_count[lane]:
             return True
-        return lane is Lane.METADATA and bool(self._expansions) and self._has_room()
+        if lane is not Lane.METADATA:
+            return False
+        ahead = bool(self._ready_count[Lane.OPENING]) and self._may_open_ahead()
+        return ahead or (bool(self._expansions) and self._has_room())
+
+    def _may_open_ahead(self) -> bool:
+        return self._ready_count[Lane.TRANSFER] + self._opening < self._transfers
 
     def _take_ready(self, lane: Lane, kinds: tuple[Kind, ...]) -> Task | None:
         for kind in kinds:
@@ -188,7 +210,7 @@ class TaskGraph:
 
     def _has_room(self) -> bool:
         """Whether another image may be opened: bytes are not queueing up, and what is open stays bounded."""
-        if self._ready_count[Lane.TRANSFER] >= self._most_ready:
+        if self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING] >= 2 * self._transfers:
             return False
         return len(self._promised) - len(self._parked) < self._most_open
 
@@ -292,11 +314,12 @@ class TaskGraph:
         self._enter(task, State.READY)
         self._ready[task.lane][task.kind].append(task)
         self._ready_count[task.lane] += 1
-        self.woken(task.lane)
+        self.woken(Lane.TRANSFER if task.lane is Lane.TRANSFER else Lane.METADATA)
 
     def _leave_running(self, task: Task) -> None:
         assert task.state is State.RUNNING
         self._running -= 1
+        self._opening -= task.lane is Lane.OPENING
 
     def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
         if self._promised.get(key) is not task:
