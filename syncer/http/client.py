@@ -87,13 +87,15 @@ class RegistryClient:
         content: bytes | httpx.AsyncByteStream | None = None,
         ok: frozenset[int] = frozenset({200}),
         again: bool = True,
+        read_seconds: float | None = None,
     ) -> Answer:
         """Send a request and read the answer whole.
 
         `target` is a path behind the registry's address, or an absolute URL that the registry gave. `endpoint`
         is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
         Statuses in `ok` are answers; anything else raises `RegistryError`, after further tries where they may
-        help and `again` allows it (a streamed `content` can be sent only once).
+        help and `again` allows it (a streamed `content` can be sent only once). `read_seconds` is how long the
+        registry may be silent, where that is longer than usual.
         """
 
         async def attempt() -> Answer:
@@ -106,6 +108,7 @@ class RegistryClient:
                 headers=headers,
                 content=content,
                 ok=ok,
+                read_seconds=read_seconds,
             )
             try:
                 body = await self._read(response, what)
@@ -125,6 +128,7 @@ class RegistryClient:
         what: str,
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = frozenset({200}),
+        again: bool = True,
     ) -> AsyncIterator[httpx.Response]:
         """GET something whose body is streamed; opening is tried again, a body that breaks off is the caller's."""
 
@@ -140,7 +144,7 @@ class RegistryClient:
                 ok=ok,
             )
 
-        response = await persist(attempt, told=self._tell_retry)
+        response = await (persist(attempt, told=self._tell_retry) if again else attempt())
         try:
             yield response
         finally:
@@ -157,6 +161,7 @@ class RegistryClient:
         headers: dict[str, str] | None,
         content: bytes | httpx.AsyncByteStream | None,
         ok: frozenset[int],
+        read_seconds: float | None = None,
     ) -> httpx.Response:
         """One try: token, limit, redirects. An answer whose status is in `ok`, to be given to `_close` in the end.
 
@@ -164,7 +169,7 @@ class RegistryClient:
         """
         url = target if "://" in target else await self.address.base(self._probe) + target
         redirects = 0
-        refreshed = False
+        refreshed = outdated = False
         while True:
             own = self.address.is_own(url)
             # Credentials go to the registry that they are for, and never along to another host.
@@ -175,23 +180,35 @@ class RegistryClient:
             sent_at = await self._limits.acquire()
             try:
                 response = await self._exchange(
-                    method, url, sent, content, endpoint=endpoint, what=what, own=own
+                    method,
+                    url,
+                    sent,
+                    content,
+                    endpoint=endpoint,
+                    what=what,
+                    own=own,
+                    read_seconds=read_seconds,
                 )
             except BaseException:
                 self._limits.release()
                 raise
             status = response.status_code
-            if status in ok:
+            # A 401 that counts as an answer does so only when our token is not the reason.
+            unproven = status == 401 and own and not refreshed
+            if status in ok and not unproven:
                 return response
             try:
                 body = await self._read(response, what)
             finally:
                 await self._close(response)
-            if status == 401 and own and not refreshed and not isinstance(content, httpx.AsyncByteStream):
+            if unproven:
                 refreshed = True
-                if await self._auth.challenged(response.headers, scopes, authorization):
-                    if authorization is not None:
-                        self._tell_retry("token", 0.0)
+                outdated = await self._auth.challenged(response.headers, scopes, authorization)
+                if outdated and authorization is not None:
+                    self._tell_retry("token", 0.0)
+                # A body that was streamed is gone: whoever sent it begins anew, with a fresh token.
+                if (outdated or status in ok) and not isinstance(content, httpx.AsyncByteStream):
+                    outdated = False
                     continue
             location = response.headers.get("location")
             if status in _REDIRECTS and location and method in {"GET", "HEAD"} and redirects < MAX_REDIRECTS:
@@ -205,7 +222,10 @@ class RegistryClient:
                 registry=self.host,
                 attempt=f"{method} {what}",
                 account=self.account,
+                elsewhere="" if own else urlsplit(url).netloc,
             )
+            if outdated:
+                error.permanent = False
             if error.kind is Kind.THROTTLED:
                 self._limits.congested(sent_at)
                 if error.retry_after:
@@ -228,11 +248,14 @@ class RegistryClient:
         endpoint: str,
         what: str,
         own: bool,
+        read_seconds: float | None = None,
     ) -> httpx.Response:
         # Registries and their CDNs compress blobs when they are let: then digests would not match.
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
         stream, body = (content, None) if isinstance(content, httpx.AsyncByteStream) else (None, content)
+        if read_seconds is not None:
+            extensions["read_seconds"] = read_seconds
         if body is None and stream is None and method in {"POST", "PUT", "PATCH"}:
             body = b""
         start = time.perf_counter()
