@@ -208,10 +208,11 @@ class MetricsObserver(Observer, Collector):
             return  # nothing was brought anywhere: no alert may be silenced by it
         self._runs.add((event.trigger, event.outcome))
         self._run_seconds.observe(event.seconds, (event.outcome,))
+        now = self._now()
         if event.outcome != "interrupted":
-            self._last_completion.set(self._now())
+            self._last_completion.set(now)
         if event.outcome == "success":
-            self._last_success.set(self._now())
+            self._last_success.set(now)
 
     def on_image_synced(self, event: ImageSynced) -> None:
         self._count_image("synced", event)

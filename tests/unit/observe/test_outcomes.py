@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncer.config import OneDigest, Rule, load, rules_from
@@ -204,6 +204,7 @@ def rule_entries(draw, number: int) -> tuple[str, object, tuple[str, ...]]:
     return source, to[0] if draw(st.booleans()) else value, tuple(tags)
 
 
+@settings(deadline=None)  # it writes files
 @given(data=st.data())
 def test_the_two_lists_together_are_what_was_to_be_copied(tmp_path_factory, data):
     entries = [data.draw(rule_entries(number)) for number in range(data.draw(st.integers(1, 4)))]
@@ -218,20 +219,19 @@ def test_the_two_lists_together_are_what_was_to_be_copied(tmp_path_factory, data
             new = tuple(str(destination.tag_for(tag, index)) for destination in rule.destinations)
             story.ends(tag, *outcomes, rule=rule.number, new=new)
             if TIMEOUT in outcomes:
-                failed |= {
-                    copy
-                    for copy in copies((rule,))
-                    if copy[1] == tag
-                }  # fmt: skip
+                failed |= {copy for copy in copies((rule,)) if copy[1] == tag}
     folder: Path = tmp_path_factory.mktemp("lists")
     write_list(folder / "failed.yaml", story.failed)
     write_list(folder / "success.json", story.success, "json")
-    read = {name: copies(load(images=folder / name, environment=ENVIRONMENT).rules)
-            for name in ("failed.yaml", "success.json")}  # fmt: skip
-    assert read["failed.yaml"] == failed
-    assert read["success.json"] == everything - failed
+
+    def read(name: str) -> set[tuple[object, ...]]:
+        return copies(load(images=folder / name, environment=ENVIRONMENT).rules)
+
+    assert read("failed.yaml") == failed
+    assert read("success.json") == everything - failed
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=200), st.text() | st.lists(st.text())))
 def test_yaml_gives_back_what_it_was_given(document):
     printable = {key: value for key, value in document.items() if _is_yaml(key) and _is_yaml(value)}
