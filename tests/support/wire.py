@@ -1,0 +1,192 @@
+"""Runs in the test's own process, between registries in memory: what went over the wire, what was told."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from syncer.config import AuthBook, rules_from
+from syncer.config.auth import parse_auth
+from syncer.config.documents import Findings
+from syncer.config.json_reader import read_json
+from syncer.demo import MemoryRegistry, Recorded, Store
+from syncer.events import BlobPlaced, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.run import Run, RunOptions, RunResult
+
+T = TypeVar("T")
+PATIENCE = 20.0
+"""Seconds after which a run is taken to hang."""
+
+_ENDPOINTS = (
+    (re.compile(r"/manifests/"), "manifest"),
+    (re.compile(r"/tags/list$"), "tags"),
+    (re.compile(r"/blobs/uploads/"), "upload"),
+    (re.compile(r"/blobs/"), "blob"),
+)
+
+
+class Recorder(Observer):
+    """Keeps every event. `heard` is called with each as it comes."""
+
+    def __init__(self, heard: Callable[[object], None] | None = None) -> None:
+        super().__init__()
+        self.events: list[object] = []
+        self._heard = heard
+
+    def notify(self, event: object) -> None:
+        self.events.append(event)
+        if self._heard is not None:
+            self._heard(event)
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    result: RunResult
+    told: Recorder
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Images synced, skipped, failed."""
+        return self.result.synced, self.result.skipped, self.result.failed
+
+    @property
+    def synced(self) -> list[ImageSynced]:
+        return self.told.of(ImageSynced)
+
+    @property
+    def skipped(self) -> list[ImageSkipped]:
+        return self.told.of(ImageSkipped)
+
+    @property
+    def failed(self) -> list[ImageFailed]:
+        return self.told.of(ImageFailed)
+
+    @property
+    def blobs(self) -> Counter[str]:
+        """Blobs by what became of them."""
+        return Counter(event.outcome for event in self.told.of(BlobPlaced))
+
+    @property
+    def moved(self) -> Counter[tuple[str, str]]:
+        """Bytes by direction and registry."""
+        moved: Counter[tuple[str, str]] = Counter()
+        for event in self.told.of(BytesMoved):
+            moved[event.direction, event.registry] += event.nbytes
+        return moved
+
+
+@dataclass
+class Net:
+    """Registries by short names. Rules are written with these: `{"here/app": "there/app:1"}`."""
+
+    registries: dict[str, MemoryRegistry]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+
+    def run(
+        self,
+        images: Mapping[str, object],
+        *,
+        heard: Callable[[object], None] | None = None,
+        drain_seconds: float = 5.0,
+        **options: Any,
+    ) -> tuple[Run, Recorder]:
+        """A run that is not started yet, and who listens to it. Further arguments are those of `RunOptions`."""
+        recorder = Recorder(heard)
+        chosen = RunOptions(**{"transfers": 2, "retries": 1, **options})
+        rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
+        run = Run(rules, self._auth(), chosen, observers=[recorder])
+        run._pool._drain_seconds = drain_seconds
+        return run, recorder
+
+    async def sync(self, images: Mapping[str, object], **options: Any) -> Outcome:
+        """One run to its end. Further arguments are those of `run`."""
+        run, recorder = self.run(images, **options)
+        return await self.finish(run, recorder)
+
+    async def finish(self, run: Run, recorder: Recorder) -> Outcome:
+        before = asyncio.all_tasks()
+        with anyio.fail_after(PATIENCE):
+            result = await run.execute()
+        self.leftovers += own_tasks(asyncio.all_tasks() - before)
+        return Outcome(result, recorder)
+
+    def forget(self) -> None:
+        """Begin the records of requests anew."""
+        for registry in self.registries.values():
+            registry.requests.clear()
+
+    def _named(self, value: Any) -> Any:
+        if isinstance(value, str):
+            short, slash, rest = value.partition("/")
+            host = self.registries[short].host if short in self.registries else self.dead.get(short, short)
+            return f"{host}{slash}{rest}"
+        if isinstance(value, list):
+            return [self._named(each) for each in value]
+        return {**value, "to": self._named(value["to"])}
+
+    def _auth(self) -> AuthBook:
+        hosts = {name: registry.host for name, registry in self.registries.items()} | self.dead
+        document = {host: {"plain_http": True, **self.settings.get(name, {})} for name, host in hosts.items()}
+        findings = Findings()
+        node = read_json(json.dumps(document), "auth", "auth", findings)
+        assert node is not None
+        book = parse_auth(node, folder=Path(), environment={}, findings=findings)
+        findings.raise_if_any()
+        return book
+
+
+def own_tasks(tasks: Iterable["asyncio.Task[Any]"]) -> list[str]:
+    """Those that are not the test's registries at work."""
+    names = [getattr(task.get_coro(), "__qualname__", "?") for task in tasks if not task.done()]
+    return [name for name in names if not name.startswith(("RequestHandler.", "Server."))]
+
+
+def kind(request: Recorded) -> str:
+    """`HEAD manifest`, `GET blob`, `POST upload`, `POST mount`, `PUT upload`, `GET tags`, …"""
+    endpoint = next((name for pattern, name in _ENDPOINTS if pattern.search(request.path)), "ping")
+    if endpoint == "upload" and "mount=" in request.query:
+        endpoint = "mount"
+    return f"{request.method} {endpoint}"
+
+
+def kinds(registry: MemoryRegistry) -> dict[str, int]:
+    """How many requests of each kind a registry has had."""
+    return dict(Counter(kind(request) for request in registry.requests))
+
+
+def paths(registry: MemoryRegistry, wanted: str) -> list[str]:
+    """The paths of the requests of one kind, in order."""
+    return [request.path for request in registry.requests if kind(request) == wanted]
+
+
+def is_whole(store: Store, repository: str, reference: str) -> bool:
+    """Whether a manifest is there with everything that it refers to."""
+    stored = store.manifest(repository, reference)
+    return (
+        stored is not None
+        and all(store.blob(repository, blob.digest) is not None for blob in stored.manifest.blobs)
+        and all(is_whole(store, repository, child.digest) for child in stored.manifest.children)
+    )
+
+
+def same(one: Store, other: Store, repository: str, tags: Iterable[str] = ()) -> bool:
+    """Whether the tags of a repository are at both, whole, and byte for byte the same."""
+    return all(
+        is_whole(other, repository, tag)
+        and one.get_manifest(repository, tag).raw == other.get_manifest(repository, tag).raw
+        and one.get_manifest(repository, tag).media_type == other.get_manifest(repository, tag).media_type
+        for tag in tags or one.tags(repository)
+    )
