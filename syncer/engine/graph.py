@@ -156,9 +156,13 @@ class TaskGraph:
 
     def _wait(self, task: Task, keys: Iterable[Key], edge: _Edge) -> None:
         for key in keys:
-            if key in self._promised:
-                self._waiters.setdefault(key, []).append(_Waiter(task, edge))
-                task.unmet += 1
+            holder = self._promised.get(key)
+            if holder is None or (edge is _Edge.TURN and holder.state is State.ASIDE):
+                continue
+            self._waiters.setdefault(key, []).append(_Waiter(task, edge))
+            task.unmet += 1
+            if key in self._parked and edge is not _Edge.TURN:
+                self._park(task)
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -220,8 +224,7 @@ class TaskGraph:
         self._enter(task, State.OVER)
         for key in task.keys:
             self._settle(task, key, None)
-        if self._expansions and self._has_room():
-            self.woken(Lane.METADATA)
+        self._tell_of_room()
 
     def again(self, task: Task, again: Again) -> None:
         """`task` wants to run once more."""
@@ -237,15 +240,18 @@ class TaskGraph:
         self._leave_running(task)
         task.attempts += 1
         task.error = error
-        if error.permanent or task.attempts > self._retries:
+        aside = not error.permanent and task.attempts <= self._retries
+        if aside:
+            self._enter(task, State.ASIDE)
+            self._aside.append(task)
+            self._park(task)
+            for key in task.keys:
+                self._release(key, _TURN_EDGE)
+        else:
+            self._enter(task, State.OVER)
             self._fail(task, error)
-            return False
-        self._enter(task, State.ASIDE)
-        self._aside.append(task)
-        for key in task.keys:
-            self._park(key)
-            self._release(key, _TURN_EDGE)
-        return True
+        self._tell_of_room()
+        return aside
 
     def next_round(self) -> int:
         """Make everything that was put aside ready again; how many tasks that is. Only when nothing else is left."""
@@ -278,8 +284,8 @@ class TaskGraph:
         return not self._running and not any(self._ready_count) and not self._expansions
 
     def counts(self, kind: Kind) -> Counts:
-        waiting, ready, running, aside, _ = self._counts[kind]
-        return Counts(waiting + aside, ready, running)
+        counts = self._counts[kind]
+        return Counts(counts[State.WAITING] + counts[State.ASIDE], counts[State.READY], counts[State.RUNNING])
 
     def abandon(self) -> Iterator[Task]:
         """Give up: every task that still promises something, each once, those never opened too."""
@@ -295,14 +301,19 @@ class TaskGraph:
             assert self._promised.get(key, heir_of) is heir_of, f"{key} is promised twice"
             self._promised[key] = task
 
-    def _park(self, key: Key) -> None:
-        if key in self._parked:
-            return
-        self._parked.add(key)
-        for waiter in self._waiters.get(key, ()):
-            if waiter.edge is not _Edge.TURN:
-                for further in waiter.task.keys:
-                    self._park(further)
+    def _park(self, task: Task) -> None:
+        """What `task` promises, and what waits for that, is no open work until the next round."""
+        row = [task]
+        for parked in row:  # grows while it is walked: recursion would not reach the end of a long one
+            for key in parked.keys:
+                if self._promised.get(key) is parked and key not in self._parked:
+                    self._parked.add(key)
+                    waiters = self._waiters.get(key, ())
+                    row += [waiter.task for waiter in waiters if waiter.edge is not _Edge.TURN]
+
+    def _tell_of_room(self) -> None:
+        if self._expansions and self._has_room():
+            self.woken(Lane.METADATA)
 
     def _enter(self, task: Task, state: State) -> None:
         counts = self._counts[task.kind]
@@ -322,19 +333,37 @@ class TaskGraph:
         self._opening -= task.lane is Lane.OPENING
 
     def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
+        for blocked in self._strike(task, key, error):
+            assert error is not None
+            self._fail(blocked, error)
+
+    def _fail(self, task: Task, error: RegistryError) -> None:
+        """End `task`, which is over, and all that needs it, with the same root cause."""
+        row = [task]
+        for failed in row:  # grows while it is walked
+            failed.error = error
+            self._failed.append((failed, error))
+            for key in failed.keys:
+                row += self._strike(failed, key, error)
+
+    def _strike(self, task: Task, key: Key, error: RegistryError | None) -> Sequence[Task]:
+        """Take a promise of `task` off the list, kept or broken. Those that can never run now are over."""
         if self._promised.get(key) is not task:
-            return
+            return ()
         del self._promised[key]
         self._parked.discard(key)
-        self._release(key, _EVERY_EDGE, error)
+        return self._release(key, _EVERY_EDGE, error)
 
-    def _release(self, key: Key, edges: frozenset[_Edge], error: RegistryError | None = None) -> None:
+    def _release(
+        self, key: Key, edges: frozenset[_Edge], error: RegistryError | None = None
+    ) -> Sequence[Task]:
         waiters = self._waiters.pop(key, None)
         if not waiters:
-            return
+            return ()
         kept = [waiter for waiter in waiters if waiter.edge not in edges]
         if kept:
             self._waiters[key] = kept
+        blocked = []
         for waiter in waiters:
             if waiter.edge not in edges:
                 continue
@@ -343,13 +372,8 @@ class TaskGraph:
             if task.state is not State.WAITING:
                 continue
             if error is not None and waiter.edge is _Edge.NEEDS:
-                self._fail(task, error)
+                self._enter(task, State.OVER)
+                blocked.append(task)
             elif not task.unmet:
                 self._make_ready(task)
-
-    def _fail(self, task: Task, error: RegistryError) -> None:
-        self._enter(task, State.OVER)
-        task.error = error
-        self._failed.append((task, error))
-        for key in task.keys:
-            self._settle(task, key, error)
+        return blocked

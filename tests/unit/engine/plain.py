@@ -1,0 +1,78 @@
+"""Tasks that do nothing, or what a test says, for the graph and the pool."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, cast
+
+from syncer.engine.graph import Again, Key, Kind, Lane, Task, TaskGraph
+from syncer.engine.job import Job
+from syncer.events import Observer
+from syncer.http.errors import Kind as ErrorKind
+from syncer.http.errors import RegistryError
+from syncer.oci.reference import Repository
+
+Script = Callable[["Plain"], Awaitable[Again | None]]
+
+
+class Plain(Task):
+    """Promises the keys that it is named by. Runs `script`; `ends` collects the root causes of its failures."""
+
+    kind: Kind = "blob"  # type: ignore[misc]
+
+    def __init__(
+        self, *names: str, kind: Kind = "blob", lane: Lane = Lane.METADATA, script: Script | None = None
+    ) -> None:
+        super().__init__([(name,) for name in names])
+        self.kind = kind
+        self.lane = lane
+        self.script = script
+        self.ends: list[RegistryError] = []
+        self.runs = 0
+
+    def __str__(self) -> str:
+        return str(self.keys[0][0])
+
+    @property
+    def places(self) -> Iterable[Repository]:
+        return ()
+
+    async def run(self, job: Job) -> Again | None:
+        self.runs += 1
+        return await self.script(self) if self.script else None
+
+    def failed(self, job: Job, error: RegistryError) -> None:
+        self.ends.append(error)
+
+
+def keys(*names: str) -> list[Key]:
+    return [(name,) for name in names]
+
+
+def passing(message: str = "busy") -> RegistryError:
+    return RegistryError(ErrorKind.SERVER_ERROR, message)
+
+
+def lasting(message: str = "gone") -> RegistryError:
+    return RegistryError(ErrorKind.NOT_FOUND, message)
+
+
+def graph_of(*, transfers: int = 1, retries: int = 1) -> TaskGraph:
+    return TaskGraph(transfers=transfers, retries=retries)
+
+
+def job_for(graph: TaskGraph, observer: Observer | None = None) -> Job:
+    return Job(graph, cast("Any", None), observer or Observer())
+
+
+def take_all(graph: TaskGraph) -> list[Task]:
+    """Everything that could run now, running."""
+    return list(_taken(graph))
+
+
+def _taken(graph: TaskGraph) -> Iterator[Task]:
+    while task := graph.take(Lane.METADATA) or graph.take(Lane.TRANSFER):
+        yield task
+
+
+def ended(graph: TaskGraph) -> dict[str, str]:
+    """The tasks that failed since it was last asked, each with its root cause."""
+    return {str(task): error.message for task, error in graph.failures()}

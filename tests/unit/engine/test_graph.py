@@ -1,0 +1,215 @@
+"""The task graph: who waits for whom, and what becomes of those who wait."""
+
+import pytest
+
+from syncer.engine.graph import KINDS, Again, Lane
+from tests.unit.engine.plain import Plain, ended, graph_of, keys, lasting, passing, take_all
+
+
+def test_a_task_without_needs_is_ready_at_once():
+    graph = graph_of()
+    graph.add(task := Plain("a"))
+    assert graph.take(Lane.METADATA) is task
+    assert graph.take(Lane.METADATA) is None
+
+
+def test_a_key_is_promised_until_it_is_settled():
+    graph = graph_of()
+    graph.add(task := Plain("a"))
+    take_all(graph)
+    assert graph.promised(("a",))
+    graph.done(task)
+    assert not graph.promised(("a",))
+
+
+def test_a_key_has_one_task():
+    graph = graph_of()
+    graph.add(Plain("a"))
+    with pytest.raises(AssertionError, match="promised twice"):
+        graph.add(Plain("b", "a"))
+
+
+def test_a_task_waits_for_all_that_it_needs():
+    graph = graph_of()
+    needs = [Plain("a"), Plain("b")]
+    for task in needs:
+        graph.add(task)
+    graph.add(last := Plain("c"), needs=keys("a", "b"))
+    assert take_all(graph) == needs
+    graph.done(needs[0])
+    assert take_all(graph) == []
+    graph.done(needs[1])
+    assert take_all(graph) == [last]
+
+
+def test_what_nobody_promises_is_not_waited_for():
+    graph = graph_of()
+    graph.add(task := Plain("a"), needs=keys("nobody"), after=keys("no one"))
+    assert take_all(graph) == [task]
+
+
+def test_needing_one_thing_twice_is_needing_it_once():
+    graph = graph_of()
+    graph.add(first := Plain("a"))
+    graph.add(second := Plain("b"), needs=keys("a", "a"))
+    take_all(graph)
+    graph.done(first)
+    assert take_all(graph) == [second]
+
+
+@pytest.mark.parametrize("depth", [1, 5, 3000])
+def test_the_root_cause_reaches_whatever_depends_on_it(depth):
+    graph = graph_of(transfers=100)
+    graph.add(root := Plain("0"))
+    for number in range(1, depth + 1):
+        graph.add(Plain(str(number)), needs=keys(str(number - 1)))
+    take_all(graph)
+    graph.give_back(root, lasting("the root"))
+    assert ended(graph) == {str(number): "the root" for number in range(depth + 1)}
+    assert graph.idle
+
+
+@pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
+def test_a_long_row_of_tasks_that_only_follow_outlives_a_failure(error):
+    graph = graph_of(transfers=100)
+    graph.add(first := Plain("0"))
+    for number in range(1, 3000):
+        graph.add(Plain(str(number)), after=keys(str(number - 1)))
+    take_all(graph)
+    graph.give_back(first, error)
+    ran = 0
+    while graph.next_round() or not graph.idle:
+        for task in take_all(graph):
+            graph.done(task)
+            ran += 1
+    assert ran == 3000 - error.permanent
+
+
+def test_after_a_task_runs_also_when_that_failed():
+    graph = graph_of()
+    graph.add(first := Plain("a"))
+    graph.add(second := Plain("b"), after=keys("a"))
+    take_all(graph)
+    graph.give_back(first, lasting())
+    assert ended(graph) == {"a": "gone"}
+    assert take_all(graph) == [second]
+
+
+def test_each_of_several_promises_may_be_kept_on_its_own():
+    graph = graph_of()
+    graph.add(both := Plain("a", "b"))
+    graph.add(for_a := Plain("x"), needs=keys("a"))
+    graph.add(for_b := Plain("y"), needs=keys("b"))
+    take_all(graph)
+    graph.settle(both, ("a",))
+    assert take_all(graph) == [for_a]
+    graph.done(both)
+    assert take_all(graph) == [for_b]
+
+
+def test_each_of_several_promises_may_be_broken_on_its_own():
+    graph = graph_of()
+    graph.add(both := Plain("a", "b"))
+    graph.add(Plain("x"), needs=keys("a"))
+    graph.add(for_b := Plain("y"), needs=keys("b"))
+    take_all(graph)
+    graph.settle(both, ("a",), lasting("half"))
+    graph.done(both)
+    assert ended(graph) == {"x": "half"}
+    assert take_all(graph) == [for_b]
+
+
+def test_an_heir_keeps_what_was_promised():
+    graph = graph_of()
+    graph.add(parent := Plain("a"))
+    graph.add(waiting := Plain("x"), needs=keys("a"))
+    take_all(graph)
+    graph.add(heir := Plain("a"), heir_of=parent)
+    graph.done(parent)
+    assert graph.promised(("a",))
+    assert take_all(graph) == [heir]
+    graph.done(heir)
+    assert take_all(graph) == [waiting]
+
+
+def test_a_failing_parent_leaves_its_heir_alone():
+    graph = graph_of()
+    graph.add(parent := Plain("a", "b"))
+    take_all(graph)
+    graph.add(heir := Plain("a"), heir_of=parent)
+    graph.give_back(parent, lasting("b only"))
+    assert ended(graph) == {"a": "b only"}  # the parent, named by its first key
+    assert graph.promised(("a",))
+    assert take_all(graph) == [heir]
+
+
+def test_a_task_may_run_again_in_another_lane():
+    graph = graph_of()
+    graph.add(task := Plain("a"))
+    take_all(graph)
+    graph.again(task, Again(Lane.TRANSFER))
+    assert graph.take(Lane.METADATA) is None
+    assert graph.take(Lane.TRANSFER) is task
+
+
+def test_a_task_may_run_again_after_another():
+    graph = graph_of()
+    graph.add(uploader := Plain("a"))
+    graph.add(waiter := Plain("b"))
+    take_all(graph)
+    graph.again(waiter, Again(Lane.METADATA, after=(("a",),)))
+    assert take_all(graph) == []
+    graph.done(uploader)
+    assert take_all(graph) == [waiter]
+
+
+def test_its_turn_has_come_too_when_the_other_was_put_aside():
+    graph = graph_of()
+    graph.add(uploader := Plain("a"))
+    graph.add(waiter := Plain("b"))
+    graph.add(Plain("c"), needs=keys("a"))
+    take_all(graph)
+    graph.again(waiter, Again(Lane.METADATA, after=(("a",),)))
+    assert graph.give_back(uploader, passing())
+    assert take_all(graph) == [waiter]
+
+
+def test_its_turn_has_come_at_once_when_the_other_is_aside_already():
+    graph = graph_of()
+    graph.add(uploader := Plain("a"))
+    graph.add(waiter := Plain("b"))
+    take_all(graph)
+    graph.give_back(uploader, passing())
+    graph.again(waiter, Again(Lane.METADATA, after=(("a",),)))
+    assert take_all(graph) == [waiter]
+
+
+def test_the_counts_tell_where_tasks_are():
+    graph = graph_of()
+    graph.add(first := Plain("a"))
+    graph.add(Plain("b"), needs=keys("a"))
+    graph.add(Plain("c"))
+    graph.take(Lane.METADATA)
+    counts = graph.counts("blob")
+    assert (counts.waiting, counts.ready, counts.running) == (1, 1, 1)
+    graph.give_back(first, passing())
+    assert graph.counts("blob").waiting == 2
+    assert graph.running == 0
+
+
+def test_the_counts_end_at_nothing():
+    graph = graph_of()
+    for kind in KINDS:
+        graph.add(Plain(kind, kind=kind))
+    for task in take_all(graph):
+        graph.done(task)
+    assert all(graph.counts(kind) == type(graph.counts(kind))() for kind in KINDS)
+    assert graph.idle
+
+
+def test_giving_up_names_everything_that_is_not_done():
+    graph = graph_of()
+    graph.add(Plain("a", "b"))
+    graph.add(Plain("c"), needs=keys("a"))
+    graph.expand(iter([Plain("d", kind="image")]))
+    assert [str(task) for task in graph.abandon()] == ["a", "c", "d"]
