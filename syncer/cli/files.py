@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import msgspec
 
 from syncer.config import Config, ConfigError, InvalidPlatform, PlatformFilter, load
 
@@ -26,7 +27,7 @@ def narrowed(config: Config, *, os_: list[str], arch: list[str]) -> Config:
     except InvalidPlatform as error:
         raise click.BadParameter(str(error), param_hint="--os, --arch") from error
     rules = tuple(replace(rule, platforms=rule.platforms & wanted) for rule in config.rules)
-    return replace(config, rules=rules)
+    return msgspec.structs.replace(config, rules=rules)
 
 
 def tell_problems(error: ConfigError) -> None:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import click
@@ -17,12 +18,13 @@ import click
 from syncer.cli.files import narrowed, read_config, tell_problems
 from syncer.config import Config, ConfigError
 from syncer.observe.logs import Logging, LogObserver, configure_logging
-from syncer.observe.metrics import MetricsObserver
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
-from syncer.observe.pushing import PushFailed
 from syncer.observe.report import ReportObserver, write_report
 from syncer.run import Run, RunOptions, RunResult
+
+if TYPE_CHECKING:
+    from syncer.observe.metrics import MetricsObserver
 
 EXITS = {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
 INTERRUPTED = 3
@@ -92,13 +94,20 @@ async def run_config(config: Config, options: OnceOptions) -> int:
         stack.callback(log.close)
         for warning in config.warnings:
             log.logger.warning("config", message=str(warning))
-        report, metrics, lists = ReportObserver(), MetricsObserver(), OutcomeLists(config.rules)
+        report, lists = ReportObserver(), OutcomeLists(config.rules)
+        metrics = _metrics_observer(options)
         beside_bars = progress.draws and options.log is None
         run = Run(
             config.rules,
             config.auth,
             RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
-            observers=[progress, report, metrics, lists, LogObserver(log, beside_bars=beside_bars)],
+            observers=[
+                progress,
+                report,
+                lists,
+                *([metrics] if metrics else []),
+                LogObserver(log, beside_bars=beside_bars),
+            ],
         )
         result = await execute(run)
         if options.dry_run:
@@ -135,32 +144,46 @@ def _show_plan(report: ReportObserver) -> None:
         click.echo(line)
 
 
+def _metrics_observer(options: OnceOptions) -> "MetricsObserver | None":
+    """Only where somebody wants them: their library takes a while to import."""
+    if not (options.metrics_file or options.metrics_push):
+        return None
+    from syncer.observe.metrics import MetricsObserver
+
+    return MetricsObserver()
+
+
 def _write_outcome(
     options: OnceOptions,
     log: Logging,
     *,
     report: ReportObserver,
-    metrics: MetricsObserver,
+    metrics: "MetricsObserver | None",
     lists: OutcomeLists,
 ) -> None:
     """Write the files that are asked for. One that cannot be written is an error in the log, not of the run."""
     form = options.output_images_format
-
-    def attempt(what: str, write: Callable[[], object]) -> None:
+    tasks: list[tuple[str, Callable[[], object]]] = []
+    if not options.dry_run:
+        # What only would have gone through is no list to go on from.
+        if path := options.output_success_images:
+            tasks.append(
+                ("the list of images that went through", partial(_write, path, lists.success_document, form))
+            )
+        if path := options.output_failed_images:
+            tasks.append(("the list of failed images", partial(_write, path, lists.failed_document, form)))
+    if path := options.report:
+        tasks.append(("the report", partial(write_report, path, report)))
+    if metrics and options.metrics_file:
+        tasks.append(("the metrics", partial(metrics.write_textfile, options.metrics_file)))
+    if metrics and options.metrics_push:
+        tasks.append(("the metrics", partial(metrics.push, options.metrics_push)))
+    for what, write in tasks:
         try:
             write()
-        except (OSError, PushFailed) as error:
+        except OSError as error:
             log.logger.error("outcome", message=f"cannot write {what}: {error}")  # noqa: TRY400 - no traceback
 
-    if path := options.output_success_images:
-        attempt(
-            "the list of images that went through", lambda: write_list(path, lists.success_document(), form)
-        )
-    if path_failed := options.output_failed_images:
-        attempt("the list of failed images", lambda: write_list(path_failed, lists.failed_document(), form))
-    if path_report := options.report:
-        attempt("the report", lambda: write_report(path_report, report))
-    if path_metrics := options.metrics_file:
-        attempt("the metrics", lambda: metrics.write_textfile(path_metrics))
-    if url := options.metrics_push:
-        attempt("the metrics", lambda: metrics.push(url))
+
+def _write(path: Path, document: Callable[[], dict[str, object]], form: Literal["yaml", "json"]) -> None:
+    write_list(path, document(), form)

@@ -4,7 +4,7 @@ Nothing, where it is known to be there; a mount, where another repository at the
 for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import anyio
@@ -55,6 +55,10 @@ class CopyBlob(Task):
 
     def __str__(self) -> str:
         return f"blob {self.blob.digest[:19]} of {self.source}"
+
+    @property
+    def places(self) -> Iterable[Repository]:
+        return (self.source, *self.targets)
 
     async def run(self, job: Job) -> Again | None:
         match self.lane:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from syncer.http.errors import Kind as ErrorKind
 from syncer.http.errors import RegistryError
+from syncer.oci.reference import Repository
 
 if TYPE_CHECKING:
     from syncer.engine.job import Job
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
+MOST_THROTTLED = 20
+"""How often a task is sent back by a registry that says when to come again, before that counts as a failure."""
 KINDS: tuple[Kind, ...] = ("tags", "image", "blob", "manifest")
 
 
@@ -56,7 +60,7 @@ class Task(ABC):
 
     kind: ClassVar[Kind]
 
-    __slots__ = ("attempts", "error", "keys", "lane", "state", "unmet")
+    __slots__ = ("attempts", "error", "keys", "lane", "state", "throttled", "unmet")
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self.keys = tuple(keys)
@@ -64,7 +68,13 @@ class Task(ABC):
         self.state = State.NEW
         self.unmet = 0
         self.attempts = 0
+        self.throttled = 0
         self.error: RegistryError | None = None
+
+    @property
+    def places(self) -> Iterable[Repository]:
+        """The repositories that it will speak to: it is not begun while one of their registries has to wait."""
+        return ()
 
     @abstractmethod
     async def run(self, job: "Job") -> Again | None:
@@ -102,16 +112,28 @@ class Counts:
     running: int = 0
 
 
+@dataclass(slots=True)
+class _Expansion:
+    """Tasks that are made only when there is room for them, and the repositories they will speak to."""
+
+    tasks: Iterator[Task]
+    places: tuple[Repository, ...]
+
+
 class TaskGraph:
     """Tasks and what they wait for.
 
     `transfers` is the width of the transfer lane: it decides how far ahead new images are opened. `retries` is
     how often a failed task is tried again. `woken(lane)` is called whenever a worker of that lane has work.
+    `closed(repository)` names the registry's account that has to wait, or None; its tasks are held back, without a
+    worker, until `reopen` is called with that name.
     """
 
     def __init__(self, *, transfers: int, retries: int) -> None:
         self._retries = retries
         self.woken: Callable[[Lane], None] = lambda _lane: None
+        self.closed: Callable[[Repository], str | None] = lambda _repository: None
+        self._held: dict[str, deque[Task]] = {}
         self._promised: dict[Key, Task] = {}
         self._waiters: dict[Key, list[_Waiter]] = {}
         self._ready: dict[Lane, dict[Kind, deque[Task]]] = {
@@ -119,7 +141,7 @@ class TaskGraph:
         }
         self._ready_count = [0] * len(Lane)
         self._opening = 0
-        self._expansions: deque[Iterator[Task]] = deque()
+        self._expansions: deque[_Expansion] = deque()
         self._aside: deque[Task] = deque()
         self._failed: deque[tuple[Task, RegistryError]] = deque()
         self._counts = {kind: [0] * len(State) for kind in KINDS}
@@ -150,9 +172,9 @@ class TaskGraph:
         if not task.unmet:
             self._make_ready(task)
 
-    def expand(self, tasks: Iterator[Task]) -> None:
-        """Take in tasks that are drawn from `tasks` only when there is room for them."""
-        self._expansions.append(tasks)
+    def expand(self, tasks: Iterator[Task], *, places: Iterable[Repository] = ()) -> None:
+        """Take in tasks that are drawn from `tasks` only when there is room for them, and `places` are open."""
+        self._expansions.append(_Expansion(tasks, tuple(places)))
 
     def _wait(self, task: Task, keys: Iterable[Key], edge: _Edge) -> None:
         for key in keys:
@@ -189,27 +211,57 @@ class TaskGraph:
             return True
         if lane is not Lane.METADATA:
             return False
-        ahead = bool(self._ready_count[Lane.OPENING]) and self._may_open_ahead()
-        return ahead or (bool(self._expansions) and self._has_room())
+        if self._ready_count[Lane.OPENING] and self._may_open_ahead():
+            return True
+        return self._has_room() and any(self._closed_place(each.places) is None for each in self._expansions)
 
     def _may_open_ahead(self) -> bool:
         return self._ready_count[Lane.TRANSFER] + self._opening < self._transfers
 
     def _take_ready(self, lane: Lane, kinds: tuple[Kind, ...]) -> Task | None:
         for kind in kinds:
-            if queue := self._ready[lane][kind]:
+            queue = self._ready[lane][kind]
+            while queue:
                 self._ready_count[lane] -= 1
-                return queue.popleft()
+                task = queue.popleft()
+                # What is open already goes on: holding it back would hold its connections.
+                name = None if lane is Lane.TRANSFER else self._closed_place(task.places)
+                if name is None:
+                    return task
+                self._held.setdefault(name, deque()).append(task)
         return None
 
+    def _closed_place(self, places: Iterable[Repository]) -> str | None:
+        for place in places:
+            if (name := self.closed(place)) is not None:
+                return name
+        return None
+
+    def reopen(self, name: str, most: int) -> None:
+        """A registry's account that `closed` named may be asked again: let up to `most` of its tasks go."""
+        held = self._held.get(name)
+        for _ in range(min(most, len(held or ()))):
+            assert held is not None
+            task = held.popleft()
+            self._ready[task.lane][task.kind].appendleft(task)
+            self._ready_count[task.lane] += 1
+            self.woken(Lane.METADATA)
+        if not held:
+            self._held.pop(name, None)
+            if self._expansions:
+                self.woken(Lane.METADATA)
+
     def _draw(self) -> Task | None:
-        while self._expansions and self._has_room():
-            task = next(self._expansions[0], None)
-            if task is None:
-                self._expansions.popleft()
+        if not self._has_room():
+            return None
+        for expansion in list(self._expansions):
+            if self._closed_place(expansion.places) is not None:
                 continue
-            self._promise(task)
-            return task
+            task = next(expansion.tasks, None)
+            if task is not None:
+                self._promise(task)
+                return task
+            self._expansions.remove(expansion)
         return None
 
     def _has_room(self) -> bool:
@@ -236,7 +288,12 @@ class TaskGraph:
             self._make_ready(task)
 
     def give_back(self, task: Task, error: RegistryError) -> bool:
-        """`task` failed. True if it was put aside for another round, False if that was its end."""
+        """`task` failed. True if it will be tried again, False if that was its end."""
+        if error.kind is ErrorKind.THROTTLED and error.retry_after and task.throttled < MOST_THROTTLED:
+            # Not the task's fault, and the registry has said when: it waits with all others of that host.
+            task.throttled += 1
+            self.again(task, Again(Lane.METADATA))
+            return True
         self._leave_running(task)
         task.attempts += 1
         task.error = error
@@ -281,16 +338,20 @@ class TaskGraph:
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing can, short of another round."""
-        return not self._running and not any(self._ready_count) and not self._expansions
+        return not (self._running or any(self._ready_count) or self._held or self._expansions)
 
     def counts(self, kind: Kind) -> Counts:
         counts = self._counts[kind]
-        return Counts(counts[State.WAITING] + counts[State.ASIDE], counts[State.READY], counts[State.RUNNING])
+        return Counts(
+            waiting=counts[State.WAITING] + counts[State.ASIDE],
+            ready=counts[State.READY],
+            running=counts[State.RUNNING],
+        )
 
     def abandon(self) -> Iterator[Task]:
         """Give up: every task that still promises something, each once, those never opened too."""
-        for tasks in self._expansions:
-            for task in tasks:
+        for expansion in self._expansions:
+            for task in expansion.tasks:
                 self._promise(task)
         yield from {id(task): task for task in self._promised.values()}.values()
 

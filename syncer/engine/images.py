@@ -1,6 +1,7 @@
 """`CopyImage`: bring one image to its destinations, unless it is there already."""
 
 import time
+from collections.abc import Iterable
 
 from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.engine.copies import ImageCopy
@@ -12,7 +13,7 @@ from syncer.events import BytesMoved, ImageSkipped, ImageStarted, IndexNarrowed,
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.manifest import Manifest
-from syncer.oci.reference import Reference
+from syncer.oci.reference import Reference, Repository
 
 
 def image_key(copy: ImageCopy) -> Key:
@@ -38,6 +39,10 @@ class CopyImage(Task):
 
     def __str__(self) -> str:
         return f"copy {self.source}"
+
+    @property
+    def places(self) -> Iterable[Repository]:
+        return (self.source.repository, *(copy.destination.repository for copy in self.copies))
 
     async def run(self, job: Job) -> Again | None:
         for copy in self.copies:

@@ -1,5 +1,6 @@
 """`Job`: what the tasks of one run share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +17,17 @@ class Repositories(Protocol):
     def source(self, name: Repository) -> Source: ...
 
     def destination(self, name: Repository) -> Destination: ...
+
+    def wait_for(self, name: Repository) -> tuple[str, float | None]:
+        """The account that speaks for a repository, and how many seconds it has to wait before new work.
+
+        None for not at all; 0 until an answer makes room, which `on_eased` hears of.
+        """
+        ...
+
+    def on_eased(self, told: Callable[[str], None]) -> None:
+        """Call `told` with an account's name whenever there may be room for new work again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

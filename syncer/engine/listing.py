@@ -1,6 +1,6 @@
 """`ListTags`: find out which images a rule means, and let them be opened one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from syncer.config.rules import AllTags, MatchingTags, OneDigest, Rule, TheseTags
 from syncer.engine.copies import ImageCopy
@@ -29,6 +29,10 @@ class ListTags(Task):
     def __str__(self) -> str:
         return f"list {self.rule.source}"
 
+    @property
+    def places(self) -> Iterable[Repository]:
+        return (self.rule.source, *(each.repository for each in self.rule.destinations))
+
     async def run(self, job: Job) -> Again | None:
         rule = self.rule
         for destination in rule.destinations:
@@ -38,7 +42,7 @@ class ListTags(Task):
             raise RegistryError(Kind.INVALID, mismatch, registry=rule.source.host, permanent=True)
         if not selected:
             job.observer.notify(RuleWarning(rule.number, f"{rule}: no tag of {rule.source} is selected"))
-        job.graph.expand(self._images(job, selected))
+        job.graph.expand(self._images(job, selected), places=self.places)
         return None
 
     async def _look_at(self, job: Job, repository: Repository) -> None:

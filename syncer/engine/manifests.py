@@ -38,6 +38,10 @@ class CopyManifest(Task):
     def __str__(self) -> str:
         return f"copy {self.source}@{self.child.digest}"
 
+    @property
+    def places(self) -> Iterable[Repository]:
+        return (self.source, *(copy.destination.repository for copy in self.copies))
+
     async def run(self, job: Job) -> Again | None:
         missing = []
         for copy in self.copies:
@@ -86,6 +90,10 @@ class PushManifest(Task):
 
     def __str__(self) -> str:
         return f"push {self.repository}@{self.manifest.digest}"
+
+    @property
+    def places(self) -> Iterable[Repository]:
+        return (self.repository,)
 
     async def run(self, job: Job) -> Again | None:
         manifest, copy = self.manifest, self.copy

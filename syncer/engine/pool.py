@@ -11,6 +11,7 @@ from syncer.engine.graph import Lane, Task, TaskGraph
 from syncer.engine.job import Job
 from syncer.events import RoundStarted, TaskEnded
 from syncer.http.errors import Kind, RegistryError
+from syncer.oci.reference import Repository
 
 METADATA_WIDTH = 4
 """Workers for short requests, for each worker that transfers."""
@@ -33,6 +34,7 @@ class WorkerPool:
         self._round = 0
         self._group: TaskGroup | None = None
         self._rested = anyio.Event()
+        self._timers: set[str] = set()
 
     @property
     def stopping(self) -> bool:
@@ -42,6 +44,8 @@ class WorkerPool:
     async def run(self, job: Job) -> None:
         """Run the graph to its end. Returns early, with tasks unfinished, after `stop`."""
         self._graph.woken = self._wake
+        self._graph.closed = lambda repository: self._closed(job, repository)
+        job.repositories.on_eased(lambda name: self._graph.reopen(name, 2))
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -66,6 +70,21 @@ class WorkerPool:
                 self._rested = anyio.Event()
                 await self._rested.wait()
         self._group.cancel_scope.cancel()
+
+    def _closed(self, job: Job, repository: Repository) -> str | None:
+        """The account that has to wait before this repository is asked, if any; and see that the wait ends."""
+        name, seconds = job.repositories.wait_for(repository)
+        if seconds is None:
+            return None
+        if seconds > 0 and name not in self._timers and self._group is not None:
+            self._timers.add(name)
+            self._group.start_soon(self._reopen_after, name, seconds)
+        return name
+
+    async def _reopen_after(self, name: str, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        self._timers.discard(name)
+        self._graph.reopen(name, self._widths[Lane.METADATA])
 
     def _wake(self, lane: Lane) -> None:
         if self._idle[lane]:

@@ -61,7 +61,7 @@ class RegistryClient:
         self.address = address
         self.account = account
         self._transport = transport
-        self._limits = limits
+        self.limits = limits
         self._observer = observer
         self._auth = Authenticator(
             address.host,
@@ -177,7 +177,7 @@ class RegistryClient:
             sent = {**headers} if headers else {}
             if authorization:
                 sent["Authorization"] = authorization
-            sent_at = await self._limits.acquire()
+            sent_at = await self.limits.acquire()
             try:
                 response = await self._exchange(
                     method,
@@ -190,7 +190,7 @@ class RegistryClient:
                     read_seconds=read_seconds,
                 )
             except BaseException:
-                self._limits.release()
+                self.limits.release()
                 raise
             status = response.status_code
             # A 401 that counts as an answer does so only when our token is not the reason.
@@ -227,16 +227,16 @@ class RegistryClient:
             if outdated:
                 error.permanent = False
             if error.kind is Kind.THROTTLED:
-                self._limits.congested(sent_at)
+                self.limits.congested(sent_at)
                 if error.retry_after:
-                    self._limits.hold(error.retry_after)
+                    self.limits.hold(error.retry_after)
             raise error
 
     async def _close(self, response: httpx.Response) -> None:
         try:
             await response.aclose()
         finally:
-            self._limits.release(answered=response.status_code < 400)
+            self.limits.release(answered=response.status_code < 400)
 
     async def _exchange(
         self,

@@ -22,7 +22,7 @@ class HostLimits:
     """Shared by everyone who speaks to one registry.
 
     `connections` is the most requests under way at once; the window moves between that and 1. `settings` may ask
-    for less. `clock` gives seconds.
+    for less. `clock` gives seconds, `name` is what `eased` is told.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class HostLimits:
         connections: int,
         settings: HostSettings = HostSettings(),  # noqa: B008 - frozen
         *,
+        name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = float(min(connections, settings.max_connections or connections))
@@ -43,8 +44,9 @@ class HostLimits:
         self._next_at = 0.0
         self._byte_rate = settings.bandwidth
         self._bytes_at = 0.0
-        self.eased: Callable[[], None] = lambda: None
-        """Called when `ready` may have become true again."""
+        self.name = name
+        self.eased: Callable[[str], None] = lambda _name: None
+        """Called with `name` when `ready` may have become true again."""
 
     @property
     def window(self) -> int:
@@ -109,7 +111,7 @@ class HostLimits:
     def _wake(self) -> None:
         free = int(self._window) - self._in_use
         if free > 0 and not self._waiting:
-            self.eased()
+            self.eased(self.name)
         for _ in range(min(free, len(self._waiting))):
             self._waiting.popleft().set()
 

@@ -18,8 +18,8 @@ Reason = Literal["timeout", "connection", "throttled", "server_error", "token"]
 
 ATTEMPTS = 4
 """Tries of one request, the first included."""
-MAX_RETRY_AFTER = 300.0
-"""Seconds. A registry that asks for more is left to the retry rounds."""
+MAX_RETRY_AFTER = 2.0
+"""Seconds. A registry that asks for more is waited for without a worker: see `syncer.engine.graph`."""
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 

@@ -14,7 +14,7 @@ from prometheus_client.exposition import pushadd_to_gateway
 _MOST_SAID = 200
 
 
-class PushFailed(Exception):
+class PushFailed(OSError):
     """The metrics did not get to the Pushgateway. The text names it, without credentials."""
 
 

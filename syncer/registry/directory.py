@@ -1,4 +1,4 @@
-"""Opens repositories by name: one connection pool for all, one address and limit a registry, one client an account."""
+"""Opens repositories by name: one connection pool for all, one address a registry, one client and limit an account."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ class RepositoryDirectory:
     """Remote repositories, each made once.
 
     `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
-    to one registry, where its settings do not say less. In a `dry_run` destinations only pretend to be written to.
+    in one account's name, where the registry's settings do not say less. In a `dry_run` destinations only pretend to be written to.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class RepositoryDirectory:
         self._connections = connections
         self._addresses: dict[tuple[str, HostSettings], Address] = {}
         self._limits: dict[str, HostLimits] = {}
+        self._eased: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
+        self._named: dict[Repository, RegistryClient] = {}
         self._sources: dict[Repository, RemoteRepository] = {}
         self._destinations: dict[Repository, Destination] = {}
         self._dry_run = dry_run
@@ -56,15 +58,34 @@ class RepositoryDirectory:
             self._destinations[name] = Rehearsal(remote) if self._dry_run else remote
         return self._destinations[name]
 
+    def wait_for(self, name: Repository) -> tuple[str, float | None]:
+        limits = self.client(name).limits
+        return limits.name, None if limits.ready else limits.paused
+
+    def on_eased(self, told: Callable[[str], None]) -> None:
+        for limits in self._limits.values():
+            limits.eased = told
+        self._eased = told
+
+    def _limits_of(self, account: str, settings: HostSettings) -> HostLimits:
+        """Of one account at one registry: registries count by account."""
+        if account not in self._limits:
+            limits = self._limits[account] = HostLimits(self._connections, settings, name=account)
+            limits.eased = self._eased
+        return self._limits[account]
+
     def client(self, name: Repository) -> RegistryClient:
         """The client that speaks for a repository's account."""
+        if name in self._named:
+            return self._named[name]
         settings = self._settings_for(name)
         account = self._account_for(name)
         key = (name.host, settings, account)
         if key not in self._clients:
             address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
-            limits = self._limits.setdefault(name.host, HostLimits(self._connections, settings))
+            limits = self._limits_of(f"{name.host} as {account.name if account else 'anonymous'}", settings)
             self._clients[key] = RegistryClient(
                 address, account, transport=self._transport, limits=limits, observer=self._observer
             )
-        return self._clients[key]
+        client = self._named[name] = self._clients[key]
+        return client
