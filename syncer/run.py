@@ -15,6 +15,7 @@ from syncer.engine.job import Job
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
+from syncer.http.credentials import Credentials
 from syncer.http.errors import Kind, RegistryError
 from syncer.http.wire import AiohttpTransport, Transport
 from syncer.oci.reference import Repository
@@ -67,7 +68,10 @@ class _Tally(Observer):
 
 
 class Run:
-    """Brings the images of some rules to their destinations, once."""
+    """Brings the images of some rules to their destinations, once.
+
+    `credentials` find the accounts: those of `auth`, and of other tools' logins where it has none.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class Run:
         auth: AuthBook,
         options: RunOptions,
         *,
+        credentials: Credentials | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
         transport: Callable[[], Transport] = AiohttpTransport,
@@ -82,6 +87,7 @@ class Run:
         self.run_id = uuid.uuid4().hex[:12]
         self._rules = rules
         self._auth = auth
+        self._credentials = credentials or Credentials(auth)
         self._options = options
         self._trigger = trigger
         self._transport = transport
@@ -108,7 +114,7 @@ class Run:
         width = self._options.transfers
         transport = self._transport()
         directory = RepositoryDirectory(
-            account_for=self._auth.account_for,
+            account_for=self._credentials.account_for,
             settings_for=self._auth.settings_for,
             transport=transport,
             observer=self._observer,

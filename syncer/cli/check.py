@@ -30,6 +30,7 @@ def check_files(*, online: bool, auth: Path | None, images: Path | None, config:
 async def _ask_registries(config: Config) -> int:
     """Show for every registry and account whether it is let in."""
     from syncer.events import Observer
+    from syncer.http.credentials import Credentials
     from syncer.http.errors import RegistryError
     from syncer.http.wire import AiohttpTransport
     from syncer.registry.directory import RepositoryDirectory
@@ -40,7 +41,7 @@ async def _ask_registries(config: Config) -> int:
     refused = 0
     async with AiohttpTransport() as transport:
         directory = RepositoryDirectory(
-            account_for=config.auth.account_for,
+            account_for=Credentials(config.auth).account_for,
             settings_for=config.auth.settings_for,
             transport=transport,
             observer=Observer(),

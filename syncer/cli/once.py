@@ -17,6 +17,7 @@ import click
 
 from syncer.cli.files import narrowed, read_config, tell_problems
 from syncer.config import Config, ConfigError
+from syncer.http.credentials import Credentials
 from syncer.observe.logs import Logging, LogObserver, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
@@ -76,6 +77,7 @@ def run_once(options: OnceOptions) -> int:
 
 async def run_config(config: Config, options: OnceOptions) -> int:
     """Run checked files, with everything that watches. The exit code. Raises `OSError` if the log cannot be opened."""
+    credentials = Credentials(config.auth)
     with ExitStack() as stack:
         progress = stack.enter_context(
             open_progress(
@@ -89,10 +91,10 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             format=options.log_format,
             file=options.log,
             stream=progress,
-            secrets=config.auth.secrets(),
+            secrets=credentials.secrets(),
         )
         stack.callback(log.close)
-        for warning in config.warnings:
+        for warning in (*config.warnings, *credentials.warnings):
             log.logger.warning("config", message=str(warning))
         report, lists = ReportObserver(), OutcomeLists(config.rules)
         metrics = _metrics_observer(options)
@@ -101,6 +103,7 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             config.rules,
             config.auth,
             RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
+            credentials=credentials,
             observers=[
                 progress,
                 report,

@@ -176,7 +176,7 @@ class RegistryClient:
             authorization = await self._auth.authorization(scopes) if own else None
             sent = {**headers} if headers else {}
             if authorization:
-                sent["Authorization"] = authorization
+                sent.setdefault("Authorization", authorization)
             sent_at = await self.limits.acquire()
             try:
                 response = await self._exchange(
@@ -221,7 +221,7 @@ class RegistryClient:
                 body,
                 registry=self.host,
                 attempt=f"{method} {what}",
-                account=self.account,
+                account=self._auth.current,
                 elsewhere="" if own else urlsplit(url).netloc,
             )
             if outdated:
@@ -335,6 +335,11 @@ class RegistryClient:
         response = await self._probe(await self.address.base(self._probe))
         return parse_challenges(response.headers.get_list("www-authenticate"))
 
+    async def basic(self) -> dict[str, str]:
+        """The account's user name and password as a header for `send`: what a registry's own API wants."""
+        header = await self._auth.basic()
+        return {"Authorization": header} if header else {}
+
     async def ping(self) -> None:
         """Ask `/v2/` with what credentials there are (distribution-spec, "Determining support"). Raises `RegistryError`."""
         await self.send("GET", "/v2/", endpoint="ping", scopes=(), what=f"/v2/ of {self.host}")
@@ -357,7 +362,7 @@ class RegistryClient:
                     raw,
                     registry=self.host,
                     attempt=f"{method} {what} at {urlsplit(url).netloc}",
-                    account=self.account,
+                    account=self._auth.current,
                 )
             return raw
 
