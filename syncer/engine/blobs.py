@@ -209,7 +209,7 @@ class CopyBlob(Task):
     def _judged(self, error: RegistryError) -> RegistryError:
         """The same error; wrong content is permanent the second time: once may be the line, twice is the source."""
         if isinstance(error, DigestMismatch):
-            error.permanent = self.mismatched
+            error.permanent = error.permanent or self.mismatched
             self.mismatched = True
         return error
 

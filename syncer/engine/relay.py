@@ -1,7 +1,7 @@
 """One download, checked, into any number of uploads. The slowest upload holds the download back.
 
-A download that breaks off goes on from where it was. The last chunk is let through only when the digest of the
-whole is right: no upload of wrong bytes can ever complete.
+A download that breaks off goes on from where it was, and so does an upload. The last chunk is let through only when
+the digest of the whole is right; what an upload needs a second time is checked by its registry alone.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ import msgspec
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.retry import is_passing
 from syncer.oci.descriptor import Descriptor
-from syncer.registry.repository import BlobBody, Source, Upload
+from syncer.registry.repository import BlobBody, Content, Source, Upload
 
 RESUMES = 8
 """How often in a row a download is carried on without having got any further."""
@@ -25,93 +25,147 @@ _WINDOW = 4
 Moved = Callable[[int], None]
 
 
-class Download:
+class Download(Content):
     """The checked content of a blob, chunk by chunk. A context manager: leaving it closes the connection.
 
-    `moved` hears of bytes as they come. `error` keeps what went wrong, since a client that sends these chunks
-    may wrap it in an error of its own. `received` counts the bytes so far.
+    `moved` hears of bytes when they come for the first time. `error` is what went wrong with the source, if
+    anything did. `received` counts the bytes from the source, repeated ones too.
     """
 
     def __init__(self, source: Source, blob: Descriptor, moved: Moved) -> None:
         self._source = source
         self._moved = moved
-        self._hasher = blob.digest.hasher()
         self._stack = AsyncExitStack()
         self._body: BlobBody | None = None
+        self._begun = False
+        self._reading = 0
+        self._position = 0
+        self._hasher = blob.digest.hasher()
+        self._hashed = 0
         self.blob = blob
         self.received = 0
         self.error: RegistryError | None = None
+        self._elsewhere = False
+        self._repeated = False
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        self._reading += 1
         await self._close()
 
     async def open(self) -> None:
         """Ask for the content, so that it is on its way. Raises `RegistryError`."""
         if self._body is None and self.blob.size:
             body = await self._stack.enter_async_context(
-                self._source.fetch_blob(self.blob, offset=self.received)
+                self._source.fetch_blob(self.blob, offset=self._position)
             )
             if self.blob.size < 0 and body.size >= 0:
                 # Schema 1 does not tell sizes: the registry does.
                 self.blob = msgspec.structs.replace(self.blob, size=body.size)
+            self._body = body
             if body.size != self.blob.size and body.size >= 0:
                 raise self._mismatch(f"has {body.size} bytes there instead of {self.blob.size}")
             if self.blob.size < 0:
                 raise self._mismatch("comes without a size")
-            self._body = body
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """All chunks, once. Raises `RegistryError`, `DigestMismatch` among them."""
-        fruitless = 0
+    async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
+        """All chunks from an offset on. Raises `RegistryError`, `DigestMismatch` among them."""
+        self._reading += 1
+        mine, fruitless = self._reading, 0
+        self.error = None
+        await self._seek(offset)
         try:
             if not self.blob.size:
                 self._check_digest()
-            while self.received < self.blob.size or self.blob.size < 0:
-                before = self.received
+            while mine == self._reading and (self._position < self.blob.size or self.blob.size < 0):
+                before = self._position
                 try:
                     async for chunk in self._rest():
                         yield chunk
+                        if mine != self._reading:
+                            return
                 except RegistryError as error:
-                    fruitless = fruitless + 1 if self.received == before else 0
-                    if not is_passing(error) or fruitless > RESUMES:
+                    fruitless = fruitless + 1 if self._position == before else 0
+                    if mine != self._reading or not is_passing(error) or fruitless > RESUMES:
                         raise
                     await self._close()
         except RegistryError as error:
-            self.error = error
+            if mine == self._reading:
+                self.error = error
+                await self._close()
             raise
+
+    async def whole(self) -> bytes:
+        """All of it at once; wrong content is asked for a second time. Raises `RegistryError`."""
+        while True:
+            try:
+                return b"".join([chunk async for chunk in self.chunks()])
+            except DigestMismatch as error:
+                if not self.worth_repeating(error):
+                    raise
+
+    def worth_repeating(self, error: RegistryError) -> bool:
+        """Whether to ask again after wrong content: once may be the line, twice is the source."""
+        if not isinstance(error, DigestMismatch) or error.permanent:
+            return False
+        if self._elsewhere:
+            return True
+        error.permanent = self._repeated
+        self._repeated = True
+        return not error.permanent
+
+    async def _seek(self, offset: int) -> None:
+        if offset != self._position or self._begun:
+            await self._close()
+        self._position = offset
+        if offset == 0:
+            self._hasher = self.blob.digest.hasher()
+            self._hashed = 0
 
     async def _rest(self) -> AsyncIterator[bytes]:
         await self.open()
-        assert self._body is not None
-        skip = self.received - self._body.start
-        async for piece in self._body.chunks:
+        body = self._body
+        assert body is not None
+        self._begun = True
+        skip = self._position - body.start
+        async for piece in body.chunks:
+            if body is not self._body:
+                return
             chunk = piece
+            self.received += len(piece)
             if skip:
                 # The registry began earlier than asked for: what is known already is passed over.
                 chunk, skip = piece[skip:], max(0, skip - len(piece))
                 if not chunk:
                     continue
-            self._hasher.update(chunk)
-            self.received += len(chunk)
-            self._moved(len(chunk))
-            if self.received > self.blob.size:
+            self._position += len(chunk)
+            if self._position > self.blob.size:
                 raise self._mismatch(f"has more than its {self.blob.size} bytes")
-            if self.received == self.blob.size:
-                self._check_digest()
+            self._take(chunk)
             yield chunk
-        if self.received < self.blob.size:
+        if self._position < self.blob.size:
             raise RegistryError(
                 Kind.CONNECTION,
-                f"the blob ended after {self.received} of {self.blob.size} bytes",
+                f"the blob ended after {self._position} of {self.blob.size} bytes",
                 registry=self._source.name.host,
                 attempt=f"GET {self._what}",
             )
 
+    def _take(self, chunk: bytes) -> None:
+        """Hash what is new of it; the last bytes are let through only if the whole is right."""
+        new = self._position - self._hashed
+        if new <= 0:
+            return
+        self._hasher.update(chunk[-new:])
+        self._hashed = self._position
+        self._moved(new)
+        if self._hashed == self.blob.size:
+            self._check_digest()
+
     async def _close(self) -> None:
-        self._body = None
+        self._body, self._begun = None, False
         await self._stack.aclose()
 
     @property
@@ -123,6 +177,7 @@ class Download:
             raise self._mismatch("has other content than its digest says")
 
     def _mismatch(self, message: str) -> DigestMismatch:
+        self._elsewhere = self._body is not None and self._body.reject()
         return DigestMismatch(
             f"the blob {message}", registry=self._source.name.host, attempt=f"GET {self._what}"
         )
@@ -133,83 +188,109 @@ async def relay(download: Download, uploads: Sequence[Upload]) -> list[RegistryE
 
     Raises `RegistryError` where the download itself fails.
     """
-    split = _Split(download.chunks(), len(uploads))
-    outcome: list[RegistryError | None] = [None] * len(uploads)
-
-    async def send(number: int) -> None:
-        try:
-            await uploads[number].put(download.blob, split.branch(number))
-        except RegistryError as error:
-            outcome[number] = error
-        finally:
-            split.drop(number)
-
-    async with anyio.create_task_group() as group:
-        for number in range(len(uploads)):
-            group.start_soon(send, number)
+    outcome = await _fan_out(download, uploads)
+    while download.error is not None and download.worth_repeating(download.error):
+        outcome = await _fan_out(download, uploads)
     if download.error is not None:
         raise download.error
+    for number, error in enumerate(outcome):
+        if error is not None and not error.permanent and len(uploads) > 1:
+            # It fell behind the others: what it lacks is fetched for it alone.
+            outcome[number] = await _put(uploads[number], download.blob, download)
     return outcome
 
 
 async def relay_whole(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
-    """As `relay`, for a blob that is small enough to be held in memory: its uploads can be tried again."""
-    content = b"".join([chunk async for chunk in download.chunks()])
-    outcome: list[RegistryError | None] = []
-    for upload in uploads:
-        try:
-            await upload.put(download.blob, content)
-            outcome.append(None)
-        except RegistryError as error:
-            outcome.append(error)
+    """As `relay`, for a blob that is small enough to be held in memory."""
+    content = await download.whole()
+    return [await _put(upload, download.blob, content) for upload in uploads]
+
+
+async def _put(upload: Upload, blob: Descriptor, content: bytes | Content) -> RegistryError | None:
+    try:
+        await upload.put(blob, content)
+    except RegistryError as error:
+        return error
+    return None
+
+
+async def _fan_out(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
+    if len(uploads) == 1:
+        # Nobody to share with: no queue between the two sockets.
+        return [await _put(uploads[0], download.blob, download)]
+    split = _Split(len(uploads))
+    outcome: list[RegistryError | None] = [None] * len(uploads)
+
+    async def send(number: int) -> None:
+        outcome[number] = await _put(uploads[number], download.blob, _Branch(split, number))
+        split.drop(number)
+
+    async with anyio.create_task_group() as reading:
+        reading.start_soon(split.pump, download)
+        async with anyio.create_task_group() as sending:
+            for number in range(len(uploads)):
+                sending.start_soon(send, number)
+        reading.cancel_scope.cancel()
     return outcome
 
 
 class _Split:
     """One stream of chunks as several, each at its own pace within a small window."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], branches: int) -> None:
-        self._chunks = chunks
+    def __init__(self, branches: int) -> None:
         self._queues: dict[int, deque[bytes]] = {number: deque() for number in range(branches)}
-        self._reading = anyio.Lock()
-        self._room = anyio.Event()
+        self._changed = anyio.Event()
         self._ended = False
+        self._error: RegistryError | None = None
+
+    async def pump(self, download: Download) -> None:
+        """Read the download to its end. In a task of its own: a branch that is cut off must not stop it."""
+        try:
+            async for chunk in download.chunks():
+                while any(len(queue) >= _WINDOW for queue in self._queues.values()):
+                    await self._changed.wait()
+                for queue in self._queues.values():
+                    queue.append(chunk)
+                self._tell()
+        except RegistryError as error:
+            self._error = error
+        self._ended = True
+        self._tell()
 
     async def branch(self, number: int) -> AsyncIterator[bytes]:
-        if len(self._queues) == 1:
-            # Nobody to share with: no queue between the two sockets.
-            async for chunk in self._chunks:
-                yield chunk
-            return
         queue = self._queues[number]
-        while True:
-            if not queue and not self._ended:
-                async with self._reading:
-                    # Another branch may have read while this one waited for its turn.
-                    if not queue and not self._ended:
-                        await self._read()
+        while queue or not self._ended:
             if not queue:
-                return
+                await self._changed.wait()
+                continue
             chunk = queue.popleft()
-            self._room.set()
+            self._tell()
             yield chunk
-
-    async def _read(self) -> None:
-        while any(len(queue) >= _WINDOW for queue in self._queues.values()):
-            self._room = anyio.Event()
-            await self._room.wait()
-        try:
-            chunk = await anext(self._chunks, None)
-        except BaseException:
-            self._ended = True
-            raise
-        if chunk is None:
-            self._ended = True
-            return
-        for queue in self._queues.values():
-            queue.append(chunk)
+        if self._error is not None:
+            raise self._error
 
     def drop(self, number: int) -> None:
         """Take no more for a branch: the others need not wait for it."""
         self._queues.pop(number, None)
-        self._room.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+
+class _Branch(Content):
+    """One upload's share of a split. It can be read once: what is over is over for all."""
+
+    def __init__(self, split: _Split, number: int) -> None:
+        self._split = split
+        self._number = number
+        self._read = False
+
+    async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
+        if self._read or offset:
+            self._split.drop(self._number)
+            raise RegistryError(Kind.INTERRUPTED, "the upload fell behind the others")
+        self._read = True
+        async for chunk in self._split.branch(self._number):
+            yield chunk

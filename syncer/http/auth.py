@@ -108,6 +108,10 @@ class Authenticator:
             token = await self._refreshed(scopes, challenge)
         return token.header
 
+    async def basic(self) -> str | None:
+        """The header of user name and password, for a registry's own API beside the distribution's."""
+        return _basic(await self._who())
+
     async def challenged(self, headers: httpx.Headers, scopes: Scopes, sent: str | None) -> bool:
         """Learn from a 401. True if the request is worth sending again; `sent` is the header it had."""
         own = _best(parse_challenges(headers.get_list("www-authenticate")))

@@ -9,7 +9,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.registry.repository import BlobBody, Destination, Upload
+from syncer.registry.repository import BlobBody, Content, Destination, Upload
 
 
 class Rehearsal(Destination):
@@ -51,7 +51,7 @@ class Rehearsal(Destination):
 
 
 class _NoUpload(Upload):
-    async def put(self, blob: Descriptor, content: bytes | AsyncIterator[bytes]) -> None:
+    async def put(self, blob: Descriptor, content: bytes | Content) -> None:
         return
 
     async def cancel(self) -> None:

@@ -10,19 +10,33 @@ import msgspec
 from syncer.http import failures
 from syncer.http.client import Answer, RegistryClient
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from syncer.http.failures import is_html, page_title
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
-from syncer.oci.manifest import InvalidManifest, Manifest, UnsupportedManifest, parse_manifest
-from syncer.oci.reference import Repository
+from syncer.oci.manifest import (
+    MAX_MANIFEST_SIZE,
+    InvalidManifest,
+    Manifest,
+    UnsupportedManifest,
+    parse_manifest,
+)
+from syncer.oci.reference import Repository, is_tag
+from syncer.registry.advice import advise
+from syncer.registry.harbor import HarborProjects
 from syncer.registry.repository import BlobBody, Destination, Upload
-from syncer.registry.upload import RemoteUpload
+from syncer.registry.upload import RemoteUpload, Session, UploadWays, least_chunk
 
 PAGE = 1000
 """Tags asked for at once: ECR refuses more."""
+ROUND = 100
+"""Some registries cut lists at a multiple of this, without a link."""
 MAX_TAGS = 5_000_000
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next"?', re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes[ =]+([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
+_UNSATISFIED = re.compile(r"bytes[ =]+\*/([0-9]{1,18})", re.IGNORECASE)
+_MISSING = frozenset({401, 403, 404})
+"""How registries answer for a project that is not there."""
 _FOUND_OR_NOT = frozenset({200, 404})
 _ACCEPT = {"Accept": media_types.ACCEPT}
 
@@ -34,12 +48,26 @@ class _Tags(msgspec.Struct):
 class RemoteRepository(Destination):
     """One repository at one registry.
 
-    `writable` repositories ask for push rights from the start: one token serves all of their requests.
+    `writable` repositories ask for push rights from the start: one token serves all of their requests. Reads of one
+    that is not `patient` are tried once. `ways` is what is known of uploads to this registry, `projects` makes
+    missing ones.
     """
 
-    def __init__(self, client: RegistryClient, name: Repository, *, writable: bool) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        name: Repository,
+        *,
+        writable: bool,
+        patient: bool = True,
+        ways: UploadWays | None = None,
+        projects: HarborProjects | None = None,
+    ) -> None:
         self.name = name
         self._client = client
+        self._again = patient
+        self._ways = ways or UploadWays()
+        self._projects = projects
         self._base = f"/v2/{name.path}"
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
@@ -48,31 +76,72 @@ class RemoteRepository(Destination):
     async def tags(self) -> AsyncIterator[list[str]]:
         target: str | None = f"{self._base}/tags/list?n={PAGE}"
         seen = 0
+        guessed = False
         visited: set[str] = set()
+        first_tags: set[str] = set()
         while target:
             visited.add(target)
-            answer = await self._client.send(
-                "GET", target, endpoint="tags", scopes=self._scopes, what=f"tags of {self.name}"
-            )
             try:
-                listed = msgspec.json.decode(answer.body, type=_Tags).tags or []
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise self._invalid(f"the list of tags cannot be read: {error}", "GET tags") from error
-            # Nexus lists nulls.
-            page = [tag for tag in listed if isinstance(tag, str)]
+                answer = await self._client.send(
+                    "GET",
+                    target,
+                    endpoint="tags",
+                    scopes=self._scopes,
+                    what=f"tags of {self.name}",
+                    again=self._again,
+                )
+            except RegistryError as error:
+                if guessed and error.permanent:
+                    return
+                raise
+            listed = self._listed(answer)
+            # Nexus lists nulls, JFrog digests.
+            page = [tag for tag in listed if isinstance(tag, str) and is_tag(tag)]
             seen += len(page)
             if seen > MAX_TAGS:
-                raise self._invalid(f"more than {MAX_TAGS} tags", "GET tags")
+                raise self._invalid(f"more than {MAX_TAGS} tags", f"GET tags of {self.name}")
+            if guessed and first_tags.intersection(page[:1]):
+                # It knows no `last` and begins anew: that was all.
+                return
+            first_tags.update(page[:1])
             yield page
-            target = self._next_page(answer)
+            target, guessed = self._next_page(answer, listed, page)
             if target in visited:
-                raise self._invalid("the pages of the list of tags go in a circle", "GET tags")
+                raise self._invalid(
+                    "the pages of the list of tags go in a circle", f"GET tags of {self.name}"
+                )
 
-    def _next_page(self, answer: Answer) -> str | None:
+    def _listed(self, answer: Answer) -> list[object]:
+        attempt = f"GET tags of {self.name}"
+        self._refuse_page(answer, attempt)
+        try:
+            return msgspec.json.decode(answer.body, type=_Tags).tags or []
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._invalid(f"the list of tags cannot be read: {error}", attempt) from error
+
+    def _next_page(self, answer: Answer, listed: list[object], page: list[str]) -> tuple[str | None, bool]:
+        """Where the list goes on, and whether that is only a guess."""
         for link in answer.headers.get_list("link"):
-            if match := _NEXT.search(link[:8192]):
-                return self._client.address.resolve(answer.url, match[1])
-        return None
+            if next_ := next_link(link):
+                return self._client.address.resolve(answer.url, next_), False
+        if page and len(listed) % ROUND == 0:
+            # A round number may be where a registry cuts that sends no links.
+            return f"{self._base}/tags/list?n={PAGE}&last={page[-1]}", True
+        return None, False
+
+    def _refuse_page(self, answer: Answer, attempt: str) -> None:
+        """Raises where a portal, a proxy or a mirror out of order answered in the registry's place."""
+        if is_html(answer.headers, answer.body):
+            raise self._invalid(
+                f"a web page came back ({page_title(answer.body) or 'without a title'}): that is no registry",
+                attempt,
+                advice=f"check the name {self.name.host}, and what is between here and there",
+            )
+        coding = answer.headers.get("content-encoding", "").lower()
+        if coding not in {"", "identity"}:
+            raise self._invalid(
+                f"the answer came compressed ({coding[:40]}), though not asked to be", attempt
+            )
 
     async def is_new(self) -> bool:
         answer = await self._client.send(
@@ -83,6 +152,12 @@ class RemoteRepository(Destination):
             what=f"tags of {self.name}",
             ok=frozenset({200, 401, 403, 404, 405}),
         )
+        if (
+            self._projects is not None
+            and answer.status in _MISSING
+            and await self._projects.create(self.name)
+        ):
+            return True
         return answer.status == 404 and b"NAME_UNKNOWN" in answer.body
 
     async def find(self, target: str) -> Descriptor | None:
@@ -93,7 +168,8 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=self._manifest(target),
             headers=_ACCEPT,
-            ok=frozenset({200, 404, 405}),
+            ok=frozenset({200, 404, 405, 501}),
+            again=self._again,
         )
         if answer.status == 404:
             return None
@@ -103,11 +179,10 @@ class RemoteRepository(Destination):
             # HEAD is refused, or says too little: the content tells.
             manifest = await self._fetch(target, missing_ok=True)
             return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw)) if manifest else None
-        length = answer.headers.get("content-length", "")
         return Descriptor(
             media_type=answer.headers.get("content-type", "").partition(";")[0].strip(),
             digest=digest,
-            size=int(length) if length.isdecimal() and len(length) < 16 else -1,
+            size=_number(answer.headers.get("content-length")),
         )
 
     async def fetch_manifest(self, target: str) -> Manifest:
@@ -125,9 +200,18 @@ class RemoteRepository(Destination):
             what=what,
             headers=_ACCEPT,
             ok=_FOUND_OR_NOT if missing_ok else frozenset({200}),
+            again=self._again,
         )
         if answer.status == 404:
             return None
+        self._refuse_page(answer, f"GET {what}")
+        if len(answer.body) > MAX_MANIFEST_SIZE:
+            raise RegistryError(
+                Kind.TOO_LARGE,
+                f"a manifest of {len(answer.body)} bytes: the limit is {MAX_MANIFEST_SIZE}",
+                registry=self.name.host,
+                attempt=f"GET {what}",
+            )
         content_type = answer.headers.get("content-type", "")
         stated = target if ":" in target else answer.headers.get("docker-content-digest")
         try:
@@ -159,19 +243,25 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=what,
             headers={"Range": f"bytes={offset}-"} if offset else None,
-            ok=frozenset({200, 206}) if offset else frozenset({200}),
+            ok=frozenset({200, 206, 416}) if offset else frozenset({200}),
+            again=self._again,
         ) as response:
             start, size = 0, -1
+            if response.status_code == 416:
+                size = content_range_size(response.headers.get("content-range"))
+                raise DigestMismatch(
+                    f"the blob ends before byte {offset}" + (f": it has {size}" if size >= 0 else ""),
+                    registry=self.name.host,
+                    attempt=f"GET {what}",
+                )
             if response.status_code == 206:
-                if not (match := _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())):
-                    raise self._invalid("a part of a blob without a readable Content-Range", f"GET {what}")
-                start = int(match[1])
-                size = -1 if match[3] == "*" else int(match[3])
-                if start > offset:
-                    raise self._invalid(f"asked for bytes from {offset} on, got {start} on", f"GET {what}")
+                start, size = content_range(response.headers.get("content-range"))
+                if not 0 <= start <= offset:
+                    raise self._invalid(
+                        f"asked for the bytes from {offset} on, and got others", f"GET {what}"
+                    )
             else:
-                length = response.headers.get("content-length", "")
-                size = int(length) if length.isdecimal() and len(length) < 19 else -1
+                size = _number(response.headers.get("content-length"))
             if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
                 raise self._invalid("the blob came compressed, though not asked to be", f"GET {what}")
             yield BlobBody(start, size, self._chunks(response, what))
@@ -193,7 +283,8 @@ class RemoteRepository(Destination):
             endpoint="blob",
             scopes=self._scopes,
             what=f"blob {digest} of {self.name}",
-            ok=_FOUND_OR_NOT,
+            # Who cannot say whether it is there gets it.
+            ok=frozenset({200, 404, 405, 501}),
         )
         return answer.status == 200
 
@@ -208,45 +299,71 @@ class RemoteRepository(Destination):
             endpoint="upload",
             scopes=(*self._scopes, f"repository:{from_.path}:pull"),
             what=f"mount of {digest} from {from_.path} into {self.name}",
-            ok=frozenset({201, 202, 401, 403, 404, 405}),
+            ok=frozenset({201, 202, 400, 401, 403, 404, 405}),
         )
         if answer.status == 201:
             return None
         if answer.status == 202:
-            return self._upload(answer)
+            return self._upload(self._session(answer))
         return await self.start_upload()
 
     async def start_upload(self) -> Upload:
-        answer = await self._client.send(
-            "POST",
-            f"{self._base}/blobs/uploads/",
-            endpoint="upload",
-            scopes=self._scopes,
-            what=f"upload to {self.name}",
-            ok=frozenset({202}),
-        )
-        return self._upload(answer)
+        return self._upload(await self._begin())
 
-    def _upload(self, answer: Answer) -> RemoteUpload:
+    def _upload(self, session: Session) -> RemoteUpload:
+        return RemoteUpload(
+            self._client, self.name, self._scopes, session, ways=self._ways, start=self._begin
+        )
+
+    async def _begin(self) -> Session:
+        """Open an upload session, in a project made for it if need be."""
+        what = f"upload to {self.name}"
+
+        async def post() -> Answer:
+            return await self._client.send(
+                "POST",
+                f"{self._base}/blobs/uploads/",
+                endpoint="upload",
+                scopes=self._scopes,
+                what=what,
+                ok=frozenset({202}),
+            )
+
+        try:
+            return self._session(await post())
+        except RegistryError as error:
+            if error.status in _MISSING and self._projects and await self._projects.create(self.name):
+                return self._session(await post())
+            advise(error, self.name)
+            raise
+
+    def _session(self, answer: Answer) -> Session:
         location = answer.headers.get("location", "")
         if not location:
             raise self._invalid("an upload without a Location", f"POST upload to {self.name}")
-        return RemoteUpload(
-            self._client, self.name, self._scopes, self._client.address.resolve(answer.url, location)
+        return Session(
+            self._client.address.resolve(answer.url, location),
+            least_chunk(answer.headers.get("oci-chunk-min-length")),
         )
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
         what = self._manifest(tag or manifest.digest)
-        answer = await self._client.send(
-            "PUT",
-            f"{self._base}/manifests/{tag or manifest.digest}",
-            endpoint="manifest",
-            scopes=self._scopes,
-            what=what,
-            headers={"Content-Type": manifest.media_type},
-            content=manifest.raw,
-            ok=frozenset({200, 201, 202}),
-        )
+        try:
+            answer = await self._client.send(
+                "PUT",
+                f"{self._base}/manifests/{tag or manifest.digest}",
+                endpoint="manifest",
+                scopes=self._scopes,
+                what=what,
+                headers={"Content-Type": manifest.media_type},
+                content=manifest.raw,
+                ok=frozenset({200, 201, 202}),
+            )
+        except RegistryError as error:
+            if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
+                return
+            advise(error, self.name, manifest)
+            raise
         stored = answer.headers.get("docker-content-digest")
         if (
             stored
@@ -255,14 +372,43 @@ class RemoteRepository(Destination):
             and stored.startswith(manifest.digest.algorithm)
         ):
             raise DigestMismatch(
-                f"the registry stored it as {stored} instead of {manifest.digest}",
+                f"the registry stored it as {stored[:140]} instead of {manifest.digest}",
                 registry=self.name.host,
                 attempt=f"PUT {what}",
                 permanent=True,
             )
 
+    async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
+        """Whether a tag that cannot be written has this manifest already."""
+        found = await self.find(tag or manifest.digest)
+        return found is not None and found.digest == manifest.digest
+
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
 
-    def _invalid(self, message: str, attempt: str) -> RegistryError:
-        return RegistryError(Kind.INVALID, message, registry=self.name.host, attempt=attempt)
+    def _invalid(self, message: str, attempt: str, *, advice: str = "") -> RegistryError:
+        return RegistryError(Kind.INVALID, message, registry=self.name.host, attempt=attempt, advice=advice)
+
+
+def next_link(value: str) -> str | None:
+    """Where a `Link` header says that a list goes on (distribution-spec, "Listing Tags")."""
+    match = _NEXT.search(value[:8192])
+    return match[1].strip() if match else None
+
+
+def content_range(value: str | None) -> tuple[int, int]:
+    """The first byte and the size of the whole, from a `Content-Range`; -1 for what it does not say."""
+    match = _CONTENT_RANGE.fullmatch((value or "").strip())
+    if not match:
+        return -1, -1
+    return int(match[1]), -1 if match[2] == "*" else int(match[2])
+
+
+def content_range_size(value: str | None) -> int:
+    """The size of the whole that a 416 tells in its `Content-Range`; -1 where it does not."""
+    match = _UNSATISFIED.fullmatch((value or "").strip())
+    return int(match[1]) if match else -1
+
+
+def _number(value: str | None) -> int:
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) < 19 else -1

@@ -3,7 +3,7 @@
 The engine never asks what kind of repository it has; what a rehearsal or a test needs is another class.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,19 +14,39 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
 
 
+def _nowhere_else() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class BlobBody:
-    """The bytes of a blob from offset `start` on; `size` is the whole blob's, -1 where the registry does not say."""
+    """The bytes of a blob from offset `start` on; `size` is the whole blob's, -1 where the registry does not say.
+
+    `reject` tells whoever sent it that the content is wrong; True means that there is another place to get it from.
+    """
 
     start: int
     size: int
     chunks: AsyncIterator[bytes]
+    reject: Callable[[], bool] = _nowhere_else
+
+
+class Content(Protocol):
+    """The bytes of a blob, which an upload may need again: from where it broke off, or from the start."""
+
+    def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
+        """What there is from an offset in bytes on. Whoever was reading before gets no more."""
+        ...
 
 
 class Source(Protocol):
     """A repository that images come from. Every method raises `RegistryError`."""
 
     name: Repository
+
+    def vouches_for(self, _target: str) -> bool:
+        """Whether the registry itself said what a tag names; False where only a mirror did."""
+        return True
 
     def tags(self) -> AsyncIterator[list[str]]:
         """All tags, page by page."""
@@ -48,8 +68,11 @@ class Source(Protocol):
 class Upload(Protocol):
     """A blob on its way into a repository."""
 
-    async def put(self, blob: Descriptor, content: bytes | AsyncIterator[bytes]) -> None:
-        """Send the blob's `size` bytes and have it stored under its digest."""
+    async def put(self, blob: Descriptor, content: bytes | Content) -> None:
+        """Send the blob's `size` bytes and have it stored under its digest, whatever it takes.
+
+        What `content` raises comes through. After a failure it may be called again and goes on, or starts over.
+        """
         ...
 
     async def cancel(self) -> None:
