@@ -213,6 +213,15 @@ class RateLimitSeen(Event, frozen=True):
     remaining: int
 
 
+class QuotaLow(Event, frozen=True):
+    """Few pulls are left to an account: the next ones are spread over what remains of the period, `wait` apart."""
+
+    registry: str
+    account: str
+    remaining: int
+    wait: float
+
+
 class Decision(Event, frozen=True):
     """Why something was done or left: for the debug log."""
 

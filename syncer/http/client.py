@@ -3,8 +3,9 @@
 Everything that speaks the protocol goes through `send` (a whole answer) or `open` (a body that is streamed).
 """
 
+import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ import httpx
 
 from syncer import __version__
 from syncer.config.settings import Account
-from syncer.events import Observer, RateLimitSeen, RequestRetried, RequestSent
+from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestRetried, RequestSent
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator, Scopes
@@ -23,11 +24,13 @@ from syncer.http.challenge import Challenge, parse_challenges
 from syncer.http.errors import Kind, RegistryError
 from syncer.http.limits import HostLimits
 from syncer.http.retry import Reason, persist
+from syncer.http.wire import streamed
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of an answer that is read whole: more than any manifest or page of tags."""
 MAX_REDIRECTS = 5
 USER_AGENT = f"image-syncer/{__version__}"
+_QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,8}))?", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -39,6 +42,24 @@ class Answer:
     headers: httpx.Headers
     body: bytes
     url: str
+
+
+class _Metered(httpx.AsyncByteStream):
+    """A response body that comes no faster than it may."""
+
+    def __init__(
+        self,
+        stream: httpx.AsyncByteStream,
+        metered: Callable[[AsyncIterable[bytes]], AsyncIterator[bytes]],
+    ) -> None:
+        self._stream = stream
+        self._metered = metered
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._metered(self._stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @cache
@@ -254,6 +275,11 @@ class RegistryClient:
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
         stream, body = (content, None) if isinstance(content, httpx.AsyncByteStream) else (None, content)
+        if self.limits.metered:
+            if stream is not None:
+                stream = streamed(self._metered(stream))
+            elif body:
+                await self.limits.spend(len(body))
         if read_seconds is not None:
             extensions["read_seconds"] = read_seconds
         if body is None and stream is None and method in {"POST", "PUT", "PATCH"}:
@@ -291,11 +317,32 @@ class RegistryClient:
             )
         response.request = request
         response.extensions["url"] = url
-        remaining = response.headers.get("ratelimit-remaining", "").partition(";")[0].strip()
-        if remaining.isdecimal():
-            name = self.account.name if self.account else "anonymous"
-            self._observer.notify(RateLimitSeen(self.host, name, int(remaining[:9])))
+        if self.limits.metered:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = _Metered(response.stream, self._metered)
+        if "ratelimit-remaining" in response.headers:
+            self._heed_quota(response.headers, counted=method == "GET" and endpoint == "manifest")
         return response
+
+    async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The same chunks, at the registry's `bandwidth`."""
+        async for chunk in chunks:
+            await self.limits.spend(len(chunk))
+            yield chunk
+
+    def _heed_quota(self, headers: httpx.Headers, *, counted: bool) -> None:
+        """Docker Hub says how many pulls are left; a pull is a GET of a manifest."""
+        left = _QUOTA.match(headers["ratelimit-remaining"])
+        if left is None:
+            return
+        account = self.account.name if self.account else "anonymous"
+        remaining = int(left[1])
+        self._observer.notify(RateLimitSeen(self.host, account, remaining))
+        limit = _QUOTA.match(headers.get("ratelimit-limit", ""))
+        if counted and limit is not None and limit[2]:
+            wait = self.limits.quota(remaining, int(limit[1]), float(limit[2]))
+            if wait:
+                self._observer.notify(QuotaLow(self.host, account, remaining, wait))
 
     async def _read(self, response: httpx.Response, what: str) -> bytes:
         parts: list[bytes] = []
@@ -370,6 +417,3 @@ class RegistryClient:
 
     def _tell_retry(self, reason: Reason, wait: float) -> None:
         self._observer.notify(RequestRetried(self.host, reason, wait))
-
-
-ClientFactory = Callable[[str], RegistryClient]

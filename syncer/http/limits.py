@@ -16,6 +16,8 @@ from syncer.config.settings import HostSettings
 MIN_WINDOW = 1.0
 SLACK = 0.25
 """Seconds of a byte rate that may be spent in one go."""
+QUOTA_RESERVE = 0.1
+"""The share of a quota below which pulls are slowed down, more and more."""
 
 
 class HostLimits:
@@ -124,6 +126,18 @@ class HostLimits:
     def hold(self, seconds: float) -> None:
         """Nothing new for so many seconds."""
         self._open_at = max(self._open_at, self._clock() + seconds)
+
+    def quota(self, remaining: int, limit: int, period: float) -> float:
+        """So many pulls are left of `limit` in each `period` of seconds: how long was held back for it, in seconds.
+
+        With the last one gone, pulls come no faster than the registry gives new ones.
+        """
+        reserve = limit * QUOTA_RESERVE
+        if remaining >= reserve or limit <= 0:
+            return 0.0
+        wait = period / limit * (1.0 - remaining / reserve)
+        self.hold(wait)
+        return wait
 
     async def spend(self, nbytes: int) -> None:
         """Wait until so many bytes may pass at the host's bandwidth."""

@@ -1,0 +1,39 @@
+"""Registries that say wait, or are slow: nobody else is kept from working."""
+
+from syncer.demo import Answer
+from syncer.demo.images import make_image, make_layer, noise
+
+SMALL = [make_layer({"file": noise("small", 2000)})]
+
+
+def throttling(times: int, retry_after: str = "3"):
+    """A handler that answers the first requests for manifests with 429."""
+    left = times
+
+    async def handler(request):
+        nonlocal left
+        if "/manifests/" in request.path and left:
+            left -= 1
+            return Answer(429, {"retry-after": retry_after}, b"")
+        return None
+
+    return handler
+
+
+async def test_a_registry_that_asks_to_wait_is_waited_for_and_counts_no_failure(here, there, net):
+    make_image(here.store, "app", "1", layers=SMALL)
+    here.before(throttling(2))
+    outcome = await net.sync({"here/app": "there/app"}, retries=0)
+    assert outcome.counts == (1, 0, 0)
+
+
+async def test_others_are_not_kept_by_a_registry_that_asks_to_wait(here, there, elsewhere, net):
+    for number in range(40):
+        make_image(here.store, "slow", str(number), layers=SMALL)
+        make_image(elsewhere.store, "fast", str(number), layers=SMALL)
+    here.before(throttling(1))
+    outcome = await net.sync({"here/slow": "there/slow", "elsewhere/fast": "there/fast"}, transfers=1)
+    assert outcome.counts == (80, 0, 0)
+    order = [synced.source.repository.path for synced in outcome.synced]
+    assert order.index("slow") > order.index("fast")
+    assert set(order[-39:]) == {"slow"}
