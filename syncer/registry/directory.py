@@ -10,9 +10,12 @@ from syncer.http.address import Address
 from syncer.http.client import RegistryClient
 from syncer.http.limits import HostLimits
 from syncer.oci.reference import Repository
+from syncer.registry.harbor import HarborProjects
+from syncer.registry.mirrors import MirroredSource, Resting
 from syncer.registry.rehearsal import Rehearsal
 from syncer.registry.remote import RemoteRepository
-from syncer.registry.repository import Destination
+from syncer.registry.repository import Destination, Source
+from syncer.registry.upload import UploadWays
 
 
 class RepositoryDirectory:
@@ -42,21 +45,48 @@ class RepositoryDirectory:
         self._eased: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
         self._named: dict[Repository, RegistryClient] = {}
-        self._sources: dict[Repository, RemoteRepository] = {}
+        self._sources: dict[Repository, Source] = {}
         self._destinations: dict[Repository, Destination] = {}
         self._dry_run = dry_run
+        self._resting = Resting()
+        self._ways: dict[str, UploadWays] = {}
+        self._projects: dict[RegistryClient, HarborProjects] = {}
 
-    def source(self, name: Repository) -> RemoteRepository:
+    def source(self, name: Repository) -> Source:
         if name not in self._sources:
-            self._sources[name] = RemoteRepository(self.client(name), name, writable=False)
+            self._sources[name] = self._source(name)
         return self._sources[name]
+
+    def _source(self, name: Repository) -> Source:
+        registry = RemoteRepository(self.client(name), name, writable=False)
+        mirrors = [Repository(host, name.path) for host in self._settings_for(name).mirrors]
+        if not mirrors:
+            return registry
+        repositories = [
+            RemoteRepository(self.client(mirror), mirror, writable=False, patient=False) for mirror in mirrors
+        ]
+        return MirroredSource(registry, repositories, self._resting)
 
     def destination(self, name: Repository) -> Destination:
         if name not in self._destinations:
             # A dry run asks for no more rights than it needs.
-            remote = RemoteRepository(self.client(name), name, writable=not self._dry_run)
-            self._destinations[name] = Rehearsal(remote) if self._dry_run else remote
+            self._destinations[name] = (
+                Rehearsal(RemoteRepository(self.client(name), name, writable=False))
+                if self._dry_run
+                else self._destination(name)
+            )
         return self._destinations[name]
+
+    def _destination(self, name: Repository) -> Destination:
+        client = self.client(name)
+        create = self._settings_for(name).create
+        return RemoteRepository(
+            client,
+            name,
+            writable=True,
+            ways=self._ways.setdefault(name.host, UploadWays()),
+            projects=self._projects.setdefault(client, HarborProjects(client)) if create else None,
+        )
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
         limits = self.client(name).limits
