@@ -75,8 +75,9 @@ class RegistryError(Exception):
         return f"{tried}{self.message}{advice}"
 
     def as_failure(self) -> Failure:
-        """The same as data, for events and reports."""
-        return Failure(str(self.kind), str(self), self.registry, self.status, self.permanent)
+        """The same as data, for events and reports; its line says too if trying again may help."""
+        again = "" if self.permanent else "; trying again may help"
+        return Failure(str(self.kind), f"{self}{again}", self.registry, self.status, self.permanent)
 
 
 class DigestMismatch(RegistryError):

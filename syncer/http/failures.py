@@ -44,6 +44,7 @@ _IMMUTABLE = re.compile(r"immutab|already\s?exists|cannot be overwritten|not all
 _READ_ONLY = re.compile(r"read.?only|proxy (?:project|cache|repository)", re.IGNORECASE)
 _QUOTA = re.compile(r"quota|exceed\w* .*limit|upper limit", re.IGNORECASE)
 _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
+_TLS_DETAIL = re.compile(r" ssl:(?:<[^>]*>|\w+)")
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
 
@@ -101,7 +102,7 @@ def from_transport(
 
 
 def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(_TLS_DETAIL.sub("", str(error)).split())[:300] or type(error).__name__
     cause = error.__cause__
     inner = getattr(cause, "os_error", cause)
     if isinstance(error, httpx.TimeoutException):
