@@ -75,6 +75,9 @@ class BlobLedger:
     def record_manifest(self, repository: Repository, digest: Digest) -> None:
         self._manifests.setdefault(repository, set()).add(_short(digest))
 
+    def forget_manifest(self, repository: Repository, digest: Digest) -> None:
+        self._manifests.get(repository, set()).discard(_short(digest))
+
     def begin_look(self, repository: Repository) -> bool:
         """True for the first who asks: it is theirs to find out whether the repository is new."""
         first = repository not in self._looked_at

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.copies import ImageCopy
-from syncer.engine.graph import Again, Key, Task
+from syncer.engine.graph import Again, Key, Lane, Task
 from syncer.engine.job import Job
-from syncer.events import BlobPlaced, BytesMoved, ImageSynced
+from syncer.events import BlobPlaced, BytesMoved, Decision, ImageSkipped, ImageSynced
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
+
+_PARTS_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 
 MAX_DEPTH = 4
 """Indexes within indexes."""
@@ -77,7 +79,7 @@ class PushManifest(Task):
     """Store a manifest when all that it refers to is there. For an image's own manifest that is the last step."""
 
     kind = "manifest"
-    __slots__ = ("child", "copy", "manifest", "repository")
+    __slots__ = ("child", "completed", "copy", "manifest", "repository")
 
     def __init__(
         self, key: Key, manifest: Manifest, repository: Repository, *, copy: ImageCopy, child: bool = False
@@ -87,6 +89,7 @@ class PushManifest(Task):
         self.repository = repository
         self.copy = copy
         self.child = child
+        self.completed = False  # its parts were brought once more
 
     def __str__(self) -> str:
         return f"push {self.repository}@{self.manifest.digest}"
@@ -98,7 +101,14 @@ class PushManifest(Task):
     async def run(self, job: Job) -> Again | None:
         manifest, copy = self.manifest, self.copy
         tag = None if self.child else copy.destination.tag
-        await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
+        try:
+            await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
+        except RegistryError as error:
+            if _PARTS_UNKNOWN.intersection(error.codes):
+                return self._complete(job, error)
+            if error.kind is not Kind.IMMUTABLE or not await self._is_equal_there(job):
+                raise
+            return None
         job.ledger.record_manifest(self.repository, manifest.digest)
         copy.nbytes += len(manifest.raw)
         job.observer.notify(BytesMoved("pushed", self.repository.host, len(manifest.raw)))
@@ -114,9 +124,43 @@ class PushManifest(Task):
                     copy.nbytes,
                     copy.seconds,
                     copy.blob_counts(),
+                    unverified=not job.repositories.source(copy.source.repository).vouches_for(
+                        copy.source.target
+                    ),
                 )
             )
         return None
+
+    def _complete(self, job: Job, error: RegistryError) -> Again:
+        """The registry lacks parts that it had, or said it had: bring them, and push again."""
+        self.completed = not self.completed
+        if not self.completed:
+            # What was brought is not seen yet, or was put aside itself: another round may find it there.
+            error.permanent = False
+            raise error
+        job.observer.notify(Decision(str(self), f"its parts are brought again: {error}"))
+        for blob in self.manifest.blobs:
+            job.ledger.forget(self.repository, blob.digest)
+        for known in (self.manifest.digest, *(child.digest for child in self.manifest.children)):
+            job.ledger.forget_manifest(self.repository, known)
+        unfolding = Unfolding(self.copy.source.repository, self.manifest, [self.copy], depth=0)
+        unfolding.add_parts(job)
+        return Again(Lane.METADATA, after=tuple(unfolding.needs(self.repository)))
+
+    async def _is_equal_there(self, job: Job) -> bool:
+        """Whether an immutable tag names an index of the same images, in other bytes. Then that is told."""
+        copy, manifest = self.copy, self.manifest
+        if self.child or not manifest.is_index:
+            return False
+        there = await job.repositories.destination(self.repository).fetch_manifest(copy.destination.target)
+        if {child.digest for child in there.children} != {child.digest for child in manifest.children}:
+            return False
+        copy.finished = True
+        reason = f"an index of the same images is there as {there.digest}, and its tag is immutable"
+        job.observer.notify(
+            ImageSkipped(copy.rule, copy.source, copy.destination, there.digest, reason, copy.seconds)
+        )
+        return True
 
     def failed(self, job: Job, error: RegistryError) -> None:
         if not self.child:
