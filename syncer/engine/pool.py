@@ -38,11 +38,13 @@ class WorkerPool:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called while it ran."""
+        """Whether `stop` was called before it was over."""
         return self._stopping
 
     async def run(self, job: Job) -> None:
         """Run the graph to its end. Returns early, with tasks unfinished, after `stop`."""
+        if self._stopping:
+            return
         self._graph.woken = self._wake
         self._graph.closed = lambda repository: self._closed(job, repository)
         job.repositories.on_eased(lambda name: self._graph.reopen(name, 2))
@@ -57,11 +59,12 @@ class WorkerPool:
 
     def stop(self) -> None:
         """Start no further task; give running ones `drain_seconds`, then cancel them."""
-        if self._stopping or self._group is None:
+        if self._stopping or self._over:
             return
         self._stopping = True
-        self._group.start_soon(self._drain)
-        self._wake_all()
+        if self._group is not None:
+            self._group.start_soon(self._drain)
+            self._wake_all()
 
     async def _drain(self) -> None:
         assert self._group is not None

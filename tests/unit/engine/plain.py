@@ -60,7 +60,17 @@ def graph_of(*, transfers: int = 1, retries: int = 1) -> TaskGraph:
 
 
 def job_for(graph: TaskGraph, observer: Observer | None = None) -> Job:
-    return Job(graph, cast("Any", None), observer or Observer())
+    return Job(graph, cast("Any", Open()), observer or Observer())
+
+
+class Open:
+    """No repositories at all, and nobody who has to wait."""
+
+    def on_eased(self, heard: Callable[[str], None]) -> None:
+        pass
+
+    def wait_for(self, name: Repository) -> tuple[str, float | None]:
+        return name.host, None
 
 
 def take_all(graph: TaskGraph) -> list[Task]:

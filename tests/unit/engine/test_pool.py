@@ -1,0 +1,231 @@
+"""The worker pool: how many run at once, what a failure does, how it stops."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+import anyio
+import pytest
+
+from syncer.engine.graph import Again, Lane, TaskGraph
+from syncer.engine.pool import METADATA_WIDTH, WorkerPool
+from syncer.events import RoundStarted, TaskEnded
+from tests.support.wire import Recorder
+from tests.unit.engine.plain import Plain, Script, graph_of, job_for, keys, lasting, passing
+
+
+async def finish(
+    graph: TaskGraph, *, transfers: int = 1, drain_seconds: float = 5.0, stop: Iterable[Plain] = ()
+) -> Recorder:
+    """Run a pool over a graph to its end. Each task of `stop` stops it when it runs. Nothing may be left running."""
+    before = asyncio.all_tasks()
+    recorder = Recorder()
+    pool = WorkerPool(graph, transfers=transfers, drain_seconds=drain_seconds)
+    for task in stop:
+        task.script = stopping(pool, task.script)
+    with anyio.fail_after(10):
+        await pool.run(job_for(graph, recorder))
+    assert asyncio.all_tasks() == before
+    return recorder
+
+
+def stopping(pool: WorkerPool, script: Script | None) -> Script:
+    async def run(task: Plain) -> Again | None:
+        pool.stop()
+        return await script(task) if script else None
+
+    return run
+
+
+def failing(*errors: Exception) -> Script:
+    """Fails in these ways, one after the other, and then goes well."""
+    left = list(errors)
+
+    async def run(_task: Plain) -> None:
+        if left:
+            raise left.pop(0)
+
+    return run
+
+
+async def yielding(_task: Plain) -> None:
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+
+
+async def in_transfer_lane(task: Plain) -> Again | None:
+    return Again(Lane.TRANSFER) if task.runs == 1 else None
+
+
+def test_the_short_requests_have_four_places_for_each_transfer():
+    assert METADATA_WIDTH == 4
+
+
+@pytest.mark.parametrize("transfers", [1, 3])
+async def test_a_lane_is_never_wider_than_it_was_asked_to_be(transfers):
+    graph, running, most = graph_of(transfers=transfers), dict.fromkeys(Lane, 0), dict.fromkeys(Lane, 0)
+
+    async def busy(task: Plain) -> None:
+        running[task.lane] += 1
+        most[task.lane] = max(most[task.lane], running[task.lane])
+        await yielding(task)
+        running[task.lane] -= 1
+
+    for number in range(50):
+        graph.add(Plain(f"short {number}", script=busy))
+        graph.add(Plain(f"long {number}", lane=Lane.TRANSFER, script=busy))
+    await finish(graph, transfers=transfers)
+    assert most[Lane.METADATA] == 4 * transfers
+    assert most[Lane.TRANSFER] == transfers
+
+
+async def test_a_task_that_fails_stops_no_other():
+    graph = graph_of(retries=0)
+    tasks = [
+        Plain(str(number), script=failing(lasting()) if number == 5 else yielding) for number in range(10)
+    ]
+    for task in tasks:
+        graph.add(task)
+    await finish(graph)
+    assert [task.ends != [] for task in tasks] == [number == 5 for number in range(10)]
+    assert all(task.runs == 1 for task in tasks)
+
+
+async def test_what_depends_on_it_fails_with_its_cause():
+    graph = graph_of(retries=0)
+    graph.add(Plain("a", script=failing(lasting("the cause"))))
+    graph.add(middle := Plain("b"), needs=keys("a"))
+    graph.add(end := Plain("c"), needs=keys("b"))
+    await finish(graph)
+    assert [error.message for error in middle.ends + end.ends] == ["the cause", "the cause"]
+    assert middle.runs == end.runs == 0
+
+
+async def test_it_is_tried_again_after_everything_else():
+    graph, order = graph_of(retries=2), []
+    graph.add(bad := Plain("bad", script=failing(passing(), passing())))
+    for number in range(20):
+        graph.add(Plain(str(number), script=yielding))
+    told = await finish(graph)
+    order = [event.label for event in told.of(TaskEnded)]
+    assert order.count("bad") == 3
+    assert order[-2:] == ["bad", "bad"]
+    assert told.of(RoundStarted) == [RoundStarted(1, 1), RoundStarted(2, 1)]
+    assert bad.ends == []
+
+
+async def test_what_cannot_pass_is_run_once():
+    graph = graph_of(retries=5)
+    graph.add(task := Plain("a", script=failing(lasting())))
+    told = await finish(graph)
+    assert task.runs == 1
+    assert told.of(RoundStarted) == []
+
+
+async def test_a_defect_in_a_task_is_that_tasks_failure():
+    graph = graph_of(retries=0)
+    graph.add(task := Plain("a", script=failing(ZeroDivisionError("a defect"))))
+    graph.add(other := Plain("b", script=yielding))
+    told = await finish(graph)
+    assert [(error.kind, error.message) for error in task.ends] == [
+        ("internal", "unexpected ZeroDivisionError: a defect")
+    ]
+    assert other.runs == 1
+    assert {event.outcome for event in told.of(TaskEnded)} == {"failed", "done"}
+
+
+async def test_a_task_may_run_in_one_lane_and_then_in_the_other():
+    graph = graph_of()
+    graph.add(task := Plain("a", script=in_transfer_lane))
+    told = await finish(graph)
+    assert task.runs == 2
+    assert len(told.of(TaskEnded)) == 1
+
+
+async def test_an_empty_graph_ends_at_once():
+    assert (await finish(graph_of())).events == []
+
+
+@pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
+async def test_a_run_ends_when_every_transfer_fails(error):
+    graph = graph_of(retries=1)
+    blobs: list[Plain] = []
+
+    async def move(task: Plain) -> Again | None:
+        if task.lane is Lane.METADATA:
+            return Again(Lane.TRANSFER)
+        raise error
+
+    async def open_image(image: Plain) -> None:
+        graph.add(blob := Plain(f"blob of {image}", script=move))
+        blobs.append(blob)
+
+    def images() -> Iterator[Plain]:
+        return (Plain(str(number), kind="image", script=open_image) for number in range(30))
+
+    graph.expand(images())
+    await finish(graph)
+    assert len(blobs) == 30
+    assert all(blob.ends for blob in blobs)
+
+
+async def test_after_a_stop_nothing_begins():
+    graph = graph_of(transfers=1)
+    graph.add(first := Plain("first", script=yielding))
+    later = [Plain(str(number)) for number in range(10)]
+    for task in later:
+        graph.add(task)
+    graph.expand(iter([image := Plain("image", kind="image")]))
+    await finish(graph, stop=[first])
+    assert first.runs == 1
+    assert sum(task.runs for task in later) < METADATA_WIDTH
+    assert image.runs == 0
+
+
+async def test_after_a_stop_what_runs_may_finish():
+    graph, finished = graph_of(), []
+
+    async def slow(task: Plain) -> None:
+        await anyio.sleep(0.05)
+        finished.append(task)
+
+    graph.add(task := Plain("a", script=slow))
+    graph.add(dependent := Plain("b"), needs=keys("a"))
+    await finish(graph, stop=[task])
+    assert finished == [task]
+    assert dependent.runs == 0
+
+
+async def test_what_does_not_finish_in_time_is_cancelled():
+    graph, cancelled = graph_of(), []
+
+    async def endless(task: Plain) -> None:
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            cancelled.append(task)
+            raise
+
+    graph.add(task := Plain("a", script=endless))
+    await finish(graph, stop=[task], drain_seconds=0.01)
+    assert cancelled == [task]
+    assert list(graph.abandon()) == [task]
+
+
+async def test_a_stop_ends_what_is_put_aside():
+    graph = graph_of(retries=5)
+    graph.add(bad := Plain("bad", script=failing(passing())))
+    graph.add(last := Plain("last"), after=keys("nobody"))
+    told = await finish(graph, stop=[bad, last])
+    assert told.of(RoundStarted) == []
+    assert bad.runs == 1
+
+
+async def test_a_pool_that_was_stopped_before_begins_nothing():
+    graph = graph_of()
+    graph.add(task := Plain("a"))
+    pool = WorkerPool(graph, transfers=1)
+    pool.stop()
+    with anyio.fail_after(5):
+        await pool.run(job_for(graph))
+    assert task.runs == 0
+    assert pool.stopping
