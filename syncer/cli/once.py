@@ -17,6 +17,7 @@ import click
 
 from syncer.cli.files import narrowed, read_config, tell_problems
 from syncer.config import Config, ConfigError
+from syncer.events import Observer, RunFinished
 from syncer.http.credentials import Credentials
 from syncer.observe.logs import Logging, LogObserver, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
@@ -98,7 +99,7 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             log.logger.warning("config", message=str(warning))
         report, lists = ReportObserver(), OutcomeLists(config.rules)
         metrics = _metrics_observer(options)
-        beside_bars = progress.draws and options.log is None
+        closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))
         run = Run(
             config.rules,
             config.auth,
@@ -109,26 +110,60 @@ async def run_config(config: Config, options: OnceOptions) -> int:
                 report,
                 lists,
                 *([metrics] if metrics else []),
-                LogObserver(log, beside_bars=beside_bars),
+                closing,
             ],
         )
-        result = await execute(run)
+
+        def tell(text: str) -> None:
+            log.logger.warning("stopping", message=text)
+            if options.log is not None:
+                progress.write(f"{text}\n")
+                progress.flush()
+
+        result = await execute(run, tell=tell, at_once=stack.close)
         if options.dry_run:
             _show_plan(report)
         _write_outcome(options, log, report=report, metrics=metrics, lists=lists)
+        closing.tell()
     return EXITS[result.outcome]
 
 
-async def execute(run: Run) -> RunResult:
-    """Run it; SIGINT or SIGTERM stops it gently, a second one at once."""
+class ClosingLine(Observer):
+    """Hands all events on as they come, but the end of the run only on `tell`: when everything is written down.
+
+    Scripts look for the log's last line, so nothing may come after it.
+    """
+
+    def __init__(self, log: Observer) -> None:
+        super().__init__()
+        self._log = log
+        self._end: RunFinished | None = None
+
+    def notify(self, event: object) -> None:
+        if isinstance(event, RunFinished):
+            self._end = event
+        else:
+            self._log.notify(event)
+
+    def tell(self) -> None:
+        if self._end is not None:
+            self._log.notify(self._end)
+
+
+async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[], None]) -> RunResult:
+    """Run it; SIGINT or SIGTERM stops it gently, a second one at once.
+
+    `tell` says so to the user; `at_once` leaves the terminal as it was before the process is gone.
+    """
 
     async def heed() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
                 if run.stopping:
+                    at_once()
                     os._exit(INTERRUPTED)
                 name = signal.Signals(number).name
-                click.echo(f"{name}: finishing what is under way; once more to stop at once", err=True)
+                tell(f"{name}: finishing what is under way; once more to stop at once")
                 run.stop()
 
     async with anyio.create_task_group() as group:
