@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from syncer import __version__
-from syncer.cli.options import HELP, DefaultGroup, GroupedCommand, file_options, option, run_options
+from syncer.cli.options import (
+    HELP,
+    DefaultGroup,
+    GroupedCommand,
+    file_options,
+    option,
+    run_options,
+    serve_options,
+)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -42,6 +50,17 @@ def plan(**options: Any) -> None:
     from syncer.cli.once import OnceOptions, run_once
 
     sys.exit(run_once(OnceOptions(dry_run=True, **options)))
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@file_options
+@serve_options
+@run_options
+def serve(**options: Any) -> None:
+    """Run on schedule until told to stop, with metrics, an API and a status page."""
+    from syncer.cli.serve import ServeOptions, run_service
+
+    sys.exit(run_service(ServeOptions(**options)))
 
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)

@@ -6,17 +6,17 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
 import click
 
 from syncer.cli.files import narrowed, read_config, tell_problems
-from syncer.config import Config, ConfigError
+from syncer.config import Config, ConfigError, Rule
 from syncer.events import Observer, RunFinished
 from syncer.http.credentials import Credentials
 from syncer.observe.logs import Logging, LogObserver, configure_logging
@@ -24,6 +24,7 @@ from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report
 from syncer.run import Run, RunOptions, RunResult
+from syncer.state.lock import StateError, hold_lock
 
 if TYPE_CHECKING:
     from syncer.observe.metrics import MetricsObserver
@@ -55,6 +56,7 @@ class OnceOptions:
     report: Path | None = None
     metrics_file: Path | None = None
     metrics_push: str | None = None
+    state_dir: Path | None = None
 
 
 def run_once(options: OnceOptions) -> int:
@@ -69,11 +71,22 @@ def run_once(options: OnceOptions) -> int:
         tell_problems(error)
         return 2
     try:
-        return anyio.run(run_config, config, options)
+        with _state_lock(options):
+            return anyio.run(run_config, config, options)
+    except StateError as error:
+        click.echo(f"error: {error}", err=True)
+        return 2
     except OSError as error:
         # Only opening the log is not caught further in: nothing was contacted yet.
         click.echo(f"error: {error}", err=True)
         return 2
+
+
+def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
+    """A daemon with the same state folder, or another run, must not work at the same time."""
+    if options.state_dir is None or options.dry_run:
+        return nullcontext()
+    return hold_lock(options.state_dir, "run")
 
 
 async def run_config(config: Config, options: OnceOptions) -> int:
@@ -100,10 +113,10 @@ async def run_config(config: Config, options: OnceOptions) -> int:
         report, lists = ReportObserver(), OutcomeLists(config.rules)
         metrics = _metrics_observer(options)
         closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))
-        run = Run(
-            config.rules,
-            config.auth,
-            RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
+        run = new_run(
+            Run,
+            config,
+            options,
             credentials=credentials,
             observers=[
                 progress,
@@ -123,9 +136,33 @@ async def run_config(config: Config, options: OnceOptions) -> int:
         result = await execute(run, tell=tell, at_once=stack.close)
         if options.dry_run:
             _show_plan(report)
-        _write_outcome(options, log, report=report, metrics=metrics, lists=lists)
+        write_outcome(options, log, report=report, metrics=metrics, lists=lists)
         closing.tell()
     return EXITS[result.outcome]
+
+
+R = TypeVar("R", bound=Run)
+
+
+def new_run(
+    kind: type[R],
+    config: Config,
+    options: OnceOptions,
+    *,
+    credentials: Credentials,
+    observers: Sequence[Observer],
+    rules: Sequence[Rule] | None = None,
+    trigger: str = "cli",
+) -> R:
+    """A run of all rules, or of some, as the options want it."""
+    return kind(
+        config.rules if rules is None else rules,
+        config.auth,
+        RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
+        credentials=credentials,
+        observers=observers,
+        trigger=trigger,
+    )
 
 
 class ClosingLine(Observer):
@@ -191,7 +228,7 @@ def _metrics_observer(options: OnceOptions) -> "MetricsObserver | None":
     return MetricsObserver()
 
 
-def _write_outcome(
+def write_outcome(
     options: OnceOptions,
     log: Logging,
     *,

@@ -123,5 +123,31 @@ run_options = together(
         option("--metrics-file", type=PATH, metavar="FILE", group="Outcome",
                help="Prometheus text format, written at the end."),
         option("--metrics-push", metavar="URL", group="Outcome", help="Push the same to a Pushgateway."),
+        option("--state-dir", type=PATH, metavar="DIR", group="Work",
+               help="Where to keep what is known between runs (SQLite, on a local disk)."),
+    ]
+)  # fmt: skip
+
+serve_options = together(
+    [
+        option("--schedule", multiple=True, metavar="CRON", group="Service",
+               help="When to run: five fields, six with the seconds first, or @daily. May be repeated."),
+        option("--timezone", default="UTC", show_default=True, metavar="TZ", group="Service",
+               help="The time zone of schedules (Europe/Berlin)."),
+        option("--run-on-start", is_flag=True, group="Service", help="Run once at the start, too."),
+        option("--jitter", type=click.FloatRange(0, 86400), default=0.0, metavar="SECONDS", group="Service",
+               help="Begin each scheduled run later, by up to so many seconds."),
+        option("--overlap", type=click.Choice(["skip", "queue"]), default="skip", show_default=True, group="Service",
+               help="What becomes of a run that is due while another one is on."),
+        option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", group="Service",
+               help="Where to serve the page, the API and the metrics."),
+        option("--api-token-file", type=PATH, metavar="FILE", group="Service",
+               help="The token that starting and cancelling runs needs."),
+        option("--notify", multiple=True, metavar="URL", group="Service",
+               help="Where to POST how runs end (Slack and the like). May be repeated."),
+        option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
+               metavar="OUTCOMES", group="Service", help="Which ends to tell."),
+        option("--notify-secret-file", type=PATH, metavar="FILE", group="Service",
+               help="The secret that notifications are signed with."),
     ]
 )  # fmt: skip

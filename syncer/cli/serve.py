@@ -1,0 +1,301 @@
+"""`syncer serve`: the daemon as a process, with its options, its log and its signals."""
+
+import itertools
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import anyio
+import click
+
+from syncer.cli.files import narrowed, read_config, tell_problems
+from syncer.cli.once import OnceOptions, new_run, write_outcome
+from syncer.config import Config, ConfigError, InvalidSchedule, Rule, Secret, check_schedule
+from syncer.daemon.files import ConfigFiles
+from syncer.daemon.guard import Guard
+from syncer.daemon.live import Live
+from syncer.daemon.logs import DaemonLog
+from syncer.daemon.metrics import DaemonMetrics
+from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier
+from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun
+from syncer.daemon.schedule import Timetable
+from syncer.daemon.server import Server, listen, server_for
+from syncer.daemon.service import Plan, Service
+from syncer.daemon.web import application
+from syncer.events import Observer
+from syncer.http.credentials import Credentials
+from syncer.observe.outcomes import OutcomeLists
+from syncer.observe.progress import Progress, open_progress
+from syncer.observe.report import ReportObserver
+from syncer.state.database import open_database
+from syncer.state.history import IN_MEMORY, ON_DISK, History
+from syncer.state.lock import StateError, hold_lock
+
+LAST_SECONDS = 25.0
+"""From the signal to the end of the process, whatever hangs: Kubernetes kills after 30."""
+_CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(OnceOptions):
+    """The options of `serve`, named as on the command line."""
+
+    schedule: Sequence[str] = ()
+    timezone: str = "UTC"
+    run_on_start: bool = False
+    jitter: float = 0.0
+    overlap: Literal["skip", "queue"] = "skip"
+    listen: str = "127.0.0.1:8080"
+    api_token_file: Path | None = None
+    notify: Sequence[str] = ()
+    notify_on: Sequence[str] = USUALLY
+    notify_secret_file: Path | None = None
+
+
+def run_service(options: ServeOptions) -> int:
+    """Serve until SIGTERM or SIGINT. The exit code: 0, or 2 where it could not begin."""
+    plan = Plan(_schedules(options.schedule), options.overlap, options.run_on_start)
+    zone = _zone(options.timezone)
+    address = _address(options.listen)
+    guard = Guard(address[0], _secret("--api-token-file", options.api_token_file))
+    notifier = _notifier(options)
+    metrics = DaemonMetrics()
+    try:
+        with ExitStack() as stack:
+            files = ConfigFiles(lambda: _load(options), _paths(options), metrics=metrics)
+            # A daemon has no terminal, as a rule: its log is enough, unless more is asked for.
+            kind = "none" if options.progress == "auto" else options.progress
+            progress = stack.enter_context(
+                open_progress(kind, stream=sys.stderr, log_format=options.log_format)
+            )
+            log = stack.enter_context(_log(options, progress, guard, files.config))
+            if options.state_dir is not None:
+                stack.enter_context(hold_lock(options.state_dir, "daemon"))
+            database = open_database(options.state_dir)
+            stack.callback(database.close)
+            history = History(database, bounds=ON_DISK if options.state_dir else IN_MEMORY)
+            bound = listen(*address)
+            stack.callback(bound.close)
+            live = Live()
+            service = Service(
+                plan=plan,
+                timetable=Timetable(
+                    zone, jitter=options.jitter, seed=f"{socket.gethostname()} {os.getpid()}"
+                ),
+                files=files,
+                runner=Runner(
+                    prepare=_Preparation(options, log, progress, metrics),
+                    history=history,
+                    metrics=metrics,
+                    live=live,
+                    lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
+                    told=notifier.tell,
+                ),
+                history=history,
+                live=live,
+                metrics=metrics,
+                notifier=notifier,
+            )
+            _look_back(history, metrics, log)
+            log.tell(f"listening on http://{_shown(bound)}")
+            server = server_for(application(service, guard))
+            anyio.run(_serve, service, server, bound, log)
+            log.tell("stopped")
+    except ConfigError as error:
+        tell_problems(error)
+        return 2
+    except (OSError, StateError) as error:
+        click.echo(f"error: {error}", err=True)
+        return 2
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        # A thread that still waits for somebody (a push, a name) would hold the end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+async def _serve(service: Service, server: Server, bound: socket.socket, log: DaemonLog) -> None:
+    closed = anyio.Event()
+
+    async def answer() -> None:
+        await server.serve(sockets=[bound])
+        closed.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(_heed, service, log)
+        group.start_soon(answer)
+        await service.run()
+        service.live.close()
+        server.should_exit = True
+        with anyio.move_on_after(_CLOSE_SECONDS):
+            await closed.wait()
+        group.cancel_scope.cancel()
+
+
+async def _heed(service: Service, log: DaemonLog) -> None:
+    """Signals: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the files; SIGUSR1 switches debugging."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    async with anyio.create_task_group() as group:
+        with anyio.open_signal_receiver(*numbers) as signals:
+            async for number in signals:
+                match number:
+                    case signal.SIGHUP:
+                        group.start_soon(service.reload)
+                    case signal.SIGUSR1:
+                        log.toggle_debug()
+                    case _ if service.stopping:
+                        os._exit(0)
+                    case _:
+                        name = signal.Signals(number).name
+                        log.tell(f"{name}: finishing what is under way; once more to stop at once")
+                        _end_at_last()
+                        service.stop()
+
+
+def _end_at_last() -> None:
+    """Nothing that hangs may make the process outlive the time it has."""
+    timer = threading.Timer(LAST_SECONDS, os._exit, [0])
+    timer.daemon = True
+    timer.start()
+
+
+class _Preparation:
+    """Makes runs as the options want them."""
+
+    def __init__(
+        self, options: ServeOptions, log: DaemonLog, progress: Progress, metrics: DaemonMetrics
+    ) -> None:
+        self._options = options
+        self._log = log
+        self._progress = progress
+        self._metrics = metrics
+
+    def __call__(
+        self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
+    ) -> Prepared:
+        credentials = Credentials(config.auth)
+        self._log.renew(credentials.secrets())
+        lists = OutcomeLists(rules)
+        run = new_run(
+            WatchedRun,
+            config,
+            self._options,
+            credentials=credentials,
+            observers=[self._progress, *observers, lists, self._log.observer()],
+            rules=rules,
+            trigger=trigger,
+        )
+
+        def write(report: ReportObserver) -> None:
+            write_outcome(self._options, self._log.current, report=report, metrics=self._metrics, lists=lists)
+
+        return Prepared(run, write)
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def _load(options: ServeOptions) -> Config:
+    return narrowed(
+        read_config(auth=options.auth, images=options.images, config=options.config),
+        os_=list(itertools.chain(*options.os_)),
+        arch=list(itertools.chain(*options.arch)),
+    )
+
+
+def _paths(options: ServeOptions) -> list[Path]:
+    return [path for path in (options.auth, options.images, options.config) if path is not None]
+
+
+def _log(options: ServeOptions, progress: Progress, guard: Guard, config: Config) -> DaemonLog:
+    secrets = [guard.token.reveal()] if guard.token else []
+    if options.notify_secret_file:
+        secrets.append(_secret_text("--notify-secret-file", options.notify_secret_file))
+    return DaemonLog(
+        level=options.log_level,
+        format_=options.log_format,
+        file=options.log,
+        stream=progress,
+        own_secrets=[*secrets, *options.notify],
+        secrets=config.auth.secrets(),
+    )
+
+
+def _look_back(history: History, metrics: DaemonMetrics, log: DaemonLog) -> None:
+    """What there was before this process."""
+    for run_id in history.close_unfinished():
+        log.tell(f"run {run_id} was cut off when the daemon ended the last time: marked as interrupted")
+    succeeded, completed = history.last_times()
+    metrics.restore(succeeded=succeeded, completed=completed)
+
+
+def _schedules(texts: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(check_schedule(text) for text in texts))
+    except InvalidSchedule as error:
+        raise click.BadParameter(str(error), param_hint="--schedule") from error
+
+
+def _zone(name: str) -> tzinfo:
+    if name.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise click.BadParameter(
+            f"no time zone {name!r} is known (expected a name such as Europe/Berlin)",
+            param_hint="--timezone",
+        ) from error
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise click.BadParameter(f"expected HOST:PORT, found {text!r}", param_hint="--listen")
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what `:8080` means everywhere
+
+
+def _notifier(options: ServeOptions) -> Notifier:
+    unknown = [name for name in options.notify_on if name not in OCCASIONS]
+    if unknown:
+        raise click.BadParameter(
+            f"expected some of {', '.join(OCCASIONS)}, found {unknown[0]!r}", param_hint="--notify-on"
+        )
+    secret = _secret("--notify-secret-file", options.notify_secret_file)
+    try:
+        return Notifier(options.notify, occasions=options.notify_on, secret=secret)
+    except InvalidAddress as error:
+        raise click.BadParameter(str(error), param_hint="--notify") from None
+
+
+def _secret(name: str, path: Path | None) -> Secret | None:
+    return None if path is None else Secret(_secret_text(name, path))
+
+
+def _secret_text(name: str, path: Path) -> str:
+    try:
+        text = path.read_text().removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=name) from error
+    if not text.strip():
+        raise click.BadParameter(f"{path} is empty", param_hint=name)
+    return text
+
+
+# --- words --------------------------------------------------------------------------------------------------------
+
+
+def _shown(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,55 @@
+"""uvicorn inside of the daemon: on a socket of ours, without its signals, its log, or a wait for open streams."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_MOST_CONNECTIONS = 512
+_GRACE_SECONDS = 1
+"""What requests that are under way get at the end."""
+
+
+class Server(uvicorn.Server):
+    """Serves until `should_exit`. Signals are the daemon's own business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server_for(app: ASGIApp) -> Server:
+    """A server that is told its sockets when it is started."""
+    for name in ("uvicorn", "uvicorn.error"):
+        # It tells of its comings and goings; only what goes wrong is of interest.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http="h11",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections. Raises `OSError` with a message for the user."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        shown = f"[{host}]" if ":" in host else host
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(f"cannot listen on {shown}:{port}: {reason}") from error
+    bound.setblocking(False)
+    return bound

@@ -1,0 +1,76 @@
+"""What `GET /api/v1/status` and the page show: rules, schedules, the run in progress."""
+
+import sqlite3
+import time
+from collections import Counter
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from syncer import __version__
+from syncer.config import Rule
+from syncer.daemon.service import Service
+from syncer.state.history import RuleResult, utc
+
+Document = dict[str, Any]
+
+
+async def status_of(service: Service, *, post: str) -> Document:
+    """The state of the daemon, in the form of docs/api.md. `post` says how one may change something."""
+    results, last = await anyio.to_thread.run_sync(_from_history, service)
+    files = service.files
+    return {
+        "version": __version__,
+        "now": utc(time.time()),
+        "started": utc(service.started_at),
+        "ready": service.ready,
+        "stopping": service.stopping,
+        "post": post,
+        "timezone": str(service.timetable.zone),
+        "files": {
+            "loaded": utc(files.loaded_at),
+            "problems": list(files.problems),
+            "warnings": [str(warning) for warning in files.config.warnings],
+        },
+        "schedules": _schedules(service),
+        "rules": [_rule(rule, service, results.get(str(rule))) for rule in files.config.rules],
+        "run": service.live.progress(),
+        "queued": service.queued,
+        "last_run": last,
+    }
+
+
+def _from_history(service: Service) -> tuple[dict[str, RuleResult], Document | None]:
+    try:
+        results = service.history.rule_results()
+        newest = service.history.summaries(2)
+    except sqlite3.Error:
+        return {}, None
+    over = (run for text in newest if (run := msgspec.json.decode(text))["finished"])
+    return results, next(over, None)
+
+
+def _schedules(service: Service) -> list[Document]:
+    count = Counter(text for rule in service.files.config.rules for text in service.schedules_of(rule))
+    times = sorted(service.timetable.next_times().items(), key=lambda item: item[1])
+    return [{"schedule": text, "next": utc(when.timestamp()), "rules": count[text]} for text, when in times]
+
+
+def _rule(rule: Rule, service: Service, result: RuleResult | None) -> Document:
+    times = service.timetable.next_times()
+    due = [times[text] for text in service.schedules_of(rule) if text in times]
+    return {
+        "source": str(rule),
+        "destinations": [each.written or str(each.repository) for each in rule.destinations],
+        "schedule": rule.schedule,
+        "next": utc(min(due).timestamp()) if due else None,
+        "last": None
+        if result is None
+        else {
+            "run": result.run,
+            "finished": utc(result.finished),
+            "outcome": result.outcome,
+            "succeeded": None if result.succeeded is None else utc(result.succeeded),
+        },
+    }
