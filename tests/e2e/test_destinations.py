@@ -1,0 +1,71 @@
+"""One rule with many destinations: one download, and each destination on its own."""
+
+from tests.e2e.jobs import gets, lines_with, read_json, slowed, stored_blobs, wait_for
+from tests.support.judge import judge, whole
+
+
+def _pairs(source, places):
+    return [
+        (image.name, f"{place}:{image.tag}")
+        for image in source.corpus.images
+        for place in places
+        if image.repository == source.corpus.repositories[0]
+    ]
+
+
+def test_everything_is_downloaded_once_for_all_destinations(source, registry, files, run_syncer, tmp_path):
+    one, other = registry(), registry()
+    name = source.corpus.repositories[0]
+    rules = {f"{source.registry.host}/{name}": [f"{one.host}/a", f"{one.host}/b", f"{other.host}/c"]}
+    source.registry.clear_access_log()
+
+    done = run_syncer(
+        "sync", *files(rules, source.registry, one, other), "--report", tmp_path / "report.json"
+    )
+
+    assert done.returncode == 0, done.stderr
+    requests = source.registry.access_log()
+    for endpoint in ("blob", "manifest"):
+        assert set(gets(requests, endpoint).values()) == {1}
+    judge(source.registry, one, _pairs(source, ["a", "b"]))
+    judge(source.registry, other, _pairs(source, ["c"]))
+    blobs = read_json(tmp_path / "report.json")["totals"]["blobs"]
+    assert blobs["copied"] == 2 * gets(requests, "blob").total()
+    assert blobs["mounted"] == gets(requests, "blob").total()
+
+
+def test_a_destination_that_is_down_does_not_hold_the_other_up(source, registry, files, run_syncer, tmp_path):
+    up, down = registry(), registry()
+    down.stop()
+    name = source.corpus.repositories[0]
+    rules = {f"{source.registry.host}/{name}": [f"{up.host}/app", f"{down.host}/app"]}
+    arguments = files(rules, source.registry, up, down)
+    failed = ("--output-failed-images", tmp_path / "failed.yaml")
+
+    done = run_syncer("sync", *arguments, "--retries", "0", *failed)
+    down.start()
+    again = run_syncer("sync", *arguments[:2], "--images", tmp_path / "failed.yaml")
+
+    assert done.returncode == 1
+    judge(source.registry, up, _pairs(source, ["app"]))
+    assert {down.host in line for line in lines_with("error", done.stderr)} == {True}
+    assert again.returncode == 0, again.stderr
+    judge(source.registry, down, _pairs(source, ["app"]))
+
+
+def test_a_destination_that_goes_down_in_the_middle_does_not_hold_the_other_up(
+    source, registry, files, start_syncer
+):
+    up, going = registry(), registry()
+    name = f"{source.corpus.repositories[0]}:1.3"
+    rules = {f"{source.registry.host}/{name}": [f"{up.host}/app", f"{going.host}/app"]}
+    slow = files(rules, up, going, auth=slowed(source.registry, "300KiB"))
+
+    running = start_syncer("sync", *slow, "--retries", "0")
+    wait_for(lambda: stored_blobs(going.storage) >= 2, running)
+    going.stop()
+
+    assert running.wait(timeout=90) == 1
+    judge(source.registry, up, [(name, "app:1.3")])
+    going.start()
+    assert whole(going) == 0
