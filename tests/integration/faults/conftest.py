@@ -1,0 +1,67 @@
+"""Registries with faults before them, and copies between them.
+
+`here` and `there` are registries in memory behind proxies that the tests script; `docker` is a real docker-registry.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from syncer.demo import MemoryRegistry
+from syncer.http import retry
+from syncer.registry import upload
+from tests.support.faults import Faults
+from tests.support.registries import Registry
+from tests.support.wire import Net
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are tried again at once: how long to wait is tested elsewhere."""
+    monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
+    monkeypatch.setattr(upload, "pause", lambda _fruitless: 0.0)
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[MemoryRegistry]:
+    async with MemoryRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[MemoryRegistry]:
+    async with MemoryRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def here(source: MemoryRegistry) -> AsyncIterator[Faults]:
+    async with Faults(source.host) as faults:
+        yield faults
+
+
+@pytest.fixture
+async def there(target: MemoryRegistry) -> AsyncIterator[Faults]:
+    async with Faults(target.host) as faults:
+        yield faults
+
+
+@pytest.fixture
+async def docker(shared_registry: Registry) -> AsyncIterator[Faults]:
+    """Before a real docker-registry that tests share: they keep to `repository_name`."""
+    async with Faults(shared_registry.host) as faults:
+        yield faults
+
+
+@pytest.fixture
+def net(here: Faults, there: Faults, docker: Faults) -> Iterator[Net]:
+    """`await net.sync({"here/app": "there/app"})`. Nothing may be left running."""
+    made = Net({"here": here, "there": there, "docker": docker})  # type: ignore[dict-item]
+    yield made
+    assert not [name for name in made.leftovers if not name.startswith(("Faults.", "_Exchange."))]
+
+
+@pytest.fixture
+def holds(target: MemoryRegistry) -> Callable[[bytes], bool]:
+    """Whether a blob with that content arrived in `app`."""
+    return lambda content: content in target.store.blobs("app").values()

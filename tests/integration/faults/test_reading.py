@@ -1,0 +1,330 @@
+"""Reading from registries that answer in their own ways, and over lines that break."""
+
+import pytest
+
+from syncer.demo.images import make_image, make_layer, noise
+from syncer.oci import media_types
+from syncer.oci.digest import Digest
+from tests.support.faults import Faults, Reply
+from tests.support.wire import same
+
+BIG = make_layer({"big": noise("big", 3_000_000)})
+BLOBS = "/v2/app/blobs/sha256:*"
+BIG_BLOB = f"/v2/app/blobs/{Digest.of(BIG.content)}"
+MANIFESTS = "/v2/app/manifests/*"
+TAGS = "/v2/app/tags/list"
+RULE = {"here/app": "there/app"}
+ONE = {"here/app:1": "there/app"}
+
+
+@pytest.fixture(autouse=True)
+def image(source):
+    return make_image(source.store, "app", "1", layers=[BIG])
+
+
+@pytest.fixture
+def arrived(source, target):
+    return lambda: same(source.store, target.store, "app")
+
+
+# --- downloads that break off ------------------------------------------------------------------------------------
+
+
+async def test_a_download_that_is_cut_five_times_goes_on_each_time(here, net, arrived):
+    for cut in range(5):
+        here.on("GET", BIG_BLOB, cut=500_000 + cut, times=1)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert arrived()
+    # What a broken connection had received and not handed on yet comes again: half a MiB at most.
+    assert here.sent < len(BIG.content) + 5 * 600_000
+    offsets = [asked.headers.get("range") for asked in here.requests if asked.path == BIG_BLOB]
+    assert len(offsets) == 6
+    assert None not in offsets[2:]
+
+
+async def test_a_download_goes_on_where_the_answer_begins_earlier_than_asked(here, net, arrived):
+    def earlier(asked):
+        start = int(asked.headers["range"].removeprefix("bytes=").rstrip("-")) - 1000
+        part = BIG.content[start:]
+        return Reply(206, {"content-range": f"bytes {start}-{len(BIG.content) - 1}/{len(BIG.content)}"}, part)
+
+    here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
+    here.on("GET", BIG_BLOB, reply=earlier)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_download_goes_on_where_the_answer_starts_over(here, net, arrived):
+    here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
+    here.on("GET", BIG_BLOB, reply=lambda _asked: Reply(200, {}, BIG.content))
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_download_that_begins_too_late_is_refused(here, net):
+    here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
+    here.on("GET", BIG_BLOB, status=206, headers={"content-range": "bytes 2000000-2999999/3000000"})
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "invalid"
+
+
+async def test_a_blob_that_ends_before_its_size_is_told_as_other_content(here, net):
+    here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
+    here.on("GET", BIG_BLOB, status=416, headers={"content-range": "bytes */1000000"}, times=1)
+    here.on("GET", BIG_BLOB, status=200, body=BIG.content[:1_000_000])
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+    assert "1000000 bytes there instead of" in outcome.failed[0].failure.message
+
+
+async def test_a_download_that_never_gets_further_ends(here, net):
+    here.on("GET", BIG_BLOB, cut=0)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "connection"
+    assert "trying again may help" in outcome.failed[0].failure.message
+
+
+async def test_one_wrong_byte_on_the_line_is_asked_for_again(here, net, arrived):
+    here.on("GET", BIG_BLOB, flip=2_000_000, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_blob_that_is_wrong_twice_is_final_and_never_arrives(here, net, target):
+    here.on("GET", BIG_BLOB, flip=2_000_000)
+    outcome = await net.sync(ONE, retries=3)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+    assert outcome.failed[0].failure.permanent
+    assert here.count("GET", BIG_BLOB) == 2
+    assert target.store.tags("app") == []
+
+
+async def test_a_small_blob_that_is_wrong_once_arrives(here, net, source, arrived):
+    config = source.store.get_manifest("app", "1").manifest.config.digest
+    here.on("GET", f"/v2/app/blobs/{config}", flip=5, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_blob_of_another_size_is_refused_before_it_is_moved(here, net):
+    here.on("GET", BIG_BLOB, status=200, body=b"short")
+    outcome = await net.sync(ONE, retries=1)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+    assert "5 bytes there instead of" in outcome.failed[0].failure.message
+
+
+async def test_a_blob_with_a_gzip_coding_is_refused(here, net):
+    here.on("GET", BIG_BLOB, rewrite=lambda headers: headers.update({"content-encoding": "gzip"}))
+    outcome = await net.sync(ONE, retries=0)
+    assert "came compressed" in outcome.failed[0].failure.message
+    assert all(asked.headers["accept-encoding"] == "identity" for asked in here.requests)
+
+
+# --- redirects -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_cdn_never_sees_the_registrys_credentials(here, net, source, arrived):
+    net.settings["here"] = {"username": "somebody", "password": "hush"}
+    async with Faults(source.host) as cdn:
+        here.on(
+            "GET",
+            TAGS,
+            times=1,
+            status=401,
+            headers={"www-authenticate": 'Basic realm="x"'},
+        )
+        here.on("GET", BLOBS, reply=lambda asked: Reply(307, {"location": f"http://{cdn.host}{asked.path}"}))
+        assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+        assert any("authorization" in asked.headers for asked in here.requests)
+        assert not any("authorization" in asked.headers for asked in cdn.requests)
+
+
+async def test_a_signed_link_that_expired_is_asked_for_again(here, net, source, arrived):
+    async with Faults(source.host) as cdn:
+        here.on(
+            "GET",
+            BIG_BLOB,
+            reply=lambda asked: Reply(307, {"location": f"http://{cdn.host}{asked.path}?sig=1"}),
+        )
+        cdn.on("GET", BIG_BLOB, cut=1_000_000, times=1)
+        cdn.on("GET", BIG_BLOB, status=403, body=b"<Error>Request has expired</Error>", times=1)
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+        assert here.count("GET", BIG_BLOB) == 3
+
+
+async def test_a_cdn_that_always_refuses_is_named_in_the_error(here, net, source):
+    async with Faults(source.host) as cdn:
+        here.on("GET", BIG_BLOB, reply=lambda asked: Reply(307, {"location": f"http://{cdn.host}/x"}))
+        cdn.on("*", "*", status=403)
+        outcome = await net.sync(ONE, retries=0)
+        assert f"403 forbidden from {cdn.host}" in outcome.failed[0].failure.message
+        assert "user name" not in outcome.failed[0].failure.message
+
+
+async def test_redirects_in_a_circle_end(here, net):
+    here.on("GET", BIG_BLOB, reply=lambda asked: Reply(302, {"location": asked.path}))
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.status == 302
+    assert here.count("GET", BIG_BLOB) == 6
+
+
+# --- manifests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_a_head_that_is_refused_is_replaced_by_a_get(here, there, net, status, arrived):
+    await net.sync(ONE)
+    for faults in (here, there):
+        faults.on("HEAD", MANIFESTS, status=status)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (0, 1, 0)
+
+
+@pytest.mark.parametrize("stated", ["", "sha256:no", "latest"])
+async def test_a_head_without_a_digest_is_replaced_by_a_get(here, net, stated):
+    await net.sync(ONE)
+    here.on("HEAD", MANIFESTS, rewrite=lambda headers: headers.update({"docker-content-digest": stated}))
+    assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
+
+
+async def test_a_manifest_without_a_digest_header_is_copied(here, there, net, arrived):
+    for faults in (here, there):
+        faults.on("*", MANIFESTS, drop=["Docker-Content-Digest"])
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_manifest_that_is_not_what_its_header_says_is_refused(here, net):
+    other = f"sha256:{'1' * 64}"
+    here.on("GET", MANIFESTS, rewrite=lambda headers: headers.update({"docker-content-digest": other}))
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+
+
+async def test_a_web_page_in_place_of_a_manifest_is_told(here, net):
+    page = b"<html><head><title>Log in to the hotel</title></head></html>"
+    here.on("*", MANIFESTS, status=200, headers={"content-type": "text/html"}, body=page)
+    outcome = await net.sync(ONE, retries=2)
+    assert outcome.failed[0].failure.kind == "invalid"
+    assert "a web page came back (Log in to the hotel)" in outcome.failed[0].failure.message
+    assert here.count("GET", MANIFESTS) == 1
+
+
+async def test_a_manifest_beyond_4_mib_is_too_large(here, net):
+    here.on("GET", MANIFESTS, status=200, body=b" " * (4 * 1024 * 1024 + 1))
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "too_large"
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../etc", "md5:abc", "", "sha256:" + "G" * 64])
+async def test_a_hostile_digest_goes_into_no_request(here, net, digest):
+    body = (
+        '{"schemaVersion": 2, "mediaType": "' + media_types.OCI_MANIFEST + '",'
+        ' "config": {"digest": "' + digest + '", "size": 2, "mediaType": "a/b"}, "layers": []}'
+    )
+    here.on("GET", MANIFESTS, status=200, body=body.encode())
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "invalid"
+    assert here.count("GET", "*/blobs/*") == 0
+
+
+async def test_an_unknown_kind_of_manifest_is_unsupported(here, net):
+    here.on("GET", MANIFESTS, status=200, body=b'{"schemaVersion": 2, "mediaType": "text/x"}')
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "unsupported"
+
+
+# --- tags --------------------------------------------------------------------------------------------------------------
+
+
+def tag_many(source, count):
+    image = source.store.get_manifest("app", "1")
+    for number in range(count):
+        source.store.tag("app", f"t{number:03}", image.digest)
+
+
+LINKS = {
+    "relative": '</v2/app/tags/list?n=2&last={last}>; rel="next"',
+    "absolute": '<http://{host}/v2/app/tags/list?n=2&last={last}>; rel="next"',
+    "without quotes": "</v2/app/tags/list?n=2&last={last}>; rel=next",
+    "behind others": '</x>; rel="prev", </v2/app/tags/list?n=2&last={last}>; title="a"; rel="next"',
+    "without a slash": '<list?n=2&last={last}>; rel="next"',
+}
+
+
+@pytest.mark.parametrize("link", LINKS.values(), ids=LINKS.keys())
+async def test_all_pages_of_tags_are_read(here, source, net, link):
+    tag_many(source, 4)
+
+    def rewrite(headers):
+        if "link" in headers:
+            last = headers["link"].partition("last=")[2].partition(">")[0].partition("&")[0]
+            headers["link"] = link.format(last=last, host=here.host)
+
+    source._endpoints._max_page = 2
+    here.on("GET", TAGS, rewrite=rewrite)
+    assert (await net.sync(RULE, retries=0)).counts == (5, 0, 0)
+
+
+async def test_pages_of_tags_in_a_circle_end(here, net):
+    here.on(
+        "GET",
+        TAGS,
+        rewrite=lambda headers: headers.update({"link": '</v2/app/tags/list?n=1000>; rel="next"'}),
+    )
+    outcome = await net.sync(RULE, retries=0)
+    assert "in a circle" in outcome.failed[0].failure.message
+
+
+async def test_tags_cut_at_a_hundred_without_a_link_are_all_found(here, source, net):
+    tag_many(source, 149)
+    source._endpoints._max_page = 100
+    here.on("GET", TAGS, drop=["link"])
+    outcome = await net.sync(RULE, retries=0)
+    assert outcome.counts == (150, 0, 0)
+
+
+async def test_a_hundred_tags_at_a_registry_without_paging_are_read_once(here, source, net):
+    tag_many(source, 99)
+    body = source.store.tags("app")
+    document = ('{"tags": ["' + '","'.join(body) + '"]}').encode()
+    here.on("GET", TAGS, status=200, body=document)
+    outcome = await net.sync(RULE, retries=0)
+    assert outcome.counts == (100, 0, 0)
+    assert here.count("GET", TAGS) == 2
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ['["1", null]', f'["1", "sha256:{"0" * 64}"]', '["1", 7, "../../x", ""]'],
+    ids=["null", "digests", "hostile"],
+)
+async def test_what_is_no_tag_is_left_out(here, net, listed):
+    here.on("GET", TAGS, status=200, body=b'{"name": "app", "tags": ' + listed.encode() + b"}")
+    assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
+
+
+async def test_no_tags_at_all_is_nothing_to_do(here, net):
+    here.on("GET", TAGS, status=200, body=b'{"name": "app", "tags": null}')
+    assert (await net.sync(RULE, retries=0)).counts == (0, 0, 0)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"tags": {}}', b"\xff", b"<!doctype html>"])
+async def test_a_list_of_tags_that_is_none_is_told(here, net, body):
+    here.on("GET", TAGS, status=200, body=body)
+    outcome = await net.sync(RULE, retries=0)
+    assert outcome.failed[0].failure.kind == "invalid"
+    assert f"GET tags of {here.host}/app" in outcome.failed[0].failure.message
+
+
+async def test_servers_in_trouble_are_asked_again(here, there, net, arrived):
+    for faults in (here, there):
+        for method in ("GET", "HEAD", "POST", "PUT"):
+            for status in (500, 503, 429):
+                faults.on(method, "*", status=status, times=1, headers={"retry-after": "0"})
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert arrived()
