@@ -26,7 +26,7 @@ class EnvironmentOption(click.Option):
         if self.multiple:
             # Never at blanks: a cron line has some.
             return [value.strip() for value in re.split(r"[\n;]", text) if value.strip()] or None
-        return text.strip()
+        return text.strip() or None
 
 
 class GroupedCommand(click.Command):
