@@ -1,0 +1,93 @@
+"""Exit codes, from usage errors to outcomes, without any registry."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from syncer.cli.main import cli
+from syncer.cli.once import EXITS, ClosingLine
+from syncer.events import Observer, RuleWarning, RunFinished
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments):
+        return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+    return invoke
+
+
+def test_each_outcome_has_its_code():
+    assert EXITS == {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
+
+
+def test_nothing_to_do_is_success(run, tmp_path):
+    (tmp_path / "images.json").write_text("{}")
+    done = run("sync", "--images", "images.json")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-1].startswith("Synchronization finished, 0 tasks failed, cost ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("sync",),
+        ("plan",),
+        ("check",),
+        ("sync", "--images", "missing.json"),
+        ("check", "--images", "missing.json"),
+        ("sync", "--images", "images.json", "--config", "images.json"),
+        ("sync", "--images", "images.json", "--proc", "0"),
+        ("sync", "--images", "images.json", "--proc", "x"),
+        ("sync", "--images", "images.json", "--retries", "-1"),
+        ("sync", "--images", "images.json", "--log-level", "loud"),
+        ("sync", "--images", "images.json", "--progress", "much"),
+        ("sync", "--images", "images.json", "--output-images-format", "toml"),
+        ("sync", "--images", "images.json", "--arch", "a/b/c"),
+        ("sync", "--images", "images.json", "--log", "missing/log"),
+        ("sync", "--images", "images.json", "further"),
+        ("sink",),
+    ],
+)
+def test_bad_usage_and_bad_files_end_with_2(run, tmp_path, arguments):
+    (tmp_path / "images.json").write_text("{}")
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.strip()
+
+
+def test_every_problem_is_a_line_of_its_own(run, tmp_path):
+    (tmp_path / "images.json").write_text(json.dumps({"r.io/a": 5, "r.io/b": "", "r.io/c": []}))
+    done = run("check", "--images", "images.json")
+    *problems, last = done.stderr.splitlines()
+    assert len(problems) >= 3
+    assert all(line.startswith("error: images.json") for line in problems)
+    assert last == f"{len(problems)} problems; nothing was contacted"
+
+
+def test_a_check_shows_what_the_rules_mean(run, tmp_path):
+    (tmp_path / "images.json").write_text(json.dumps({"r.io/a": ["s.io/a", "s.io/b"]}))
+    done = run("check", "--images", "images.json")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == "1 rule: no problems found"
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_the_end_of_a_run_is_told_last_and_once_all_is_written_down():
+    heard: list[object] = []
+
+    class Log(Observer):
+        def notify(self, event):
+            heard.append(event)
+
+    closing = ClosingLine(Log())
+    warning, end = RuleWarning(0, "x"), RunFinished("1", "cli", "success", 1.0)
+    for event in (end, warning):
+        closing.notify(event)
+    assert heard == [warning]
+    closing.tell()
+    assert heard == [warning, end]

@@ -1,0 +1,161 @@
+"""Options: flags, environment variables, help in groups."""
+
+import os
+import subprocess
+import sys
+from ast import literal_eval
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from syncer.cli.main import cli
+from syncer.cli.options import CommaSeparated, DefaultGroup, GroupedCommand, option
+
+
+@click.command(cls=GroupedCommand)
+@option("--many", multiple=True, group="Several")
+@option("-o", "--one-word", default="default", group="Single")
+@option("--number", type=int, default=5, group="Single")
+@option("--flag", is_flag=True, group="Single")
+@option("--parts", type=CommaSeparated(), multiple=True, group="Several")
+def shown(**values):
+    """Show what came in."""
+    click.echo(repr(values))
+
+
+@pytest.fixture
+def values():
+    """`values(*arguments, **environment)` is what the options of a command become."""
+
+    def run(*arguments, **env):
+        done = CliRunner().invoke(shown, arguments, env=env, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return literal_eval(done.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 3 * * *", ("0 3 * * *",)),
+        ("0 3 * * *;@daily", ("0 3 * * *", "@daily")),
+        ("0 3 * * *\n@daily\n", ("0 3 * * *", "@daily")),
+        (" a b ; ; c\r\n", ("a b", "c")),
+        ("", ()),
+        (" ;\n ", ()),
+    ],
+)
+def test_a_list_in_a_variable_is_split_at_lines_and_semicolons_only(values, text, expected):
+    assert values(SYNCER_MANY=text)["many"] == expected
+
+
+def test_a_variable_is_named_after_the_long_option(values):
+    assert values(SYNCER_ONE_WORD="x")["one_word"] == "x"
+    assert values(SYNCER_O="x")["one_word"] == "default"
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_variable_counts_as_unset(values, text):
+    assert values(SYNCER_ONE_WORD=text)["one_word"] == "default"
+    assert values(SYNCER_NUMBER=text)["number"] == 5
+    assert values(SYNCER_FLAG=text)["flag"] is False
+
+
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("1", True), ("0", False), ("no", False)])
+def test_a_flags_variable_is_true_or_false(values, text, expected):
+    assert values(SYNCER_FLAG=text)["flag"] is expected
+
+
+def test_the_flag_wins(values):
+    got = values("--one-word", "flag", "--many", "a;b", SYNCER_ONE_WORD="env", SYNCER_MANY="c;d")
+    assert got["one_word"] == "flag"
+    assert got["many"] == ("a;b",)
+
+
+def test_commas_separate_where_the_option_says_so(values):
+    assert values("--parts", "a, b", "--parts", "c")["parts"] == (["a", "b"], ["c"])
+    assert values(SYNCER_PARTS="a,b;c")["parts"] == (["a", "b"], ["c"])
+
+
+def test_help_shows_the_options_in_their_groups():
+    told = CliRunner().invoke(cli, ["sync", "--help"]).output
+    groups = [
+        line.rstrip(":") for line in told.splitlines() if line.endswith(":") and not line.startswith(" ")
+    ]
+    assert groups[-1] == "Other"
+    assert groups[:2] == ["Files", "Work"]
+    files = told.split("Files:")[1].split("Work:")[0]
+    assert all(name in files for name in ("--auth FILE", "--images FILE", "--config FILE"))
+
+
+def test_every_option_of_every_command_has_its_variable():
+    context = click.Context(cli)
+    for name in ("sync", "plan", "check"):
+        command = cli.get_command(context, name)
+        assert command is not None
+        for parameter in command.params:
+            longest = max(parameter.opts, key=len)
+            assert parameter.envvar == f"SYNCER_{longest[2:].upper().replace('-', '_')}"
+
+
+def test_help_of_the_whole_names_the_commands():
+    told = CliRunner().invoke(cli, ["-h"]).output
+    assert all(f"\n  {name} " in told for name in ("sync", "plan", "check", "demo"))
+
+
+def test_the_version_is_printed_under_the_distributions_name():
+    done = CliRunner().invoke(cli, ["--version"])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("image-syncer ")
+
+
+@pytest.fixture
+def group():
+    @click.group(cls=DefaultGroup, default="usual")
+    def group():
+        """Two commands."""
+
+    @group.command()
+    @click.option("--a")
+    @click.argument("rest", nargs=-1)
+    def usual(a, rest):
+        click.echo(f"usual {a} {rest}")
+
+    @group.command()
+    def other():
+        click.echo("other")
+
+    return group
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "usual None ()\n"),
+        (["--a", "1"], "usual 1 ()\n"),
+        (["usual", "--a", "1"], "usual 1 ()\n"),
+        (["other"], "other\n"),
+    ],
+)
+def test_the_default_command_is_meant_where_none_is_named(group, arguments, expected):
+    assert CliRunner().invoke(group, arguments).stdout == expected
+
+
+def test_a_word_that_is_no_command_is_told_as_that(group):
+    done = CliRunner().invoke(group, ["othr", "--a", "1"])
+    assert done.exit_code == 2
+    assert "No such command 'othr'" in done.output
+
+
+def test_a_reader_who_goes_away_is_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "syncer", "sync", "--help"]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == ""
