@@ -64,7 +64,10 @@ class CopyBlob(Task):
         match self.lane:
             case Lane.METADATA:
                 for target in list(self.targets):
-                    await self._try_without_bytes(job, target)
+                    try:
+                        await self._try_without_bytes(job, target)
+                    except RegistryError as error:
+                        self._part_with(job, target, error)
                 if not self.targets:
                     return None
                 if others := self._uploaders(job):
@@ -85,28 +88,46 @@ class CopyBlob(Task):
         # Further repositories at a registry mount what is there now.
         return Again(Lane.METADATA) if self.targets else None
 
+    def _part_with(self, job: Job, target: Repository, error: RegistryError) -> None:
+        """Leave a target that failed to a task of its own. Raises `error` where it is the only one."""
+        if len(self.targets) == 1:
+            raise error
+        part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)})
+        part.absent = self.absent & {target}
+        part.mismatched = self.mismatched
+        if session := self.sessions.pop(target, None):
+            part.sessions[target] = session
+        job.part_with(self, part, error)
+
     async def _try_without_bytes(self, job: Job, target: Repository) -> None:
         digest = self.blob.digest
         if job.ledger.has(target, digest):
             self._placed(job, target, "shared")
             return
-        if target in self.sessions:
+        if target in self.sessions or await self._is_mounted(job, target):
             return
+        ask = job.force or self.blob.size >= WORTH_ASKING or not job.ledger.is_new(target)
+        if not ask or target in self.absent:
+            return
+        if await job.repositories.destination(target).has_blob(digest):
+            self._placed(job, target, "present")
+            return
+        self.absent.add(target)
+        # Meanwhile it may have been found in another repository.
+        await self._is_mounted(job, target)
+
+    async def _is_mounted(self, job: Job, target: Repository) -> bool:
+        """Try to mount it from where it is known to be. False if that is nowhere, or was refused."""
         destination = job.repositories.destination(target)
-        for holder in job.ledger.holders(target, digest):
+        for holder in job.ledger.holders(target, self.blob.digest):
             if destination.can_mount_from(job.repositories.destination(holder)):
-                upload = await destination.mount(digest, from_=holder)
+                upload = await destination.mount(self.blob.digest, from_=holder)
                 if upload is None:
                     self._placed(job, target, "mounted")
-                else:
-                    self.sessions[target] = upload
-                return
-        ask = job.force or self.blob.size >= WORTH_ASKING or not job.ledger.is_new(target)
-        if ask and target not in self.absent:
-            if await destination.has_blob(digest):
-                self._placed(job, target, "present")
-            else:
-                self.absent.add(target)
+                    return True
+                self.sessions[target] = upload
+                return False
+        return False
 
     def _placed(self, job: Job, target: Repository, outcome: Outcome) -> None:
         digest = self.blob.digest
@@ -232,17 +253,12 @@ class CopyBlob(Task):
                     await session.cancel()
 
     def _account(self, job: Job, failures: Mapping[Repository, RegistryError | None], size: int) -> None:
-        """Settle what arrived and what never will. Raises the first failure that may pass, or the only one."""
-        pending: list[RegistryError] = []
+        """Settle what arrived, part with what did not. Raises the failure of the last that is left."""
         for target, failure in failures.items():
             if failure is None:
                 self.targets[target].nbytes += size
                 job.observer.notify(BytesMoved("pushed", target.host, size))
                 self._placed(job, target, "copied")
-            elif failure.permanent and len(self.targets) > 1:
-                del self.targets[target]
-                job.graph.settle(self, blob_key(target, self.blob.digest), failure)
-            else:
-                pending.append(failure)
-        if pending:
-            raise pending[0]
+        for target, failure in failures.items():
+            if failure is not None:
+                self._part_with(job, target, failure)

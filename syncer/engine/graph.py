@@ -310,6 +310,14 @@ class TaskGraph:
         self._tell_of_room()
         return aside
 
+    def part_with(self, task: Task, part: Task, error: RegistryError) -> bool:
+        """Only a part of the running `task` failed: `part` takes its keys over, and is given back in its place."""
+        part.attempts, part.throttled = task.attempts, task.throttled
+        self._promise(part, task)
+        self._enter(part, State.RUNNING)
+        self._running += 1
+        return self.give_back(part, error)
+
     def next_round(self) -> int:
         """Make everything that was put aside ready again; how many tasks that is. Only when nothing else is left."""
         count = len(self._aside)

@@ -47,38 +47,28 @@ class CopyImage(Task):
     async def run(self, job: Job) -> Again | None:
         for copy in self.copies:
             copy.started = copy.started or time.monotonic()
-        reached, unreached = await self._ask_destinations(job)
-        if reached:
-            stale = await self._stale(job, reached)
-            if stale:
-                await self._bring(job, stale)
-        if unreached:
-            # Only these are tried again, or failed: what was reached has gone its way.
-            self.copies = [copy for copy, _ in unreached]
-            for copy, error in unreached:
-                if error.permanent and len(unreached) > 1:
-                    self.copies.remove(copy)
-                    copy.tell_failed(job.observer, error.as_failure())
-                    job.graph.settle(self, image_key(copy), error)
-            if self.copies:
-                raise next(error for copy, error in unreached if copy in self.copies)
+        for copy in list(self.copies):
+            try:
+                await self._ask_destination(job, copy)
+            except RegistryError as error:
+                self._part_with(job, copy, error)
+        self.copies = await self._stale(job, self.copies)
+        if self.copies:
+            await self._bring(job, self.copies)
         return None
 
-    async def _ask_destinations(
-        self, job: Job
-    ) -> tuple[list[ImageCopy], list[tuple[ImageCopy, RegistryError]]]:
-        reached: list[ImageCopy] = []
-        unreached: list[tuple[ImageCopy, RegistryError]] = []
-        for copy in self.copies:
-            repository = copy.destination.repository
-            try:
-                if not job.ledger.is_new(repository):
-                    found = await job.repositories.destination(repository).find(copy.destination.target)
-                    copy.previous = found.digest if found else None
-                reached.append(copy)
-            except RegistryError as error:
-                unreached.append((copy, error))
-        return reached, unreached
+    async def _ask_destination(self, job: Job, copy: ImageCopy) -> None:
+        repository = copy.destination.repository
+        if not job.ledger.is_new(repository):
+            found = await job.repositories.destination(repository).find(copy.destination.target)
+            copy.previous = found.digest if found else None
+
+    def _part_with(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
+        """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
+        if len(self.copies) == 1:
+            raise error
+        self.copies.remove(copy)
+        job.part_with(self, CopyImage(self.source, [copy], self.platforms), error)
 
     async def _stale(self, job: Job, copies: list[ImageCopy]) -> list[ImageCopy]:
         """Those of `copies` that are not up to date; the others are done."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from syncer.engine.graph import TaskGraph
+from syncer.engine.graph import Task, TaskGraph
 from syncer.engine.ledger import BlobLedger
-from syncer.events import Observer
+from syncer.events import Observer, TaskEnded
+from syncer.http.errors import RegistryError
 from syncer.oci.reference import Reference, Repository
 from syncer.registry.repository import Destination, Source
 
@@ -47,6 +48,13 @@ class Job:
     dry_run: bool = False
     contested: frozenset[Repository] = frozenset()
     _claims: dict[Reference, Reference] = field(default_factory=dict)
+
+    def part_with(self, task: Task, part: Task, error: RegistryError) -> None:
+        """One destination of the running `task` failed: `part` stands for it from now on, and the others go ahead."""
+        outcome: Literal["retried", "failed"] = (
+            "retried" if self.graph.part_with(task, part, error) else "failed"
+        )
+        self.observer.notify(TaskEnded(part.kind, outcome, str(part), error.as_failure()))
 
     def claim(self, destination: Reference, source: Reference) -> Reference | None:
         """Take a destination for a source. None when it was free, else the source that has it."""

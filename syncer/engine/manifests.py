@@ -45,15 +45,18 @@ class CopyManifest(Task):
         return (self.source, *(copy.destination.repository for copy in self.copies))
 
     async def run(self, job: Job) -> Again | None:
-        missing = []
-        for copy in self.copies:
+        for copy in list(self.copies):
             repository = copy.destination.repository
-            if await self._is_there(job, repository):
+            try:
+                found = await self._is_there(job, repository)
+            except RegistryError as error:
+                self._part_with(job, copy, error)
+                continue
+            if found:
+                self.copies.remove(copy)
                 job.ledger.record_manifest(repository, self.child.digest)
                 job.graph.settle(self, manifest_key(repository, self.child.digest))
-            else:
-                missing.append(copy)
-        self.copies = missing
+        missing = self.copies
         if not missing:
             return None
         manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
@@ -67,6 +70,13 @@ class CopyManifest(Task):
             )
             job.graph.add(push, needs=unfolding.needs(repository), heir_of=self)
         return None
+
+    def _part_with(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
+        """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
+        if len(self.copies) == 1:
+            raise error
+        self.copies.remove(copy)
+        job.part_with(self, CopyManifest(self.child, self.source, [copy], depth=self.depth), error)
 
     async def _is_there(self, job: Job, repository: Repository) -> bool:
         """A manifest that is there implies its blobs: the registry took it only with them."""

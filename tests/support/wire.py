@@ -15,7 +15,7 @@ from syncer.config import AuthBook, rules_from
 from syncer.config.auth import parse_auth
 from syncer.config.documents import Findings
 from syncer.config.json_reader import read_json
-from syncer.demo import MemoryRegistry, Recorded, Store
+from syncer.demo import Answer, DropConnection, MemoryRegistry, Recorded, Request, Store
 from syncer.events import BlobPlaced, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.run import Run, RunOptions, RunResult
 
@@ -154,10 +154,10 @@ def own_tasks(tasks: Iterable["asyncio.Task[Any]"]) -> list[str]:
     return [name for name in names if not name.startswith(("RequestHandler.", "Server."))]
 
 
-def kind(request: Recorded) -> str:
+def kind(request: Recorded | Request) -> str:
     """`HEAD manifest`, `GET blob`, `POST upload`, `POST mount`, `PUT upload`, `GET tags`, …"""
     endpoint = next((name for pattern, name in _ENDPOINTS if pattern.search(request.path)), "ping")
-    if endpoint == "upload" and "mount=" in request.query:
+    if endpoint == "upload" and "mount" in request.query:
         endpoint = "mount"
     return f"{request.method} {endpoint}"
 
@@ -170,6 +170,35 @@ def kinds(registry: MemoryRegistry) -> dict[str, int]:
 def paths(registry: MemoryRegistry, wanted: str) -> list[str]:
     """The paths of the requests of one kind, in order."""
     return [request.path for request in registry.requests if kind(request) == wanted]
+
+
+def refuse(
+    registry: MemoryRegistry, wanted: str, status: int = 500, *, times: int = -1, where: str = ""
+) -> None:
+    """Answer requests of a kind, those with `where` in their path, with a status; 0 drops the connection.
+
+    The first `times` of them; -1 means all.
+    """
+    left = times
+
+    @registry.before
+    async def answer(request: Request) -> Answer | None:
+        nonlocal left
+        if kind(request) != wanted or where not in request.path or not left:
+            return None
+        left -= 1
+        if not status:
+            raise DropConnection
+        return Answer(status, {"Content-Type": "application/json"}, b'{"errors": [{"code": "SCRIPTED"}]}')
+
+
+def hold(registry: MemoryRegistry, wanted: str, until: Callable[[], bool], *, where: str = "") -> None:
+    """Keep requests of a kind, those with `where` in their path, waiting for something to become true."""
+
+    @registry.before
+    async def wait(request: Request) -> None:
+        while kind(request) == wanted and where in request.path and not until():  # noqa: ASYNC110 - a store tells nobody
+            await anyio.sleep(0.001)
 
 
 def is_whole(store: Store, repository: str, reference: str) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.http import retry
+from syncer.registry import upload
 from tests.support.wire import Net
 
 
@@ -13,6 +14,7 @@ from tests.support.wire import Net
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are tried again at once: how long to wait is tested elsewhere."""
     monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
+    monkeypatch.setattr(upload, "pause", lambda _fruitless: 0.0)
 
 
 @pytest.fixture

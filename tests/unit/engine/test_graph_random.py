@@ -72,7 +72,7 @@ def earlier(number: int, wanted: set[int]) -> list[str]:
     return [str(other) for other in wanted if other < number]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(shapes(), st.integers(0, 2), st.integers(1, 2))
 def test_every_task_ends_exactly_once(shapes, retries, transfers):
     graph = TaskGraph(transfers=transfers, retries=retries)

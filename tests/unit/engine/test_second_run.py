@@ -1,0 +1,131 @@
+"""Runs that find something at the destination: what agrees is left alone, and only what lacks is brought."""
+
+import pytest
+
+from syncer.demo.images import make_image, make_index, make_layer, noise
+from tests.support.wire import kinds, refuse, same
+
+BASE = make_layer({"base": noise("base", 3000)})
+TOP = make_layer({"top": noise("top", 1000)})
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+def index(store, tag="1", *, top=TOP):
+    children = [make_image(store, "app", layers=[BASE, top], platform=platform) for platform in PLATFORMS]
+    return make_index(store, "app", tag, children=children)
+
+
+@pytest.fixture
+async def copied(here, net):
+    """Three tags of `app`, copied once, the records empty."""
+    for number in range(3):
+        make_image(here.store, "app", str(number), layers=[BASE, make_layer({"n": str(number).encode()})])
+    await net.sync({"here/app": "there/app"})
+    net.forget()
+
+
+async def test_nothing_to_do_is_one_head_for_each_tag_and_side(copied, here, there, net):
+    outcome = await net.sync({"here/app": "there/app"})
+    assert outcome.counts == (0, 3, 0)
+    assert {event.reason for event in outcome.skipped} == {"up to date"}
+    assert kinds(here) == {"GET tags": 1, "HEAD manifest": 3}
+    assert kinds(there) == {"GET tags": 1, "HEAD manifest": 3}
+
+
+async def test_tags_that_are_named_need_no_list(copied, here, there, net):
+    await net.sync({"here/app:0,1": "there/app"})
+    assert kinds(here) == {"HEAD manifest": 2}
+    assert kinds(there) == {"GET tags": 1, "HEAD manifest": 2}
+
+
+async def test_a_digest_is_not_asked_for_at_the_source(here, there, net):
+    image = make_image(here.store, "app", "1", layers=[BASE])
+    rule = {f"here/app@{image.digest}": "there/app"}
+    await net.sync(rule)
+    net.forget()
+    assert (await net.sync(rule)).counts == (0, 1, 0)
+    assert kinds(here) == {}
+    assert kinds(there) == {"GET tags": 1, "HEAD manifest": 1}
+
+
+async def test_one_changed_tag_costs_only_what_changed(copied, here, there, net):
+    make_image(here.store, "app", "1", layers=[BASE, TOP])
+    outcome = await net.sync({"here/app": "there/app"})
+    assert outcome.counts == (1, 2, 0)
+    assert kinds(here) == {"GET tags": 1, "HEAD manifest": 3, "GET manifest": 1, "GET blob": 2}
+    assert kinds(there) == {
+        "GET tags": 1,
+        "HEAD manifest": 3,
+        "HEAD blob": 3,
+        "POST upload": 2,
+        "PUT upload": 2,
+        "PUT manifest": 1,
+    }
+    assert outcome.blobs == {"copied": 2, "present": 1}
+
+
+async def test_what_the_tag_named_before_is_told(copied, here, there, net):
+    before = there.store.digest("app", "1")
+    image = make_image(here.store, "app", "1", layers=[TOP])
+    outcome = await net.sync({"here/app": "there/app"})
+    assert [(event.previous, event.digest) for event in outcome.synced] == [(before, image.digest)]
+
+
+async def test_a_moved_tag_whose_manifest_is_there_moves_no_blob(copied, here, there, net):
+    here.store.tag("app", "latest", here.store.digest("app", "2"))
+    outcome = await net.sync({"here/app:latest": "there/app"})
+    assert outcome.counts == (1, 0, 0)
+    assert "GET blob" not in kinds(here)
+    assert "POST upload" not in kinds(there)
+    assert same(here.store, there.store, "app")
+
+
+async def test_children_that_are_there_are_asked_for_once_and_left(here, there, net):
+    index(here.store)
+    old = [make_image(there.store, "app", "old", layers=[BASE, TOP], platform=PLATFORMS[0])]
+    outcome = await net.sync({"here/app": "there/app"})
+    assert there.store.manifest("app", old[0].digest)
+    assert same(here.store, there.store, "app")
+    # The index, the child that lacks.
+    assert kinds(here)["GET manifest"] == 2
+    # The tag, two children.
+    assert kinds(there)["HEAD manifest"] == 3
+    assert kinds(there)["PUT manifest"] == 2
+    assert outcome.blobs == {"present": 2, "copied": 1}
+
+
+async def test_children_are_asked_for_once_for_all_tags(here, there, net):
+    there.store.put_blob("app", b"so that it is not new")
+    made = index(here.store)
+    for tag in ("2", "3"):
+        here.store.tag("app", tag, made.digest)
+    await net.sync({"here/app": "there/app"})
+    assert kinds(there)["HEAD manifest"] == 3 + 2
+    assert kinds(there)["HEAD blob"] == 4
+    assert same(here.store, there.store, "app")
+
+
+async def test_an_index_of_the_same_children_in_other_bytes_is_replaced(here, there, net):
+    children = [make_image(here.store, "app", layers=[BASE], platform=platform) for platform in PLATFORMS]
+    make_index(here.store, "app", "1", children=children)
+    await net.sync({"here/app": "there/app"})
+    make_index(there.store, "app", "1", children=children, annotations={"by": "an earlier tool"})
+    net.forget()
+    outcome = await net.sync({"here/app": "there/app"})
+    assert outcome.counts == (1, 0, 0)
+    assert kinds(here).get("GET blob", 0) == 0
+    assert same(here.store, there.store, "app")
+
+
+async def test_blobs_that_an_interrupted_run_left_are_found(here, there, net):
+    make_image(here.store, "app", "1", layers=[BASE, TOP])
+    there.store.put_blob("app", BASE.content)
+    outcome = await net.sync({"here/app": "there/app"})
+    assert outcome.blobs == {"present": 1, "copied": 2}
+
+
+async def test_a_registry_that_refuses_head_is_asked_with_get(copied, here, there, net):
+    refuse(there, "HEAD manifest", 405)
+    outcome = await net.sync({"here/app:0": "there/app"})
+    assert outcome.counts == (0, 1, 0)
+    assert kinds(there) == {"GET tags": 1, "HEAD manifest": 1, "GET manifest": 1}

@@ -1,0 +1,166 @@
+"""Blobs that several images want: downloaded once, uploaded once, mounted elsewhere."""
+
+from collections import Counter
+
+import pytest
+
+from syncer.demo import Answer
+from syncer.demo.images import make_image, make_index, make_layer, noise
+from tests.support.wire import hold, kind, kinds, paths, refuse, same
+
+SIZES = pytest.mark.parametrize("size", [3000, 400_000], ids=["small", "large"])
+TOP = make_layer({"top": b"top"})
+
+
+def base(size):
+    return make_layer({"base": noise("base", size)})
+
+
+def downloads(registry) -> int:
+    """The most often that one blob was asked for."""
+    return max(Counter(paths(registry, "GET blob")).values())
+
+
+@SIZES
+async def test_images_of_one_repository_share_a_blob(here, there, net, size):
+    for number in range(8):
+        make_image(here.store, "app", str(number), layers=[base(size), make_layer({"n": bytes([number])})])
+    outcome = await net.sync({"here/app": "there/app"})
+    assert downloads(here) == 1
+    assert kinds(there)["PUT upload"] == 1 + 2 * 8
+    assert outcome.blobs == {"copied": 17, "shared": 7}
+    assert same(here.store, there.store, "app")
+
+
+@SIZES
+async def test_other_repositories_mount_what_one_uploaded(here, there, net, size):
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        make_image(here.store, name, "1", layers=[base(size)])
+    outcome = await net.sync({f"here/{name}": f"there/{name}" for name in names})
+    assert kinds(here)["GET blob"] == 2
+    assert kinds(there) == {
+        "GET tags": 4,
+        "POST upload": 2,
+        "PUT upload": 2,
+        "POST mount": 6,
+        "PUT manifest": 4,
+    }
+    assert outcome.blobs == {"copied": 2, "mounted": 6}
+    assert all(same(here.store, there.store, name) for name in names)
+
+
+async def test_a_mount_is_tried_without_asking_before(here, there, net):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[TOP])
+        there.store.put_blob(name, b"so that it is not new")
+    hold(here, "GET manifest", lambda: there.store.tags("a") == ["1"], where="/b/")
+    await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    assert kinds(there)["HEAD blob"] == 2
+    assert kinds(there)["POST mount"] == 2
+
+
+async def test_what_was_found_is_mounted_too(here, there, net):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[TOP])
+    for blob in here.store.blobs("a").values():
+        there.store.put_blob("a", blob)
+    hold(there, "HEAD blob", lambda: there.store.tags("a") == ["1"], where="/b/")
+    there.store.put_blob("b", b"so that it is not new")
+    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    assert outcome.blobs == {"present": 2, "mounted": 2}
+    assert "GET blob" not in kinds(here)
+
+
+@SIZES
+@pytest.mark.parametrize("status", [202, 401, 403, 404, 405])
+async def test_a_refused_mount_becomes_an_upload(here, there, net, size, status):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[base(size)])
+
+    @there.before
+    async def refuse_mounts(request):
+        if kind(request) != "POST mount" or status == 202:
+            request.query = {key: value for key, value in request.query.items() if key != "mount"}
+            return None
+        return Answer(status)
+
+    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    assert outcome.counts == (2, 0, 0)
+    assert outcome.blobs == {"copied": 4}
+    # A session that came with the refusal is used: none is opened beside it.
+    assert kinds(there)["POST upload"] == (2 if status == 202 else 4)
+    assert same(here.store, there.store, "b")
+    assert there.open_uploads == 0
+
+
+async def test_a_mount_from_what_is_gone_becomes_an_upload(here, there, net):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[TOP])
+    hold(here, "GET manifest", lambda: there.store.tags("a") == ["1"], where="/b/")
+
+    @there.before
+    async def lose_it_first(request):
+        if kind(request) == "POST mount":
+            there.store._repositories["a"].blobs.clear()
+
+    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    assert outcome.blobs == {"copied": 4}
+    assert same(here.store, there.store, "b")
+
+
+@SIZES
+async def test_a_mount_waits_for_the_upload_that_it_mounts_from(here, there, net, size):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[base(size)])
+    await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    log = [(kind(request), request.status) for request in there.requests]
+    assert ("POST mount", 202) not in log
+    assert log.count(("POST mount", 201)) == 2
+
+
+@SIZES
+async def test_who_waited_for_an_upload_that_fails_uploads_itself(here, there, net, size):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[base(size)])
+    refuse(there, "PUT upload", 403, where="/a/")
+    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    assert outcome.counts == (1, 0, 1)
+    assert [str(event.destination) for event in outcome.failed] == [f"{there.host}/a:1"]
+    assert same(here.store, there.store, "b")
+
+
+@SIZES
+async def test_who_waited_for_an_upload_that_fails_for_now_does_not_wait_for_the_next_round(
+    here, there, net, size
+):
+    for name in ("a", "b"):
+        make_image(here.store, name, "1", layers=[base(size)])
+    refuse(there, "POST upload", 500, where="/a/", times=8)
+    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"}, retries=3)
+    assert outcome.counts == (2, 0, 0)
+    assert [event.destination.repository.path for event in outcome.synced] == ["b", "a"]
+
+
+async def test_a_layer_named_twice_goes_once(here, there, net):
+    make_image(here.store, "app", "1", layers=[TOP, TOP])
+    await net.sync({"here/app": "there/app"})
+    assert kinds(here)["GET blob"] == kinds(there)["PUT upload"] == 2
+    assert same(here.store, there.store, "app")
+
+
+async def test_a_child_named_twice_goes_once(here, there, net):
+    child = make_image(here.store, "app", layers=[TOP])
+    make_index(here.store, "app", "1", children=[child, child])
+    await net.sync({"here/app": "there/app"})
+    assert kinds(here)["GET manifest"] == kinds(there)["PUT manifest"] == 2
+    assert same(here.store, there.store, "app")
+
+
+async def test_children_of_several_indexes_go_once(here, there, net):
+    child = make_image(here.store, "app", layers=[TOP])
+    for tag in ("1", "2", "3"):
+        make_index(here.store, "app", tag, children=[child], annotations={"tag": tag})
+    await net.sync({"here/app": "there/app"})
+    assert kinds(here)["GET manifest"] == kinds(there)["PUT manifest"] == 4
+    assert same(here.store, there.store, "app")
