@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import structlog
-
 from syncer.events import (
     Decision,
     Failure,
@@ -33,6 +31,7 @@ from syncer.observe import words
 from syncer.observe.masking import masker
 from syncer.observe.progress.base import Sink
 from syncer.observe.progress.totals import Totals
+from syncer.observe.structured import structlog
 
 OWN = "syncer"
 """The logger above all of ours."""
