@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import anyio
 
@@ -12,11 +12,22 @@ from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import DOCKER_HUB
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
+_PORTS = {"http": 80, "https": 443}
 
 
 @cache
 def _usual_context() -> ssl.SSLContext:
     return ssl.create_default_context()
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """What all URLs of one server have in common (RFC 6454, section 4); None for what names no server."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return None if parts.username or not parts.hostname else (parts.scheme, parts.hostname, port)
 
 
 class Address:
@@ -58,8 +69,11 @@ class Address:
 
     def is_own(self, url: str) -> bool:
         """Whether a URL leads to this registry: the only place its credentials go to."""
-        parts = urlsplit(url)
-        return parts.scheme == self._scheme and parts.netloc.lower() == self.api_host
+        own = f"{self._scheme}://{self.api_host}"
+        if url.startswith(f"{own}/"):
+            return True
+        origin = _origin(url)
+        return origin is not None and origin == _origin(own)
 
     def resolve(self, url: str, location: str) -> str:
         """An absolute URL of a `Location` or `Link` that came with the answer to `url`.
@@ -67,14 +81,9 @@ class Address:
         A registry behind a proxy that ends TLS may name itself with `http://`: it is spoken to over TLS still.
         Raises `RegistryError` where it leads nowhere.
         """
-        base = urlsplit(url)
-        if location.startswith("//"):
-            location = f"{base.scheme}:{location}"
-        elif location.startswith("/"):
-            location = f"{base.scheme}://{base.netloc}{location}"
-        elif "://" not in location:
-            location = f"{url.partition('?')[0].rpartition('/')[0]}/{location}"
         try:
+            if "://" not in location.partition("?")[0]:
+                location = urljoin(url.partition("?")[0], location)
             parts = urlsplit(location)
             valid = (
                 parts.scheme in {"http", "https"}

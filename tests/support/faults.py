@@ -91,12 +91,15 @@ class _Rule:
     fault: Fault
     skip: int
     times: int
+    over: int
 
     def applies(self, asked: Asked) -> bool:
         target = asked.target if "?" in self.pattern else asked.path
         if self.method not in {"*", asked.method} or not fnmatchcase(
             target, self.pattern.replace("?", "[?]")
         ):
+            return False
+        if int(asked.headers.get("content-length", 0)) <= self.over:
             return False
         if self.skip:
             self.skip -= 1
@@ -118,13 +121,20 @@ class Faults:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on(
-        self, method: str, pattern: str, *, times: int = 1_000_000, skip: int = 0, **fault: object
+        self,
+        method: str,
+        pattern: str,
+        *,
+        times: int = 1_000_000,
+        skip: int = 0,
+        over: int = -1,
+        **fault: object,
     ) -> None:
         """From the (`skip` + 1)th request of `method` (or `*`) to a path like `pattern` on, `times` go wrong.
 
-        Further arguments are those of `Fault`. Of several rules the first that applies holds.
+        Of those, only the ones whose body has more than `over` bytes. Further arguments are those of `Fault`. Of several rules the first that applies holds.
         """
-        self._rules.append(_Rule(method, pattern, Fault(**fault), skip, times))  # type: ignore[arg-type]
+        self._rules.append(_Rule(method, pattern, Fault(**fault), skip, times, over))  # type: ignore[arg-type]
 
     @property
     def lines(self) -> list[str]:

@@ -1,0 +1,422 @@
+"""Writing to registries that take blobs in their own ways, forget, refuse, or break off."""
+
+import pytest
+
+from syncer.demo import MemoryRegistry
+from syncer.demo.images import Layer, make_image, make_index, make_layer, noise
+from syncer.oci.digest import Digest
+from syncer.registry import upload
+from tests.support.faults import Faults, Reply
+from tests.support.wire import same
+
+BIG = make_layer({"big": noise("big", 5_000_000)})
+BIG_BLOB = f"/v2/app/blobs/{Digest.of(BIG.content)}"
+UPLOADS = "/v2/app/blobs/uploads/*"
+MANIFESTS = "/v2/app/manifests/*"
+ONE = {"here/app:1": "there/app"}
+
+
+@pytest.fixture(autouse=True)
+def image(source):
+    return make_image(source.store, "app", "1", layers=[BIG])
+
+
+@pytest.fixture
+def arrived(source, target):
+    return lambda: same(source.store, target.store, "app")
+
+
+def big(faults, method):
+    """The requests of one method that had most of the big layer to send."""
+    return [
+        asked
+        for asked in faults.requests
+        if asked.method == method and int(asked.headers.get("content-length", 0)) > 1_000_000
+    ]
+
+
+def error(code, message=""):
+    return f'{{"errors": [{{"code": "{code}", "message": "{message}"}}]}}'.encode()
+
+
+# --- which way the bytes go ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [404, 405, 411, 413, 415, 501])
+@pytest.mark.parametrize("early", [False, True], ids=["after the body", "before the body"])
+async def test_where_one_put_is_refused_one_patch_is_used(there, net, arrived, status, early):
+    there.on("PUT", UPLOADS, status=status, over=0, early=early)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert not any("content-range" in asked.headers for asked in there.requests)
+
+
+async def test_what_is_refused_is_remembered_for_all_repositories(there, net, source, target):
+    for number in range(6):
+        layer = make_layer({"x": noise(f"{number}", 300_000)})
+        make_image(source.store, f"app{number}", "1", layers=[layer])
+    there.on("PUT", "*/blobs/uploads/*", status=405, over=0)
+    rules = {f"here/app{number}:1": f"there/app{number}" for number in range(6)}
+    assert (await net.sync(rules, transfers=1, retries=0)).counts == (6, 0, 0)
+    refused = [asked for asked in there.requests if asked.status == 405]
+    assert len(refused) <= 4  # those that were on their way when the first was refused
+
+
+async def test_a_size_limit_holds_for_large_blobs_only(there, net, arrived):
+    there.on("PUT", UPLOADS, status=413, over=1_000_000)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert there.count("PATCH") == 1
+    assert arrived()
+
+
+async def test_where_one_patch_is_refused_too_chunks_are_used(there, net, arrived, monkeypatch):
+    monkeypatch.setattr(upload, "CHUNK", 2_000_000)
+
+    there.on("*", UPLOADS, status=413, over=2_000_000)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    ranges = [asked.headers["content-range"] for asked in there.requests if "content-range" in asked.headers]
+    assert ranges[0] == "0-1999999"
+    assert len(ranges) == 3
+
+
+async def test_chunks_get_smaller_until_they_pass(there, net, arrived, monkeypatch):
+    monkeypatch.setattr(upload, "CHUNK", 4_200_000)
+
+    there.on("*", UPLOADS, status=413, over=1_100_000)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_chunks_have_at_least_the_length_that_the_registry_wants(
+    here, net, arrived, source, monkeypatch
+):
+    monkeypatch.setattr(upload, "CHUNK", 1_000_000)
+    async with MemoryRegistry(chunk_min_length=3_000_000) as picky, Faults(picky.host) as there:
+        net.registries["there"] = there
+        there.on("PUT", UPLOADS, status=405, over=0)
+        there.on(
+            "PATCH", UPLOADS, reply=lambda asked: None if "content-range" in asked.headers else Reply(405)
+        )
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        sizes = [int(a.headers["content-length"]) for a in there.requests if "content-range" in a.headers]
+        assert max(sizes) == 3_000_000
+
+
+async def test_a_connection_that_is_closed_on_each_put_is_a_refusal(there, net, arrived):
+    there.on("PUT", UPLOADS, cut_upload=100_000, over=1_000_000, times=4)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_refusal_of_every_way_is_final_and_says_why(there, net):
+    there.on("PUT", UPLOADS, status=413)
+    there.on("PATCH", UPLOADS, status=413)
+    outcome = await net.sync(ONE, retries=3)
+    assert outcome.failed[0].failure.kind == "too_large"
+    assert "client_max_body_size" in outcome.failed[0].failure.message
+
+
+# --- where the bytes go ----------------------------------------------------------------------------------------------
+
+
+def at(location):
+    """A rewriting of the upload's Location."""
+
+    def rewrite(headers):
+        if "location" in headers and "/uploads/" in headers["location"]:
+            headers["location"] = location(headers["location"])
+
+    return rewrite
+
+
+FORMS = {
+    "relative": lambda host: lambda found: found[found.index("/v2/") :],
+    "absolute": lambda host: lambda found: f"http://{host}{found[found.index('/v2/') :]}",
+    "without a scheme": lambda host: lambda found: f"//{host}{found[found.index('/v2/') :]}",
+    "with a query": lambda host: lambda found: f"{found}?state=abc%3D&x=1",
+    "beside the request": lambda host: lambda found: f"./{found.rpartition('/')[2]}",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+async def test_an_upload_goes_where_the_location_says(there, net, arrived, form):
+    there.on("*", UPLOADS, rewrite=at(form(there.host)))
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    queries = [
+        asked.target.partition("?")[2]
+        for asked in there.requests
+        if asked.method == "PUT" and "uploads" in asked.path
+    ]
+    assert all("digest=sha256" in query for query in queries)
+
+
+async def test_a_location_at_another_host_gets_the_bytes_but_no_credentials(net):
+    async with (
+        MemoryRegistry(username="me", password="hush") as guarded,
+        Faults(guarded.host) as there,
+        Faults(guarded.host) as other,
+    ):
+        net.registries["there"] = there
+        net.settings["there"] = {"username": "me", "password": "hush"}
+        there.on("POST", UPLOADS, rewrite=at(lambda found: f"http://{other.host}{found}"))
+        other.on("*", "*", status=201)
+        await net.sync(ONE, retries=0)
+        assert any("authorization" in asked.headers for asked in there.requests)
+        assert other.count("PUT")
+        assert not any("authorization" in asked.headers for asked in other.requests)
+
+
+async def test_an_http_location_behind_tls_is_spoken_to_over_tls(target, net, ca, tmp_path, arrived):
+    ca_file = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(ca_file))
+    async with Faults(target.host, tls=ca) as there:
+        net.registries["there"] = there
+        net.settings["there"] = {"plain_http": False, "ca_file": str(ca_file)}
+        there.on("*", UPLOADS, rewrite=at(lambda found: f"http://{there.host}{found}"))
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+
+
+async def test_the_newest_location_holds(there, net, arrived, monkeypatch):
+    monkeypatch.setattr(upload, "CHUNK", 1_000_000)
+    counter = iter(range(1000))
+    there.on("POST", UPLOADS, rewrite=at(lambda found: f"{found}?n={next(counter)}"))
+    there.on("PATCH", UPLOADS, rewrite=at(lambda found: f"{found}?n={next(counter)}"), skip=0)
+    there.on("PUT", UPLOADS, status=405, over=0)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    sent = [asked for asked in there.requests if asked.method in {"PATCH", "PUT"} and "n=" in asked.target]
+    seen = [asked.target.partition("n=")[2].partition("&")[0] for asked in sent if asked.status < 300]
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("location", ["", "ftp://x/y", "http://", "http://a b/", "http://user:x@h/"])
+async def test_a_location_that_leads_nowhere_is_told(there, net, location):
+    there.on("POST", UPLOADS, status=202, headers={"location": location})
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "invalid"
+
+
+# --- uploads that break off ----------------------------------------------------------------------------------------
+
+
+async def test_an_upload_that_is_cut_twice_goes_on_where_the_session_is_kept(here, there, net, arrived):
+    there.on("PUT", UPLOADS, cut_upload=2_000_000, over=1_000_000, times=1)
+    there.on("PATCH", UPLOADS, cut_upload=1_500_000, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert there.received < 1.1 * len(BIG.content)
+    assert "bytes=2000000-" in [asked.headers.get("range") for asked in here.requests]
+
+
+async def test_an_upload_that_is_cut_at_docker_registry_starts_over(here, docker, net, repository_name):
+    docker.on("PUT", "*/blobs/uploads/*", cut_upload=2_000_000, over=1_000_000, times=1)
+    outcome = await net.sync({"here/app:1": f"docker/{repository_name}"}, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert docker.count("POST") == 3
+    assert any(asked.status == 404 for asked in docker.requests if asked.method == "GET")
+
+
+async def test_a_session_that_says_more_than_was_sent_is_not_trusted(there, net, arrived):
+    there.on("PUT", UPLOADS, cut_upload=100_000, over=1_000_000, times=1)
+    there.on("GET", UPLOADS, status=204, headers={"range": "0-99999999"}, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_forgotten_session_is_begun_anew(there, net, arrived):
+    there.on("PUT", UPLOADS, status=404, body=error("BLOB_UPLOAD_UNKNOWN"), times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert there.count("PATCH") == 0
+
+
+async def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(there, net, arrived):
+    there.on("PUT", UPLOADS, lose=True, over=1_000_000, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert there.received < 1.1 * len(BIG.content)
+
+
+async def test_a_byte_that_changes_on_the_way_up_is_sent_again(there, net, arrived):
+    there.on("PUT", UPLOADS, flip_upload=50, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_bytes_that_always_change_on_the_way_up_are_final(there, net):
+    there.on("PUT", UPLOADS, flip_upload=50)
+    outcome = await net.sync(ONE, retries=3)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+    assert outcome.failed[0].failure.permanent
+
+
+async def test_a_registry_that_takes_nothing_is_given_up_in_time(there, net, source, monkeypatch):
+    monkeypatch.setattr(upload, "STALL_SECONDS", 0.3)
+    # More than the sockets on the way hold by themselves.
+    make_image(source.store, "huge", "1", layers=[Layer(noise("huge", 30_000_000), Digest.of(b""))])
+    there.on("PUT", "*/blobs/uploads/*", stall=60, over=1_000_000, times=1)
+    assert (await net.sync({"here/huge:1": "there/huge"}, retries=0)).counts == (1, 0, 0)
+
+
+async def test_a_server_error_after_the_body_is_tried_again(there, net, arrived):
+    there.on("PUT", UPLOADS, status=502, times=2)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_one_of_two_destinations_that_breaks_off_does_not_stop_the_other(
+    there, docker, net, arrived, repository_name
+):
+    there.on("PUT", UPLOADS, cut_upload=1_000_000, over=1_000_000, times=1)
+    outcome = await net.sync({"here/app:1": ["there/app", f"docker/{repository_name}"]}, retries=0)
+    assert outcome.counts == (2, 0, 0)
+    assert arrived()
+    assert docker.received < 1.1 * len(BIG.content)
+
+
+async def test_a_cut_download_serves_all_uploads(here, net, arrived, repository_name):
+    here.on("GET", BIG_BLOB, cut=1_000_000, times=2)
+    outcome = await net.sync({"here/app:1": ["there/app", f"docker/{repository_name}"]}, retries=0)
+    assert outcome.counts == (2, 0, 0)
+    assert arrived()
+
+
+async def test_a_download_that_fails_for_good_ends_the_uploads(here, there, target, net):
+    here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
+    here.on("GET", BIG_BLOB, status=404)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "not_found"
+    assert target.open_uploads == 0
+
+
+# --- mounts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [202, 400, 401, 403, 404, 405])
+async def test_a_mount_that_is_refused_becomes_an_upload(there, net, source, target, status):
+    make_image(source.store, "other", "1", layers=[BIG])
+
+    def refuse(asked):
+        if "mount=" not in asked.target:
+            return None
+        location = {"location": f"/v2/other/blobs/uploads/{target._endpoints.uploads.start('other').id}"}
+        return Reply(status, location if status == 202 else {})
+
+    there.on("POST", "*/blobs/uploads/*", reply=refuse)
+    outcome = await net.sync({**ONE, "here/other:1": "there/other"}, retries=0)
+    assert outcome.counts == (2, 0, 0)
+    assert outcome.blobs["mounted"] == 0
+    assert same(source.store, target.store, "other")
+
+
+# --- manifests -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_blob_that_was_collected_behind_our_back_is_brought_again(
+    there, net, source, target, arrived
+):
+    target.store.put_blob("app", BIG.content)
+
+    def collect(asked):
+        target.store.delete_blob("app", Digest.of(BIG.content))
+
+    there.on("PUT", MANIFESTS, reply=collect, times=1)
+    assert (await net.sync({"here/app": "there/app"}, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert there.count("PUT", MANIFESTS) == 2
+
+
+async def test_a_child_that_was_collected_behind_our_back_is_brought_again(there, net, source, image):
+    make_index(source.store, "app", "2", children=[image])
+    there.on("PUT", "/v2/app/manifests/2", times=1, status=404, body=error("MANIFEST_BLOB_UNKNOWN"))
+    assert (await net.sync({"here/app:2": "there/app"}, retries=0)).counts == (1, 0, 0)
+
+
+async def test_a_registry_that_never_knows_the_blobs_ends(there, net):
+    there.on("PUT", MANIFESTS, status=400, body=error("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
+    outcome = await net.sync(ONE, retries=1)
+    assert outcome.failed[0].failure.status == 400
+    assert "blob unknown to registry" in outcome.failed[0].failure.message
+
+
+IMMUTABLE = {
+    "Harbor": (412, error("PRECONDITION", "Failed to process request due to immutable rule")),
+    "ECR": (400, error("TAG_INVALID", "The image tag '1' already exists and cannot be overwritten")),
+    "ECR, older": (400, error("ImageTagAlreadyExistsException")),
+    "Google": (409, error("CONFLICT", "the repository has enabled tag immutability")),
+    "Nexus": (403, error("DENIED", "Repository does not allow updating assets: docker")),
+}
+
+
+@pytest.mark.parametrize(("status", "body"), IMMUTABLE.values(), ids=IMMUTABLE.keys())
+async def test_an_immutable_tag_is_told_as_such(there, net, target, status, body):
+    make_image(target.store, "app", "1", layers=[make_layer({"a": b"old"})])
+    there.on("PUT", MANIFESTS, status=status, body=body)
+    outcome = await net.sync(ONE, retries=3)
+    assert outcome.failed[0].failure.kind == "immutable"
+    assert there.count("PUT", MANIFESTS) == 1
+    assert "delete it, or have the rule write to another tag" in outcome.failed[0].failure.message
+
+
+async def test_an_immutable_tag_that_has_the_image_is_done(there, net, source, target, arrived):
+    await net.sync(ONE)
+    there.on("PUT", MANIFESTS, status=412)
+    assert (await net.sync(ONE, force=True, retries=0)).counts == (1, 0, 0)
+
+
+async def test_an_immutable_index_of_the_same_images_counts_as_skipped(there, net, source, target, image):
+    make_index(source.store, "app", "2", children=[image])
+    await net.sync({"here/app:2": "there/app"})
+    make_index(target.store, "app", "2", children=[image], annotations={"by": "another tool"})
+    there.on("PUT", "/v2/app/manifests/2", status=412)
+    outcome = await net.sync({"here/app:2": "there/app"}, retries=0)
+    assert outcome.counts == (0, 1, 0)
+    assert "immutable" in outcome.skipped[0].reason
+
+
+async def test_an_index_of_the_same_images_in_other_bytes_is_replaced(net, source, target, image):
+    make_index(source.store, "app", "2", children=[image])
+    await net.sync({"here/app:2": "there/app"})
+    make_index(target.store, "app", "2", children=[image], annotations={"by": "another tool"})
+    assert (await net.sync({"here/app:2": "there/app"}, retries=0)).counts == (1, 0, 0)
+    assert same(source.store, target.store, "app", ["2"])
+
+
+async def test_a_manifest_that_is_throttled_is_pushed_later(there, net, arrived):
+    there.on("PUT", MANIFESTS, status=429, headers={"retry-after": "0"}, times=2)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_registry_that_stores_other_bytes_is_told(there, net):
+    other = f"sha256:{'2' * 64}"
+    there.on("PUT", MANIFESTS, status=201, headers={"docker-content-digest": other})
+    outcome = await net.sync(ONE, retries=0)
+    assert f"stored it as {other}" in outcome.failed[0].failure.message
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_dies_in_the_middle_of_an_upload_is_renewed(registry, here, net, repository_name):
+    guarded = registry(auth="token")
+    async with Faults(guarded.host) as there:
+        net.registries["there"] = there
+        net.settings["there"] = {"username": guarded.username, "password": guarded.password}
+        challenge = f'Bearer realm="{guarded.token_server.realm}",service="{guarded.token_server.service}"'
+        there.on("PUT", "*", status=401, headers={"www-authenticate": challenge}, over=1_000_000, times=1)
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+
+
+async def test_a_registry_that_takes_no_token_ends(registry, here, net):
+    guarded = registry(auth="token")
+    async with Faults(guarded.host) as there:
+        net.registries["there"] = there
+        net.settings["there"] = {"username": guarded.username, "password": guarded.password}
+        challenge = f'Bearer realm="{guarded.token_server.realm}",service="{guarded.token_server.service}"'
+        there.on("PUT", "*", status=401, headers={"www-authenticate": challenge})
+        outcome = await net.sync(ONE, retries=2)
+        assert outcome.failed[0].failure.kind == "unauthorized"
+        assert len(big(there, "PUT")) <= 2
