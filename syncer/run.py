@@ -14,6 +14,7 @@ from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
+from syncer.engine.ranges import Spare
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.credentials import Credentials
 from syncer.http.errors import Kind, RegistryError
@@ -125,6 +126,7 @@ class Run:
             self._graph,
             directory,
             self._observer,
+            Spare(width, lambda: self._graph.transfers_wanted),
             force=self._options.force,
             dry_run=self._options.dry_run,
             contested=self._contested(),

@@ -4,7 +4,7 @@ Nothing, where it is known to be there; a mount, where another repository at the
 for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import anyio
@@ -12,6 +12,7 @@ import anyio
 from syncer.engine.copies import ImageCopy
 from syncer.engine.graph import Again, Key, Lane, Task
 from syncer.engine.job import Job
+from syncer.engine.ranges import Ahead
 from syncer.engine.relay import Download, relay, relay_whole
 from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
@@ -27,6 +28,8 @@ SMALL = 256 * 1024
 WORTH_ASKING = 32 * 1024 * 1024
 """Bytes. For such a blob it is asked even in a new repository: an interrupted run may have left it there."""
 
+IDLE_SECONDS = 180.0
+"""A transfer in which nothing has moved for so long has failed."""
 CANCEL_SECONDS = 2.0
 """How long a failed upload's session may take to be given up."""
 _UNFINISHED = RegistryError(Kind.INTERRUPTED, "the transfer was not finished")
@@ -40,7 +43,17 @@ class CopyBlob(Task):
     """One blob of `source`, wanted in the repositories that are the keys of `targets`."""
 
     kind = "blob"
-    __slots__ = ("absent", "blob", "download", "failures", "mismatched", "sessions", "source", "targets")
+    __slots__ = (
+        "absent",
+        "alive",
+        "blob",
+        "download",
+        "failures",
+        "mismatched",
+        "sessions",
+        "source",
+        "targets",
+    )
 
     def __init__(self, blob: Descriptor, source: Repository, targets: Mapping[Repository, ImageCopy]) -> None:
         super().__init__([blob_key(target, blob.digest) for target in targets])
@@ -51,6 +64,7 @@ class CopyBlob(Task):
         self.absent: set[Repository] = set()  # asked, and not there
         self.sessions: dict[Repository, Upload] = {}  # opened, or left by mounts that were not done
         self.download: Download | None = None
+        self.alive: Callable[[], None] | None = None
         self.failures: dict[Repository, RegistryError | None] = {}
 
     def __str__(self) -> str:
@@ -176,9 +190,13 @@ class CopyBlob(Task):
             if self.lane is Lane.TRANSFER:
                 job.observer.notify(BlobProgress(self.blob.digest, nbytes))
 
+        def alive() -> None:
+            if self.alive is not None:
+                self.alive()
+
         # Until it is known to have arrived, it has not.
         self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
-        self.download = Download(job.repositories.source(self.source), self.blob, moved)
+        self.download = Download(job.repositories.source(self.source), self.blob, moved, alive)
 
         async def start(target: Repository) -> None:
             try:
@@ -216,7 +234,7 @@ class CopyBlob(Task):
             tell(BlobStarted(blob.digest, blob.size, self.source, tuple(ready)))
         try:
             uploads = [self.sessions[target] for target in ready]
-            outcomes = await (relay if large else relay_whole)(self.download, uploads)
+            outcomes = await (self._relay(job, uploads) if large else relay_whole(self.download, uploads))
             self.failures.update(zip(ready, outcomes, strict=True))
             size = self.download.blob.size
         except RegistryError as error:
@@ -226,6 +244,27 @@ class CopyBlob(Task):
                 tell(BlobFinished(blob.digest, ok=not any(self.failures.values())))
             await self._end(job)
         self._account(job, self.failures, size)
+
+    async def _relay(self, job: Job, uploads: list[Upload]) -> list[RegistryError | None]:
+        """Move a large blob, over several connections where some would be idle. Gives up when nothing moves."""
+        assert self.download is not None
+        outcome: list[RegistryError | None] | RegistryError = _UNFINISHED
+        source = job.repositories.source(self.source)
+        with anyio.CancelScope() as scope:
+            self.alive = lambda: setattr(scope, "deadline", anyio.current_time() + IDLE_SECONDS)
+            self.alive()
+            async with Ahead(source, self.download.blob, job.spare) as self.download.ahead:
+                try:
+                    outcome = await relay(self.download, uploads)
+                except RegistryError as error:
+                    # Not raised in here: a task group would wrap it.
+                    outcome = error
+        if scope.cancelled_caught:
+            message = f"nothing has moved for {IDLE_SECONDS:.0f} s"
+            outcome = RegistryError(Kind.TIMEOUT, message, registry=self.source.host, attempt=f"copy {self}")
+        if isinstance(outcome, RegistryError):
+            raise outcome
+        return outcome
 
     def _judged(self, error: RegistryError) -> RegistryError:
         """The same error; wrong content is permanent the second time: once may be the line, twice is the source."""

@@ -141,6 +141,7 @@ class TaskGraph:
         }
         self._ready_count = [0] * len(Lane)
         self._opening = 0
+        self._transferring = 0
         self._expansions: deque[_Expansion] = deque()
         self._aside: deque[Task] = deque()
         self._failed: deque[tuple[Task, RegistryError]] = deque()
@@ -200,6 +201,7 @@ class TaskGraph:
             self._enter(task, State.RUNNING)
             self._running += 1
             self._opening += task.lane is Lane.OPENING
+            self._transferring += task.lane is Lane.TRANSFER
             if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
                 # What was next has begun: something else may be opened ahead.
                 self.woken(Lane.METADATA)
@@ -348,6 +350,12 @@ class TaskGraph:
         """Nothing runs and nothing can, short of another round."""
         return not (self._running or any(self._ready_count) or self._held or self._expansions)
 
+    @property
+    def transfers_wanted(self) -> int:
+        """Tasks that are in the transfer lane, or on their way there."""
+        ready = self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING]
+        return self._transferring + self._opening + ready
+
     def counts(self, kind: Kind) -> Counts:
         counts = self._counts[kind]
         return Counts(
@@ -400,6 +408,7 @@ class TaskGraph:
         assert task.state is State.RUNNING
         self._running -= 1
         self._opening -= task.lane is Lane.OPENING
+        self._transferring -= task.lane is Lane.TRANSFER
 
     def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
         for blocked in self._strike(task, key, error):

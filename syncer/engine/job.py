@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from syncer.engine.graph import Task, TaskGraph
 from syncer.engine.ledger import BlobLedger
+from syncer.engine.ranges import Spare
 from syncer.events import Observer, TaskEnded
 from syncer.http.errors import RegistryError
 from syncer.oci.reference import Reference, Repository
@@ -33,7 +34,7 @@ class Repositories(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell.
+    """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell, transfers to borrow.
 
     `force` means that nothing at a destination is trusted unseen. `contested` are the destinations that several
     rules write to: only there has it to be remembered who wrote which tag. In a `dry_run` no blob is moved; the
@@ -43,6 +44,7 @@ class Job:
     graph: TaskGraph
     repositories: Repositories
     observer: Observer
+    spare: Spare
     ledger: BlobLedger = field(default_factory=BlobLedger)
     force: bool = False
     dry_run: bool = False

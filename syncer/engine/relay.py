@@ -12,6 +12,7 @@ from typing import Self
 import anyio
 import msgspec
 
+from syncer.engine.ranges import Ahead
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.retry import is_passing
 from syncer.oci.descriptor import Descriptor
@@ -28,13 +29,17 @@ Moved = Callable[[int], None]
 class Download(Content):
     """The checked content of a blob, chunk by chunk. A context manager: leaving it closes the connection.
 
-    `moved` hears of bytes when they come for the first time. `error` is what went wrong with the source, if
-    anything did. `received` counts the bytes from the source, repeated ones too.
+    `moved` hears of bytes when they come for the first time, `alive` of any. `error` is what went wrong with the source, if
+    anything did. `received` counts the bytes from the source, repeated ones too. Where somebody has set `ahead`,
+    parts of the blob come from there.
     """
 
-    def __init__(self, source: Source, blob: Descriptor, moved: Moved) -> None:
+    def __init__(
+        self, source: Source, blob: Descriptor, moved: Moved, alive: Callable[[], None] = lambda: None
+    ) -> None:
         self._source = source
         self._moved = moved
+        self._alive = alive
         self._stack = AsyncExitStack()
         self._body: BlobBody | None = None
         self._begun = False
@@ -44,6 +49,7 @@ class Download(Content):
         self._hashed = 0
         self.blob = blob
         self.received = 0
+        self.ahead: Ahead | None = None
         self.error: RegistryError | None = None
         self._elsewhere = False
         self._repeated = False
@@ -119,12 +125,24 @@ class Download(Content):
     async def _seek(self, offset: int) -> None:
         if offset != self._position or self._begun:
             await self._close()
+            if self.ahead:
+                self.ahead.forget()
         self._position = offset
         if offset == 0:
             self._hasher = self.blob.digest.hasher()
             self._hashed = 0
 
     async def _rest(self) -> AsyncIterator[bytes]:
+        """What comes next: the part that was fetched ahead, or else the blob's own body up to where one begins."""
+        if self.ahead and (part := self.ahead.at(self._position)):
+            await self._close()
+            async for piece in part.pieces():
+                self.received += len(piece)
+                self._advance(piece)
+                yield piece
+            # It may have brought nothing at all: then it is over all the same.
+            self.ahead.reached(self._position)
+            return
         await self.open()
         body = self._body
         assert body is not None
@@ -140,11 +158,12 @@ class Download(Content):
                 chunk, skip = piece[skip:], max(0, skip - len(piece))
                 if not chunk:
                     continue
-            self._position += len(chunk)
-            if self._position > self.blob.size:
-                raise self._mismatch(f"has more than its {self.blob.size} bytes")
-            self._take(chunk)
+            if self.ahead and (end := self.ahead.next_start()) is not None:
+                chunk = chunk[: end - self._position]
+            self._advance(chunk)
             yield chunk
+            if self.ahead and self.ahead.at(self._position):
+                return
         if self._position < self.blob.size:
             raise RegistryError(
                 Kind.CONNECTION,
@@ -152,6 +171,15 @@ class Download(Content):
                 registry=self._source.name.host,
                 attempt=f"GET {self._what}",
             )
+
+    def _advance(self, chunk: bytes) -> None:
+        self._position += len(chunk)
+        self._alive()
+        if self._position > self.blob.size:
+            raise self._mismatch(f"has more than its {self.blob.size} bytes")
+        self._take(chunk)
+        if self.ahead:
+            self.ahead.reached(self._position)
 
     def _take(self, chunk: bytes) -> None:
         """Hash what is new of it; the last bytes are let through only if the whole is right."""

@@ -28,8 +28,10 @@ class Rehearsal(Destination):
     async def fetch_manifest(self, target: str) -> Manifest:
         return await self._real.fetch_manifest(target)
 
-    def fetch_blob(self, blob: Descriptor, *, offset: int = 0) -> AbstractAsyncContextManager[BlobBody]:
-        return self._real.fetch_blob(blob, offset=offset)
+    def fetch_blob(
+        self, blob: Descriptor, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[BlobBody]:
+        return self._real.fetch_blob(blob, offset=offset, length=length)
 
     async def is_new(self) -> bool:
         return await self._real.is_new()

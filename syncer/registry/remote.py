@@ -235,15 +235,19 @@ class RemoteRepository(Destination):
         return manifest
 
     @asynccontextmanager
-    async def fetch_blob(self, blob: Descriptor, *, offset: int = 0) -> AsyncIterator[BlobBody]:
+    async def fetch_blob(
+        self, blob: Descriptor, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[BlobBody]:
         what = f"blob {blob.digest} of {self.name}"
+        part = bool(offset) or length is not None
+        last = "" if length is None else str(offset + length - 1)
         async with self._client.open(
             f"{self._base}/blobs/{blob.digest}",
             endpoint="blob",
             scopes=self._scopes,
             what=what,
-            headers={"Range": f"bytes={offset}-"} if offset else None,
-            ok=frozenset({200, 206, 416}) if offset else frozenset({200}),
+            headers={"Range": f"bytes={offset}-{last}"} if part else None,
+            ok=frozenset({200, 206, 416}) if part else frozenset({200}),
             again=self._again,
         ) as response:
             start, size = 0, -1

@@ -60,8 +60,13 @@ class Source(Protocol):
         """The manifest that a tag or digest names, checked where the digest is known."""
         ...
 
-    def fetch_blob(self, blob: Descriptor, *, offset: int = 0) -> AbstractAsyncContextManager[BlobBody]:
-        """Open a blob for reading from an offset in bytes. The content is the caller's to check."""
+    def fetch_blob(
+        self, blob: Descriptor, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[BlobBody]:
+        """Open a blob for reading from an offset in bytes, `length` of them or all. The content is the caller's to check.
+
+        A registry may answer with more than that, from an earlier offset: `BlobBody.start` tells.
+        """
         ...
 
 

@@ -1,0 +1,130 @@
+"""Large blobs over several connections: only idle ones, in order, and never at the price of a byte."""
+
+import pytest
+
+from syncer.demo import Answer, DropConnection
+from syncer.demo.images import make_image, make_layer, noise
+from syncer.engine import ranges
+from tests.support.wire import same
+
+SIZE = 1_500_000
+PART = 100_000
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(ranges, "PART", PART)
+    monkeypatch.setattr(ranges, "WORTH_SPLITTING", SIZE // 2)
+
+
+def layer(name="large"):
+    return make_layer({name: noise(name, SIZE)})
+
+
+def ranged(registry):
+    """The requests for parts of blobs."""
+    return [request for request in registry.requests if "Range" in request.headers]
+
+
+async def test_a_large_blob_alone_comes_over_several_connections(here, there, net):
+    make_image(here.store, "app", "1", layers=[layer()])
+    outcome = await net.sync({"here/app": "there/app"}, transfers=4)
+    assert outcome.counts == (1, 0, 0)
+    assert len(ranged(here)) >= 3
+    assert same(here.store, there.store, "app")
+
+
+async def test_parts_do_not_overlap(here, there, net):
+    make_image(here.store, "app", "1", layers=[layer()])
+    await net.sync({"here/app": "there/app"}, transfers=4)
+    starts = [int(request.headers["Range"].removeprefix("bytes=").split("-")[0]) for request in ranged(here)]
+    assert len(starts) == len(set(starts))
+    assert sum(request.sent for request in ranged(here)) <= SIZE
+
+
+async def test_one_transfer_lane_means_one_connection(here, there, net):
+    make_image(here.store, "app", "1", layers=[layer()])
+    await net.sync({"here/app": "there/app"}, transfers=1)
+    assert ranged(here) == []
+
+
+async def test_a_small_blob_is_not_split(here, there, net, monkeypatch):
+    monkeypatch.setattr(ranges, "WORTH_SPLITTING", SIZE * 2)
+    make_image(here.store, "app", "1", layers=[layer()])
+    await net.sync({"here/app": "there/app"}, transfers=4)
+    assert ranged(here) == []
+
+
+async def test_a_source_that_refuses_ranges_gets_one_connection(here, there, net):
+    make_image(here.store, "app", "1", layers=[layer("one")])
+    make_image(here.store, "app", "2", layers=[layer("two")])
+
+    async def ignore_ranges(request):
+        if "range" in request.headers and "/blobs/" in request.path:
+            digest = request.path.rpartition("/")[2]
+            return Answer(200, {}, here.store.get_blob("app", digest))
+        return None
+
+    here.before(ignore_ranges)
+    outcome = await net.sync({"here/app": "there/app"}, transfers=3)
+    assert outcome.counts == (2, 0, 0)
+    assert len(ranged(here)) <= 3
+    assert same(here.store, there.store, "app")
+
+
+async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(here, there, net):
+    make_image(here.store, "app", "1", layers=[layer()])
+    dropped = []
+
+    async def drop_some(request):
+        if request.headers.get("range", "").startswith("bytes=2") and len(dropped) < 3:
+            dropped.append(request.headers["range"])
+            raise DropConnection
+
+    here.before(drop_some)
+    outcome = await net.sync({"here/app": "there/app"}, transfers=4)
+    assert dropped
+    assert outcome.counts == (1, 0, 0)
+    assert same(here.store, there.store, "app")
+
+
+async def test_wrong_bytes_in_a_part_never_arrive(here, there, net):
+    make_image(here.store, "app", "1", layers=[layer()])
+
+    async def lie(request):
+        if request.headers.get("range", "").startswith(f"bytes={2 * PART}-"):
+            end = 3 * PART - 1
+            return Answer(206, {"content-range": f"bytes {2 * PART}-{end}/*"}, b"\0" * PART)
+        return None
+
+    here.before(lie)
+    outcome = await net.sync({"here/app": "there/app"}, transfers=4, retries=0)
+    if outcome.counts != (1, 0, 0):
+        assert outcome.failed[0].failure.kind == "digest_mismatch"
+        assert there.store.tags("app") == []
+    else:
+        assert same(here.store, there.store, "app")
+
+
+def test_no_more_is_borrowed_than_is_idle():
+    spare = ranges.Spare(3, lambda: 1)
+    assert [spare.borrow() for _ in range(3)] == [True, True, False]
+    spare.give_back()
+    assert spare.borrow()
+
+
+def test_what_is_lent_is_wanted_back_when_there_is_work():
+    busy = 1
+    spare = ranges.Spare(3, lambda: busy)
+    assert spare.borrow()
+    assert spare.borrow()
+    assert not spare.wanted_back
+    busy = 2
+    assert spare.wanted_back
+
+
+def test_parts_in_memory_are_bounded_for_all_together():
+    spare = ranges.Spare(3, lambda: 1)
+    assert [spare.take_room() for _ in range(ranges.MOST_PARTS + 1)] == [*[True] * ranges.MOST_PARTS, False]
+    spare.leave_room()
+    assert spare.take_room()
