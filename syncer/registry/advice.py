@@ -27,7 +27,7 @@ def advise(error: RegistryError, repository: Repository, manifest: Manifest | No
         error.advice = missing(repository)
     elif error.status in _MISSING and error.kind in {Kind.UNAUTHORIZED, Kind.FORBIDDEN}:
         error.advice = f"{error.advice}; or it is missing: {missing(repository)}"
-    elif error.status == 405 and error.attempt.startswith("POST"):
+    elif error.status == 405 and error.attempt.startswith("POST") and not error.advice:
         error.advice = f"{repository.host} takes no pushes: it is read-only, or a cache of another registry"
 
 

@@ -7,7 +7,7 @@ mirror's word taken for what a tag names; `vouches_for` then says so.
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -131,23 +131,33 @@ class MirroredSource(Source):
         return await self._registry.fetch_manifest(digest)
 
     @asynccontextmanager
-    async def fetch_blob(self, blob: Descriptor, *, offset: int = 0) -> AsyncIterator[BlobBody]:
+    async def fetch_blob(
+        self, blob: Descriptor, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[BlobBody]:
         async with AsyncExitStack() as stack:
             body = None
             for mirror in self._awake():
                 if (mirror.name, blob.digest) not in self._wrong:
-                    body = await self._from_mirror(mirror, blob, offset, stack)
+                    body = await self._from_mirror(
+                        mirror, blob, mirror.fetch_blob(blob, offset=offset, length=length), stack
+                    )
                 if body is not None:
                     break
             if body is None:
-                body = await stack.enter_async_context(self._registry.fetch_blob(blob, offset=offset))
+                body = await stack.enter_async_context(
+                    self._registry.fetch_blob(blob, offset=offset, length=length)
+                )
             yield body
 
     async def _from_mirror(
-        self, mirror: Source, blob: Descriptor, offset: int, stack: AsyncExitStack
+        self,
+        mirror: Source,
+        blob: Descriptor,
+        opening: AbstractAsyncContextManager[BlobBody],
+        stack: AsyncExitStack,
     ) -> BlobBody | None:
         async with AsyncExitStack() as trial:
-            body = await self._ask(mirror, trial.enter_async_context(mirror.fetch_blob(blob, offset=offset)))
+            body = await self._ask(mirror, trial.enter_async_context(opening))
             if body is None:
                 return None
             if blob.size >= 0 and body.size != blob.size:

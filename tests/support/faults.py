@@ -57,7 +57,7 @@ class Fault:
     """What goes wrong with one request. Offsets are in bytes of a body.
 
     `status`, `headers`, `body`: answered so, and the registry hears nothing. `reply` makes such an answer, or none.
-    `early` answers before the request's body is read. `cut` and `cut_upload` break the connection after so many
+    `reset` closes the connection without an answer. `early` answers before the request's body is read. `cut` and `cut_upload` break the connection after so many
     bytes of the answer or the request; `flip` and `flip_upload` change the byte there; `stall` keeps the answer
     back for so many seconds, before byte `stall_at`. `drop` leaves headers of the answer out; `rewrite` changes them.
     `lose` has the request obeyed and its answer thrown away.
@@ -67,6 +67,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     reply: Callable[[Asked], Reply | None] | None = None
+    reset: bool = False
     early: bool = False
     cut: int | None = None
     cut_upload: int | None = None
@@ -193,6 +194,9 @@ class Faults:
         fault = next((rule.fault for rule in self._rules if rule.applies(asked)), None)
         if fault is None:
             fault = self.chaos.fault(asked) if self.chaos else Fault()
+        if fault.reset:
+            writer.transport.abort()
+            return
         if fault.stall and not fault.stall_at:
             await asyncio.sleep(fault.stall)
         if (reply := fault.answer(asked)) is not None:
@@ -321,7 +325,7 @@ class Chaos:
         self._rate = rate
         self._seen: Counter[str] = Counter()
         self._ways: dict[str, Callable[[random.Random], Fault]] = {
-            "reset": lambda _: Fault(cut_upload=0, cut=0),
+            "reset": lambda _: Fault(reset=True),
             "429": lambda _: Fault(status=429, headers={"retry-after": "0"}),
             "500": lambda _: Fault(status=500),
             "503": lambda _: Fault(status=503),

@@ -1,0 +1,202 @@
+"""Pulling through mirrors that work, fail, lag behind and lie."""
+
+import pytest
+
+from syncer.demo import MemoryRegistry
+from syncer.demo.images import make_image, make_layer, noise
+from syncer.http.errors import Kind, RegistryError
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
+from syncer.registry import mirrors
+from syncer.registry.mirrors import FIRST_REST, LONGEST_REST, Resting
+from tests.support.faults import Faults
+from tests.support.wire import same
+
+LAYER = make_layer({"big": noise("big", 1_000_000)})
+BLOB = f"/v2/app/blobs/{Digest.of(LAYER.content)}"
+ONE = {"here/app:1": "there/app"}
+
+
+@pytest.fixture
+async def mirror(source, net):
+    """A mirror that has what the registry has, named in the settings of `here`."""
+    make_image(source.store, "app", "1", layers=[LAYER])
+    async with Faults(source.host) as faults:
+        net.registries["mirror"] = faults
+        net.settings["here"] = {"mirrors": [faults.host]}
+        yield faults
+
+
+@pytest.fixture
+def arrived(source, target):
+    return lambda: same(source.store, target.store, "app")
+
+
+async def test_content_comes_from_the_mirror_and_the_digest_from_the_registry(here, mirror, net, arrived):
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert arrived()
+    assert here.lines == ["HEAD /v2/app/manifests/1"]
+    assert mirror.count("GET", "/v2/app/manifests/sha256:*") == 1
+    assert not outcome.synced[0].unverified
+
+
+async def test_tags_are_listed_by_the_registry_itself(here, mirror, net):
+    await net.sync({"here/app": "there/app"}, retries=0)
+    assert here.count("GET", "*/tags/list") == 1
+    assert mirror.count("GET", "*/tags/list") == 0
+
+
+PAGE = {"status": 200, "headers": {"content-type": "text/html"}, "body": b"<html>closed</html>"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 401},
+        {"status": 403},
+        {"status": 404},
+        {"status": 500},
+        {"status": 429},
+        PAGE,
+        {"reset": True},
+    ],
+    ids=["401", "403", "404", "500", "429", "web page", "closed"],
+)
+async def test_a_mirror_that_fails_is_passed_over(here, mirror, net, arrived, fault):
+    mirror.on("*", "*", **fault)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert arrived()
+    assert len(mirror.requests) <= 3
+    assert not outcome.synced[0].unverified
+
+
+async def test_a_mirror_that_is_silent_is_passed_over(here, mirror, net, arrived, monkeypatch):
+    monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 0.1)
+    mirror.on("*", "*", stall=30)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert len(mirror.requests) <= 2
+
+
+async def test_a_mirror_that_gives_other_manifests_is_passed_over(mirror, net, arrived):
+    mirror.on("GET", "*/manifests/*", flip=20)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_mirror_that_gives_other_blobs_is_passed_over(here, mirror, net, arrived):
+    mirror.on("GET", BLOB, flip=500_000)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert here.count("GET", BLOB) == 1
+
+
+async def test_a_mirror_that_gives_blobs_of_another_size_is_passed_over(here, mirror, net, arrived):
+    mirror.on("GET", "*/blobs/*", status=200, body=b"<html>")
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_a_download_that_a_mirror_breaks_off_goes_on_at_the_registry(here, mirror, net, arrived):
+    mirror.on("GET", BLOB, cut=900_000)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert here.count("GET", BLOB) == 1
+
+
+async def test_the_next_mirror_is_asked_before_the_registry(here, mirror, net, source, arrived):
+    async with Faults(source.host) as second:
+        net.registries["second"] = second
+        net.settings["here"] = {"mirrors": [mirror.host, second.host]}
+        mirror.on("*", "*", status=503)
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+        assert second.count("GET", BLOB) == 1
+        assert here.lines == ["HEAD /v2/app/manifests/1"]
+
+
+async def test_where_the_registry_cannot_be_asked_a_mirror_is_believed_and_that_is_told(
+    here, mirror, net, arrived
+):
+    here.on("*", "*", reset=True)
+    outcome = await net.sync({"here/app": "there/app"}, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert arrived()
+    assert outcome.synced[0].unverified
+
+
+async def test_a_digest_in_the_rule_needs_no_word_of_the_registry(here, mirror, net, source):
+    here.on("*", "*", reset=True)
+    digest = source.store.digest("app", "1")
+    outcome = await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert not outcome.synced[0].unverified
+
+
+async def test_what_the_registry_does_not_have_is_not_taken_from_a_mirror(here, mirror, net):
+    here.on("*", "*/manifests/*", status=404)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "not_found"
+
+
+async def test_neither_registry_nor_mirror_is_the_registrys_failure(here, mirror, net):
+    for faults in (here, mirror):
+        faults.on("*", "*", status=500)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.registry == here.host
+
+
+async def test_a_mirror_gets_its_own_credentials_only(here, source, net):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    async with (
+        MemoryRegistry(username="m", password="mirror-secret", store=source.store) as guarded,
+        Faults(guarded.host) as mirror,
+    ):
+        net.registries["mirror"] = mirror
+        net.settings["mirror"] = {"username": "m", "password": "mirror-secret"}
+        net.settings["here"] = {"mirrors": [mirror.host], "username": "h", "password": "here-secret"}
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert mirror.count("GET", BLOB) >= 1
+        assert not any("authorization" in asked.headers for asked in here.requests)
+
+
+class TestResting:
+    NAME, OTHER = Repository("mirror", "app"), Repository("mirror", "other")
+
+    @pytest.fixture
+    def clock(self):
+        return [100.0]
+
+    @pytest.fixture
+    def resting(self, clock):
+        return Resting(clock=lambda: clock[0])
+
+    def test_who_failed_rests_longer_each_time_up_to_a_bound(self, resting, clock):
+        rests = []
+        for _ in range(30):
+            resting.failed(self.NAME)
+            began = clock[0]
+            while resting.rests(self.NAME):
+                clock[0] += 1.0
+            rests.append(clock[0] - began)
+        assert rests[:3] == [FIRST_REST, FIRST_REST * 2, FIRST_REST * 4]
+        assert max(rests) == LONGEST_REST
+
+    def test_who_worked_is_as_new(self, resting, clock):
+        resting.failed(self.NAME)
+        resting.worked(self.NAME)
+        assert not resting.rests(self.NAME)
+        resting.failed(self.NAME)
+        clock[0] += FIRST_REST
+        assert not resting.rests(self.NAME)
+
+    def test_a_repository_that_is_missing_says_nothing_of_others(self, resting):
+        resting.failed(self.NAME, one_repository=True)
+        assert resting.rests(self.NAME)
+        assert not resting.rests(self.OTHER)
+
+
+def test_the_errors_kinds_that_mean_unreachable_are_passing_ones_or_tls():
+    assert all(kind is Kind.TLS or not RegistryError(kind, "").permanent for kind in mirrors._UNREACHABLE)
