@@ -17,6 +17,7 @@ from syncer.events import (
     ImageSkipped,
     ImageSynced,
     IndexNarrowed,
+    QuotaLow,
     RateLimitSeen,
     RequestRetried,
     RequestSent,
@@ -29,7 +30,7 @@ from syncer.events import (
 )
 from syncer.observe import words
 from syncer.observe.masking import masker
-from syncer.observe.progress.base import Sink
+from syncer.observe.progress.base import Progress, Sink
 from syncer.observe.progress.totals import Totals
 from syncer.observe.structured import structlog
 
@@ -94,12 +95,15 @@ def configure_logging(
     """Send the log to `file`, or else to `stream`.
 
     No line shows any of `secrets`, nor anything that stands where secrets stand. `bind` are fields that every
-    JSON line has. Raises `OSError` with a message for the user where the file cannot be written.
+    JSON line has. Where `stream` is a progress, that masks what it shows itself, too. Raises `OSError` with a message for the user where the file cannot be written.
     """
     own = None if file is None else _open(file)
     render = _as_json if format == "json" else _as_text
     handler = _Handler(own or stream, closes=own is not None)
-    handler.setFormatter(_formatter(masker(secrets), render, bind or {}))
+    mask = masker(secrets)
+    if isinstance(stream, Progress):
+        stream.mask = mask
+    handler.setFormatter(_formatter(mask, render, bind or {}))
     return Logging(handler, level, format)
 
 
@@ -194,8 +198,8 @@ class LogObserver(Totals):
         super().__init__()
         self._logging = log
         self._log = log.logger
-        self._tell = self._log.debug if beside_bars else self._log.info
-        self._beside_bars = beside_bars
+        self._beside_bars = beside_bars and log.format == "text"
+        self._tell = self._log.debug if self._beside_bars else self._log.info
         self._warned: set[tuple[str, str]] = set()
         if log.debug:
             # Thousands a second pass by: their methods exist only for those who look at them.
@@ -314,7 +318,7 @@ class LogObserver(Totals):
             return
         self._log.error(
             "image failed",
-            message=f"{event.source} -> {event.destination}: {advice(event.failure)}",
+            message=f"{event.source} -> {event.destination}: {event.failure.message}",
             rule=event.rule,
             source=event.source,
             destination=event.destination,
@@ -355,6 +359,17 @@ class LogObserver(Totals):
             wait=round(event.wait, 3),
         )
 
+    def on_quota_low(self, event: QuotaLow) -> None:
+        self._log.warning(
+            "quota low",
+            message=f"{event.registry}: {words.count(event.remaining, 'pull')} left for {event.account}, "
+            f"one every {words.duration(event.wait)} from now on",
+            registry=event.registry,
+            account=event.account,
+            remaining=event.remaining,
+            wait=round(event.wait, 3),
+        )
+
     def _request_sent(self, event: RequestSent) -> None:
         self.on_request_sent(event)
         milliseconds = round(event.seconds * 1000, 1)
@@ -389,11 +404,6 @@ _TROUBLES = {
     "server_error": "an error of the registry",
     "token": "the token is not taken any more",
 }
-
-
-def advice(failure: Failure) -> str:
-    """A failure's message, and whether trying again may help."""
-    return failure.message if failure.permanent else f"{failure.message} (trying again may help)"
 
 
 def _failure_fields(failure: Failure) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TextIO
 
+import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -56,6 +57,10 @@ class BarProgress(Progress):
         self._live = False
 
     def notify(self, event: object) -> None:
+        if isinstance(event, ImageFailed):
+            # A registry may echo what it was sent.
+            failure = msgspec.structs.replace(event.failure, message=self.mask(event.failure.message))
+            event = msgspec.structs.replace(event, failure=failure)
         self._picture.notify(event)
         super().notify(event)
 
@@ -71,11 +76,11 @@ class BarProgress(Progress):
         self._above.append(failure_lines(failed, self._glyphs))
 
     def on_rule_warning(self, event: RuleWarning) -> None:
-        self._above.append((warning_line(event, self._glyphs),))
+        self._above.append((warning_line(self.mask(event.message), self._glyphs),))
 
     def on_run_finished(self, _event: RunFinished) -> None:
         self.close()
-        self._above.append(closing(self._picture, self._glyphs))
+        self._above.append(closing(self._picture, self._console.width, self._glyphs))
         self._write_now(self._take_above())
 
     def write(self, text: str, /) -> int:

@@ -1,5 +1,6 @@
 """What all ways to show progress have in common, and the one that shows nothing."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from syncer.events import Observer
@@ -23,6 +24,8 @@ class Progress(Observer):
     def __init__(self, stream: Sink) -> None:
         super().__init__()
         self._stream = stream
+        # The log's, once there is one: what is shown of failures goes through it.
+        self.mask: Callable[[str], str] = str
 
     def write(self, text: str, /) -> int:
         """Put text where the run is shown, whole lines at a time."""

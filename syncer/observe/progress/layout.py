@@ -1,5 +1,6 @@
 """How the bars and the closing table look, for a given width and height. Needs nothing but what is handed in."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,13 +8,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from syncer.events import RuleWarning
 from syncer.observe import words
 from syncer.observe.progress.picture import FailedImage, Picture, Transfer
 
 NARROW = 64
 """Columns below which numbers are left out."""
 _MOST_REPOSITORY = 44
+_ATTEMPT = re.compile(r"(?:GET|HEAD|PUT|POST|PATCH|DELETE) .*?: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,15 @@ class Glyphs:
     more: str
 
 
-FANCY = Glyphs("━", "╸", "─", "✗", "✓", "!", "→", "·", "…")
+FANCY = Glyphs("━", "╾", "─", "✗", "✓", "!", "→", "·", "…")
 ASCII = Glyphs("#", "#", "-", "x", "*", "!", "->", "|", "..")
 
 
 def live_lines(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list[Text]:
     """The lines that are drawn over while the run goes on, each shorter than `width`."""
     width -= 1
-    lines = [_overall(picture, width, glyphs), _details(picture, width, glyphs)]
-    # One line stays free for what comes above, one for the cursor.
+    lines = [Text(), _overall(picture, width, glyphs), _details(picture, width, glyphs)]
+    # Some lines stay free: for a blank one, the cursor, and the last of what went up.
     room = height - len(lines) - 3
     slots = list(picture.slots)
     if slots and room > 0:
@@ -70,19 +71,21 @@ def _overall(picture: Picture, width: int, glyphs: Glyphs) -> Text:
 def _details(picture: Picture, width: int, glyphs: Glyphs) -> Text:
     speed = picture.speed()
     left = picture.time_left(speed)
-    parts = [
-        Text(f"{words.size(picture.moved)} at {words.rate(speed)}"),
-        Text(words.duration(picture.elapsed)),
-    ]
-    if left is not None:
-        parts[-1].append(f", about {words.duration(max(left, 1.0))} left")
+    line = Text("  ")
     if picture.failed:
         # What matters most must not fall off at the right of a narrow window.
-        parts.insert(0, Text(f"{picture.failed} failed", "bold red"))
-    line = Text("  ")
-    line.append_text(Text(f" {glyphs.dot} ", "dim").join(parts))
+        line.append(f"{picture.failed} failed", "bold red").append(f" {glyphs.dot} ", "dim")
+    line.append(f"{words.size(picture.moved)} at {words.rate(speed)}")
+    line.append(f" {glyphs.dot} ", "dim").append(_whole(picture.elapsed))
+    if left is not None:
+        line.append(f", about {_whole(max(left, 1.0))} left")
     line.truncate(width)
     return line
+
+
+def _whole(seconds: float) -> str:
+    """Without tenths, which would flicker."""
+    return f"{seconds:.0f} s" if seconds < 10 else words.duration(seconds)
 
 
 def _transfer(transfer: Transfer, picture: Picture, width: int, glyphs: Glyphs) -> Text:
@@ -108,18 +111,18 @@ def _transfer(transfer: Transfer, picture: Picture, width: int, glyphs: Glyphs) 
 
 
 def bar(parts: tuple[tuple[int, str], ...], whole: int, room: int, glyphs: Glyphs) -> Text:
-    """A bar of `room` columns; each part takes its share of `whole` in its color."""
+    """A bar of `room` columns; each part takes its share of `whole` in its color, and at least one column."""
     line = Text()
-    halves_left = max(0, room) * 2
+    left = room = max(0, room)
     for amount, style in parts:
-        halves = min(halves_left, amount * room * 2 // whole)
-        if amount and not halves and halves_left and style == "red":
-            halves = min(2, halves_left)
-        halves_left -= halves
-        line.append(glyphs.done * (halves // 2) + glyphs.half * (halves % 2), style)
-        halves_left -= halves % 2
-    line.append(glyphs.rest * (halves_left // 2), "dim")
-    return line
+        halves = min(2 * left, amount * room * 2 // whole)
+        full = min(left, max(halves // 2, 1 if amount else 0))
+        line.append(glyphs.done * full, style)
+        left -= full
+        if halves > 2 * full and left and (amount, style) == parts[-1]:
+            line.append(glyphs.half, style)
+            left -= 1
+    return line.append(glyphs.rest * left, "dim")
 
 
 def _percent(transfer: Transfer) -> str:
@@ -145,30 +148,44 @@ def _from_right(name: str, room: int, glyphs: Glyphs) -> str:
 
 def failure_lines(failed: FailedImage, glyphs: Glyphs) -> Iterator[Text | Padding]:
     """An image that failed: what, and why."""
-    head = Text(f"{glyphs.cross} ", "bold red")
-    head.append(f"{failed.source} {glyphs.arrow} {failed.destination}", "bold not red")
-    yield head
-    retry = "" if failed.failure.permanent else " (trying again may help)"
-    yield Padding(Text(f"{failed.failure.message}{retry}", "red"), (0, 0, 0, 2))
+    yield _failure_head(failed, glyphs)
+    yield Padding(Text(_printable(failed.failure.message)), (0, 0, 0, 2))
 
 
-def warning_line(warning: RuleWarning, glyphs: Glyphs) -> Text:
-    return Text.assemble((f"{glyphs.warning} ", "bold yellow"), (warning.message, "yellow"))
+def _failure_head(failed: FailedImage, glyphs: Glyphs) -> Text:
+    head = Text.assemble((f"{glyphs.cross} ", "bold red"), (str(failed.source), "bold"))
+    return head.append(f" {glyphs.arrow} ", "dim").append(str(failed.destination), "bold")
 
 
-def closing(picture: Picture, glyphs: Glyphs) -> Iterator[Text | Table | Padding]:
-    """What the run came to."""
+def _printable(text: str) -> str:
+    """A registry's words must not steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def warning_line(message: str, glyphs: Glyphs) -> Text:
+    return Text.assemble((f"{glyphs.warning} ", "bold yellow"), _printable(message))
+
+
+def closing(picture: Picture, width: int, glyphs: Glyphs) -> Iterator[Text | Table | Padding]:
+    """What the run came to. Reasons take a line each: in full they stand above, and in the report."""
     yield Text()
     yield _verdict(picture, glyphs)
     yield Text()
-    yield _table(picture)
+    yield _table(picture) if width > NARROW else Padding(_sums(picture), (0, 0, 0, 2))
     if picture.failures:
         yield Text()
         for failed in picture.failures:
-            yield from failure_lines(failed, glyphs)
+            yield from _short_failure(failed, glyphs)
         if rest := picture.failed - len(picture.failures):
             yield Text(f"  and {rest} more, see the report", "dim")
     yield Text()
+
+
+def _short_failure(failed: FailedImage, glyphs: Glyphs) -> Iterator[Text | Padding]:
+    yield _failure_head(failed, glyphs)
+    # What was tried names the image once more: what came back matters more.
+    reason = Text(_ATTEMPT.sub("", _printable(failed.failure.message)), no_wrap=True, overflow="ellipsis")
+    yield Padding(reason, (0, 0, 0, 2))
 
 
 def _verdict(picture: Picture, glyphs: Glyphs) -> Text:
@@ -185,9 +202,10 @@ def _verdict(picture: Picture, glyphs: Glyphs) -> Text:
     return Text(f"{glyphs.cross} Finished{took}: {failed} of {picture.done} failed", "bold red")
 
 
-def _table(picture: Picture) -> Table:
+def _cells(picture: Picture) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The rows of the closing table: a title, and numbers with their names and styles."""
     blobs, nbytes = picture.blobs, picture.nbytes
-    rows: list[tuple[str, list[tuple[str, str, str]]]] = [
+    return [
         (
             "Images",
             [
@@ -206,12 +224,31 @@ def _table(picture: Picture) -> Table:
             ],
         ),
     ]
-    table = Table.grid(padding=(0, 2))
+
+
+def _table(picture: Picture) -> Table:
+    table = Table.grid()
     table.add_column(style="dim")
-    for title, cells in rows:
-        line = Text("   ").join(
-            Text.assemble((number, style if number != "0" else "dim"), (f" {name}", "dim"))
-            for number, name, style in cells
-        )
-        table.add_row(f"  {title}", line)
+    for _ in range(4):
+        table.add_column(justify="right")
+        table.add_column(style="dim")
+    for title, cells in _cells(picture):
+        row = [Text(f"  {title}  ")]
+        for number, name, style in cells:
+            row += [Text(number, style if number != "0" else "dim"), Text(f" {name}   ")]
+        table.add_row(*row)
     return table
+
+
+def _sums(picture: Picture) -> Text:
+    """The same for narrow windows: it wraps."""
+    lines = [
+        Text.assemble((f"{title}: ", "dim")).append_text(
+            Text(", ").join(
+                Text.assemble((number, style if number != "0" else "dim"), (f" {name}", "dim"))
+                for number, name, style in cells
+            )
+        )
+        for title, cells in _cells(picture)
+    ]
+    return Text("\n").join(lines)

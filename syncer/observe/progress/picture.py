@@ -124,6 +124,8 @@ class Picture(Totals):
     def on_run_started(self, event: RunStarted) -> None:
         super().on_run_started(event)
         self._announced = event.rules
+        self._bytes_pace.look(self.started, 0)
+        self._images_pace.look(self.started, 0)
 
     def on_run_finished(self, event: RunFinished) -> None:
         self.finished = event
@@ -181,6 +183,7 @@ class Picture(Totals):
             running.sharing += 1
             return
         transfer = Transfer(event.digest, event.size, event.source)
+        transfer.pace.look(self._clock(), 0)
         self._transfers[event.digest] = transfer
         if None in self.slots:
             self.slots[self.slots.index(None)] = transfer
