@@ -44,7 +44,7 @@ class Job:
     graph: TaskGraph
     repositories: Repositories
     observer: Observer
-    spare: Spare
+    spare: Spare = field(default_factory=Spare)
     ledger: BlobLedger = field(default_factory=BlobLedger)
     force: bool = False
     dry_run: bool = False

@@ -28,10 +28,10 @@ MOST_PARTS = 8
 class Spare:
     """Transfers that may be borrowed: places in the transfer lane that are idle, and room for parts in memory.
 
-    `busy()` tells how many of the `width` places have work.
+    `busy()` tells how many of the `width` places have work. Without any, nothing can be borrowed.
     """
 
-    def __init__(self, width: int, busy: Callable[[], int]) -> None:
+    def __init__(self, width: int = 0, busy: Callable[[], int] = lambda: 0) -> None:
         self._width = width
         self._busy = busy
         self._borrowed = 0
