@@ -43,6 +43,13 @@ class StorageFolder:
         self._link(self._base / "repositories" / repository / "_layers", digest)
         return digest
 
+    def take_file(self, repository: str, path: Path, digest: str) -> None:
+        """Put a blob too large for memory: moves the file, which has to be on the same filesystem."""
+        target = self._data(digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        self._link(self._base / "repositories" / repository / "_layers", digest)
+
     def link_blob(self, repository: str, digest: str, from_repository: str) -> None:  # noqa: ARG002  # one blob store for all
         self._link(self._base / "repositories" / repository / "_layers", digest)
 
@@ -63,11 +70,14 @@ class StorageFolder:
 
     def _put_content(self, content: bytes) -> str:
         digest = digest_of(content)
-        hexadecimal = digest.removeprefix("sha256:")
-        path = self._base / "blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
+        path = self._data(digest)
         if not path.exists():
             _write(path, content)
         return digest
+
+    def _data(self, digest: str) -> Path:
+        hexadecimal = digest.removeprefix("sha256:")
+        return self._base / "blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
 
     @staticmethod
     def _link(folder: Path, digest: str) -> None:

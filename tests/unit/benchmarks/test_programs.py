@@ -1,0 +1,60 @@
+"""Programs under measurement: how they are called, and what is told of how they ended."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks.cases import ONE_TRANSFER, SKOPEO
+from benchmarks.contenders import copy_command
+from benchmarks.processes import helper, run_measured
+
+
+def test_syncer_is_told_to_copy_each_repository(tmp_path):
+    command = copy_command(ONE_TRANSFER, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
+    images = json.loads((tmp_path / "images.json").read_text())
+    assert images == {"one:1/corpus/a": "two:2/corpus/a", "one:1/corpus/b": "two:2/corpus/b"}
+    assert command[-2:] == ["--proc", "1"]
+
+
+def test_skopeo_is_told_to_keep_the_names(tmp_path):
+    command = copy_command(SKOPEO, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
+    assert command[-1] == "two:2/corpus"
+    with pytest.raises(ValueError, match="several folders"):
+        copy_command(SKOPEO, tmp_path, ["corpus/a", "other/b"], "one:1", "two:2")
+
+
+def test_the_time_cpu_and_memory_of_a_program_are_its_own(tmp_path):
+    work = "import time; b = b'x' * 60_000_000; time.sleep(0.05); sum(range(300_000))"
+    usage = run_measured([sys.executable, "-I", "-S", "-c", work], tmp_path, limit=60)
+    assert usage.problem == ""
+    assert usage.seconds >= 0.05
+    assert usage.cpu_seconds > 0
+    small = run_measured([sys.executable, "-I", "-S", "-c", "pass"], tmp_path, limit=60)
+    # This process, which has imported the tests, has more than that.
+    assert small.peak_bytes < 40_000_000 < usage.peak_bytes
+
+
+def test_a_program_that_fails_is_a_problem_with_its_last_words(tmp_path):
+    usage = run_measured(["sh", "-c", "echo no such thing >&2; exit 3"], tmp_path, limit=60)
+    assert usage.problem == "exit code 3: no such thing"
+
+
+def test_a_program_that_takes_too_long_is_stopped(tmp_path):
+    usage = run_measured(["sleep", "60"], tmp_path, limit=0.2)
+    assert usage.timed_out
+    assert "stopped after" in usage.problem
+
+
+def test_a_helper_tells_what_it_did_when_it_ends(tmp_path):
+    with helper("benchmarks.wan_proxy", "--to", "127.0.0.1:1", folder=tmp_path) as proxy:
+        assert proxy.host.startswith("127.0.0.1:")
+    assert proxy.told["connections"] == 0
+
+
+def test_a_helper_that_does_not_start_is_an_error(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="does not start"),
+        helper("benchmarks.wan_proxy", folder=tmp_path),
+    ):
+        pass
