@@ -12,6 +12,7 @@ import anyio
 from syncer.config import AuthBook, Rule
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
+from syncer.engine.ledger import BlobLedger, Memory, Recall
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import Spare
@@ -71,7 +72,8 @@ class _Tally(Observer):
 class Run:
     """Brings the images of some rules to their destinations, once.
 
-    `credentials` find the accounts: those of `auth`, and of other tools' logins where it has none.
+    `credentials` find the accounts: those of `auth`, and of other tools' logins where it has none. `memory` is what
+    earlier runs knew of the destinations.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Run:
         options: RunOptions,
         *,
         credentials: Credentials | None = None,
+        memory: Memory | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
         transport: Callable[[], Transport] = AiohttpTransport,
@@ -89,6 +92,8 @@ class Run:
         self._rules = rules
         self._auth = auth
         self._credentials = credentials or Credentials(auth)
+        known = memory or Memory()
+        self._memory = Recall(known) if options.dry_run else known
         self._options = options
         self._trigger = trigger
         self._transport = transport
@@ -127,6 +132,7 @@ class Run:
             directory,
             self._observer,
             Spare(width, lambda: self._graph.transfers_wanted),
+            BlobLedger(self._memory),
             force=self._options.force,
             dry_run=self._options.dry_run,
             contested=self._contested(),
@@ -136,6 +142,7 @@ class Run:
             await self._pool.run(job)
             if self._pool.stopping:
                 await self._abandon(job)
+        self._memory.flush()
         seconds = time.monotonic() - started
         outcome = self._outcome()
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))

@@ -5,8 +5,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import click
 
 from syncer.cli.files import narrowed, read_config, tell_problems
 from syncer.config import Config, ConfigError, Rule
+from syncer.engine.ledger import Memory
 from syncer.events import Observer, RunFinished
 from syncer.http.credentials import Credentials
 from syncer.observe.logs import Logging, LogObserver, configure_logging
@@ -89,6 +90,19 @@ def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
     return hold_lock(options.state_dir, "run")
 
 
+@contextmanager
+def _memory(options: OnceOptions) -> Iterator[Memory | None]:
+    """What earlier runs with the same state folder learnt of the registries."""
+    if options.state_dir is None:
+        yield None
+        return
+    from syncer.state.database import open_database
+    from syncer.state.knowledge import Knowledge
+
+    with closing(open_database(options.state_dir)) as database:
+        yield Knowledge(database)
+
+
 async def run_config(config: Config, options: OnceOptions) -> int:
     """Run checked files, with everything that watches. The exit code. Raises `OSError` if the log cannot be opened."""
     credentials = Credentials(config.auth)
@@ -118,6 +132,7 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             config,
             options,
             credentials=credentials,
+            memory=stack.enter_context(_memory(options)),
             observers=[
                 progress,
                 report,
@@ -153,6 +168,7 @@ def new_run(
     observers: Sequence[Observer],
     rules: Sequence[Rule] | None = None,
     trigger: str = "cli",
+    memory: Memory | None = None,
 ) -> R:
     """A run of all rules, or of some, as the options want it."""
     return kind(
@@ -160,6 +176,7 @@ def new_run(
         config.auth,
         RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
         credentials=credentials,
+        memory=memory,
         observers=observers,
         trigger=trigger,
     )

@@ -70,6 +70,10 @@ class PlatformFilter(msgspec.Struct, frozen=True):
         """Whether anything is asked at all."""
         return bool(self.groups)
 
+    def __str__(self) -> str:
+        """The same text for the same filter, in whatever order it was written."""
+        return " & ".join(sorted(",".join(sorted(map(str, group))) for group in self.groups))
+
     def __and__(self, other: "PlatformFilter") -> "PlatformFilter":
         """Both narrow."""
         return PlatformFilter((*self.groups, *(group for group in other.groups if group not in self.groups)))

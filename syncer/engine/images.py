@@ -75,15 +75,23 @@ class CopyImage(Task):
         wanted = self.source.digest
         if wanted is None and any(copy.previous for copy in copies):
             wanted = (await self._resolve(job)).digest
-            self.source = Reference(self.source.repository, self.source.tag, wanted)
         stale = []
         for copy in copies:
             copy.digest = wanted
-            if copy.previous is None or copy.previous != wanted or job.force:
+            if job.force or not self._is_current(job, copy):
                 stale.append(copy)
             else:
                 self._skip(job, copy, "up to date")
         return stale
+
+    def _is_current(self, job: Job, copy: ImageCopy) -> bool:
+        if copy.previous is None or copy.digest is None:
+            return False
+        if copy.previous == copy.digest:
+            return True
+        # What is there may be what the filter makes of the source's index: an earlier run may know.
+        narrowed = self.platforms and job.ledger.memory.narrowed(copy.digest, str(self.platforms))
+        return copy.previous == narrowed
 
     async def _resolve(self, job: Job) -> Descriptor:
         found = await job.repositories.source(self.source.repository).find(self.source.target)
@@ -100,7 +108,7 @@ class CopyImage(Task):
     async def _bring(self, job: Job, copies: list[ImageCopy]) -> None:
         source = job.repositories.source(self.source.repository)
         # The digest where it is known: the tag may have moved since it was asked for.
-        found = await source.fetch_manifest(self.source.target)
+        found = await source.fetch_manifest(copies[0].digest or self.source.target)
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
         manifest = await self._narrowed(job, found) if self.platforms else found
         if manifest is None:
@@ -132,6 +140,7 @@ class CopyImage(Task):
             return found if self.platforms.matches(platform) else None
         narrowed = narrow_index(found, self.platforms)
         if narrowed is not None and narrowed is not found:
+            job.ledger.memory.record_narrowed(found.digest, str(self.platforms), narrowed.digest)
             kept = {child.digest for child in narrowed.children}
             job.observer.notify(
                 IndexNarrowed(

@@ -3,16 +3,58 @@
 From it comes the cheapest way for each blob. What is known is a hint: a wrong one costs a request, never a copy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 
 
-class BlobLedger:
-    """Blobs by registry and digest, with the repositories that hold them; and who is uploading what."""
+class Memory:
+    """What is remembered from one run to the next. This one remembers nothing."""
 
-    def __init__(self) -> None:
+    def holders(self, host: str, digest: Digest) -> Sequence[Repository]:  # noqa: ARG002
+        """Repositories of a registry in which a blob was seen, the newest first."""
+        return ()
+
+    def placed(self, repository: Repository, digest: Digest) -> None:
+        """A blob is in a repository."""
+
+    def lost(self, repository: Repository, digest: Digest) -> None:
+        """It is not there after all."""
+
+    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:  # noqa: ARG002
+        """What an index became under a platform filter, if that is known."""
+        return None
+
+    def record_narrowed(self, digest: Digest, platforms: str, narrowed: Digest) -> None:
+        """An index became another one under a platform filter."""
+
+    def flush(self) -> None:
+        """Write down what has not been yet."""
+
+
+class Recall(Memory):
+    """Another memory that is asked and never told: what only would be done is not to be remembered."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def holders(self, host: str, digest: Digest) -> Sequence[Repository]:
+        return self._memory.holders(host, digest)
+
+    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:
+        return self._memory.narrowed(digest, platforms)
+
+
+class BlobLedger:
+    """Blobs by registry and digest, with the repositories that hold them; and who is uploading what.
+
+    `memory` is what earlier runs knew: only where to mount from is taken from there. Whether a blob is in the very
+    repository that needs it is asked again, since nothing may ever rest on a memory.
+    """
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
         self._holders: dict[tuple[str, bytes], Repository | set[Repository]] = {}
         self._manifests: dict[Repository, set[bytes]] = {}
         self._uploading: dict[tuple[str, bytes], Repository] = {}
@@ -29,6 +71,7 @@ class BlobLedger:
         """`digest` is in `repository` now."""
         key = _key(repository, digest)
         held = self._holders.get(key)
+        self.memory.placed(repository, digest)
         if held is None or held == repository:
             # Most blobs are in one repository only: no set for those.
             self._holders[key] = repository
@@ -45,12 +88,14 @@ class BlobLedger:
             held.discard(repository)
         elif held == repository:
             del self._holders[key]
+        self.memory.lost(repository, digest)
 
     def holders(self, repository: Repository, digest: Digest) -> Iterable[Repository]:
         """Other repositories at the same registry that hold `digest`."""
         held = self._holders.get(_key(repository, digest))
         if held is None:
-            return ()
+            remembered = self.memory.holders(repository.host, digest)
+            return [each for each in remembered if each != repository]
         return [each for each in (held if isinstance(held, set) else (held,)) if each != repository]
 
     # --- uploads under way ------------------------------------------------------------------------------------------

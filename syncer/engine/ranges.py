@@ -137,6 +137,13 @@ class Ahead:
         self._parts.clear()
         self._frontier = 0
 
+    def rewound(self, position: int) -> None:
+        """The download goes back to `position`: only a part that was read in part is of no use."""
+        if self._parts and self._parts[0].start < self._position:
+            self._parts.popleft()
+            self._spare.leave_room()
+        self._position = position
+
     def reached(self, position: int) -> None:
         """The download is at `position`: parts before it are over, and there may be use for another connection."""
         self._position = position

@@ -125,8 +125,10 @@ class Download(Content):
     async def _seek(self, offset: int) -> None:
         if offset != self._position or self._begun:
             await self._close()
-            if self.ahead:
-                self.ahead.forget()
+        if self.ahead and self._position and offset:
+            self.ahead.rewound(offset)
+        elif self.ahead and self._position:
+            self.ahead.forget()
         self._position = offset
         if offset == 0:
             self._hasher = self.blob.digest.hasher()

@@ -36,6 +36,23 @@ STEPS: tuple[str, ...] = (
         succeeded REAL
     );
     """,
+    # 2: what is known of the destinations (knowledge.py); `seen` is in days
+    """
+    CREATE TABLE blobs (
+        host TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        path TEXT NOT NULL,
+        seen INTEGER NOT NULL,
+        PRIMARY KEY (host, digest, path)
+    ) WITHOUT ROWID;
+    CREATE TABLE narrowed (
+        digest TEXT NOT NULL,
+        platforms TEXT NOT NULL,
+        narrowed TEXT NOT NULL,
+        seen INTEGER NOT NULL,
+        PRIMARY KEY (digest, platforms)
+    ) WITHOUT ROWID;
+    """,
 )
 """What makes version N of the file out of version N-1, each as one script. Steps are only ever added at the end."""
 
@@ -158,8 +175,9 @@ def _migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
 def _statements(script: str) -> Iterator[str]:
     """`executescript` would commit in between."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    for piece in script.split(";")[:-1]:
+        statement += f"{piece};"
+        # A semicolon may stand in a text or a trigger.
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""

@@ -1,0 +1,96 @@
+"""What earlier runs learnt of the destinations: where blobs are, and what an index became under a platform filter.
+
+All of it is a hint. A blob that has gone costs the request that asked for it, and is forgotten then.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+from syncer.engine.ledger import Memory
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
+from syncer.state.database import Database
+
+MOST_PENDING = 500
+"""Facts that are written in one transaction."""
+MOST_HOLDERS = 3
+"""Repositories that are named for a blob: the next one is tried only where the one before refused."""
+KEPT_DAYS = 90
+
+_DAY = 86400
+_log = logging.getLogger(__name__)
+
+
+class Knowledge(Memory):
+    """Facts in the state folder's database. `now` gives seconds since the epoch.
+
+    A database that cannot be written is told once in the log, and then does without.
+    """
+
+    def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._today = int(now() // _DAY)
+        self._placed: list[tuple[str, str, str, int]] = []
+        self._usable = True
+        self._write("DELETE FROM blobs WHERE seen < ?", [(self._today - KEPT_DAYS,)])
+        self._write("DELETE FROM narrowed WHERE seen < ?", [(self._today - KEPT_DAYS,)])
+
+    def holders(self, host: str, digest: Digest) -> Sequence[Repository]:
+        found = self._read(
+            "SELECT path FROM blobs WHERE host = ? AND digest = ? ORDER BY seen DESC LIMIT ?",
+            (host, digest, MOST_HOLDERS),
+        )
+        return [Repository(host, path) for (path,) in found]
+
+    def placed(self, repository: Repository, digest: Digest) -> None:
+        self._placed.append((repository.host, digest, repository.path, self._today))
+        if len(self._placed) >= MOST_PENDING:
+            self.flush()
+
+    def lost(self, repository: Repository, digest: Digest) -> None:
+        self.flush()
+        self._write(
+            "DELETE FROM blobs WHERE host = ? AND digest = ? AND path = ?",
+            [(repository.host, digest, repository.path)],
+        )
+
+    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:
+        found = self._read(
+            "SELECT narrowed FROM narrowed WHERE digest = ? AND platforms = ?", (digest, platforms)
+        )
+        return Digest.parse(found[0][0]) if found else None
+
+    def record_narrowed(self, digest: Digest, platforms: str, narrowed: Digest) -> None:
+        self._write(
+            "INSERT OR REPLACE INTO narrowed (digest, platforms, narrowed, seen) VALUES (?, ?, ?, ?)",
+            [(digest, platforms, narrowed, self._today)],
+        )
+
+    def flush(self) -> None:
+        placed, self._placed = self._placed, []
+        self._write("INSERT OR REPLACE INTO blobs (host, digest, path, seen) VALUES (?, ?, ?, ?)", placed)
+
+    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[str, ...]]:
+        if not self._usable:
+            return []
+        try:
+            with self._database.reading() as connection:
+                return connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return []
+
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if not rows or not self._usable:
+            return
+        try:
+            with self._database.transaction() as connection:
+                connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        self._usable = False
+        _log.warning("what is known of the registries cannot be kept: %s", error)
