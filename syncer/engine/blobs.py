@@ -140,6 +140,8 @@ class CopyBlob(Task):
                     self._placed(job, target, "mounted")
                     return True
                 self.sessions[target] = upload
+                # Whoever was thought to hold it may have lost it; if not, that will be learnt again.
+                job.ledger.memory.lost(holder, self.blob.digest)
                 return False
         return False
 

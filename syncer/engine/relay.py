@@ -12,7 +12,7 @@ from typing import Self
 import anyio
 import msgspec
 
-from syncer.engine.ranges import Ahead
+from syncer.engine.ranges import PART, WORTH_SPLITTING, Ahead
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.retry import is_passing
 from syncer.oci.descriptor import Descriptor
@@ -45,6 +45,7 @@ class Download(Content):
         self._begun = False
         self._reading = 0
         self._position = 0
+        self._end = 0
         self._hasher = blob.digest.hasher()
         self._hashed = 0
         self.blob = blob
@@ -64,12 +65,16 @@ class Download(Content):
     async def open(self) -> None:
         """Ask for the content, so that it is on its way. Raises `RegistryError`."""
         if self._body is None and self.blob.size:
+            # Of a large blob only the first part at first: others may fetch what comes then, and an answer that is
+            # cut off has bytes on their way for nothing.
+            length = PART if self._position == 0 and self.blob.size >= WORTH_SPLITTING else None
             body = await self._stack.enter_async_context(
-                self._source.fetch_blob(self.blob, offset=self._position)
+                self._source.fetch_blob(self.blob, offset=self._position, length=length)
             )
             if self.blob.size < 0 and body.size >= 0:
                 # Schema 1 does not tell sizes: the registry does.
                 self.blob = msgspec.structs.replace(self.blob, size=body.size)
+            self._end = self._position + length if length else self.blob.size
             self._body = body
             if body.size != self.blob.size and body.size >= 0:
                 raise self._mismatch(f"has {body.size} bytes there instead of {self.blob.size}")
@@ -166,13 +171,14 @@ class Download(Content):
             yield chunk
             if self.ahead and self.ahead.at(self._position):
                 return
-        if self._position < self.blob.size:
+        if self._position < self._end:
             raise RegistryError(
                 Kind.CONNECTION,
                 f"the blob ended after {self._position} of {self.blob.size} bytes",
                 registry=self._source.name.host,
                 attempt=f"GET {self._what}",
             )
+        await self._close()
 
     def _advance(self, chunk: bytes) -> None:
         self._position += len(chunk)
