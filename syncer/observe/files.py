@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _STDOUT = (Path("-"), Path("/dev/stdout"))
-_NEVER_RENAMED = (Path("/dev"), Path("/proc"))
+_NEVER_RENAMED = (Path("/dev"), Path("/dev/fd"))
 
 
 def write_beside(path: Path, content: bytes | str) -> None:
@@ -51,8 +51,9 @@ def _mode(path: Path) -> int | None:
 
 
 def _is_replaced(path: Path, mode: int | None) -> bool:
-    # /dev/fd/3 may well be a regular file, but the folder is not one to put files into.
-    if any(path.absolute().is_relative_to(folder) for folder in _NEVER_RENAMED):
+    # /dev/fd/3 may well be a regular file, but the folder is not one to put files into. /dev/shm is.
+    absolute = path.absolute()
+    if absolute.parent in _NEVER_RENAMED or absolute.is_relative_to("/proc"):
         return False
     return mode is None or stat.S_ISREG(mode)
 
