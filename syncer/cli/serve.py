@@ -6,8 +6,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -66,7 +66,7 @@ def run_service(options: ServeOptions) -> int:
     plan = Plan(_schedules(options.schedule), options.overlap, options.run_on_start)
     zone = _zone(options.timezone)
     address = _address(options.listen)
-    guard = Guard(address[0], _secret("--api-token-file", options.api_token_file))
+    guard = Guard(address[0], _token(options.api_token_file))
     notifier = _notifier(options)
     metrics = DaemonMetrics()
     try:
@@ -107,6 +107,8 @@ def run_service(options: ServeOptions) -> int:
             )
             _look_back(history, metrics, log)
             log.tell(f"listening on http://{_shown(bound)}")
+            if guard.mode == "closed":
+                log.tell("runs cannot be started from outside: no --api-token-file is given")
             server = server_for(application(service, guard))
             anyio.run(_serve, service, server, bound, log)
             log.tell("stopped")
@@ -179,12 +181,18 @@ class _Preparation:
         self._log = log
         self._progress = progress
         self._metrics = metrics
+        self._warnings: tuple[str, ...] = ()
 
     def __call__(
         self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
     ) -> Prepared:
         credentials = Credentials(config.auth)
         self._log.renew(credentials.secrets())
+        warnings = tuple(str(warning) for warning in (*config.warnings, *credentials.warnings))
+        if warnings != self._warnings:
+            self._warnings = warnings
+            for warning in warnings:
+                self._log.current.logger.warning("config", message=warning)
         lists = OutcomeLists(rules)
         run = new_run(
             WatchedRun,
@@ -218,9 +226,9 @@ def _paths(options: ServeOptions) -> list[Path]:
 
 
 def _log(options: ServeOptions, progress: Progress, guard: Guard, config: Config) -> DaemonLog:
-    secrets = [guard.token.reveal()] if guard.token else []
+    secrets = [guard.token().reveal()] if guard.token else []
     if options.notify_secret_file:
-        secrets.append(_secret_text("--notify-secret-file", options.notify_secret_file))
+        secrets.append(_secret("--notify-secret-file", options.notify_secret_file).reveal())
     return DaemonLog(
         level=options.log_level,
         format_=options.log_format,
@@ -271,18 +279,30 @@ def _notifier(options: ServeOptions) -> Notifier:
         raise click.BadParameter(
             f"expected some of {', '.join(OCCASIONS)}, found {unknown[0]!r}", param_hint="--notify-on"
         )
-    secret = _secret("--notify-secret-file", options.notify_secret_file)
+    path = options.notify_secret_file
+    secret = None if path is None else _secret("--notify-secret-file", path)
     try:
         return Notifier(options.notify, occasions=options.notify_on, secret=secret)
     except InvalidAddress as error:
         raise click.BadParameter(str(error), param_hint="--notify") from None
 
 
-def _secret(name: str, path: Path | None) -> Secret | None:
-    return None if path is None else Secret(_secret_text(name, path))
+def _token(path: Path | None) -> Callable[[], Secret] | None:
+    """Read anew whenever it is wanted: mounted secrets are replaced. While it cannot be read, the last one counts."""
+    if path is None:
+        return None
+    last = _secret("--api-token-file", path)
+
+    def token() -> Secret:
+        nonlocal last
+        with suppress(click.BadParameter):
+            last = _secret("--api-token-file", path)
+        return last
+
+    return token
 
 
-def _secret_text(name: str, path: Path) -> str:
+def _secret(name: str, path: Path) -> Secret:
     try:
         text = path.read_text().removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
@@ -290,7 +310,7 @@ def _secret_text(name: str, path: Path) -> str:
         raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=name) from error
     if not text.strip():
         raise click.BadParameter(f"{path} is empty", param_hint=name)
-    return text
+    return Secret(text)
 
 
 # --- words --------------------------------------------------------------------------------------------------------

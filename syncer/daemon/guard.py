@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -20,10 +21,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`host` is where the daemon listens."""
+    """`host` is where the daemon listens. `token` gives the token that is wanted now, which may change."""
 
     host: str
-    token: Secret | None = None
+    token: Callable[[], Secret] | None = None
 
     @property
     def mode(self) -> str:
@@ -47,9 +48,9 @@ class Guard:
     def _without_token(self, request: Request) -> Refusal | None:
         assert self.token is not None
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        wanted = self.token.reveal().encode()
+        wanted = self.token().reveal().strip().encode()
         # Compared in any case, and in constant time: how long it takes tells nothing.
-        same = hmac.compare_digest(shown.strip().encode(), wanted)
+        same = hmac.compare_digest(shown.strip().encode("latin-1", "replace"), wanted)
         if scheme.lower() == "bearer" and same:
             return None
         return Refusal(401, "expected the header `Authorization: Bearer` with the token of --api-token-file")

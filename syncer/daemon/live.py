@@ -12,6 +12,7 @@ import msgspec
 from syncer.engine.graph import KINDS, TaskGraph
 from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
 from syncer.observe.progress.picture import Picture
+from syncer.observe.report import PLACINGS
 from syncer.oci.digest import Digest
 from syncer.state.history import utc
 
@@ -57,8 +58,7 @@ class Client:
             await self._wake.wait()
         if not self.closed:
             self._wake = anyio.Event()
-        # A run's last progress belongs before the news that it is over.
-        text = (self._progress or b"") + b"".join(self._events)
+        text = b"".join(self._events) + (self._progress or b"")
         self._events.clear()
         self._progress = None
         return text
@@ -91,10 +91,14 @@ class Live(Observer):
         self._tell("run", self._run | {"finished": None, "outcome": None})
 
     def on_run_finished(self, event: RunFinished) -> None:
-        self._tell_progress()
+        last = _event("progress", self.progress())
+        for client in self._clients:
+            # Before the news that it is over, not after it.
+            client.put(last)
         run, self._run = self._run or {}, None
         self._picture = Picture(self._clock)
         self._tell("run", run | {"finished": utc(time.time()), "outcome": event.outcome})
+        self._tell_progress()
 
     def on_image_synced(self, event: ImageSynced) -> None:
         if self._clients:
@@ -115,49 +119,50 @@ class Live(Observer):
         speed = picture.speed()
         left = picture.time_left(speed)
         counts = [self._graph.counts(kind) for kind in KINDS] if self._graph else []
-        fields = picture.as_fields()
-        return (
-            self._run
-            | {
-                "elapsed": round(picture.elapsed, 1),
-                "round": picture.round,
-                "images": {
-                    "total": max(picture.total, picture.done),
-                    "done": picture.done,
-                    "synced": picture.synced,
-                    "skipped": picture.skipped,
-                    "failed": picture.failed,
-                },
-                "blobs": fields["blobs"],
-                "bytes": {**fields["bytes"], "moved": picture.moved},  # type: ignore[dict-item]
-                "rate": round(speed),
-                "eta": None if left is None else round(left),
-                "requests": picture.requests,
-                "retries": picture.retries,
-                "tasks": {
-                    state: sum(getattr(count, state) for count in counts)
-                    for state in ("waiting", "ready", "running")
-                },
-                "transfers": [
-                    {
-                        "digest": str(transfer.digest),
-                        "source": str(transfer.source),
-                        "size": transfer.whole,
-                        "moved": transfer.moved,
-                        "rate": round(picture.speed_of(transfer)),
-                    }
-                    for transfer in picture.transfers[:_MOST_TRANSFERS]
-                ],
-                "failures": [
-                    {
-                        "source": str(failed.source),
-                        "destination": str(failed.destination),
-                        "error": msgspec.structs.asdict(failed.failure),
-                    }
-                    for failed in list(picture.failures)
-                ],
-            }
-        )
+        return {
+            **self._run,
+            "elapsed": round(picture.elapsed, 1),
+            "round": picture.round,
+            "images": {
+                "total": max(picture.total, picture.done),
+                "done": picture.done,
+                "synced": picture.synced,
+                "skipped": picture.skipped,
+                "failed": picture.failed,
+            },
+            "blobs": {name: picture.blobs[name] for name in PLACINGS},
+            "bytes": {
+                "pulled": picture.nbytes["pulled"],
+                "pushed": picture.nbytes["pushed"],
+                "moved": picture.moved,
+            },
+            "rate": round(speed),
+            "eta": None if left is None else round(left),
+            "requests": picture.requests,
+            "retries": picture.retries,
+            "tasks": {
+                state: sum(getattr(count, state) for count in counts)
+                for state in ("waiting", "ready", "running")
+            },
+            "transfers": [
+                {
+                    "digest": str(transfer.digest),
+                    "source": str(transfer.source),
+                    "size": transfer.whole,
+                    "moved": transfer.moved,
+                    "rate": round(picture.speed_of(transfer)),
+                }
+                for transfer in picture.transfers[:_MOST_TRANSFERS]
+            ],
+            "failures": [
+                {
+                    "source": str(failed.source),
+                    "destination": str(failed.destination),
+                    "error": msgspec.structs.asdict(failed.failure),
+                }
+                for failed in list(picture.failures)
+            ],
+        }
 
     # --- telling --------------------------------------------------------------------------------------------------
 

@@ -83,7 +83,6 @@ class Current:
     rules: RuleOutcomes
     trigger: Trigger
     began: float
-    held: ExitStack
 
     @property
     def id(self) -> str:
@@ -134,13 +133,13 @@ class Runner:
             report, outcomes = ReportObserver(), RuleOutcomes(rules)
             observers = (report, outcomes, self._metrics, self._live)
             prepared = self._prepare(config, rules, observers, trigger)
-            current = Current(
-                prepared, observers, report, outcomes, trigger, time.monotonic(), held.pop_all()
-            )
-        self.current = current
-        self._metrics.attach_graph(prepared.run.graph)
-        self._live.attach_graph(prepared.run.graph)
-        group.start_soon(self._execute, current)
+            current = Current(prepared, observers, report, outcomes, trigger, time.monotonic())
+            # Known to the history before anybody hears its id.
+            await self._keep(self._history.begin, _begun(current))
+            self.current = current
+            self._metrics.attach_graph(prepared.run.graph)
+            self._live.attach_graph(prepared.run.graph)
+            group.start_soon(self._execute, current, held.pop_all())
         return current.id
 
     async def stop(self) -> None:
@@ -160,9 +159,9 @@ class Runner:
         self._busy = False
         self._idle.set()
 
-    async def _execute(self, current: Current) -> None:
+    async def _execute(self, current: Current, held: ExitStack) -> None:
         broken: Exception | None = None
-        with current.held:
+        with held:
             try:
                 await self._accompany(current)
             except Exception as error:  # noqa: BLE001 - a run that crashes is a failed run, and not the daemon's end
@@ -186,7 +185,6 @@ class Runner:
             )
 
     async def _accompany(self, current: Current) -> None:
-        await self._keep(self._history.begin, _begun(current))
         async with anyio.create_task_group() as group:
             group.start_soon(self._touch, current)
             await current.prepared.run.execute()
@@ -228,7 +226,9 @@ class Runner:
             return await anyio.to_thread.run_sync(write, *arguments, abandon_on_cancel=True)
         except sqlite3.Error as error:
             _log.error("the history cannot be kept: %s", error)
-            return None
+        except Exception:  # noqa: BLE001 - nor is a defect in it
+            _log.exception("the history cannot be kept")
+        return None
 
 
 def summary_of(report: ReportObserver) -> Document:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -42,7 +42,7 @@ class Plan:
 
 
 class Service:
-    """All of the daemon but its front door. `now` is the time of day, in UTC."""
+    """All of the daemon but its front door. `now` is the time of day, in UTC; `sleep` waits for so many seconds."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Service:
         metrics: DaemonMetrics,
         notifier: Notifier,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self.plan = plan
         self.timetable = timetable
@@ -67,8 +68,10 @@ class Service:
         self.started_at = time.time()
         self._notifier = notifier
         self._now = now
+        self._sleep = sleep
         self._group: TaskGroup | None = None
         self._waiting: frozenset[str] = frozenset()
+        self._follow = anyio.Event()
         self._stop = anyio.Event()
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -99,6 +102,7 @@ class Service:
             group.start_soon(self._notifier.run)
             group.start_soon(self.live.tick)
             group.start_soon(self._follow_files)
+            group.start_soon(self._follow_runs)
             group.start_soon(self._keep_time)
             self._group = group
             if self.plan.run_on_start:
@@ -137,19 +141,22 @@ class Service:
             raise RunInProgress
         # Passwords and tokens in files of their own change without a change of the files that name them.
         await self._reload()
+        if self.stopping:
+            raise Stopping
         config = self.files.config
         rules = [rule for rule in config.rules if wanted(rule)]
         return await self.runner.start(config, rules, trigger, self._group)
 
-    async def _begin(self, trigger: Trigger, wanted: Callable[[Rule], bool]) -> None:
+    async def _begin(
+        self, trigger: Trigger, wanted: Callable[[Rule], bool], due: frozenset[str] = frozenset()
+    ) -> None:
         """Start a run that nobody waits for: why there is none is said in log and metric."""
         try:
             await self._start(trigger, wanted)
         except Stopping:
             pass
         except RunInProgress:
-            self.metrics.count_skipped_run("overlap")
-            _log.warning("a run was due and is skipped: another one goes on")
+            self._overlap(due)
         except StateLocked as error:
             self.metrics.count_skipped_run("locked")
             _log.warning("a run was due and is skipped: %s", error)
@@ -159,7 +166,26 @@ class Service:
             _log.exception("a run was due and could not begin")
 
     async def _begin_scheduled(self, due: frozenset[str]) -> None:
-        await self._begin("schedule", lambda rule: bool(due.intersection(self.schedules_of(rule))))
+        await self._begin("schedule", lambda rule: bool(due.intersection(self.schedules_of(rule))), due)
+
+    def _overlap(self, due: frozenset[str]) -> None:
+        if self.plan.overlap == "queue":
+            if not self._waiting:
+                _log.info("a run is due and follows the one that goes on")
+            self._waiting |= due
+            self._follow.set()
+        else:
+            self.metrics.count_skipped_run("overlap")
+            _log.warning("a run was due and is skipped: another one goes on")
+
+    async def _follow_runs(self) -> None:
+        """Begin what had to wait."""
+        while True:
+            await self._follow.wait()
+            await self.runner.wait()
+            due, self._waiting = self._waiting, frozenset()
+            self._follow = anyio.Event()
+            await self._begin_scheduled(due)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -186,25 +212,8 @@ class Service:
         while not self.stopping:
             if due := self.timetable.take_due(self._now()):
                 self._tell_next_runs()
-                if self.runner.busy and self.plan.overlap == "queue":
-                    self._queue(due)
-                else:
-                    await self._begin_scheduled(due)
-            await anyio.sleep(self.timetable.wait(self._now()))
-
-    def _queue(self, due: frozenset[str]) -> None:
-        _log.info("a run is due and follows the one that goes on")
-        if not self._waiting and self._group is not None:
-            self._group.start_soon(self._follow_run)
-        self._waiting |= due
-
-    async def _follow_run(self) -> None:
-        while self._waiting:
-            await self.runner.wait()
-            if self.runner.busy:
-                continue
-            due, self._waiting = self._waiting, frozenset()
-            await self._begin_scheduled(due)
+                await self._begin_scheduled(due)
+            await self._sleep(self.timetable.wait(self._now()))
 
     # --- files ----------------------------------------------------------------------------------------------------
 

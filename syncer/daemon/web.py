@@ -120,11 +120,10 @@ class _Api:
             ("/api/v1/runs", self.start),
             ("/api/v1/runs/{run_id}/cancel", self.cancel),
         ]
-        both = {"/api/v1/runs": self.runs_or_start}
-        routes = [Route(path, both.get(path, handler)) for path, handler in get if path not in both]
-        routes += [Route(path, handler, methods=["POST"]) for path, handler in post if path not in both]
-        routes += [Route(path, handler, methods=["GET", "POST"]) for path, handler in both.items()]
-        return list(routes)
+        return [
+            *(Route(path, handler) for path, handler in get),
+            *(Route(path, handler, methods=["POST"]) for path, handler in post),
+        ]
 
     # --- health ---------------------------------------------------------------------------------------------------
 
@@ -143,9 +142,6 @@ class _Api:
 
     async def status(self, _request: Request) -> Response:
         return _json(await status_of(self._service, post=self._guard.mode))
-
-    async def runs_or_start(self, request: Request) -> Response:
-        return await (self.start(request) if request.method == "POST" else self.runs(request))
 
     async def runs(self, request: Request) -> Response:
         limit = _limit(request.query_params.get("limit"))
@@ -174,8 +170,9 @@ class _Api:
             return Response(packed, media_type="application/json", headers=headers)
         return StreamingResponse(unpacked(packed), media_type="application/json", headers=headers)
 
-    async def events(self, _request: Request) -> Response:
-        return _EventStream(self._service)
+    async def events(self, request: Request) -> Response:
+        stream = _EventStream(self._service)
+        return Response(headers=stream.headers) if request.method == "HEAD" else stream
 
     # --- doing ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,139 @@
+"""The user's files: followed, read again, never let go of for worse ones."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from syncer.config import ConfigError, load
+from syncer.daemon.files import ConfigFiles
+from syncer.daemon.metrics import DaemonMetrics
+
+OTHER = {"quay.io/other:1": "there.example/other"}
+
+
+class Mounted:
+    """Files of a user, and what the daemon makes of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.auth, self.images = folder / "auth.json", folder / "images.json"
+        self.auth.write_text("{}")
+        self.write({"quay.io/app:1": "there.example/app"})
+        self.metrics = DaemonMetrics(now=lambda: 5000.0)
+        self.files = ConfigFiles(
+            lambda: load(self.auth, self.images), [self.auth, self.images], metrics=self.metrics
+        )
+
+    def write(self, images: object) -> None:
+        self.images.write_text(json.dumps(images))
+
+    @property
+    def sources(self) -> list[str]:
+        return [str(rule) for rule in self.files.config.rules]
+
+    def sample(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"syncer_config_last_reload_{name}")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    return Mounted(tmp_path)
+
+
+async def test_files_that_stay_as_they_are_have_not_changed(mounted):
+    for _ in range(3):
+        assert not await mounted.files.changed()
+
+
+async def test_a_change_counts_when_it_was_seen_twice(mounted):
+    mounted.images.write_text("{")  # half written
+    assert not await mounted.files.changed()
+    mounted.write(OTHER)
+    assert not await mounted.files.changed()
+    assert await mounted.files.changed()
+    assert await mounted.files.reload()
+    assert mounted.sources == ["quay.io/other:1"]
+    assert not await mounted.files.changed()
+
+
+async def test_a_file_of_the_same_size_and_time_is_seen_too(mounted):
+    before = mounted.images.stat()
+    mounted.write({"quay.io/two:1": "there.example/app"})
+    os.utime(mounted.images, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert mounted.images.stat().st_size == before.st_size
+    await mounted.files.changed()
+    assert await mounted.files.changed()
+
+
+async def test_a_config_maps_links_are_followed(tmp_path):
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "images.json").write_text(
+            json.dumps({f"quay.io/{version}:1": "there.example/app"})
+        )
+    data = tmp_path / "..data"
+    data.symlink_to("one")
+    images = tmp_path / "images.json"
+    images.symlink_to("..data/images.json")
+    files = ConfigFiles(lambda: load(None, images), [images], metrics=DaemonMetrics())
+
+    # As the kubelet does it: a new link is made, and renamed over the old one.
+    (tmp_path / "..data_tmp").symlink_to("two")
+    (tmp_path / "..data_tmp").replace(data)
+
+    await files.changed()
+    assert await files.changed()
+    assert await files.reload()
+    assert [str(rule) for rule in files.config.rules] == ["quay.io/two:1"]
+
+
+@pytest.mark.parametrize("bad", ['{"quay.io/app:1": 7, "quay.io/b:/(/": "x"}', "{", None])
+async def test_bad_files_are_told_and_the_old_ones_stay_in_force(mounted, caplog, bad):
+    if bad is None:
+        mounted.images.unlink()
+    else:
+        mounted.images.write_text(bad)
+    assert not await mounted.files.reload()
+    assert mounted.sources == ["quay.io/app:1"]
+    assert "images.json" in mounted.files.problems[0]
+    assert "stays in force" in caplog.text
+    assert mounted.sample("successful") == 0
+    assert mounted.sample("timestamp_seconds") == 5000
+
+    told = caplog.text
+    assert not await mounted.files.reload()
+    assert caplog.text == told  # not once for each run
+
+    mounted.write(OTHER)
+    assert await mounted.files.reload()
+    assert mounted.files.problems == ()
+    assert mounted.sample("successful") == 1
+
+
+async def test_secrets_are_read_again_though_the_file_that_names_them_is_the_same(mounted):
+    password = mounted.auth.with_name("password")
+    password.write_text("old")
+    mounted.auth.write_text(json.dumps({"quay.io": {"username": "robot", "password_file": "password"}}))
+    assert await mounted.files.reload()
+    password.write_text("new")
+    assert not await mounted.files.changed()
+    assert await mounted.files.reload()
+    assert mounted.files.config.auth.secrets() == {"new"}
+
+
+async def test_a_defect_in_reading_is_told_too(mounted, caplog):
+    def crash():
+        raise ZeroDivisionError("a defect")
+
+    mounted.files._load = crash
+    assert not await mounted.files.reload()
+    assert mounted.sources == ["quay.io/app:1"]
+    assert "a defect" in mounted.files.problems[0]
+
+
+def test_files_that_are_bad_at_the_start_are_refused(tmp_path):
+    images = tmp_path / "images.json"
+    images.write_text("{")
+    with pytest.raises(ConfigError):
+        ConfigFiles(lambda: load(None, images), [images], metrics=DaemonMetrics())

@@ -1,0 +1,61 @@
+"""Locks of a state folder."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from syncer.state.lock import StateLocked, StateUnusable, hold_lock
+
+
+def test_a_run_and_a_daemon_do_not_exclude_each_other(tmp_path):
+    with hold_lock(tmp_path, "daemon"), hold_lock(tmp_path, "run"):
+        pass
+
+
+@pytest.mark.parametrize(("what", "who"), [("daemon", "another daemon"), ("run", "another run")])
+def test_a_second_one_is_told_who_has_it(tmp_path, what, who):
+    with (
+        hold_lock(tmp_path, what),
+        pytest.raises(StateLocked, match=rf"{who} \(process {os.getpid()}\)"),
+        hold_lock(tmp_path, what),
+    ):
+        pass
+
+
+def test_it_is_free_again_after_that(tmp_path):
+    for _ in range(2):
+        with hold_lock(tmp_path / "made", "run"):
+            pass
+
+
+def test_it_ends_with_its_process_however_that_ends(tmp_path):
+    script = (
+        "import os, pathlib, sys\n"
+        "from syncer.state.lock import hold_lock\n"
+        "with hold_lock(pathlib.Path(sys.argv[1]), 'run'):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], check=False)
+    assert done.returncode == -9
+    with hold_lock(tmp_path, "run"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StateUnusable, match="file/state cannot be used"),
+        hold_lock(tmp_path / "file/state", "run"),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StateUnusable, match=r"No locks available.*local disk"), hold_lock(tmp_path, "run"):
+        pass
