@@ -1,0 +1,174 @@
+"""A large blob over a line that breaks: carried on from where it was, in little memory."""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from hashlib import sha256
+
+import anyio
+import pytest
+from aiohttp import web
+
+from benchmarks.stores import StorageFolder
+from tests.support.faults import Faults
+
+SIZE = int(os.environ.get("FAULTS_BLOB_MIB", "128")) << 20
+"""`FAULTS_BLOB_MIB=1024` for the whole thing, at half a minute a test."""
+LOST = 20_000_000
+"""Bytes that a cut costs at most: what the sockets on the way hold. Five cuts are less than a tenth of 1 GiB."""
+MOST_MEMORY = 150 * 1024
+"""KiB."""
+BLOB = "/v2/big/blobs/sha256:*"
+UPLOADS = "/v2/*/blobs/uploads/*"
+# The most memory that a process had so far, as the kernel tells it of itself at its end.
+MEASURED = """
+import sys
+from syncer.cli import main
+try:
+    main()
+finally:
+    status = open("/proc/self/status").read()
+    print("VmHWM", status.split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def zeros() -> str:
+    hashed, piece = sha256(), bytes(1 << 20)
+    for _ in range(SIZE // len(piece)):
+        hashed.update(piece)
+    return f"sha256:{hashed.hexdigest()}"
+
+
+@pytest.fixture
+async def big(registry, zeros) -> AsyncIterator[Faults]:
+    """A docker-registry that has an image with one large layer of zeros, which takes no room."""
+    started = registry()
+    store = StorageFolder(started.storage)
+    data = store._data(zeros)
+    data.parent.mkdir(parents=True)
+    with data.open("wb") as file:
+        file.truncate(SIZE)
+    store._link(store._base / "repositories/big/_layers", zeros)
+    config = store.put_blob("big", b"{}")
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": zeros, "size": SIZE}],
+    }
+    store.put_manifest("big", json.dumps(document).encode(), kind, "1")
+    async with Faults(started.host) as faults:
+        yield faults
+
+
+@pytest.fixture
+async def copied(tmp_path, big):
+    """Runs the program to copy it: the exit code, and the most memory it had in KiB."""
+
+    async def copy(host: str) -> tuple[int, int]:
+        (tmp_path / "images.json").write_text(json.dumps({f"{big.host}/big:1": f"{host}/big"}))
+        entries = {big.host: {"plain_http": True}, host: {"plain_http": True}}
+        (tmp_path / "auth.json").write_text(json.dumps(entries))
+        done = await anyio.run_process(
+            [
+                sys.executable,
+                "-c",
+                MEASURED,
+                "--images",
+                "images.json",
+                "--auth",
+                "auth.json",
+                "--retries",
+                "0",
+            ],
+            cwd=tmp_path,
+            env={"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+            check=False,
+        )
+        return done.returncode, int(done.stderr.decode().rpartition("VmHWM ")[2])
+
+    return copy
+
+
+class Keeping:
+    """A registry that keeps what arrived of an upload when a connection breaks. It stores nothing but digests."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, int] = {}
+        self._sessions: dict[str, tuple[int, object]] = {}
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if "/uploads/" not in request.path:
+            known = request.path.rpartition("/")[2] in self.stored or request.method == "PUT"
+            return web.Response(status=201 if request.method == "PUT" else 200 if known else 404)
+        if request.method == "POST":
+            number = str(len(self._sessions))
+            self._sessions[number] = (0, sha256())
+            return web.Response(status=202, headers={"Location": request.path + number})
+        number = request.path.rpartition("/")[2]
+        offset, hashed = self._sessions[number]
+        try:
+            async for piece in request.content.iter_any():
+                offset += len(piece)
+                hashed.update(piece)  # type: ignore[attr-defined]
+        except ConnectionError:
+            return web.Response(status=499)
+        finally:
+            self._sessions[number] = (offset, hashed)
+        headers = {"Location": request.path, "Range": f"0-{max(0, offset - 1)}"}
+        if request.method == "PUT":
+            digest = f"sha256:{hashed.hexdigest()}"  # type: ignore[attr-defined]
+            if digest != request.query["digest"]:
+                return web.json_response({"errors": [{"code": "DIGEST_INVALID"}]}, status=400)
+            self.stored[digest] = offset
+            return web.Response(status=201)
+        return web.Response(status=202 if request.method == "PATCH" else 204, headers=headers)
+
+
+@pytest.fixture
+async def keeping():
+    kept = Keeping()
+    runner = web.ServerRunner(web.Server(kept.answer, access_log=None), shutdown_timeout=0.5)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    async with Faults(f"127.0.0.1:{runner.addresses[0][1]}") as faults:
+        yield kept, faults
+    await runner.cleanup()
+
+
+async def test_a_download_of_a_large_blob_that_is_cut_five_times(big, keeping, copied, zeros):
+    kept, there = keeping
+    for _ in range(5):
+        big.on("GET", BLOB, cut=SIZE // 7, times=1)
+    code, memory = await copied(there.host)
+    assert code == 0
+    assert kept.stored[zeros] == SIZE
+    assert big.sent < SIZE + 5 * LOST
+    assert there.received < SIZE + LOST
+    assert memory < MOST_MEMORY
+
+
+async def test_an_upload_of_a_large_blob_that_is_cut_twice(big, keeping, copied, zeros):
+    kept, there = keeping
+    there.on("PUT", UPLOADS, cut_upload=SIZE // 3, over=1_000_000, times=1)
+    there.on("PATCH", UPLOADS, cut_upload=SIZE // 3, times=1)
+    code, memory = await copied(there.host)
+    assert code == 0
+    assert kept.stored[zeros] == SIZE
+    assert there.received < SIZE + 2 * LOST
+    assert big.sent < SIZE + 2 * LOST
+    assert memory < MOST_MEMORY
+
+
+async def test_an_upload_of_a_large_blob_to_a_registry_that_forgets_starts_over(registry, big, copied, zeros):
+    started = registry()
+    async with Faults(started.host) as there:
+        there.on("PUT", UPLOADS, cut_upload=50_000_000, over=1_000_000, times=2)
+        code, memory = await copied(there.host)
+    assert code == 0
+    assert memory < MOST_MEMORY
+    assert StorageFolder(started.storage)._data(zeros).stat().st_size == SIZE
