@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.corpus import Corpus, CorpusSpec
 from tests.support.judge import whole_storage
 from tests.support.processes import Process
 from tests.support.registries import Registry, Request
+
+T = TypeVar("T")
 
 FEW = CorpusSpec(
     images=3, repositories=2, bases=1, kinds=("oci-index", "docker"), smallest=100, largest=9_000, seed="few"
@@ -78,11 +80,15 @@ def methods(requests: Iterable[Request]) -> set[str]:
 def tags(storage: Path) -> dict[str, str]:
     """The digest of each tag at a docker-registry. With `whole_storage`, as good as the judge, and faster."""
     repositories = storage / "docker/registry/v2/repositories"
-    found = repositories.glob("**/_manifests/tags/*/current/link")
-    return {
-        f"{link.parents[4].relative_to(repositories)}:{link.parents[1].name}": link.read_text()
-        for link in found
-    }
+
+    def look() -> dict[str, str]:
+        links = repositories.glob("**/_manifests/tags/*/current/link")
+        return {
+            f"{link.parents[4].relative_to(repositories)}:{link.parents[1].name}": link.read_text()
+            for link in links
+        }
+
+    return _in_spite_of_uploads(look)
 
 
 def stored_blobs(storage: Path) -> int:
@@ -92,10 +98,14 @@ def stored_blobs(storage: Path) -> int:
 
 def whole_now(storage: Path) -> int:
     """`whole_storage` beside a registry at work: an upload may be put away while its folder is being looked into."""
+    return _in_spite_of_uploads(lambda: whole_storage(storage))
+
+
+def _in_spite_of_uploads(look: Callable[[], T]) -> T:
     for _ in range(1000):
         with suppress(FileNotFoundError):
-            return whole_storage(storage)
-    raise AssertionError(f"{storage} does not come to rest")
+            return look()
+    raise AssertionError("the registry does not come to rest")
 
 
 def wait_for(condition: Callable[[], bool], process: Process) -> None:
