@@ -3,6 +3,7 @@
 import re
 
 from syncer.http.errors import Kind, RegistryError
+from syncer.oci import media_types
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import DOCKER_HUB, Repository
 
@@ -13,12 +14,16 @@ _TENCENT = re.compile(r".*\.tencentcloudcr\.com|.*ccs\.tencentyun\.com")
 _HUAWEI = re.compile(r"swr\..*\.myhuaweicloud\.com")
 _GITLAB = re.compile(r"registry\.gitlab\..*|.*gitlab.*")
 _MISSING = frozenset({401, 403, 404})
+_REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
 _REFUSED_INDEX = frozenset({400, 403, 404, 405, 415, 422, 500})
 
 
 def advise(error: RegistryError, repository: Repository, manifest: Manifest | None = None) -> None:
     """Put into a failed push's error what to do about it."""
-    if manifest is not None and error.status in _REFUSED_INDEX and _has_attestations(manifest):
+    if manifest is not None and error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
+        error.kind = Kind.UNSUPPORTED
+        error.advice = "it is of schema 1, which most registries no longer take: have the image built again"
+    elif manifest is not None and error.status in _REFUSED_INDEX and _has_attestations(manifest):
         error.advice = (
             "the index has attestations (platform unknown/unknown), which some registries refuse: if that is the"
             " reason, copy single images of it by digest, or build without them (--provenance=false)"

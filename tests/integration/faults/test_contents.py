@@ -1,0 +1,183 @@
+"""Images of unusual content: they arrive as they are, or it is told why not."""
+
+import json
+
+import pytest
+
+from syncer.demo.images import make_artifact, make_image, make_index, make_layer
+from syncer.oci import media_types
+from syncer.oci.digest import Digest
+from tests.support.wire import same
+
+LAYER = make_layer({"a": b"a"})
+ONE = {"here/app:1": "there/app"}
+ABSENT = f"sha256:{'3' * 64}"
+
+
+@pytest.fixture
+def put(source):
+    """Puts a manifest of that content under the tag 1, with an empty config and the layers given."""
+
+    def putting(*layers, **more):
+        config = source.store.put_blob("app", b"{}")
+        document = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": {"mediaType": media_types.OCI_EMPTY, "digest": config, "size": 2},
+            "layers": list(layers),
+            **more,
+        }
+        return source.store.put_manifest(
+            "app", json.dumps(document).encode(), document["mediaType"], reference="1"
+        )
+
+    return putting
+
+
+def layer(content, **more):
+    return {
+        "mediaType": "application/octet-stream",
+        "digest": Digest.of(content),
+        "size": len(content),
+        **more,
+    }
+
+
+@pytest.fixture
+def arrived(source, target):
+    return lambda: same(source.store, target.store, "app")
+
+
+async def test_a_foreign_layer_stays_where_it_is(here, net, put, target):
+    put(layer(b"windows", urls=["https://example.com/layer"]))
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert here.count("GET", f"*/blobs/{Digest.of(b'windows')}") == 0
+    assert target.store.digest("app", "1")
+
+
+async def test_an_empty_blob_arrives(net, put, source, arrived):
+    source.store.put_blob("app", b"")
+    put(layer(b""))
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_the_same_layer_twice_is_brought_once(here, net, put, source, arrived):
+    source.store.put_blob("app", b"twice")
+    put(layer(b"twice"), layer(b"twice"))
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert here.count("GET", f"*/blobs/{Digest.of(b'twice')}") == 1
+
+
+async def test_an_artifact_with_a_subject_arrives(net, source, target):
+    image = make_image(source.store, "app", "0", layers=[LAYER])
+    make_artifact(source.store, "app", "1", artifact_type="a/b", content=b"sbom", subject=image)
+    assert (await net.sync({"here/app:0,1": "there/app"}, retries=0)).counts == (2, 0, 0)
+    assert same(source.store, target.store, "app")
+
+
+async def test_an_index_in_an_index_and_children_without_platform_arrive(net, source, arrived):
+    image = make_image(source.store, "app", layers=[LAYER])
+    inner = make_index(source.store, "app", children=[image])
+    make_index(source.store, "app", "1", children=[inner])
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_indexes_that_are_nested_too_deep_are_refused(net, source):
+    child = make_image(source.store, "app", layers=[LAYER])
+    for _ in range(6):
+        child = make_index(source.store, "app", "1", children=[child])
+    outcome = await net.sync(ONE, retries=0)
+    assert "indexes within indexes" in outcome.failed[0].failure.message
+
+
+async def test_a_child_that_is_missing_at_the_source_fails_the_image_alone(here, net, source):
+    make_image(source.store, "app", "0", layers=[LAYER])
+    image = make_image(source.store, "app", layers=[make_layer({"b": b"b"})])
+    make_index(source.store, "app", "1", children=[image])
+    here.on("*", f"/v2/app/manifests/{image.digest}", status=404)
+    outcome = await net.sync({"here/app:0,1": "there/app"}, retries=0)
+    assert outcome.counts == (1, 0, 1)
+    assert image.digest in outcome.failed[0].failure.message
+
+
+async def test_more_children_than_anybody_needs_are_refused(here, net):
+    entry = {"mediaType": media_types.OCI_MANIFEST, "digest": ABSENT, "size": 1}
+    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry] * 10_001}
+    here.on("GET", "*/manifests/*", status=200, body=json.dumps(index).encode())
+    outcome = await net.sync(ONE, retries=0)
+    assert "refers to 10001 others" in outcome.failed[0].failure.message
+
+
+SCHEMA_1 = {
+    "schemaVersion": 1,
+    "name": "app",
+    "tag": "1",
+    "fsLayers": [{"blobSum": Digest.of(b"old layer")}],
+    "history": [],
+}
+
+
+async def test_a_schema_1_image_arrives_as_it_is(here, there, net, source, target):
+    source.store.put_blob("app", b"old layer")
+    raw, kind = json.dumps(SCHEMA_1).encode(), media_types.DOCKER_SCHEMA1
+    here.on("GET", "*/manifests/*", status=200, body=raw, headers={"content-type": kind})
+    there.on("PUT", "*/manifests/*", status=201)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    pushed = next(asked for asked in there.requests if asked.method == "PUT" and "manifests" in asked.path)
+    assert pushed.headers["content-type"] == kind
+    assert pushed.received == len(raw)
+    assert target.store.blob("app", Digest.of(b"old layer")) == b"old layer"
+
+
+async def test_a_schema_1_image_that_is_refused_is_unsupported(here, there, net, source):
+    source.store.put_blob("app", b"old layer")
+    here.on(
+        "GET",
+        "*/manifests/*",
+        status=200,
+        body=json.dumps(SCHEMA_1).encode(),
+        headers={"content-type": media_types.DOCKER_SCHEMA1},
+    )
+    there.on("PUT", "*/manifests/*", status=400, body=b'{"errors": [{"code": "MANIFEST_INVALID"}]}')
+    outcome = await net.sync(ONE, retries=3)
+    assert outcome.failed[0].failure.kind == "unsupported"
+    assert "schema 1" in outcome.failed[0].failure.message
+
+
+async def test_every_kind_of_manifest_that_is_understood_is_asked_for(here, there, net, source):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    for _ in range(2):
+        await net.sync(ONE)
+    for asked in (*here.requests, *there.requests):
+        if "/manifests/" in asked.path and asked.method in {"GET", "HEAD"}:
+            assert asked.headers["accept"] == media_types.ACCEPT
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524])
+async def test_what_may_pass_is_tried_again(here, net, source, arrived, status):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    here.on("*", "*/manifests/*", status=status, times=2)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 413, 415, 422])
+async def test_what_will_not_pass_is_tried_once(here, net, source, status):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    here.on("GET", "*/manifests/*", status=status)
+    outcome = await net.sync(ONE, retries=3)
+    assert outcome.failed[0].failure.permanent
+    assert "trying again" not in outcome.failed[0].failure.message
+    assert here.count("GET", "*/manifests/*") == 1
+
+
+async def test_a_registry_that_asks_for_a_break_is_left_alone_by_all(here, net, source):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    make_image(source.store, "other", "1", layers=[LAYER])
+    here.on("GET", "*/manifests/*", status=429, headers={"retry-after": "1"}, times=1)
+    outcome = await net.sync({**ONE, "here/other:1": "there/other"}, retries=0)
+    assert outcome.counts == (2, 0, 0)
+    assert outcome.result.seconds >= 1

@@ -1,0 +1,147 @@
+"""Answers and broken connections, as the line that a user reads."""
+
+import httpx
+import pytest
+
+from syncer.config.settings import Account, Secret
+from syncer.http import failures
+from syncer.http.errors import Kind
+
+ACCOUNT = Account("reg.example/team", "me", Secret("hush"))
+
+
+def answer(
+    status, body=b"", *, attempt="GET manifest reg.example/app:1", account=None, elsewhere="", **headers
+):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return failures.from_answer(
+        status,
+        httpx.Headers(named),
+        body,
+        registry="reg.example",
+        attempt=attempt,
+        account=account,
+        elsewhere=elsewhere,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "permanent"),
+    [
+        (400, Kind.INVALID, True),
+        (401, Kind.UNAUTHORIZED, True),
+        (403, Kind.FORBIDDEN, True),
+        (404, Kind.NOT_FOUND, True),
+        (405, Kind.UNSUPPORTED, True),
+        (408, Kind.TIMEOUT, False),
+        (409, Kind.CONFLICT, True),
+        (410, Kind.NOT_FOUND, True),
+        (412, Kind.IMMUTABLE, True),
+        (413, Kind.TOO_LARGE, True),
+        (415, Kind.UNSUPPORTED, True),
+        (422, Kind.INVALID, True),
+        (425, Kind.SERVER_ERROR, False),
+        (429, Kind.THROTTLED, False),
+        (500, Kind.SERVER_ERROR, False),
+        (501, Kind.UNSUPPORTED, True),
+        (502, Kind.SERVER_ERROR, False),
+        (503, Kind.SERVER_ERROR, False),
+        (504, Kind.TIMEOUT, False),
+        (522, Kind.SERVER_ERROR, False),
+    ],
+)
+def test_a_status_has_its_kind(status, kind, permanent):
+    error = answer(status)
+    assert (error.kind, error.permanent, error.status) == (kind, permanent, status)
+    assert ("trying again may help" in error.as_failure().message) is not permanent
+
+
+def test_a_503_that_says_when_to_come_back_is_a_limit():
+    error = answer(503, retry_after="7")
+    assert error.kind is Kind.THROTTLED
+    assert error.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"errors":[{"code":"DENIED","message":"no access"}]}', "(DENIED: no access)"),
+        (b'{"errors":[{"code":"A","message":"x"},{"code":"B","message":"y"}]}', "(A B: x; y)"),
+        (b'{"errors":[{"code":"UNKNOWN"}]}', "(UNKNOWN)"),
+        (b'{"errors":[{"message":"line\\nbreak"}]}', "(line break)"),
+        (b'{"details":"incorrect username or password"}', "(incorrect username or password)"),
+        (b'{"error":"invalid_grant","error_description":"expired"}', "(expired)"),
+        (b'{"message":"no Route matched"}', "(no Route matched)"),
+        (b"404 page not found\n", "(404 page not found)"),
+        (b"<html><title>502 Bad\nGateway</title>", "(a web page, '502 Bad Gateway')"),
+        (b"<!doctype html>", "(a web page)"),
+        (b"\x00\x01\x02", ""),
+        (b'{"errors": 7}', ""),
+        (b"[]", ""),
+    ],
+)
+def test_the_registrys_own_words_are_told(body, said):
+    line = str(answer(403, body, account=ACCOUNT))
+    assert line.startswith(f"GET manifest reg.example/app:1: 403 forbidden {said}".strip())
+    assert "\n" not in line
+
+
+def test_long_words_are_cut():
+    assert len(str(answer(400, b"x" * 100_000))) < 600
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (answer(401), "no credentials for reg.example were found"),
+        (
+            answer(401, account=ACCOUNT),
+            "check user name, password and rights of the entry 'reg.example/team'",
+        ),
+        (answer(403), "anonymous access is refused"),
+        (answer(429), "anonymous access has the lowest limit"),
+        (answer(413), "client_max_body_size"),
+        (answer(412, attempt="PUT manifest x"), "write to another tag"),
+        (answer(403, b'{"errors":[{"message":"exceeds quota"}]}', account=ACCOUNT), "quota"),
+        (answer(400, b"Client sent an HTTP request to an HTTPS server."), 'remove "plain_http"'),
+    ],
+)
+def test_it_is_told_what_to_do(error, advice):
+    assert advice in str(error)
+
+
+def test_another_hosts_refusal_is_not_the_accounts():
+    error = answer(403, b"<Error/>", account=ACCOUNT, elsewhere="cdn.example")
+    assert not error.permanent
+    assert "403 forbidden (a web page) from cdn.example" in str(error)
+    assert "password" not in str(error)
+
+
+def test_only_a_push_can_meet_an_immutable_tag():
+    body = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}'
+    assert answer(400, body, attempt="PUT manifest x").kind is Kind.IMMUTABLE
+    assert answer(400, body).kind is Kind.INVALID
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("5", 5.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+    ],
+)
+def test_retry_after_in_seconds(value, seconds):
+    assert failures.retry_after(value) == seconds
+
+
+def test_retry_after_as_a_date():
+    assert failures.retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    far = failures.retry_after("Fri, 31 Dec 2100 23:59:59 GMT")
+    assert far is not None
+    assert far > 1e8
