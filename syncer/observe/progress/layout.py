@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from syncer.observe import words
-from syncer.observe.progress.picture import FailedImage, Picture, Transfer
+from syncer.observe.progress.picture import INTERRUPTED, FailedImage, Picture, Transfer
 
 NARROW = 64
 """Columns below which numbers are left out."""
@@ -172,11 +172,12 @@ def closing(picture: Picture, width: int, glyphs: Glyphs) -> Iterator[Text | Tab
     yield _verdict(picture, glyphs)
     yield Text()
     yield _table(picture) if width > NARROW else Padding(_sums(picture), (0, 0, 0, 2))
-    if picture.failures:
+    listed = [failed for failed in picture.failures if failed.failure.kind != INTERRUPTED]
+    if listed:
         yield Text()
-        for failed in picture.failures:
+        for failed in listed:
             yield from _short_failure(failed, glyphs)
-        if rest := picture.failed - len(picture.failures):
+        if rest := picture.failed - picture.interrupted - len(listed):
             yield Text(f"  and {rest} more, see the report", "dim")
     yield Text()
 
@@ -193,7 +194,8 @@ def _verdict(picture: Picture, glyphs: Glyphs) -> Text:
     took = f" in {words.duration(picture.finished.seconds)}"
     match picture.finished.outcome:
         case "interrupted":
-            return Text(f"{glyphs.warning} Stopped before the end{took}", "bold yellow")
+            left = f": {words.count(picture.interrupted, 'image')} not done" if picture.interrupted else ""
+            return Text(f"{glyphs.warning} Stopped before the end{took}{left}", "bold yellow")
         case "success" if picture.dry_run:
             return Text(f"{glyphs.check} Planned{took}: nothing was changed", "bold green")
         case "success":

@@ -30,6 +30,8 @@ from syncer.oci.reference import Reference, Repository
 Clock = Callable[[], float]
 Ended = ImageSynced | ImageSkipped | ImageFailed
 
+INTERRUPTED = "interrupted"
+"""The kind of failure of what was not done because the run was stopped."""
 LISTED_FAILURES = 10
 _WINDOW = 5.0
 """Seconds that a rate is taken over."""
@@ -106,7 +108,7 @@ class Picture(Totals):
         self.started = self._clock()
         self.finished: RunFinished | None = None
         self.round = 0
-        self.warnings = 0
+        self.interrupted = 0
         # Where the rows of the picture are: a transfer keeps its row until it ends.
         self.slots: list[Transfer | None] = []
         self.failures: list[FailedImage] = []
@@ -158,6 +160,7 @@ class Picture(Totals):
     def on_image_failed(self, event: ImageFailed) -> None:
         super().on_image_failed(event)
         self._ended(event)
+        self.interrupted += event.failure.kind == INTERRUPTED
         if len(self.failures) < LISTED_FAILURES:
             self.failures.append(FailedImage(event.source, event.destination, event.failure))
 

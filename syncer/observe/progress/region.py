@@ -32,13 +32,13 @@ class Region:
         out += [f"{self.ansi(line)}{_ERASE_LINE_END}\n" for line in lines]
         out.append(_ERASE_BELOW)
         self._drawn = [line.cell_len for line in lines]
-        self._write("".join(out))
+        self.write("".join(out))
 
     def erase(self) -> None:
         """Take the lines away and give the cursor back."""
         out = f"{self._home()}{_ERASE_BELOW}{_SHOW_CURSOR}"
         self._drawn = []
-        self._write(out)
+        self.write(out)
 
     def ansi(self, *parts: object) -> str:
         """What `console` makes of something, without the last line end."""
@@ -46,16 +46,17 @@ class Region:
             self._console.print(*parts)
         return capture.get().removesuffix("\n")
 
-    def _home(self) -> str:
-        """To the first of the lines. A terminal that became narrower has broken the long ones into several."""
-        width, height = self._console.size
-        rows = sum(max(1, -(-cells // width)) for cells in self._drawn)
-        return f"\r\x1b[{min(rows, height - 1)}A" if rows else "\r"
-
-    def _write(self, text: str) -> None:
+    def write(self, text: str) -> None:
+        """Put text where the cursor is."""
         try:
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
             # The terminal is gone; the copying goes on.
             self._drawn = []
+
+    def _home(self) -> str:
+        """To the first of the lines. A terminal that became narrower has broken the long ones into several."""
+        width, height = self._console.size
+        rows = sum(max(1, -(-cells // width)) for cells in self._drawn)
+        return f"\r\x1b[{min(rows, height - 1)}A" if rows else "\r"
