@@ -238,6 +238,9 @@ class CopyBlob(Task):
             uploads = [self.sessions[target] for target in ready]
             outcomes = await (self._relay(job, uploads) if large else relay_whole(self.download, uploads))
             self.failures.update(zip(ready, outcomes, strict=True))
+            for target in ready:
+                if self.failures[target] is None:
+                    del self.sessions[target]
             size = self.download.blob.size
         except RegistryError as error:
             raise self._judged(error) from None
@@ -281,17 +284,19 @@ class CopyBlob(Task):
             job.ledger.end_upload(target, self.blob.digest)
         if self.download is not None:
             job.observer.notify(BytesMoved("pulled", self.source.host, self.download.received))
-        await self.close()
+        await self._give_up([target for target in self.failures if target in self.sessions])
 
     async def close(self) -> None:
+        await self._give_up(list(self.sessions))
+
+    async def _give_up(self, targets: Iterable[Repository]) -> None:
         download, self.download = self.download, None
-        sessions = [(target, self.sessions.pop(target, None)) for target in self.failures]
+        sessions = [self.sessions.pop(target) for target in targets]
         with anyio.move_on_after(CANCEL_SECONDS, shield=True):
             if download is not None:
                 await download.__aexit__()
-            for target, session in sessions:
-                if session is not None and self.failures[target] is not None:
-                    await session.cancel()
+            for session in sessions:
+                await session.cancel()
 
     def _account(self, job: Job, failures: Mapping[Repository, RegistryError | None], size: int) -> None:
         """Settle what arrived, part with what did not. Raises the failure of the last that is left."""

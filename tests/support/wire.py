@@ -21,7 +21,7 @@ from syncer.events import BlobPlaced, BytesMoved, ImageFailed, ImageSkipped, Ima
 from syncer.run import Run, RunOptions, RunResult
 
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a run is taken to hang."""
 
 _ENDPOINTS = (

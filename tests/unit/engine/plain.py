@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from syncer.engine.graph import Again, Key, Kind, Lane, Task, TaskGraph
 from syncer.engine.job import Job
+from syncer.engine.ranges import Spare
 from syncer.events import Observer
 from syncer.http.errors import Kind as ErrorKind
 from syncer.http.errors import RegistryError
@@ -60,7 +61,7 @@ def graph_of(*, transfers: int = 1, retries: int = 1) -> TaskGraph:
 
 
 def job_for(graph: TaskGraph, observer: Observer | None = None) -> Job:
-    return Job(graph, cast("Any", Open()), observer or Observer())
+    return Job(graph, cast("Any", Open()), observer or Observer(), Spare(1, lambda: 1))
 
 
 class Open:

@@ -1,0 +1,59 @@
+"""Thousands of tags: what is open at once stays bounded, and so does what is remembered."""
+
+import gc
+import tracemalloc
+from collections import deque
+
+from syncer.demo.images import make_image, make_layer
+from syncer.engine.graph import KINDS
+from syncer.events import TaskEnded
+from tests.support.wire import Recorder, kinds
+
+TAGS = 2000
+LAYER = make_layer({"layer": b"small"})
+
+
+def tag_both(here, there, count):
+    """As many tags at both sides, of one image."""
+    for registry in (here, there):
+        image = make_image(registry.store, "app", "0", layers=[LAYER])
+        for number in range(1, count):
+            registry.store.tag("app", str(number), image.digest)
+
+
+async def test_few_tasks_are_alive_at_once(here, there, net):
+    tag_both(here, there, TAGS)
+    most = 0
+
+    def look(event):
+        nonlocal most
+        if not isinstance(event, TaskEnded):
+            return
+        counts = [run._graph.counts(kind) for kind in KINDS]
+        most = max(most, sum(each.waiting + each.ready + each.running for each in counts))
+
+    run, recorder = net.run({"here/app": "there/app"}, heard=look)
+    assert (await net.finish(run, recorder)).counts == (0, TAGS, 0)
+    assert most <= 2 + 4 * 2
+    # Two pages, and a look behind the last full one.
+    assert kinds(here) == {"GET tags": 3, "HEAD manifest": TAGS}
+    assert kinds(there) == {"GET tags": 1, "HEAD manifest": TAGS}
+
+
+async def test_little_is_remembered_of_what_is_done(here, there, net):
+    count = 500
+    tag_both(here, there, count)
+    for registry in (here, there):
+        registry.requests = deque(maxlen=0)
+    recorder: Recorder
+    run, recorder = net.run({"here/app": "there/app"}, heard=lambda _event: recorder.events.clear())
+    tracemalloc.start()
+    try:
+        outcome = await net.finish(run, recorder)
+        gc.collect()
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcome.counts == (0, count, 0)
+    assert kept < 1500 * count
+    assert most < 1500 * count + 5_000_000

@@ -1,0 +1,152 @@
+"""Nothing refers to what is not there: in which order things are written, and what a stop leaves behind."""
+
+import anyio
+import pytest
+
+from syncer.demo import Answer, DropConnection, seed
+from syncer.demo.images import make_image, make_index, make_layer, noise
+from syncer.events import BlobStarted
+from tests.support.wire import hold, is_whole, kind, kinds, same
+
+LAYER = make_layer({"layer": noise("layer", 3000)})
+LARGE = make_layer({"large": noise("large", 700_000)})
+DEMO = {f"here/{name}": f"there/{name}" for name in ("library/alpine", "library/nginx", "team/app")}
+
+
+def all_tags(store):
+    return [(name, tag) for name in store.repositories() for tag in store.tags(name)]
+
+
+@pytest.mark.parametrize("transfers", [1, 5])
+async def test_a_manifest_is_put_when_all_it_refers_to_is_there(here, there, net, transfers):
+    seed(here.store)
+    outcome = await net.sync(DEMO, transfers=transfers)
+    assert outcome.counts == (9, 0, 0)
+    # The registry refuses a manifest whose parts it has not.
+    assert {request.status for request in there.requests if kind(request) == "PUT manifest"} == {201}
+    assert all(same(here.store, there.store, name) for name in there.store.repositories())
+
+
+async def test_the_tag_is_written_last(here, there, net):
+    seed(here.store)
+    await net.sync({"here/team/app:v2.0": "there/team/app"})
+    log = [request for request in there.requests if kind(request) in {"PUT manifest", "PUT upload"}]
+    assert log[-1].path.endswith("/manifests/v2.0")
+    assert not any(request.path.endswith("/v2.0") for request in log[:-1])
+
+
+async def test_children_wait_for_their_own_blobs_only(here, there, net):
+    children = [
+        make_image(here.store, "app", layers=[layer], platform=platform)
+        for layer, platform in ((LAYER, "linux/amd64"), (LARGE, "linux/arm64"))
+    ]
+    make_index(here.store, "app", "1", children=children)
+    quick = children[0].digest
+    large = max(here.store.blobs("app"), key=lambda digest: len(here.store.blobs("app")[digest]))
+    hold(here, "GET blob", lambda: there.store.manifest("app", quick) is not None, where=large)
+    assert (await net.sync({"here/app": "there/app"})).counts == (1, 0, 0)
+
+
+@pytest.mark.parametrize("moment", [*range(1, 12), 15, 20, 30, 45, 60])
+@pytest.mark.parametrize("drain_seconds", [0.0, 5.0], ids=["cut off", "drained"])
+async def test_whatever_a_stop_leaves_is_whole(here, there, net, moment, drain_seconds):
+    seed(here.store)
+    run, recorder = net.run(DEMO, drain_seconds=drain_seconds)
+    seen = 0
+
+    @there.before
+    async def stop(_request):
+        nonlocal seen
+        seen += 1
+        if seen == moment:
+            run.stop()
+
+    outcome = await net.finish(run, recorder)
+    assert outcome.result.outcome == "interrupted"
+    assert sum(outcome.counts) >= 9 or {event.source.tag for event in outcome.failed} >= {None}
+    assert {event.failure.kind for event in outcome.failed} == {"interrupted"}
+    assert all(is_whole(there.store, name, tag) for name, tag in all_tags(there.store))
+    assert len(all_tags(there.store)) == outcome.result.synced
+    again = await net.sync(DEMO)
+    assert again.counts == (9 - outcome.result.synced, outcome.result.synced, 0)
+    assert all(same(here.store, there.store, name) for name in there.store.repositories())
+
+
+@pytest.mark.parametrize("transfers", [1, 3])
+async def test_a_stop_gives_up_the_uploads_it_cuts_off(here, there, net, transfers):
+    for number in range(9):
+        make_image(here.store, "app", str(number), layers=[make_layer({"l": noise(str(number), 700_000)})])
+    run, recorder = net.run({"here/app": "there/app"}, drain_seconds=0.3, transfers=transfers)
+
+    @there.before
+    async def take_nothing_large(request):
+        if kind(request) == "PUT upload" and int(request.headers["Content-Length"]) > 100_000:
+            run.stop()
+            await anyio.sleep(0.6)
+            raise DropConnection
+
+    await net.finish(run, recorder)
+    assert kinds(there)["DELETE upload"] >= transfers + 1
+    assert there.open_uploads == 0
+
+
+async def test_after_a_stop_what_is_under_way_arrives(here, there, net):
+    make_image(here.store, "app", "1", layers=[LARGE])
+
+    def stop_at_a_transfer(event):
+        if isinstance(event, BlobStarted):
+            run.stop()
+
+    run, recorder = net.run({"here/app": "there/app"}, heard=stop_at_a_transfer)
+    outcome = await net.finish(run, recorder)
+    assert LARGE.content in there.store.blobs("app").values()
+    assert outcome.counts == (0, 0, 1)
+
+
+async def test_a_stop_after_the_last_task_changes_nothing(here, there, net):
+    make_image(here.store, "app", "1", layers=[LAYER])
+    run, recorder = net.run({"here/app": "there/app"})
+
+    @there.before
+    async def stop(request):
+        if kind(request) == "PUT manifest":
+            run.stop()
+
+    outcome = await net.finish(run, recorder)
+    assert outcome.counts == (1, 0, 0)
+    assert outcome.result.outcome == "success"
+
+
+async def test_a_stop_before_the_start_leaves_everything(here, there, net):
+    make_image(here.store, "app", "1", layers=[LAYER])
+    run, recorder = net.run({"here/app": "there/app"})
+    run.stop()
+    outcome = await net.finish(run, recorder)
+    assert outcome.result.outcome == "interrupted"
+    assert kinds(here) == kinds(there) == {}
+
+
+async def test_a_registry_that_takes_anything_is_given_everything_before_the_tag(here, there, net):
+    seed(here.store)
+    children = here.store.get_manifest("team/app", "v2.0").manifest.children
+
+    @there.before
+    async def take_manifests_blindly(request):
+        return Answer(201) if kind(request) == "PUT manifest" else None
+
+    await net.sync({"here/team/app:v2.0": "there/team/app"})
+    order = [request.path.rpartition("/")[2] for request in there.requests if kind(request) == "PUT manifest"]
+    assert set(order[:-1]) == {child.digest for child in children}
+    for child in children:
+        sent = [
+            request.query.partition("digest=")[2]
+            for request in list(there.requests)[: position(there, child.digest)]
+        ]
+        manifest = here.store.get_manifest("team/app", child.digest).manifest
+        assert {blob.digest for blob in manifest.blobs} <= {text.replace("%3A", ":") for text in sent}
+
+
+def position(registry, reference):
+    return next(
+        number for number, request in enumerate(registry.requests) if request.path.endswith(reference)
+    )

@@ -1,0 +1,142 @@
+"""Platform filters: which entries of an index arrive, and in which bytes."""
+
+import json
+
+import pytest
+
+from syncer.demo.images import make_attestation, make_image, make_index, make_layer
+from syncer.events import IndexNarrowed, RuleWarning
+from syncer.oci.digest import Digest
+from tests.support.wire import kinds, same
+
+PLATFORMS = ("linux/amd64", "linux/arm64/v8", "windows/amd64")
+
+
+def rule(*platforms, to="there/app"):
+    return {"here/app": {"to": to, "platforms": list(platforms)}}
+
+
+def image(store, platform="linux/amd64", tag="", **options):
+    return make_image(
+        store, "app", tag, layers=[make_layer({"for": platform.encode()})], platform=platform, **options
+    )
+
+
+def index(store, *, attested=False, **options):
+    children = [image(store, platform) for platform in PLATFORMS]
+    attestations = [make_attestation(store, "app", image=child) for child in children if attested]
+    return make_index(store, "app", "1", children=[*children, *attestations], **options)
+
+
+def document(store):
+    return json.loads(store.get_manifest("app", "1").raw)
+
+
+async def test_only_the_wanted_entries_arrive(here, there, net):
+    index(here.store)
+    outcome = await net.sync(rule("linux/amd64", "windows/amd64"))
+    assert outcome.counts == (1, 0, 0)
+    kept = document(there.store)["manifests"]
+    assert kept == [document(here.store)["manifests"][place] for place in (0, 2)]
+    assert len(there.store.manifests("app")) == 3
+    assert kinds(there)["PUT upload"] == 4
+
+
+async def test_everything_else_of_the_index_stays(here, there, net):
+    index(here.store, annotations={"é": "ü", "b": "2", "a": "1"})
+    await net.sync(rule("linux/arm64"))
+    before, after = document(here.store), document(there.store)
+    assert list(after) == list(before)
+    assert {**after, "manifests": []} == {**before, "manifests": []}
+    assert list(after["annotations"]) == ["é", "b", "a"]
+
+
+async def test_the_bytes_are_always_the_same(here, there, elsewhere, net):
+    index(here.store)
+    await net.sync(rule("linux/amd64"))
+    await net.sync(rule("linux/amd64", to="elsewhere/app"))
+    assert there.store.digest("app", "1") == elsewhere.store.digest("app", "1")
+
+
+async def test_what_is_dropped_is_told(here, there, net):
+    source = index(here.store)
+    outcome = await net.sync(rule("linux/amd64"))
+    told = outcome.told.of(IndexNarrowed)[0]
+    assert (told.digest, told.narrowed) == (source.digest, there.store.digest("app", "1"))
+    assert told.kept == ("linux/amd64",)
+    assert told.dropped == ("linux/arm64/v8", "windows/amd64")
+
+
+async def test_an_attestation_goes_with_its_image(here, there, net):
+    index(here.store, attested=True)
+    await net.sync(rule("linux/amd64"))
+    kept = document(there.store)["manifests"]
+    assert kept == [document(here.store)["manifests"][place] for place in (0, 3)]
+
+
+async def test_an_entry_of_unknown_platform_is_kept(here, there, net):
+    unknown = image(here.store, "unknown/unknown")
+    make_index(here.store, "app", "1", children=[*(image(here.store, at) for at in PLATFORMS), unknown])
+    await net.sync(rule("linux/amd64"))
+    assert [entry["platform"]["os"] for entry in document(there.store)["manifests"]] == ["linux", "unknown"]
+
+
+async def test_a_filter_that_drops_nothing_keeps_the_bytes(here, there, net):
+    index(here.store)
+    outcome = await net.sync(rule("linux/amd64", "linux/arm64", "windows/amd64"))
+    assert outcome.told.of(IndexNarrowed) == []
+    assert same(here.store, there.store, "app")
+
+
+@pytest.mark.parametrize("docker", [False, True])
+async def test_a_single_image_is_kept_or_dropped_by_its_config(here, there, net, docker):
+    for tag, platform in (("linux", "linux/amd64"), ("windows", "windows/amd64")):
+        image(here.store, platform, tag, docker=docker)
+    outcome = await net.sync(rule("linux/amd64"))
+    assert outcome.counts == (1, 1, 0)
+    assert there.store.tags("app") == ["linux"]
+    assert same(here.store, there.store, "app", ["linux"])
+
+
+async def test_where_nothing_is_left_is_a_warning(here, there, net):
+    index(here.store)
+    outcome = await net.sync(rule("plan9/amd64"))
+    assert outcome.counts == (0, 1, 0)
+    assert outcome.result.outcome == "success"
+    assert "no platform" in outcome.skipped[0].reason
+    assert len(outcome.told.of(RuleWarning)) == 1
+    assert there.store.manifests("app") == []
+
+
+async def test_a_second_filtered_run_uploads_nothing(here, there, net):
+    index(here.store, attested=True)
+    await net.sync(rule("linux/amd64"))
+    net.forget()
+    outcome = await net.sync(rule("linux/amd64"))
+    assert outcome.counts == (0, 1, 0)
+    assert {request.method for request in there.requests} <= {"GET", "HEAD"}
+    assert "GET blob" not in kinds(here)
+
+
+async def test_a_second_filtered_run_leaves_single_images_alone(here, there, net):
+    image(here.store, "linux/amd64", "1")
+    await net.sync(rule("linux/amd64"))
+    net.forget()
+    outcome = await net.sync(rule("linux/amd64"))
+    assert outcome.counts == (0, 1, 0)
+    assert kinds(here) == {"GET tags": 1, "HEAD manifest": 1}
+
+
+async def test_another_filter_replaces_what_is_there(here, there, net):
+    index(here.store)
+    await net.sync(rule("linux/amd64"))
+    outcome = await net.sync(rule("linux/arm64"))
+    assert outcome.counts == (1, 0, 0)
+    assert [entry["platform"]["architecture"] for entry in document(there.store)["manifests"]] == ["arm64"]
+
+
+async def test_an_index_of_indexes_is_narrowed_at_the_top(here, there, net):
+    inner = make_index(here.store, "app", children=[image(here.store)])
+    make_index(here.store, "app", "1", children=[inner, image(here.store, "windows/amd64")])
+    await net.sync(rule("linux/amd64"))
+    assert [Digest(entry["digest"]) for entry in document(there.store)["manifests"]] == [inner.digest]
