@@ -36,8 +36,9 @@ from syncer.http.credentials import Credentials
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
-from syncer.state.database import open_database
+from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
+from syncer.state.knowledge import Knowledge
 from syncer.state.lock import StateError, hold_lock
 
 LAST_SECONDS = 25.0
@@ -93,7 +94,7 @@ def run_service(options: ServeOptions) -> int:
                 ),
                 files=files,
                 runner=Runner(
-                    prepare=_Preparation(options, log, progress, metrics),
+                    prepare=_Preparation(options, log, progress, metrics, database),
                     history=history,
                     metrics=metrics,
                     live=live,
@@ -175,12 +176,18 @@ class _Preparation:
     """Makes runs as the options want them."""
 
     def __init__(
-        self, options: ServeOptions, log: DaemonLog, progress: Progress, metrics: DaemonMetrics
+        self,
+        options: ServeOptions,
+        log: DaemonLog,
+        progress: Progress,
+        metrics: DaemonMetrics,
+        database: Database,
     ) -> None:
         self._options = options
         self._log = log
         self._progress = progress
         self._metrics = metrics
+        self._database = database
         self._warnings: tuple[str, ...] = ()
 
     def __call__(
@@ -199,6 +206,7 @@ class _Preparation:
             config,
             self._options,
             credentials=credentials,
+            memory=Knowledge(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
             rules=rules,
             trigger=trigger,

@@ -1,0 +1,141 @@
+"""A daemon as a process, between real registries."""
+
+import contextlib
+import json
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.processes import Process
+from tests.support.program import Program
+from tests.support.registries import Registry
+
+PATIENCE = 60.0
+_LISTENING = re.compile(r"listening on (http://[\w.:]+)")
+
+
+def wait_until(condition: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
+    """Poll until there is something; fail after `patience` seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"not within {patience} seconds")
+
+
+@dataclass
+class Served:
+    """Starts `syncer serve` in a folder with its files; ends it as a test wants it ended."""
+
+    program: Program
+    folder: Path
+    options: list[str] = field(default_factory=list)
+    process: Process | None = None
+    url: str = ""
+
+    @property
+    def auth(self) -> Path:
+        return self.folder / "auth.json"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images.json"
+
+    def write(self, images: object, *registries: Registry, **settings: Any) -> None:
+        """The two files. `settings` are for every registry."""
+        entries = {each.host: each.auth_entry | settings for each in registries}
+        self.auth.write_text(json.dumps(entries))
+        self.images.write_text(json.dumps(images))
+
+    def arguments(self, *more: str) -> list[str]:
+        return ["--auth", str(self.auth), "--images", str(self.images), *self.options, *more]
+
+    def start(self, *more: str) -> "Served":
+        """Start it, and return when it is ready."""
+        self.process = self.program.start("serve", "--listen", "127.0.0.1:0", *self.arguments(*more))
+        self.url = wait_until(self._address)
+        wait_until(lambda: self.status_of("/readyz") == 200)
+        return self
+
+    def _address(self) -> str:
+        assert self.process
+        assert self.process.poll() is None, self.log
+        found = _LISTENING.search(self.log)
+        return found[1] if found else ""
+
+    @property
+    def log(self) -> str:
+        assert self.process
+        return self.process.read_stderr()
+
+    def status_of(self, path: str) -> int:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(self.url + path, timeout=10, trust_env=False).status_code
+        return 0
+
+    def get(self, path: str) -> Any:
+        answer = httpx.get(self.url + path, timeout=10, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, **headers: str) -> httpx.Response:
+        return httpx.post(self.url + path, headers=headers, timeout=10, trust_env=False)
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get("/api/v1/runs?limit=500")
+        return found
+
+    def run(self) -> dict[str, Any]:
+        """One run from its start to its end."""
+        run_id = wait_until(self._started)
+        return self.ended(run_id)
+
+    def _started(self) -> str:
+        answer = self.post("/api/v1/runs")
+        return str(answer.json()["id"]) if answer.status_code == 202 else ""
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """A run, once it is over."""
+        found: dict[str, Any] = wait_until(
+            lambda: next((run for run in self.runs if run["id"] == run_id and run["outcome"]), None)
+        )
+        return found
+
+    def copying(self) -> dict[str, Any]:
+        """The run in progress, once it has moved something."""
+
+        def moving() -> Any:
+            run = self.get("/api/v1/status")["run"]
+            return run if run and run["bytes"]["moved"] > 0 else None
+
+        found: dict[str, Any] = wait_until(moving)
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def terminate(self) -> float:
+        """SIGTERM. How many seconds it took; it must end well."""
+        assert self.process
+        begun = time.monotonic()
+        self.process.terminate()
+        code = self.process.wait(timeout=40)
+        assert code == 0, self.log
+        return time.monotonic() - begun
+
+
+@pytest.fixture
+def served(program: Program, tmp_path: Path) -> Served:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return Served(program, folder)

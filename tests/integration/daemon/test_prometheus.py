@@ -1,0 +1,208 @@
+"""The metrics, read by Debian's prometheus and pushed to its Pushgateway."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from benchmarks.corpus import FOR_TESTS, write_corpus
+from tests.integration.daemon.conftest import wait_until
+from tests.support.processes import Process
+
+NAMES = {
+    "syncer_build_info": {"version"},
+    "syncer_runs_total": {"trigger", "outcome"},
+    "syncer_run_duration_seconds": {"outcome"},
+    "syncer_run_in_progress": set(),
+    "syncer_run_last_success_timestamp_seconds": set(),
+    "syncer_run_last_completion_timestamp_seconds": set(),
+    "syncer_schedule_next_run_timestamp_seconds": {"schedule"},
+    "syncer_images_total": {"outcome", "source", "destination"},
+    "syncer_tasks": {"kind", "state"},
+    "syncer_tasks_total": {"kind", "outcome"},
+    "syncer_blobs_total": {"outcome", "destination"},
+    "syncer_blob_bytes_total": {"direction", "registry"},
+    "syncer_http_requests_total": {"registry", "method", "endpoint", "status"},
+    "syncer_http_request_duration_seconds": {"registry", "endpoint"},
+    "syncer_http_retries_total": {"registry", "reason"},
+    "syncer_runs_skipped_total": {"reason"},
+    "syncer_rate_limit_remaining": {"registry", "account"},
+    "syncer_concurrency_limit": {"registry"},
+    "syncer_config_last_reload_successful": set(),
+    "syncer_config_last_reload_timestamp_seconds": set(),
+}
+ALWAYS = set(NAMES) - {
+    # Only where it happens.
+    "syncer_http_retries_total",
+    "syncer_runs_skipped_total",
+    "syncer_rate_limit_remaining",
+    "syncer_concurrency_limit",
+}
+OWN_LABELS = {"__name__", "instance", "job", "le", "exported_job", "exported_instance"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Prometheus:
+    """A server that scrapes `targets` twice a second."""
+
+    def __init__(self, folder, targets) -> None:
+        folder.mkdir()
+        config = {
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+            "scrape_configs": [
+                {"job_name": job, "honor_labels": job == "gateway", "static_configs": [{"targets": [target]}]}
+                for job, target in targets.items()
+            ],
+        }
+        (folder / "prometheus.yml").write_text(json.dumps(config))
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.process = Process(
+            [
+                "prometheus",
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/data",
+                f"--web.listen-address={self.url.removeprefix('http://')}",
+                "--log.level=warn",
+            ],
+            stdout=folder / "out",
+            stderr=folder / "err",
+        )
+
+    def query(self, text):
+        try:
+            answer = httpx.get(f"{self.url}/api/v1/query", params={"query": text}, timeout=5, trust_env=False)
+        except httpx.TransportError:
+            return []
+        return answer.json()["data"]["result"] if answer.status_code == 200 else []
+
+    def value(self, text):
+        found = self.query(text)
+        return float(found[0]["value"][1]) if found else None
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    started: list[Prometheus] = []
+
+    def start(**targets):
+        started.append(Prometheus(tmp_path / "prometheus", targets))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.end()
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    process = Process(
+        ["prometheus-pushgateway", f"--web.listen-address={address}", "--log.level=warn"],
+        stdout=tmp_path / "gateway.out",
+        stderr=tmp_path / "gateway.err",
+    )
+
+    def answers():
+        try:
+            return httpx.get(f"http://{address}/-/ready", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(answers)
+    yield address
+    process.end()
+
+
+@pytest.fixture
+def copying(served, registry):
+    """A daemon between two registries, with a rule that works and a rule that fails."""
+    origin, target = registry(), registry()
+    corpus = write_corpus(origin.storage, FOR_TESTS)
+    name = corpus.repositories[0]
+    images: dict[str, object] = {f"{origin.host}/{name}": f"{target.host}/{name}"}
+    served.write(images, origin, target)
+    served.missing = images | {f"{origin.host}/missing:1": f"{target.host}/missing"}
+    return served
+
+
+def test_prometheus_scrapes_what_the_contract_names(copying, prometheus):
+    copying.start("--schedule", "0 0 1 1 *", "--retries", "0")
+    host = copying.url.removeprefix("http://")
+    copying.run()
+    exposed = httpx.get(f"{copying.url}/metrics", trust_env=False).text
+    linted = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposed, capture_output=True, text=True, check=False
+    )
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+    declared = set(re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE))
+    assert ALWAYS <= declared <= set(NAMES)
+    assert "_created" not in exposed
+
+    scraper = prometheus(syncer=host)
+    wait_until(lambda: scraper.value('syncer_runs_total{trigger="api",outcome="success"}') == 1)
+    for name in declared:
+        found = scraper.query(f'{{__name__=~"{name}(_bucket|_sum|_count)?"}}')
+        assert found, name
+        assert set().union(*(each["metric"] for each in found)) - OWN_LABELS == NAMES[name]
+    assert scraper.value("syncer_run_in_progress") == 0
+    assert scraper.value("time() - syncer_run_last_success_timestamp_seconds") < 120
+    assert scraper.value("syncer_schedule_next_run_timestamp_seconds - time()") > 0
+    assert scraper.value("sum(syncer_images_total)") == copying.runs[0]["totals"]["images"]["synced"]
+    assert (
+        scraper.value("histogram_quantile(0.9, sum by (le) (syncer_http_request_duration_seconds_bucket))")
+        > 0
+    )
+    pushed = scraper.value('sum(syncer_blob_bytes_total{direction="pushed"})')
+    assert pushed == copying.runs[0]["totals"]["bytes"]["pushed"]
+
+    copying.images.write_text(json.dumps(copying.missing))
+    wait_until(lambda: len(copying.get("/api/v1/status")["rules"]) == 2)
+    copying.run()
+    wait_until(lambda: scraper.value('syncer_runs_total{trigger="api",outcome="partial"}') == 1)
+    assert scraper.value('increase(syncer_runs_total{outcome="partial"}[1m])') > 0
+    copying.terminate()
+
+
+def test_the_time_of_the_last_success_outlives_the_daemon(copying):
+    copying.start("--state-dir", "state", "--retries", "0")
+    copying.run()
+    copying.terminate()
+    copying.start("--state-dir", "state")
+    exposed = httpx.get(f"{copying.url}/metrics", trust_env=False).text
+    found = re.search(r"^syncer_run_last_success_timestamp_seconds (\S+)$", exposed, re.MULTILINE)
+    assert found
+    assert 0 < time.time() - float(found[1]) < 120
+    copying.terminate()
+
+
+def test_a_pushgateway_keeps_the_last_success_over_a_failed_run(copying, gateway, prometheus):
+    scraper = prometheus(gateway=gateway)
+    copying.start("--metrics-push", f"http://{gateway}", "--retries", "0")
+    copying.run()
+    success = 'syncer_run_last_success_timestamp_seconds{job="image-syncer"}'
+    before = wait_until(lambda: scraper.value(success))
+    copying.terminate()
+
+    copying.images.write_text(json.dumps({"127.0.0.1:1/missing:1": "127.0.0.1:1/copy"}))
+    copying.start("--metrics-push", f"http://{gateway}", "--retries", "0")
+    copying.run()
+    failed = 'syncer_runs_total{outcome="failure",trigger="api"}'
+    wait_until(lambda: scraper.value(failed) == 1)
+    assert scraper.value(success) == before
+    copying.terminate()
+
+
+def test_a_one_shot_pushes_the_same(copying, gateway, run_syncer):
+    done = run_syncer("sync", *copying.arguments(), "--metrics-push", f"http://{gateway}")
+    assert done.returncode == 0, done.stderr
+    found = httpx.get(f"http://{gateway}/metrics", trust_env=False).text
+    assert 'syncer_runs_total{instance="",job="image-syncer",outcome="success",trigger="cli"} 1' in found
