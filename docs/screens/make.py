@@ -145,7 +145,7 @@ async def take(width: int, height: int, source: MemoryRegistry) -> None:
             await terminal.type("clear; syncer --auth auth.json --images images.json")
             moments: list[tuple[str, Callable[[str], bool]]] = [
                 ("start", lambda text: text.count("MB/s") > 4),
-                ("middle", lambda text: done(text) >= 18 and " failed" in text),
+                ("middle", lambda text: done(text) >= 18 and " failed" in text and text.count("MB/s") > 4),
                 ("end", lambda text: "Synchronization finished" in text and text.rstrip().endswith("$")),
             ]
             for name, moment in moments:

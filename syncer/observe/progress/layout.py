@@ -96,7 +96,8 @@ def _transfer(transfer: Transfer, picture: Picture, width: int, glyphs: Glyphs) 
         repository_room = max(6, (width - len(digest) - len(numbers) - 6) // 2)
     else:
         digest = transfer.digest.hex[:12]
-        numbers = f"{_of(transfer.moved, whole):>16}  {words.rate(speed):>10}"
+        rate = words.rate(speed) if transfer.moved else ""
+        numbers = f"{_of(transfer.moved, whole):>16}  {rate:>10}"
         repository_room = min(_MOST_REPOSITORY, (width - len(digest) - len(numbers) - 8) // 2)
     name = str(transfer.source) if len(str(transfer.source)) <= repository_room else transfer.source.path
     name = _from_right(name, repository_room, glyphs)
