@@ -16,7 +16,7 @@ from syncer.oci.manifest import InvalidManifest, parse_manifest
 from syncer.registry.remote import content_range, content_range_size, next_link
 from syncer.registry.upload import MAX_CHUNK, least_chunk, session_offset
 
-many = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=1300, deadline=None, suppress_health_check=list(HealthCheck))
 fewer = settings(many, max_examples=400)
 
 texts = st.text(max_size=80)
