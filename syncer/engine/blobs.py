@@ -231,6 +231,11 @@ class CopyBlob(Task):
         blob, tell = self.blob, job.observer.notify
         large = self.lane is Lane.TRANSFER
         ready = [target for target, failure in self.failures.items() if failure is None]
+        if not ready:
+            # No destination took an upload: then nothing is read for it.
+            await self._end(job)
+            self._account(job, self.failures, 0)
+            return
         self.failures.update(dict.fromkeys(ready, _UNFINISHED))
         if large:
             tell(BlobStarted(blob.digest, blob.size, self.source, tuple(ready)))
