@@ -1,6 +1,5 @@
 """A repository behind the distribution API (distribution-spec 1.1). Reads like the specification; retries are below."""
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,17 +23,15 @@ from syncer.oci.manifest import (
 from syncer.oci.reference import Repository, is_tag
 from syncer.registry.advice import advise
 from syncer.registry.harbor import HarborProjects
+from syncer.registry.headers import content_range, content_range_size, least_chunk, next_link, number
 from syncer.registry.repository import BlobBody, Destination, Upload
-from syncer.registry.upload import RemoteUpload, Session, UploadWays, least_chunk
+from syncer.registry.upload import RemoteUpload, Session, UploadWays
 
 PAGE = 1000
 """Tags asked for at once: ECR refuses more."""
 ROUND = 100
 """Some registries cut lists at a multiple of this, without a link."""
 MAX_TAGS = 5_000_000
-_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next"?', re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes[ =]+([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
-_UNSATISFIED = re.compile(r"bytes[ =]+\*/([0-9]{1,18})", re.IGNORECASE)
 _MISSING = frozenset({401, 403, 404})
 """How registries answer for a project that is not there."""
 _FOUND_OR_NOT = frozenset({200, 404})
@@ -182,7 +179,7 @@ class RemoteRepository(Destination):
         return Descriptor(
             media_type=answer.headers.get("content-type", "").partition(";")[0].strip(),
             digest=digest,
-            size=_number(answer.headers.get("content-length")),
+            size=number(answer.headers.get("content-length")),
         )
 
     async def fetch_manifest(self, target: str) -> Manifest:
@@ -265,7 +262,7 @@ class RemoteRepository(Destination):
                         f"asked for the bytes from {offset} on, and got others", f"GET {what}"
                     )
             else:
-                size = _number(response.headers.get("content-length"))
+                size = number(response.headers.get("content-length"))
             if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
                 raise self._invalid("the blob came compressed, though not asked to be", f"GET {what}")
             yield BlobBody(start, size, self._chunks(response, what))
@@ -392,27 +389,3 @@ class RemoteRepository(Destination):
 
     def _invalid(self, message: str, attempt: str, *, advice: str = "") -> RegistryError:
         return RegistryError(Kind.INVALID, message, registry=self.name.host, attempt=attempt, advice=advice)
-
-
-def next_link(value: str) -> str | None:
-    """Where a `Link` header says that a list goes on (distribution-spec, "Listing Tags")."""
-    match = _NEXT.search(value[:8192])
-    return match[1].strip() if match else None
-
-
-def content_range(value: str | None) -> tuple[int, int]:
-    """The first byte and the size of the whole, from a `Content-Range`; -1 for what it does not say."""
-    match = _CONTENT_RANGE.fullmatch((value or "").strip())
-    if not match:
-        return -1, -1
-    return int(match[1]), -1 if match[2] == "*" else int(match[2])
-
-
-def content_range_size(value: str | None) -> int:
-    """The size of the whole that a 416 tells in its `Content-Range`; -1 where it does not."""
-    match = _UNSATISFIED.fullmatch((value or "").strip())
-    return int(match[1]) if match else -1
-
-
-def _number(value: str | None) -> int:
-    return int(value) if value and value.isascii() and value.isdigit() and len(value) < 19 else -1

@@ -6,7 +6,6 @@ PUT; then chunks. What a registry refuses is remembered for all its repositories
 
 import enum
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -21,13 +20,13 @@ from syncer.http.wire import streamed
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
+from syncer.registry.headers import session_offset
 from syncer.registry.repository import Content, Upload
 
 CHUNK = 16 * 1024 * 1024
 """Bytes of a chunk: Azure takes less than 20 MB in one request."""
 SMALLEST_CHUNK = 1024 * 1024
 """Where even CHUNK is too large: nginx lets this much through when nobody tells it otherwise."""
-MAX_CHUNK = 512 * 1024 * 1024
 RESUMES = 5
 """How often in a row an upload is tried again without having got any further."""
 CANCEL_SECONDS = 2.0
@@ -41,7 +40,6 @@ FINISH_BYTES_PER_SECOND = 20e6
 _STORED = frozenset({200, 201, 202, 204})
 _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
-_RANGE = re.compile(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
 
 
 class Way(enum.IntEnum):
@@ -74,22 +72,6 @@ class Session:
 
     location: str
     least: int = 0
-
-
-def session_offset(value: str | None) -> int:
-    """How many bytes a session has, from its `Range`; 0 where it does not say, or has one byte at most.
-
-    `0-0` is what registries say of an empty session, too.
-    """
-    match = _RANGE.fullmatch(value.strip()) if value else None
-    return int(match[1]) + 1 if match and int(match[1]) else 0
-
-
-def least_chunk(value: str | None) -> int:
-    """Bytes, from `OCI-Chunk-Min-Length`; 0 where there is none, or one beyond reason."""
-    text = (value or "").strip()
-    least = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
-    return least if least <= MAX_CHUNK else 0
 
 
 class RemoteUpload(Upload):

@@ -13,8 +13,14 @@ from syncer.http.address import Address
 from syncer.http.errors import RegistryError
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import InvalidManifest, parse_manifest
-from syncer.registry.remote import content_range, content_range_size, next_link
-from syncer.registry.upload import MAX_CHUNK, least_chunk, session_offset
+from syncer.registry.headers import (
+    MAX_CHUNK,
+    content_range,
+    content_range_size,
+    least_chunk,
+    next_link,
+    session_offset,
+)
 
 many = settings(max_examples=1300, deadline=None, suppress_health_check=list(HealthCheck))
 fewer = settings(many, max_examples=400)
