@@ -25,8 +25,8 @@ class DaemonLog:
         own_secrets: Iterable[str],
         secrets: Iterable[str],
     ) -> None:
-        self._usual = level
-        self._level = level
+        self._level = level.lower()
+        self._calm = "info" if self._level == "debug" else self._level
         self._format = format_
         self._file = file
         self._stream = stream
@@ -66,8 +66,8 @@ class DaemonLog:
             self.current.logger.error("daemon", message=str(error))  # noqa: TRY400 - no traceback
 
     def toggle_debug(self) -> None:
-        """Tell everything, or what was asked for at the start."""
-        self._level = self._usual if self._level == "debug" else "debug"
+        """Tell everything, or what was asked for at the start: then less, if that was everything."""
+        self._level = self._calm if self._level == "debug" else "debug"
         self.current.set_level(self._level)
         if self._watching is not None:
             self._watching.look_again()

@@ -87,6 +87,22 @@ def test_a_second_signal_ends_it_at_once(idle, registry):
     assert idle.process.wait(timeout=5) == 0
 
 
+def test_a_run_that_hangs_does_not_outlive_the_time_to_stop(idle, registry):
+    """Kubernetes kills after thirty seconds."""
+    slow = registry()
+    slow.process.send_signal(signal.SIGSTOP)
+    idle.auth.write_text(json.dumps({slow.host: {"plain_http": True}}))
+    idle.images.write_text(json.dumps({f"{slow.host}/app:1": f"{slow.host}/copy"}))
+    idle.options = ["--state-dir", "state"]
+    idle.start("--run-on-start")
+    run = wait_until(lambda: idle.get("/api/v1/status")["run"])
+    assert idle.terminate() < 25.5
+    idle.start()
+    assert [(each["id"], each["outcome"]) for each in idle.runs] == [(run["id"], "interrupted")]
+    assert "was cut off" not in idle.log.split("listening")[-1]
+    idle.terminate()
+
+
 def test_two_daemons_do_not_share_a_state_folder(idle, run_syncer):
     idle.options = ["--state-dir", "state"]
     idle.start()
