@@ -238,6 +238,8 @@ async def relay(download: Download, uploads: Sequence[Upload]) -> list[RegistryE
 
 async def relay_whole(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
     """As `relay`, for a blob that is small enough to be held in memory."""
+    if not uploads:
+        return []
     content = await download.whole()
     return [await _put(upload, download.blob, content) for upload in uploads]
 

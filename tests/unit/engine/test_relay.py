@@ -1,0 +1,167 @@
+"""Relays: one download into several uploads, each at its own pace and each failing by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from syncer.engine.relay import Download, relay, relay_whole
+from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from tests.unit.engine.parts import CONTENT, Part, Script, Taker, broken, descriptor
+
+WINDOW = 4
+
+
+async def relayed(script: Script, *uploads: Taker, how=relay, content: bytes = CONTENT):
+    """The outcome for each upload. Nothing may be left open."""
+    try:
+        with anyio.fail_after(10):
+            async with Download(script.source, descriptor(content), lambda _count: None) as download:
+                return await how(download, uploads)
+    finally:
+        assert script.open == 0
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_running() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    await anyio.lowlevel.checkpoint()
+    assert len(asyncio.all_tasks()) <= len(before)
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+@pytest.mark.parametrize("count", [1, 2, 5])
+async def test_every_upload_gets_everything(how, count):
+    script, uploads = Script(), [Taker() for _ in range(count)]
+    assert await relayed(script, *uploads, how=how) == [None] * count
+    assert all(upload.taken == CONTENT for upload in uploads)
+    assert script.asked == [0]
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+async def test_for_nobody_nothing_is_read(how):
+    script = Script()
+    assert await relayed(script, how=how) == []
+    assert script.given == 0
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+async def test_an_empty_blob_arrives_empty(how):
+    upload = Taker()
+    assert await relayed(Script(), upload, how=how, content=b"") == [None]
+    assert upload.taken == b""
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+@pytest.mark.parametrize("fails_at", [0, 1, 500, 1000])
+async def test_an_upload_that_fails_stops_no_other(how, fails_at):
+    bad, good, fine = Taker(fails_at=fails_at), Taker(), Taker()
+    outcome = await relayed(Script(), good, bad, fine, how=how)
+    assert outcome == [None, bad.error, None]
+    assert good.taken == fine.taken == CONTENT
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+async def test_all_uploads_may_fail(how):
+    bad = [Taker(fails_at=0), Taker(fails_at=300)]
+    assert await relayed(Script(), *bad, how=how) == [upload.error for upload in bad]
+
+
+async def test_the_download_stays_close_to_the_slowest_upload():
+    gate, script = anyio.Event(), Script()
+    slow, fast = Taker(gate=gate), Taker()
+    ahead: list[int] = []
+
+    async def watch() -> None:
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        ahead.append(script.given)
+        gate.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        assert await relayed(script, slow, fast) == [None, None]
+    # What is in the window, what the slow one has in its hands, what the download has in its own.
+    assert ahead[0] <= WINDOW + 2
+    assert slow.taken == fast.taken == CONTENT
+
+
+async def test_a_slow_upload_that_fails_holds_nobody():
+    gate = anyio.Event()
+    slow, fast = Taker(gate=gate, fails_at=100), Taker()
+    asyncio.get_running_loop().call_later(0.01, gate.set)
+    assert await relayed(Script(), slow, fast) == [slow.error, None]
+    assert fast.taken == CONTENT
+
+
+async def test_an_upload_that_is_cut_off_while_it_waits_stops_no_other():
+    class Impatient(Taker):
+        async def put(self, blob, content):
+            with anyio.move_on_after(0.01):
+                await super().put(blob, content)
+            raise self.error
+
+    impatient, patient = Impatient(gate=anyio.Event()), Taker()
+    assert await relayed(Script(), impatient, patient) == [impatient.error, None]
+    assert patient.taken == CONTENT
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_source_that_fails_fails_all(how, count):
+    refusal = RegistryError(Kind.NOT_FOUND, "gone")
+    uploads = [Taker() for _ in range(count)]
+    script = Script([Part(end=500), Part(refused=refusal)])
+    with pytest.raises(RegistryError) as raised:
+        await relayed(script, *uploads, how=how)
+    assert raised.value is refusal
+    assert all(len(upload.taken) <= 500 for upload in uploads)
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+@pytest.mark.parametrize("count", [1, 3])
+async def test_wrong_bytes_complete_no_upload(how, count):
+    uploads = [Taker() for _ in range(count)]
+    script = Script([Part(content=CONTENT[:-1] + b"!")] * 9)
+    with pytest.raises(DigestMismatch):
+        await relayed(script, *uploads, how=how)
+    assert all(len(upload.taken) < len(CONTENT) for upload in uploads)
+
+
+@pytest.mark.parametrize("how", [relay, relay_whole])
+async def test_wrong_bytes_are_asked_for_a_second_time(how):
+    uploads = [Taker(), Taker()]
+    script = Script([Part(content=CONTENT[:-1] + b"!")])
+    assert await relayed(script, *uploads, how=how) == [None, None]
+    assert script.asked == [0, 0]
+
+
+async def test_a_download_is_carried_on_for_all():
+    uploads = [Taker(), Taker()]
+    script = Script([Part(end=350), Part(end=700)])
+    assert await relayed(script, *uploads) == [None, None]
+    assert script.asked == [0, 350, 700]
+
+
+async def test_an_upload_that_fell_behind_is_served_alone():
+    class Second(Taker):
+        async def put(self, blob, content):
+            try:
+                await super().put(blob, content)
+            finally:
+                self.fails_at = None
+
+    late, good = Second(fails_at=300, error=broken("the line")), Taker()
+    assert await relayed(Script(), late, good) == [None, None]
+    assert late.taken == good.taken == CONTENT
+
+
+async def test_a_cancelled_relay_leaves_nothing():
+    uploads = [Taker(gate=anyio.Event()), Taker(gate=anyio.Event())]
+    script = Script()
+    with anyio.move_on_after(0.01) as scope:
+        await relayed(script, *uploads)
+    assert scope.cancelled_caught
+    assert script.open == 0

@@ -1,0 +1,40 @@
+"""Observers hear of what they have a method for."""
+
+import pytest
+
+from syncer.events import BytesMoved, Observer, Observers, RunStarted
+
+
+class Counting(Observer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved: list[BytesMoved] = []
+
+    def on_bytes_moved(self, event: BytesMoved) -> None:
+        self.moved.append(event)
+
+
+MOVED = BytesMoved("pulled", "quay.io", 5)
+
+
+def test_an_event_goes_to_the_method_that_is_named_after_it():
+    observer = Counting()
+    observer.notify(MOVED)
+    assert observer.moved == [MOVED]
+
+
+def test_what_has_no_method_is_not_heard():
+    observer = Counting()
+    observer.notify(RunStarted("id", "cli", 1))
+    assert observer.moved == []
+
+
+def test_several_observers_all_hear():
+    observers = [Counting(), Counting()]
+    Observers(observers).notify(MOVED)
+    assert [observer.moved for observer in observers] == [[MOVED], [MOVED]]
+
+
+def test_events_do_not_change():
+    with pytest.raises(AttributeError):
+        MOVED.nbytes = 6  # type: ignore[misc]
