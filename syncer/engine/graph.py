@@ -351,6 +351,11 @@ class TaskGraph:
         return not (self._running or any(self._ready_count) or self._held or self._expansions)
 
     @property
+    def has_aside(self) -> bool:
+        """Whether something waits for another round."""
+        return bool(self._aside)
+
+    @property
     def transfers_wanted(self) -> int:
         """Tasks that are in the transfer lane, or on their way there."""
         ready = self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING]

@@ -27,6 +27,10 @@ class Repositories(Protocol):
         """
         ...
 
+    def recovery(self) -> float:
+        """Seconds until every registry that is down may be tried again."""
+        ...
+
     def on_eased(self, told: Callable[[str], None]) -> None:
         """Call `told` with an account's name whenever there may be room for new work again."""
         ...

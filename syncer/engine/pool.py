@@ -35,6 +35,7 @@ class WorkerPool:
         self._group: TaskGroup | None = None
         self._rested = anyio.Event()
         self._timers: set[str] = set()
+        self._recovering = False
 
     @property
     def stopping(self) -> bool:
@@ -104,9 +105,10 @@ class WorkerPool:
             if task is not None:
                 await self._perform(job, task)
                 self._settle_accounts(job)
-            elif not self._stopping and self._graph.idle and not self._begin_round(job):
-                self._over = True
-                self._wake_all()
+            elif not self._stopping and not self._recovering and self._graph.idle:
+                if not self._begin_round(job):
+                    self._over = True
+                    self._wake_all()
             elif not self._graph.has_work(lane) or self._stopping:
                 event = anyio.Event()
                 self._idle[lane].append(event)
@@ -114,10 +116,21 @@ class WorkerPool:
 
     def _begin_round(self, job: Job) -> bool:
         """Try again what was put aside, now that everything else has run. False if there is nothing."""
+        wait = job.repositories.recovery()
+        if wait > 0 and self._graph.has_aside and self._group is not None:
+            # Nothing else is left to do: registries that are down get the time to come back.
+            self._recovering = True
+            self._group.start_soon(self._recover, wait)
+            return True
         self._round += 1
         if count := self._graph.next_round():
             job.observer.notify(RoundStarted(self._round, count))
         return count > 0
+
+    async def _recover(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        self._recovering = False
+        self._wake_all()
 
     async def _perform(self, job: Job, task: Task) -> None:
         error: RegistryError

@@ -198,6 +198,7 @@ class RegistryClient:
             sent = {**headers} if headers else {}
             if authorization:
                 sent.setdefault("Authorization", authorization)
+            self._refuse_while_down(f"{method} {what}")
             sent_at = await self.limits.acquire()
             try:
                 response = await self._exchange(
@@ -259,6 +260,17 @@ class RegistryClient:
         finally:
             self.limits.release(answered=response.status_code < 400)
 
+    def _refuse_while_down(self, attempt: str) -> None:
+        """Fail at once where connection after connection fails: others need not wait for a registry that is down."""
+        if down := self.limits.down:
+            raise RegistryError(
+                Kind.CONNECTION,
+                "cannot connect: several tries in a row have failed",
+                registry=self.host,
+                attempt=attempt,
+                retry_after=down,
+            )
+
     async def _exchange(
         self,
         method: str,
@@ -297,10 +309,13 @@ class RegistryClient:
                 method, _origin(url[:path]), headers=sent, content=body, stream=stream, extensions=extensions
             )
             response = await self._transport.handle_async_request(request)
+            self.limits.connected(ok=True)
             status = response.status_code
         except httpx.InvalidURL as error:
             raise RegistryError(Kind.INVALID, f"impossible address: {error}", registry=self.host) from error
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and own:
+                self.limits.connected(ok=False)
             raise failures.from_transport(
                 error, registry=self.host, attempt=f"{method} {what}", insecure=self.address.settings.insecure
             ) from error

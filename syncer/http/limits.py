@@ -16,6 +16,10 @@ from syncer.config.settings import HostSettings
 MIN_WINDOW = 1.0
 SLACK = 0.25
 """Seconds of a byte rate that may be spent in one go."""
+MOST_UNREACHABLE = 6
+"""Connections in a row that may fail before a host counts as down."""
+DOWN_SECONDS = 10.0
+"""How long a host that is down is left alone."""
 QUOTA_RESERVE = 0.1
 """The share of a quota below which pulls are slowed down, more and more."""
 
@@ -46,6 +50,8 @@ class HostLimits:
         self._next_at = 0.0
         self._byte_rate = settings.bandwidth
         self._bytes_at = 0.0
+        self._unreachable = 0
+        self._down_until = 0.0
         self.name = name
         self.eased: Callable[[str], None] = lambda _name: None
         """Called with `name` when `ready` may have become true again."""
@@ -69,6 +75,17 @@ class HostLimits:
     def ready(self) -> bool:
         """Whether new work for this host would go ahead without waiting."""
         return not self._waiting and self._in_use < self._window and self._open_at <= self._clock()
+
+    @property
+    def down(self) -> float:
+        """Seconds for which there is no point in trying to connect; 0 for none."""
+        return max(0.0, self._down_until - self._clock())
+
+    def connected(self, *, ok: bool) -> None:
+        """A connection was made, or was not: several failures in a row mean that the host is down for a while."""
+        self._unreachable = 0 if ok else self._unreachable + 1
+        if self._unreachable >= MOST_UNREACHABLE:
+            self._down_until = self._clock() + DOWN_SECONDS
 
     async def acquire(self) -> float:
         """Take a place for one request; give it back with `release`, and the returned moment to `congested`."""

@@ -4,6 +4,7 @@ httpx is how the program speaks of requests; aiohttp moves the bytes, at a third
 here knows of registries. Bodies come as they arrive and as they are: nothing is decompressed, no cookie is kept.
 """
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -163,4 +164,5 @@ def _as_httpx_errors(request: httpx.Request) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error)[:300] or type(error).__name__
+    # aiohttp names its TLS context by its address in memory.
+    return re.sub(r" ssl:(<[^>]*>|default|\w+)", "", str(error))[:300] or type(error).__name__

@@ -92,6 +92,9 @@ class RepositoryDirectory:
         limits = self.client(name).limits
         return limits.name, None if limits.ready else limits.paused
 
+    def recovery(self) -> float:
+        return max((limits.down for limits in self._limits.values()), default=0.0)
+
     def on_eased(self, told: Callable[[str], None]) -> None:
         for limits in self._limits.values():
             limits.eased = told

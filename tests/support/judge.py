@@ -1,6 +1,7 @@
 """Checks what arrived, with skopeo and plain HTTP, and nothing of the program under test."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,7 @@ def whole_storage(storage: Path) -> int:
     base = storage / "docker/registry/v2"
     problems: list[str] = []
     tags = 0
-    for link in sorted(base.glob("repositories/**/_manifests/tags/*/current/link")):
+    for link in _tag_links(base / "repositories"):
         # Written in place: empty for a moment. The tag is there once its link is.
         if digest := link.read_text():
             tags += 1
@@ -103,6 +104,14 @@ def whole_storage(storage: Path) -> int:
             problems += [f"{name}: {problem}" for problem in _stored_manifest(base, repository, digest)]
     assert not problems, f"not whole in {storage}:\n" + "\n".join(problems)
     return tags
+
+
+def _tag_links(repositories: Path) -> Iterator[Path]:
+    """The files that name tags. Uploads come and go while a run is going on: their folders are not entered."""
+    for folder, names, _files in os.walk(repositories):
+        if "_manifests" in names:
+            yield from sorted(Path(folder, "_manifests/tags").glob("*/current/link"))
+        names[:] = sorted(name for name in names if not name.startswith("_"))
 
 
 def _compare(source: Judged, destination: Judged, wanted: str, found: str) -> str | None:

@@ -67,6 +67,9 @@ def job_for(graph: TaskGraph, observer: Observer | None = None) -> Job:
 class Open:
     """No repositories at all, and nobody who has to wait."""
 
+    def recovery(self) -> float:
+        return 0.0
+
     def on_eased(self, heard: Callable[[str], None]) -> None:
         pass
 

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from syncer.config.settings import HostSettings
-from syncer.http.limits import HostLimits
+from syncer.http.limits import DOWN_SECONDS, MOST_UNREACHABLE, HostLimits
 
 
 class Clock:
@@ -156,3 +156,23 @@ async def test_those_who_hand_out_work_hear_when_there_is_room(clock):
     limits.release(answered=True)
     assert told == ["hub"]
     assert limits.ready
+
+
+async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a_while(clock):
+    limits = HostLimits(4, clock=clock)
+    for _ in range(MOST_UNREACHABLE - 1):
+        limits.connected(ok=False)
+    assert limits.down == 0
+    limits.connected(ok=False)
+    assert limits.down == DOWN_SECONDS
+    clock.now += DOWN_SECONDS
+    assert limits.down == 0
+
+
+async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock):
+    limits = HostLimits(4, clock=clock)
+    for _ in range(MOST_UNREACHABLE - 1):
+        limits.connected(ok=False)
+    limits.connected(ok=True)
+    limits.connected(ok=False)
+    assert limits.down == 0
