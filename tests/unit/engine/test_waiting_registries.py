@@ -42,13 +42,13 @@ async def test_others_are_not_kept_by_a_registry_that_asks_to_wait(here, there, 
 
 
 async def test_a_destination_that_is_down_does_not_hold_up_another(here, there, net, monkeypatch):
-    monkeypatch.setattr(limits, "DOWN_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "DOWN_SECONDS", 60.0)
     net.dead["dead"] = "127.0.0.1:1"
     for number in range(30):
         make_image(here.store, "app", str(number), layers=SMALL)
-    outcome = await net.sync({"here/app": ["there/app", "dead/app"]}, transfers=2)
+    outcome = await net.sync({"here/app": ["there/app", "dead/app"]}, transfers=2, retries=0)
     assert len(outcome.synced) == 30
     assert {failed.failure.kind for failed in outcome.failed} == {"connection"}
     tried = [event for event in outcome.told.of(RequestSent) if event.registry == net.dead["dead"]]
-    # Every image would have tried it four times over, in each of two rounds.
-    assert len(tried) < 100
+    # Each of the thirty would have tried it four times over.
+    assert len(tried) < 60
