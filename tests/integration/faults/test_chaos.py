@@ -1,5 +1,7 @@
 """All kinds of faults by chance, and everything arrives whole. The same chances each time."""
 
+import json
+
 import anyio
 import pytest
 
@@ -22,3 +24,19 @@ async def test_a_corpus_arrives_whole_over_a_bad_line(registry, tmp_path, seed, 
     names = [(image.name, image.name) for image in corpus.images]
     await anyio.to_thread.run_sync(judge, source, destination, names)
     assert await anyio.to_thread.run_sync(whole, destination) == len(corpus.images)
+
+
+async def test_the_whole_corpus_arrives_over_a_line_that_stalls(full_source, registry, run_syncer, tmp_path):
+    destination = registry()
+    async with Faults(full_source.registry.host) as here, Faults(destination.host) as there:
+        here.chaos, there.chaos = Chaos(7, 0.02, stall=5), Chaos(107, 0.02, stall=5)
+        auth, images = tmp_path / "auth.json", tmp_path / "images.json"
+        auth.write_text(json.dumps({faults.host: {"plain_http": True} for faults in (here, there)}))
+        images.write_text(json.dumps(full_source.corpus.rules(here.host, there.host)))
+        options = ("--proc", "6", "--retries", "3", "--auth", auth, "--images", images)
+        done = await anyio.to_thread.run_sync(lambda: run_syncer(*options, timeout=300))
+        assert (here.chaos.happened + there.chaos.happened).total() > 10
+    assert done.returncode == 0, done.stderr
+    names = [(image.name, image.name) for image in full_source.corpus.images]
+    await anyio.to_thread.run_sync(judge, full_source.registry, destination, names)
+    assert await anyio.to_thread.run_sync(whole, destination) == len(names)
