@@ -75,6 +75,8 @@ class ListTags(Task):
     def _images(self, job: Job, tags: Sequence[str | None]) -> Iterator[Task]:
         rule = self.rule
         digest = rule.selection.digest if isinstance(rule.selection, OneDigest) else None
+        own: dict[Reference, Reference] = {}
+        may_meet = self._may_meet(tags)
         for index, tag in enumerate(tags):
             source = Reference(rule.source, tag, digest)
             copies = []
@@ -82,19 +84,29 @@ class ListTags(Task):
                 to_tag = destination.tag_for(tag, index)
                 reference = Reference(destination.repository, to_tag, None if to_tag else digest)
                 copy = ImageCopy(rule.number, source, reference)
-                claimed_by = job.claim(reference, source)
+                mine = own.get(reference)
+                claimed_by = mine or job.claim(reference, source)
+                if may_meet:
+                    own.setdefault(reference, source)
                 if claimed_by is None:
                     copies.append(copy)
                 elif claimed_by != source:
                     error = RegistryError(
                         Kind.CONFLICT,
-                        f"another rule already writes {claimed_by} there",
+                        f"{'this' if mine else 'another'} rule already writes {claimed_by} there",
                         registry=reference.repository.host,
                         advice="give one of the two another destination",
                     )
                     copy.tell_failed(job.observer, error.as_failure())
             if copies:
                 yield CopyImage(source, copies, rule.platforms)
+
+    def _may_meet(self, tags: Sequence[str | None]) -> bool:
+        """Whether images of this very rule can have the same destination."""
+        repositories = [destination.repository for destination in self.rule.destinations]
+        listings: list[Sequence[object]] = [tags, repositories]
+        listings += [destination.tags for destination in self.rule.destinations if destination.tags]
+        return any(len(set(listing)) < len(listing) for listing in listings)
 
     def failed(self, job: Job, error: RegistryError) -> None:
         rule = self.rule

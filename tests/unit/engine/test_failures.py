@@ -175,6 +175,26 @@ async def test_of_two_rules_for_one_tag_the_earlier_wins(here, there, net, first
     assert there.store.digest("app", "1") == here.store.digest(first, "1")
 
 
+@pytest.mark.parametrize(
+    "rule", [{"here/app:1,1": "there/app"}, {"here/app:1": ["there/app:1", "there/app"]}]
+)
+@pytest.mark.parametrize("others", [{}, {"here/app@{digest}": "there/app:other"}], ids=["alone", "contested"])
+async def test_an_image_that_a_rule_names_twice_goes_once(here, there, net, rule, others):
+    made = image(here.store)
+    more = {key.format(digest=made.digest): value for key, value in others.items()}
+    outcome = await net.sync({**rule, **more})
+    assert outcome.counts == (1 + len(more), 0, 0)
+
+
+async def test_two_images_of_one_rule_for_one_tag_conflict(here, there, net):
+    for tag in ("v1", "v2"):
+        image(here.store, tag, annotations={"tag": tag})
+    outcome = await net.sync({"here/app:/v/": "there/app:one,one"})
+    assert outcome.counts == (1, 0, 1)
+    assert outcome.failed[0].failure.kind == "conflict"
+    assert there.store.digest("app", "one") == here.store.digest("app", "v1")
+
+
 async def test_the_later_rule_waits_for_the_earlier_ones_list(here, there, net):
     for name in ("a", "b"):
         image(here.store, "1", name=name, annotations={"name": name})
