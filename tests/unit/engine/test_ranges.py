@@ -74,7 +74,7 @@ async def test_a_source_that_refuses_ranges_gets_one_connection(here, there, net
 
 async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(here, there, net):
     make_image(here.store, "app", "1", layers=[layer()])
-    dropped = []
+    dropped: list[str] = []
 
     async def drop_some(request):
         if request.headers.get("range", "").startswith("bytes=2") and len(dropped) < 3:
