@@ -3,6 +3,7 @@
 Everyone may import this module; it imports only the formats. Times are seconds, sizes are bytes.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ import msgspec
 
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+
+_log = logging.getLogger(__name__)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -252,10 +255,17 @@ class Observers(Observer):
     def __init__(self, observers: Iterable[Observer]) -> None:
         super().__init__()
         self.observers = tuple(observers)
+        self._failed: list[Observer] = []
 
     def notify(self, event: object) -> None:
         for observer in self.observers:
-            observer.notify(event)
+            try:
+                observer.notify(event)
+            except Exception:  # noqa: BLE001
+                # Whoever looks on must not change what happens. Told once: events come by the thousand.
+                if observer not in self._failed:
+                    self._failed.append(observer)
+                    _log.exception("%s failed at %s", type(observer).__name__, type(event).__name__)
 
 
 def _method_name(class_name: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import msgspec
 
-from syncer.engine.graph import KINDS, TaskGraph
+from syncer.engine.graph import TaskGraph
+from syncer.engine.task import KINDS
 from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
 from syncer.observe.progress.picture import Picture
 from syncer.observe.report import PLACINGS

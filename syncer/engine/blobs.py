@@ -4,16 +4,16 @@ Nothing, where it is known to be there; a mount, where another repository at the
 for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import anyio
 
 from syncer.engine.copies import ImageCopy
-from syncer.engine.graph import Again, Key, Lane, Task
 from syncer.engine.job import Job
 from syncer.engine.ranges import Ahead
 from syncer.engine.relay import Download, relay, relay_whole
+from syncer.engine.task import Again, Key, Lane, Task
 from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
@@ -28,8 +28,6 @@ SMALL = 256 * 1024
 WORTH_ASKING = 32 * 1024 * 1024
 """Bytes. For such a blob it is asked even in a new repository: an interrupted run may have left it there."""
 
-IDLE_SECONDS = 180.0
-"""A transfer in which nothing has moved for so long has failed."""
 CANCEL_SECONDS = 2.0
 """How long a failed upload's session may take to be given up."""
 _UNFINISHED = RegistryError(Kind.INTERRUPTED, "the transfer was not finished")
@@ -45,7 +43,6 @@ class CopyBlob(Task):
     kind = "blob"
     __slots__ = (
         "absent",
-        "alive",
         "blob",
         "download",
         "failures",
@@ -64,7 +61,6 @@ class CopyBlob(Task):
         self.absent: set[Repository] = set()  # asked, and not there
         self.sessions: dict[Repository, Upload] = {}  # opened, or left by mounts that were not done
         self.download: Download | None = None
-        self.alive: Callable[[], None] | None = None
         self.failures: dict[Repository, RegistryError | None] = {}
 
     def __str__(self) -> str:
@@ -192,13 +188,9 @@ class CopyBlob(Task):
             if self.lane is Lane.TRANSFER:
                 job.observer.notify(BlobProgress(self.blob.digest, nbytes))
 
-        def alive() -> None:
-            if self.alive is not None:
-                self.alive()
-
         # Until it is known to have arrived, it has not.
         self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
-        self.download = Download(job.repositories.source(self.source), self.blob, moved, alive)
+        self.download = Download(job.repositories.source(self.source), self.blob, moved)
 
         async def start(target: Repository) -> None:
             try:
@@ -256,22 +248,16 @@ class CopyBlob(Task):
         self._account(job, self.failures, size)
 
     async def _relay(self, job: Job, uploads: list[Upload]) -> list[RegistryError | None]:
-        """Move a large blob, over several connections where some would be idle. Gives up when nothing moves."""
+        """Move a large blob, over several connections where some would be idle."""
         assert self.download is not None
         outcome: list[RegistryError | None] | RegistryError = _UNFINISHED
         source = job.repositories.source(self.source)
-        with anyio.CancelScope() as scope:
-            self.alive = lambda: setattr(scope, "deadline", anyio.current_time() + IDLE_SECONDS)
-            self.alive()
-            async with Ahead(source, self.download.blob, job.spare) as self.download.ahead:
-                try:
-                    outcome = await relay(self.download, uploads)
-                except RegistryError as error:
-                    # Not raised in here: a task group would wrap it.
-                    outcome = error
-        if scope.cancelled_caught:
-            message = f"nothing has moved for {IDLE_SECONDS:.0f} s"
-            outcome = RegistryError(Kind.TIMEOUT, message, registry=self.source.host, attempt=f"copy {self}")
+        async with Ahead(source, self.download.blob, job.spare) as self.download.ahead:
+            try:
+                outcome = await relay(self.download, uploads)
+            except RegistryError as error:
+                # Not raised in here: a task group would wrap it.
+                outcome = error
         if isinstance(outcome, RegistryError):
             raise outcome
         return outcome

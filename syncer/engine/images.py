@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.engine.copies import ImageCopy
-from syncer.engine.graph import Again, Key, Task
 from syncer.engine.job import Job
 from syncer.engine.manifests import PushManifest, Unfolding
 from syncer.engine.narrowing import narrow_index, platform_of
+from syncer.engine.task import Again, Key, Task
 from syncer.events import BytesMoved, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor

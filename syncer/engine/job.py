@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from syncer.engine.graph import Task, TaskGraph
+from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import Spare
+from syncer.engine.task import Task
 from syncer.events import Observer, TaskEnded
 from syncer.http.errors import RegistryError
 from syncer.oci.reference import Reference, Repository

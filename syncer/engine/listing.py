@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from syncer.config.rules import AllTags, MatchingTags, OneDigest, Rule, TheseTags
 from syncer.engine.copies import ImageCopy
-from syncer.engine.graph import Again, Key, Task
 from syncer.engine.images import CopyImage
 from syncer.engine.job import Job
+from syncer.engine.task import Again, Key, Task
 from syncer.events import Decision, RuleWarning, TagsListed
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import Reference, Repository

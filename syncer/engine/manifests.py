@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.copies import ImageCopy
-from syncer.engine.graph import Again, Key, Lane, Task
 from syncer.engine.job import Job
+from syncer.engine.task import Again, Key, Lane, Task
 from syncer.events import BlobPlaced, BytesMoved, Decision, ImageSkipped, ImageSynced
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor

@@ -7,8 +7,9 @@ from typing import Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from syncer.engine.graph import Lane, Task, TaskGraph
+from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
+from syncer.engine.task import Lane, Task
 from syncer.events import RoundStarted, TaskEnded
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import Repository

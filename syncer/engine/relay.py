@@ -29,17 +29,14 @@ Moved = Callable[[int], None]
 class Download(Content):
     """The checked content of a blob, chunk by chunk. A context manager: leaving it closes the connection.
 
-    `moved` hears of bytes when they come for the first time, `alive` of any. `error` is what went wrong with the source, if
+    `moved` hears of bytes when they come for the first time. `error` is what went wrong with the source, if
     anything did. `received` counts the bytes from the source, repeated ones too. Where somebody has set `ahead`,
     parts of the blob come from there.
     """
 
-    def __init__(
-        self, source: Source, blob: Descriptor, moved: Moved, alive: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, source: Source, blob: Descriptor, moved: Moved) -> None:
         self._source = source
         self._moved = moved
-        self._alive = alive
         self._stack = AsyncExitStack()
         self._body: BlobBody | None = None
         self._begun = False
@@ -182,7 +179,6 @@ class Download(Content):
 
     def _advance(self, chunk: bytes) -> None:
         self._position += len(chunk)
-        self._alive()
         if self._position > self.blob.size:
             raise self._mismatch(f"has more than its {self.blob.size} bytes")
         self._take(chunk)

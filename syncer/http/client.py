@@ -189,6 +189,7 @@ class RegistryClient:
         Raises `RegistryError` for any other.
         """
         url = target if "://" in target else await self.address.base(self._probe) + target
+        stream = method == "GET" and endpoint == "blob"
         redirects = 0
         refreshed = outdated = False
         while True:
@@ -199,7 +200,7 @@ class RegistryClient:
             if authorization:
                 sent.setdefault("Authorization", authorization)
             self._refuse_while_down(f"{method} {what}")
-            sent_at = await self.limits.acquire()
+            sent_at = await self.limits.acquire(stream=stream)
             try:
                 response = await self._exchange(
                     method,
@@ -212,8 +213,9 @@ class RegistryClient:
                     read_seconds=read_seconds,
                 )
             except BaseException:
-                self.limits.release()
+                self.limits.release(stream=stream)
                 raise
+            response.extensions["stream"] = stream
             status = response.status_code
             # A 401 that counts as an answer does so only when our token is not the reason.
             unproven = status == 401 and own and not refreshed
@@ -258,7 +260,7 @@ class RegistryClient:
         try:
             await response.aclose()
         finally:
-            self.limits.release(answered=response.status_code < 400)
+            self.limits.release(answered=response.status_code < 400, stream=response.extensions["stream"])
 
     def _refuse_while_down(self, attempt: str) -> None:
         """Fail at once where connection after connection fails: others need not wait for a registry that is down."""

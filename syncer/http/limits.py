@@ -16,6 +16,8 @@ from syncer.config.settings import HostSettings
 MIN_WINDOW = 1.0
 SLACK = 0.25
 """Seconds of a byte rate that may be spent in one go."""
+MAX_HOLD = 600.0
+"""Seconds that a registry may ask the whole host to wait; what asks for more has failed, for now."""
 MOST_UNREACHABLE = 6
 """Connections in a row that may fail before a host counts as down."""
 DOWN_SECONDS = 10.0
@@ -43,7 +45,8 @@ class HostLimits:
         self._window = self._most
         self._clock = clock
         self._in_use = 0
-        self._waiting: deque[anyio.Event] = deque()
+        self._streams = 0  # of those, bodies that are read while something else is sent
+        self._waiting: deque[tuple[anyio.Event, bool]] = deque()
         self._open_at = 0.0
         self._halved_at = float("-inf")
         self._gap = 1.0 / settings.requests_per_second if settings.requests_per_second else 0.0
@@ -87,26 +90,34 @@ class HostLimits:
         if self._unreachable >= MOST_UNREACHABLE:
             self._down_until = self._clock() + DOWN_SECONDS
 
-    async def acquire(self) -> float:
-        """Take a place for one request; give it back with `release`, and the returned moment to `congested`."""
-        while self._in_use >= int(self._window):
-            event = anyio.Event()
-            self._waiting.append(event)
+    async def acquire(self, *, stream: bool = False) -> float:
+        """Take a place for one request; give it back with `release`, and the returned moment to `congested`.
+
+        A `stream` is read only as fast as an upload takes it, maybe to this same host: so streams never keep the
+        last other request out, or both would wait for ever.
+        """
+        while not self._admits(stream):
+            waiter = (anyio.Event(), stream)
+            self._waiting.append(waiter)
             try:
-                await event.wait()
+                await waiter[0].wait()
             except BaseException:
-                if event.is_set():
+                if waiter[0].is_set():
                     self._wake()
                 else:
-                    self._waiting.remove(event)
+                    self._waiting.remove(waiter)
                 raise
         self._in_use += 1
+        self._streams += stream
         try:
             await self._pace()
         except BaseException:
-            self.release()
+            self.release(stream=stream)
             raise
         return self._clock()
+
+    def _admits(self, stream: bool) -> bool:
+        return self._in_use < int(self._window) or (not stream and self._in_use == self._streams)
 
     async def _pace(self) -> None:
         while True:
@@ -120,9 +131,10 @@ class HostLimits:
         if self._gap:
             self._next_at = max(self._next_at, now - self._gap) + self._gap
 
-    def release(self, *, answered: bool = False) -> None:
+    def release(self, *, answered: bool = False, stream: bool = False) -> None:
         """Give a place back; `answered` says that the registry coped well."""
         self._in_use -= 1
+        self._streams -= stream
         if answered and self._window < self._most:
             self._window = min(self._most, self._window + 1.0 / self._window)
         self._wake()
@@ -132,7 +144,13 @@ class HostLimits:
         if free > 0 and not self._waiting:
             self.eased(self.name)
         for _ in range(min(free, len(self._waiting))):
-            self._waiting.popleft().set()
+            self._waiting.popleft()[0].set()
+        if free <= 0 and self._in_use == self._streams:
+            for waiter in self._waiting:
+                if not waiter[1]:
+                    self._waiting.remove(waiter)
+                    waiter[0].set()
+                    break
 
     def congested(self, sent_at: float) -> None:
         """The registry was asked too much by a request sent at that moment: halve, once for each such event."""
@@ -141,8 +159,8 @@ class HostLimits:
             self._halved_at = self._clock()
 
     def hold(self, seconds: float) -> None:
-        """Nothing new for so many seconds."""
-        self._open_at = max(self._open_at, self._clock() + seconds)
+        """Nothing new for so many seconds, `MAX_HOLD` at most."""
+        self._open_at = max(self._open_at, self._clock() + min(seconds, MAX_HOLD))
 
     def quota(self, remaining: int, limit: int, period: float) -> float:
         """So many pulls are left of `limit` in each `period` of seconds: how long was held back for it, in seconds.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncer.events import BytesMoved, Observer, Observers, RunStarted
+from syncer.events import BytesMoved, Observer, Observers, RoundStarted, RunStarted
 
 
 class Counting(Observer):
@@ -38,3 +38,24 @@ def test_several_observers_all_hear():
 def test_events_do_not_change():
     with pytest.raises(AttributeError):
         MOVED.nbytes = 6  # type: ignore[misc]
+
+
+def test_an_observer_that_fails_is_told_of_once_and_keeps_nobody_from_hearing(caplog):
+    class Broken(Observer):
+        def on_round_started(self, _event: RoundStarted) -> None:
+            raise ValueError("broken")
+
+    class Listening(Observer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: list[object] = []
+
+        def on_round_started(self, event: RoundStarted) -> None:
+            self.heard.append(event)
+
+    listening = Listening()
+    both = Observers([Broken(), listening])
+    both.notify(RoundStarted(1, 2))
+    both.notify(RoundStarted(2, 2))
+    assert len(listening.heard) == 2
+    assert len(caplog.records) == 1

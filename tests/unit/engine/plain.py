@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, cast
 
-from syncer.engine.graph import Again, Key, Kind, Lane, Task, TaskGraph
+from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
 from syncer.engine.ranges import Spare
+from syncer.engine.task import Again, Key, Kind, Lane, Task
 from syncer.events import Observer
 from syncer.http.errors import Kind as ErrorKind
 from syncer.http.errors import RegistryError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncer.engine.graph import KINDS, Again, Lane
+from syncer.engine.task import KINDS, Again, Lane
 from tests.unit.engine.plain import Plain, ended, graph_of, keys, lasting, passing, take_all
 
 

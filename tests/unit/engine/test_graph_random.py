@@ -7,8 +7,9 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncer.engine.graph import KINDS, Again, Counts, Lane, TaskGraph
+from syncer.engine.graph import Counts, TaskGraph
 from syncer.engine.pool import WorkerPool
+from syncer.engine.task import KINDS, Again, Lane
 from tests.support.wire import Recorder
 from tests.unit.engine.plain import Plain, job_for, keys, lasting, passing
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncer.engine.graph import Again, Lane
+from syncer.engine.task import Again, Lane
 from tests.unit.engine.plain import Plain, ended, graph_of, keys, lasting, passing, take_all
 
 

@@ -5,7 +5,7 @@ import tracemalloc
 from collections import deque
 
 from syncer.demo.images import make_image, make_layer
-from syncer.engine.graph import KINDS
+from syncer.engine.task import KINDS
 from syncer.events import TaskEnded
 from tests.support.wire import Recorder, kinds
 

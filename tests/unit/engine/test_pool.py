@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 import anyio
 import pytest
 
-from syncer.engine.graph import Again, Lane, TaskGraph
+from syncer.engine.graph import TaskGraph
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
+from syncer.engine.task import Again, Lane
 from syncer.events import RoundStarted, TaskEnded
 from tests.support.wire import Recorder
 from tests.unit.engine.plain import Plain, Script, graph_of, job_for, keys, lasting, passing
