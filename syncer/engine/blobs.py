@@ -14,7 +14,7 @@ from syncer.engine.job import Job
 from syncer.engine.ranges import Ahead
 from syncer.engine.relay import Download, relay, relay_whole
 from syncer.engine.task import Again, Key, Lane, Task
-from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved
+from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved, Decision
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -81,6 +81,7 @@ class CopyBlob(Task):
                 if not self.targets:
                     return None
                 if others := self._uploaders(job):
+                    self._say(job, "waits for another upload to this registry, to mount from it")
                     return Again(Lane.METADATA, after=others)
                 if job.dry_run:
                     self._pretend(job)
@@ -120,11 +121,16 @@ class CopyBlob(Task):
         if not ask or target in self.absent:
             return
         if await job.repositories.destination(target).has_blob(digest):
+            self._say(job, f"{target} has it")
             self._placed(job, target, "present")
             return
+        self._say(job, f"{target} has it not")
         self.absent.add(target)
         # Meanwhile it may have been found in another repository.
         await self._is_mounted(job, target)
+
+    def _say(self, job: Job, message: str) -> None:
+        job.observer.notify(Decision(str(self), message))
 
     async def _is_mounted(self, job: Job, target: Repository) -> bool:
         """Try to mount it from where it is known to be. False if that is nowhere, or was refused."""
@@ -133,8 +139,10 @@ class CopyBlob(Task):
             if destination.can_mount_from(job.repositories.destination(holder)):
                 upload = await destination.mount(self.blob.digest, from_=holder)
                 if upload is None:
+                    self._say(job, f"mounted into {target} from {holder.path}")
                     self._placed(job, target, "mounted")
                     return True
+                self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
                 self.sessions[target] = upload
                 # Whoever was thought to hold it may have lost it; if not, that will be learnt again.
                 job.ledger.memory.lost(holder, self.blob.digest)

@@ -9,7 +9,7 @@ from syncer.engine.job import Job
 from syncer.engine.manifests import PushManifest, Unfolding
 from syncer.engine.narrowing import narrow_index, platform_of
 from syncer.engine.task import Again, Key, Task
-from syncer.events import BytesMoved, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
+from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.manifest import Manifest
@@ -125,6 +125,9 @@ class CopyImage(Task):
         job.observer.notify(
             ImageStarted(stale[0].rule, self.source, tuple(copy.destination for copy in stale))
         )
+        for copy in stale:
+            why = f"it names {copy.previous} there" if copy.previous else "it is not there"
+            job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
         unfolding = Unfolding(self.source.repository, manifest, stale, depth=0)
         unfolding.add_parts(job)
         for copy in stale:
@@ -162,6 +165,7 @@ class CopyImage(Task):
 
     def _skip(self, job: Job, copy: ImageCopy, reason: str) -> None:
         copy.finished = True
+        job.observer.notify(Decision(str(copy.destination), f"left as it is: {reason}"))
         job.graph.settle(self, image_key(copy))
         job.observer.notify(
             ImageSkipped(copy.rule, copy.source, copy.destination, copy.digest, reason, copy.seconds)

@@ -53,6 +53,7 @@ class CopyManifest(Task):
                 self._part_with(job, copy, error)
                 continue
             if found:
+                job.observer.notify(Decision(str(self), f"{repository} has it, and so its parts"))
                 self.copies.remove(copy)
                 job.ledger.record_manifest(repository, self.child.digest)
                 job.graph.settle(self, manifest_key(repository, self.child.digest))

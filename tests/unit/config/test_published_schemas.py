@@ -1,0 +1,46 @@
+"""The JSON Schemas that editors check the two files with agree with what the program takes."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+import syncer.config
+
+ROOT = Path(__file__).parents[3]
+SCHEMAS = Path(syncer.config.__file__).parent / "schemas"
+
+
+def validator(kind):
+    schema = json.loads((SCHEMAS / f"{kind}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("kind", ["auth", "images"])
+def test_the_examples_fit_and_name_their_schema(kind):
+    read_json = json.loads((ROOT / f"examples/{kind}.json").read_text())
+    text = (ROOT / f"examples/{kind}.yaml").read_text()
+    validator(kind).validate(read_json)
+    validator(kind).validate(yaml.safe_load(text))
+    named = (ROOT / "examples" / read_json["$schema"]).resolve()
+    assert named == SCHEMAS / f"{kind}.schema.json"
+    assert f"$schema={read_json['$schema']}" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        ("auth", {"quay.io": {"username": 5.5, "insecure": "maybe"}}),
+        ("auth", {"quay.io": "password"}),
+        ("images", {"nginx": {"platforms": ["linux/amd64"]}}),
+        ("images", {"nginx": {"to": "r.io/nginx", "colour": "red"}}),
+        ("images", {"nginx": 5}),
+        ("images", ["nginx"]),
+    ],
+)
+def test_what_the_program_refuses_does_not_fit(kind, document):
+    with pytest.raises(jsonschema.ValidationError):
+        validator(kind).validate(document)
