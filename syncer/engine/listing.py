@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import anyio
+
 from syncer.config.rules import AllTags, MatchingTags, OneDigest, Rule, TheseTags
 from syncer.engine.copies import ImageCopy
 from syncer.engine.images import CopyImage
@@ -35,15 +37,28 @@ class ListTags(Task):
 
     async def run(self, job: Job) -> Again | None:
         rule = self.rule
-        for destination in rule.destinations:
-            await self._look_at(job, destination.repository)
-        selected = await self._selected(job)
+        selected = await self._learn(job)
         if mismatch := rule.mismatch(len(selected)):
             raise RegistryError(Kind.INVALID, mismatch, registry=rule.source.host, permanent=True)
         if not selected:
             job.observer.notify(RuleWarning(rule.number, f"{rule}: no tag of {rule.source} is selected"))
         job.graph.expand(self._images(job, selected), places=self.places)
         return None
+
+    async def _learn(self, job: Job) -> Sequence[str | None]:
+        """Ask both sides at once: the round trips overlap."""
+        selected: Sequence[str | None] | RegistryError
+        async with anyio.create_task_group() as group:
+            for destination in self.rule.destinations:
+                group.start_soon(self._look_at, job, destination.repository)
+            try:
+                selected = await self._selected(job)
+            except RegistryError as error:
+                # Not raised in here: a task group would wrap it.
+                selected = error
+        if isinstance(selected, RegistryError):
+            raise selected
+        return selected
 
     async def _look_at(self, job: Job, repository: Repository) -> None:
         """Learn whether the destination is new: then nothing has to be asked for there."""
