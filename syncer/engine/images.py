@@ -102,6 +102,7 @@ class CopyImage(Task):
                 registry=self.source.repository.host,
                 attempt=f"HEAD manifest {self.source}",
                 status=404,
+                advice=f"check the rule's source: {self.source.repository.host} has nothing of that name",
             )
         return found
 

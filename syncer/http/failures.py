@@ -48,6 +48,9 @@ _TLS_DETAIL = re.compile(r" ssl:(?:<[^>]*>|\w+)")
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
 
+_READS_OF_A_RULE = ("GET manifest", "HEAD manifest", "GET tags")
+
+
 def from_answer(
     status: int,
     headers: httpx.Headers,
@@ -77,6 +80,9 @@ def from_answer(
         kind = Kind.FORBIDDEN
     said = f" ({': '.join(part for part in (' '.join(codes), message) if part)})" if codes or message else ""
     word = _WORDS.get(status) or httpx.codes.get_reason_phrase(status).lower()
+    advice = "" if elsewhere else _advice(kind, status, words, registry, account)
+    if kind is Kind.NOT_FOUND and attempt.startswith(_READS_OF_A_RULE):
+        advice = f"check the rule's source: {registry} has nothing of that name"
     place = f" from {elsewhere}, where the registry sent us" if elsewhere else ""
     return RegistryError(
         kind,
@@ -87,7 +93,7 @@ def from_answer(
         codes=codes,
         permanent=permanent,
         retry_after=retry_after(headers.get("retry-after")),
-        advice="" if elsewhere else _advice(kind, status, words, registry, account),
+        advice=advice,
     )
 
 
