@@ -24,9 +24,9 @@ UPLOADS = "/v2/*/blobs/uploads/*"
 # The most memory that a process had so far, as the kernel tells it of itself at its end.
 MEASURED = """
 import sys
-from syncer.cli import main
+from syncer.cli.main import cli
 try:
-    main()
+    cli()
 finally:
     status = open("/proc/self/status").read()
     print("VmHWM", status.split("VmHWM:")[1].split()[0], file=sys.stderr)
