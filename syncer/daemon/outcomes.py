@@ -1,4 +1,4 @@
-"""How each rule of a run did: what the status page and the notifications go by."""
+"""How each rule of a run did: what the API and the notifications go by."""
 
 from collections.abc import Sequence
 
