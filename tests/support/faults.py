@@ -174,6 +174,8 @@ class Faults:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Known from the start: what was accepted just before the end is closed, too.
         task = asyncio.create_task(self._connected(reader, writer))
+        # One that is cancelled before it begins closes nothing itself.
+        task.add_done_callback(lambda _task: writer.close())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
