@@ -127,6 +127,7 @@ class Run:
             connections=width + METADATA_WIDTH * width,
             dry_run=self._options.dry_run,
         )
+        contested = self._contested()
         job = Job(
             self._graph,
             directory,
@@ -135,9 +136,9 @@ class Run:
             BlobLedger(self._memory),
             force=self._options.force,
             dry_run=self._options.dry_run,
-            contested=self._contested(),
+            contested=contested,
         )
-        self._add_rules()
+        self._add_rules(contested)
         async with transport:
             await self._pool.run(job)
             if self._pool.stopping:
@@ -168,8 +169,7 @@ class Run:
         )
         return frozenset(repository for repository, rules in writers.items() if rules > 1)
 
-    def _add_rules(self) -> None:
-        contested = self._contested()
+    def _add_rules(self, contested: frozenset[Repository]) -> None:
         last: dict[Repository, Rule] = {}
         for rule in self._rules:
             repositories = {each.repository for each in rule.destinations} & contested

@@ -85,12 +85,12 @@ class CopyBlob(Task):
                     return Again(Lane.METADATA, after=others)
                 if job.dry_run:
                     self._pretend(job)
-                elif 0 <= self.blob.size < SMALL:
-                    await self._open(job)
-                    await self._deliver(job)
                 else:
                     self._begin_uploads(job)
-                    return Again(Lane.OPENING)
+                    if not 0 <= self.blob.size < SMALL:
+                        return Again(Lane.OPENING)
+                    await self._open(job)
+                    await self._deliver(job)
             case Lane.OPENING:
                 await self._open(job)
                 return Again(Lane.TRANSFER)
@@ -190,7 +190,6 @@ class CopyBlob(Task):
 
     async def _open(self, job: Job) -> None:
         """Start the download and the uploads together: the round trips overlap. Raises what the source raises."""
-        self._begin_uploads(job)
 
         def moved(nbytes: int) -> None:
             if self.lane is Lane.TRANSFER:
