@@ -225,6 +225,13 @@ class QuotaLow(Event, frozen=True):
     wait: float
 
 
+class ConcurrencyChanged(Event, frozen=True):
+    """So many requests may run at once at a registry from now on, in all accounts' names together."""
+
+    registry: str
+    limit: int
+
+
 class Decision(Event, frozen=True):
     """Why something was done or left: for the debug log."""
 

@@ -13,7 +13,7 @@ from syncer.engine.copies import ImageCopy
 from syncer.engine.job import Job
 from syncer.engine.ranges import Ahead
 from syncer.engine.relay import Download, relay, relay_whole
-from syncer.engine.task import Again, Key, Lane, Task
+from syncer.engine.task import Again, Key, Lane, SourcedTask
 from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved, Decision
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
@@ -37,7 +37,7 @@ def blob_key(repository: Repository, digest: Digest) -> Key:
     return ("blob", repository, digest)
 
 
-class CopyBlob(Task):
+class CopyBlob(SourcedTask):
     """One blob of `source`, wanted in the repositories that are the keys of `targets`."""
 
     kind = "blob"
@@ -48,14 +48,12 @@ class CopyBlob(Task):
         "failures",
         "mismatched",
         "sessions",
-        "source",
         "targets",
     )
 
     def __init__(self, blob: Descriptor, source: Repository, targets: Mapping[Repository, ImageCopy]) -> None:
-        super().__init__([blob_key(target, blob.digest) for target in targets])
+        super().__init__([blob_key(target, blob.digest) for target in targets], source)
         self.blob = blob
-        self.source = source
         self.targets = dict(targets)
         self.mismatched = False
         self.absent: set[Repository] = set()  # asked, and not there
@@ -71,6 +69,16 @@ class CopyBlob(Task):
         return (self.source, *self.targets)
 
     async def run(self, job: Job) -> Again | None:
+        source = self.source
+        try:
+            return await self._advance(job)
+        except RegistryError as error:
+            if self.source == source:
+                raise
+            self._say(job, f"is taken from {self.source} instead: {error}")
+            return Again(Lane.METADATA)
+
+    async def _advance(self, job: Job) -> Again | None:
         match self.lane:
             case Lane.METADATA:
                 for target in list(self.targets):
@@ -104,6 +112,7 @@ class CopyBlob(Task):
         if len(self.targets) == 1:
             raise error
         part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)})
+        part.other_sources = list(self.other_sources)
         part.absent = self.absent & {target}
         part.mismatched = self.mismatched
         if session := self.sessions.pop(target, None):
@@ -166,7 +175,7 @@ class CopyBlob(Task):
                 continue
             destination = job.repositories.destination(target)
             key = blob_key(other, self.blob.digest)
-            if destination.can_mount_from(job.repositories.destination(other)) and job.graph.promised(key):
+            if destination.can_mount_from(job.repositories.destination(other)) and job.graph.promiser(key):
                 keys.append(key)
         return tuple(keys)
 
@@ -270,10 +279,12 @@ class CopyBlob(Task):
         return outcome
 
     def _judged(self, error: RegistryError) -> RegistryError:
-        """The same error; wrong content is permanent the second time: once may be the line, twice is the source."""
+        """The same error, of the source. Wrong content is permanent the second time: once may be the line."""
         if isinstance(error, DigestMismatch):
             error.permanent = error.permanent or self.mismatched
             self.mismatched = True
+        if self.turn_away(error):
+            self.mismatched = False
         return error
 
     async def _end(self, job: Job) -> None:

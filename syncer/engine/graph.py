@@ -84,9 +84,9 @@ class TaskGraph:
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def promised(self, key: Key) -> bool:
-        """Whether a task that has not ended yet promises `key`."""
-        return key in self._promised
+    def promiser(self, key: Key) -> Task | None:
+        """The task that promises `key` and has not ended yet, if there is one."""
+        return self._promised.get(key)
 
     def add(
         self, task: Task, *, needs: Iterable[Key] = (), after: Iterable[Key] = (), heir_of: Task | None = None

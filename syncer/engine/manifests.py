@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.copies import ImageCopy
 from syncer.engine.job import Job
-from syncer.engine.task import Again, Key, Lane, Task
+from syncer.engine.task import Again, Key, Lane, SourcedTask, Task
 from syncer.events import BlobPlaced, BytesMoved, Decision, ImageSkipped, ImageSynced
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
@@ -24,16 +24,15 @@ def manifest_key(repository: Repository, digest: Digest) -> Key:
     return ("manifest", repository, digest)
 
 
-class CopyManifest(Task):
+class CopyManifest(SourcedTask):
     """Bring a child of an index to the destinations that have it not."""
 
     kind = "manifest"
-    __slots__ = ("child", "copies", "depth", "source")
+    __slots__ = ("child", "copies", "depth")
 
     def __init__(self, child: Descriptor, source: Repository, copies: list[ImageCopy], *, depth: int) -> None:
-        super().__init__([manifest_key(copy.destination.repository, child.digest) for copy in copies])
+        super().__init__([manifest_key(copy.destination.repository, child.digest) for copy in copies], source)
         self.child = child
-        self.source = source
         self.copies = copies
         self.depth = depth
 
@@ -60,7 +59,13 @@ class CopyManifest(Task):
         missing = self.copies
         if not missing:
             return None
-        manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
+        try:
+            manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
+        except RegistryError as error:
+            if not self.turn_away(error):
+                raise
+            job.observer.notify(Decision(str(self), f"this source instead: {error}"))
+            return Again(Lane.METADATA)
         job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw)))
         unfolding = Unfolding(self.source, manifest, missing, depth=self.depth)
         unfolding.add_parts(job)
@@ -77,7 +82,9 @@ class CopyManifest(Task):
         if len(self.copies) == 1:
             raise error
         self.copies.remove(copy)
-        job.part_with(self, CopyManifest(self.child, self.source, [copy], depth=self.depth), error)
+        part = CopyManifest(self.child, self.source, [copy], depth=self.depth)
+        part.other_sources = list(self.other_sources)
+        job.part_with(self, part, error)
 
     async def _is_there(self, job: Job, repository: Repository) -> bool:
         """A manifest that is there implies its blobs: the registry took it only with them."""
@@ -212,17 +219,26 @@ class Unfolding:
                 copy
                 for place, copy in wanted.items()
                 if not job.ledger.has_manifest(place, child.digest)
-                and not job.graph.promised(manifest_key(place, child.digest))
+                and not self._is_on_its_way(job, manifest_key(place, child.digest))
             ]
             if missing:
                 job.graph.add(CopyManifest(child, self.source, missing, depth=self.depth + 1))
         for blob in self.manifest.blobs:
             absent = {}
             for place, copy in wanted.items():
-                if job.ledger.has(place, blob.digest) or job.graph.promised(blob_key(place, blob.digest)):
+                if job.ledger.has(place, blob.digest) or self._is_on_its_way(
+                    job, blob_key(place, blob.digest)
+                ):
                     copy.blobs["shared"] += 1
                     job.observer.notify(BlobPlaced("shared", blob.digest, blob.size, place))
                 else:
                     absent[place] = copy
             if absent:
                 job.graph.add(CopyBlob(blob, self.source, absent))
+
+    def _is_on_its_way(self, job: Job, key: Key) -> bool:
+        """Whether another image brings it already; if so, that task learns where this image would take it from."""
+        promiser = job.graph.promiser(key)
+        if isinstance(promiser, SourcedTask):
+            promiser.offer(self.source)
+        return promiser is not None

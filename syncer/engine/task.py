@@ -78,3 +78,26 @@ class Task(ABC):
 
     def failed(self, job: "Job", error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
         """It will never be done: `error` is the root cause. Called once."""
+
+
+class SourcedTask(Task):
+    """A task that fetches by digest from `source`; images from elsewhere that want the same know other places."""
+
+    __slots__ = ("other_sources", "source")
+
+    def __init__(self, keys: Sequence[Key], source: Repository) -> None:
+        super().__init__(keys)
+        self.source = source
+        self.other_sources: list[Repository] = []
+
+    def offer(self, source: Repository) -> None:
+        """Here it may be had too."""
+        if source != self.source and source not in self.other_sources:
+            self.other_sources.append(source)
+
+    def turn_away(self, error: RegistryError) -> bool:
+        """The source failed: turn to another one, if it is for good and one is known."""
+        if not (error.permanent and self.other_sources):
+            return False
+        self.source = self.other_sources.pop(0)
+        return True

@@ -58,6 +58,8 @@ class HostLimits:
         self.name = name
         self.eased: Callable[[str], None] = lambda _name: None
         """Called with `name` when `ready` may have become true again."""
+        self.resized: Callable[[], None] = lambda: None
+        """Called when `window` has changed."""
 
     @property
     def window(self) -> int:
@@ -136,8 +138,13 @@ class HostLimits:
         self._in_use -= 1
         self._streams -= stream
         if answered and self._window < self._most:
-            self._window = min(self._most, self._window + 1.0 / self._window)
+            self._resize(min(self._most, self._window + 1.0 / self._window))
         self._wake()
+
+    def _resize(self, window: float) -> None:
+        before, self._window = self.window, window
+        if self.window != before:
+            self.resized()
 
     def _wake(self) -> None:
         free = int(self._window) - self._in_use
@@ -155,7 +162,7 @@ class HostLimits:
     def congested(self, sent_at: float) -> None:
         """The registry was asked too much by a request sent at that moment: halve, once for each such event."""
         if sent_at > self._halved_at:
-            self._window = max(MIN_WINDOW, self._window / 2)
+            self._resize(max(MIN_WINDOW, self._window / 2))
             self._halved_at = self._clock()
 
     def hold(self, seconds: float) -> None:

@@ -21,6 +21,7 @@ from syncer import __version__
 from syncer.events import (
     BlobPlaced,
     BytesMoved,
+    ConcurrencyChanged,
     ImageFailed,
     ImageSkipped,
     ImageSynced,
@@ -249,6 +250,9 @@ class MetricsObserver(Observer, Collector):
     def on_rate_limit_seen(self, event: RateLimitSeen) -> None:
         self._remaining.set(event.remaining, event.registry, event.account)
 
+    def on_concurrency_changed(self, event: ConcurrencyChanged) -> None:
+        self._limit.set(event.limit, event.registry)
+
     # --- being told what is no event ------------------------------------------------------------------------------
 
     def attach_graph(self, graph: Tasks | None) -> None:
@@ -257,9 +261,6 @@ class MetricsObserver(Observer, Collector):
         for kind in _KINDS:
             for state in ("waiting", "ready", "running"):
                 self._task_states.set(0, kind, state)
-
-    def set_concurrency_limit(self, registry: str, limit: float) -> None:
-        self._limit.set(limit, registry)
 
     def set_reload(self, *, successful: bool) -> None:
         """The files were read just now; `successful` if they are in force."""

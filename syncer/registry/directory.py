@@ -1,11 +1,11 @@
 """Opens repositories by name: one connection pool for all, one address a registry, one client and limit an account."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 
 from syncer.config.settings import Account, HostSettings
-from syncer.events import Observer
+from syncer.events import ConcurrencyChanged, Observer
 from syncer.http.address import Address
 from syncer.http.client import RegistryClient
 from syncer.http.limits import HostLimits
@@ -42,6 +42,7 @@ class RepositoryDirectory:
         self._connections = connections
         self._addresses: dict[tuple[str, HostSettings], Address] = {}
         self._limits: dict[str, HostLimits] = {}
+        self._limits_by_host: dict[str, list[HostLimits]] = {}
         self._eased: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
         self._named: dict[Repository, RegistryClient] = {}
@@ -100,12 +101,20 @@ class RepositoryDirectory:
             limits.eased = told
         self._eased = told
 
-    def _limits_of(self, account: str, settings: HostSettings) -> HostLimits:
+    def _limits_of(self, host: str, account: Account | None, settings: HostSettings) -> HostLimits:
         """Of one account at one registry: registries count by account."""
-        if account not in self._limits:
-            limits = self._limits[account] = HostLimits(self._connections, settings, name=account)
+        name = f"{host} as {account.name if account else 'anonymous'}"
+        if name not in self._limits:
+            limits = self._limits[name] = HostLimits(self._connections, settings, name=name)
             limits.eased = self._eased
-        return self._limits[account]
+            of_host = self._limits_by_host.setdefault(host, [])
+            of_host.append(limits)
+            limits.resized = lambda: self._tell_concurrency(host, of_host)
+            limits.resized()
+        return self._limits[name]
+
+    def _tell_concurrency(self, host: str, of_host: Sequence[HostLimits]) -> None:
+        self._observer.notify(ConcurrencyChanged(host, sum(limits.window for limits in of_host)))
 
     def client(self, name: Repository) -> RegistryClient:
         """The client that speaks for a repository's account."""
@@ -116,7 +125,7 @@ class RepositoryDirectory:
         key = (name.host, settings, account)
         if key not in self._clients:
             address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
-            limits = self._limits_of(f"{name.host} as {account.name if account else 'anonymous'}", settings)
+            limits = self._limits_of(name.host, account, settings)
             self._clients[key] = RegistryClient(
                 address, account, transport=self._transport, limits=limits, observer=self._observer
             )

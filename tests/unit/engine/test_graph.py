@@ -17,9 +17,9 @@ def test_a_key_is_promised_until_it_is_settled():
     graph = graph_of()
     graph.add(task := Plain("a"))
     take_all(graph)
-    assert graph.promised(("a",))
+    assert graph.promiser(("a",))
     graph.done(task)
-    assert not graph.promised(("a",))
+    assert not graph.promiser(("a",))
 
 
 def test_a_key_has_one_task():
@@ -126,7 +126,7 @@ def test_an_heir_keeps_what_was_promised():
     take_all(graph)
     graph.add(heir := Plain("a"), heir_of=parent)
     graph.done(parent)
-    assert graph.promised(("a",))
+    assert graph.promiser(("a",))
     assert take_all(graph) == [heir]
     graph.done(heir)
     assert take_all(graph) == [waiting]
@@ -139,7 +139,7 @@ def test_a_failing_parent_leaves_its_heir_alone():
     graph.add(heir := Plain("a"), heir_of=parent)
     graph.give_back(parent, lasting("b only"))
     assert ended(graph) == {"a": "b only"}  # the parent, named by its first key
-    assert graph.promised(("a",))
+    assert graph.promiser(("a",))
     assert take_all(graph) == [heir]
 
 

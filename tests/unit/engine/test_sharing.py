@@ -6,8 +6,13 @@ import pytest
 
 from syncer.demo import Answer
 from syncer.demo.images import make_image, make_index, make_layer, noise
-from tests.support.wire import hold, kind, kinds, paths, refuse, same
+from syncer.events import BlobPlaced, BytesMoved
+from syncer.oci.digest import Digest
+from tests.support.wire import hold, is_whole, kind, kinds, paths, refuse, same
 
+SMALL = make_layer({"layer": noise("layer", 3000)})
+LARGE = make_layer({"large": noise("large", 700_000)})
+LAYERS = pytest.mark.parametrize("layer", [SMALL, LARGE], ids=["small", "large"])
 SIZES = pytest.mark.parametrize("size", [3000, 400_000], ids=["small", "large"])
 TOP = make_layer({"top": b"top"})
 
@@ -164,3 +169,42 @@ async def test_children_of_several_indexes_go_once(here, there, net):
     await net.sync({"here/app": "there/app"})
     assert kinds(here)["GET manifest"] == kinds(there)["PUT manifest"] == 4
     assert same(here.store, there.store, "app")
+
+
+@LAYERS
+async def test_what_one_source_lacks_comes_from_that_of_another_image(here, there, elsewhere, net, layer):
+    """Two images of one destination want the same layer, and only the second one's source has it."""
+    for registry, tag in ((here, "1"), (elsewhere, "2")):
+        make_image(registry.store, "app", tag, layers=[layer], annotations={"tag": tag})
+    lost = Digest.of(layer.content)
+    here.store.delete_blob("app", lost)
+    rules = {"here/app:1": "there/app", "elsewhere/app:2": "there/app"}
+    run, told = net.run(rules, retries=0)
+    hold(
+        here, "GET blob", lambda: any(event.outcome == "shared" for event in told.of(BlobPlaced)), where=lost
+    )
+    outcome = await net.finish(run, told)
+    assert outcome.counts == (2, 0, 0)
+    assert paths(elsewhere, "GET blob") == [f"/v2/app/blobs/{lost}"]
+    assert sorted(there.store.tags("app")) == ["1", "2"]
+    assert is_whole(there.store, "app", "1")
+    assert is_whole(there.store, "app", "2")
+    assert there.open_uploads == 0
+
+
+async def test_a_child_that_one_source_lacks_comes_from_that_of_another_image(here, there, elsewhere, net):
+    for registry, tag in ((here, "1"), (elsewhere, "2")):
+        child = make_image(registry.store, "app", "", layers=[SMALL])
+        make_index(registry.store, "app", tag, children=[child], annotations={"tag": tag})
+    del here.store._repositories["app"].manifests[child.digest]
+    run, told = net.run({"here/app:1": "there/app", "elsewhere/app:2": "there/app"}, retries=0)
+    hold(
+        here,
+        "GET manifest",
+        lambda: any(event.registry == elsewhere.host for event in told.of(BytesMoved)),
+        where=child.digest,
+    )
+    outcome = await net.finish(run, told)
+    assert outcome.counts == (2, 0, 0)
+    assert is_whole(there.store, "app", "1")
+    assert is_whole(there.store, "app", "2")

@@ -176,3 +176,15 @@ async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock)
     limits.connected(ok=True)
     limits.connected(ok=False)
     assert limits.down == 0
+
+
+async def test_it_is_told_when_the_window_changes(clock):
+    limits = HostLimits(4, clock=clock)
+    windows: list[int] = []
+    limits.resized = lambda: windows.append(limits.window)
+    limits.congested(await limits.acquire())
+    limits.release()
+    for _ in range(20):
+        await limits.acquire()
+        limits.release(answered=True)
+    assert windows == [2, 3, 4]

@@ -12,6 +12,7 @@ from syncer.engine.graph import Counts
 from syncer.events import (
     BlobPlaced,
     BytesMoved,
+    ConcurrencyChanged,
     Failure,
     ImageFailed,
     ImageSkipped,
@@ -102,7 +103,7 @@ def everything() -> MetricsObserver:
     observer.attach_graph(None)
     observer.set_next_runs({"@daily": NOW + 60})
     observer.count_skipped_run("overlap")
-    observer.set_concurrency_limit("docker.io", 16)
+    observer.notify(ConcurrencyChanged("docker.io", 16))
     observer.set_reload(successful=True)
     return observer
 
