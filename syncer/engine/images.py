@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterable
 
+import anyio
+
 from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.engine.copies import ImageCopy
 from syncer.engine.job import Job
@@ -12,6 +14,7 @@ from syncer.engine.task import Again, Key, Task
 from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
 
@@ -23,7 +26,7 @@ def image_key(copy: ImageCopy) -> Key:
 class CopyImage(Task):
     """Bring one image to its destinations, unless it is there already.
 
-    The destination is asked first: where it has nothing, the source's manifest is fetched without a HEAD.
+    Where the destination is new, nothing is asked there, and the source's manifest is fetched without a HEAD.
     """
 
     kind = "image"
@@ -47,21 +50,44 @@ class CopyImage(Task):
     async def run(self, job: Job) -> Again | None:
         for copy in self.copies:
             copy.started = copy.started or time.monotonic()
-        for copy in list(self.copies):
-            try:
-                await self._ask_destination(job, copy)
-            except RegistryError as error:
-                self._part_with(job, copy, error)
-        self.copies = await self._stale(job, self.copies)
+        wanted = await self._ask_all(job)
+        self.copies = self._stale(job, self.copies, wanted)
         if self.copies:
             await self._bring(job, self.copies)
         return None
 
-    async def _ask_destination(self, job: Job, copy: ImageCopy) -> None:
-        repository = copy.destination.repository
-        if not job.ledger.is_new(repository):
-            found = await job.repositories.destination(repository).find(copy.destination.target)
-            copy.previous = found.digest if found else None
+    async def _ask_all(self, job: Job) -> Digest | None:
+        """Ask both sides at once: the round trips overlap. What the source's tag names; None if it was not asked.
+
+        It is not where all destinations are new: its manifest will be fetched anyway.
+        """
+        asked = [copy for copy in self.copies if not job.ledger.is_new(copy.destination.repository)]
+        failures: dict[ImageCopy, RegistryError] = {}
+        wanted: Digest | RegistryError | None = self.source.digest
+
+        async def ask(copy: ImageCopy) -> None:
+            try:
+                destination = job.repositories.destination(copy.destination.repository)
+                found = await destination.find(copy.destination.target)
+                copy.previous = found.digest if found else None
+            except RegistryError as error:
+                failures[copy] = error
+
+        if asked:
+            async with anyio.create_task_group() as group:
+                for copy in asked:
+                    group.start_soon(ask, copy)
+                if wanted is None:
+                    try:
+                        wanted = (await self._resolve(job)).digest
+                    except RegistryError as error:
+                        # Not raised in here: a task group would wrap it.
+                        wanted = error
+        for copy, failure in failures.items():
+            self._part_with(job, copy, failure)
+        if isinstance(wanted, RegistryError):
+            raise wanted
+        return wanted
 
     def _part_with(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
         """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
@@ -70,11 +96,8 @@ class CopyImage(Task):
         self.copies.remove(copy)
         job.part_with(self, CopyImage(self.source, [copy], self.platforms), error)
 
-    async def _stale(self, job: Job, copies: list[ImageCopy]) -> list[ImageCopy]:
+    def _stale(self, job: Job, copies: list[ImageCopy], wanted: Digest | None) -> list[ImageCopy]:
         """Those of `copies` that are not up to date; the others are done."""
-        wanted = self.source.digest
-        if wanted is None and any(copy.previous for copy in copies):
-            wanted = (await self._resolve(job)).digest
         stale = []
         for copy in copies:
             copy.digest = wanted

@@ -1,9 +1,10 @@
 """Runs that find something at the destination: what agrees is left alone, and only what lacks is brought."""
 
+import anyio
 import pytest
 
 from syncer.demo.images import make_image, make_index, make_layer, noise
-from tests.support.wire import kinds, refuse, same
+from tests.support.wire import kind, kinds, refuse, same
 
 BASE = make_layer({"base": noise("base", 3000)})
 TOP = make_layer({"top": noise("top", 1000)})
@@ -30,6 +31,24 @@ async def test_nothing_to_do_is_one_head_for_each_tag_and_side(copied, here, the
     assert {event.reason for event in outcome.skipped} == {"up to date"}
     assert kinds(here) == {"GET tags": 1, "HEAD manifest": 3}
     assert kinds(there) == {"GET tags": 1, "HEAD manifest": 3}
+
+
+async def test_all_sides_are_asked_at_once(copied, here, there, elsewhere, net):
+    rule = {"here/app:0": ["there/app", "elsewhere/app"]}
+    await net.sync(rule)
+    arrived = set()
+
+    def wait_for_the_others(registry):
+        @registry.before
+        async def wait(request):
+            if kind(request) == "HEAD manifest":
+                arrived.add(registry.host)
+                while len(arrived) < 3:  # noqa: ASYNC110 - a set tells nobody
+                    await anyio.sleep(0.001)
+
+    for registry in (here, there, elsewhere):
+        wait_for_the_others(registry)
+    assert (await net.sync(rule)).counts == (0, 2, 0)
 
 
 async def test_tags_that_are_named_need_no_list(copied, here, there, net):
