@@ -2,15 +2,15 @@
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+
+import msgspec
 
 from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
 
-@dataclass(slots=True, eq=False)
-class ImageCopy:
+class ImageCopy(msgspec.Struct, eq=False):
     """Shared by the tasks that bring the image.
 
     `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `blobs` what became
@@ -24,7 +24,7 @@ class ImageCopy:
     digest: Digest | None = None
     previous: Digest | None = None
     nbytes: int = 0
-    blobs: Counter[str] = field(default_factory=Counter)
+    blobs: Counter[str] = msgspec.field(default_factory=Counter)
     started: float = 0.0
     finished: bool = False
 

@@ -8,7 +8,8 @@ No I/O and no await in here.
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from syncer.engine.task import KINDS, MOST_THROTTLED, Again, Key, Kind, Lane, State, Task
 from syncer.http.errors import Kind as ErrorKind
@@ -27,14 +28,12 @@ _EVERY_EDGE = frozenset(_Edge)
 _TURN_EDGE = frozenset({_Edge.TURN})
 
 
-@dataclass(slots=True)
-class _Waiter:
+class _Waiter(msgspec.Struct):
     task: Task
     edge: _Edge
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """Tasks of one kind that are in the graph now."""
 
     waiting: int = 0
@@ -42,8 +41,7 @@ class Counts:
     running: int = 0
 
 
-@dataclass(slots=True)
-class _Expansion:
+class _Expansion(msgspec.Struct):
     """Tasks that are made only when there is room for them, and the repositories they will speak to."""
 
     tasks: Iterator[Task]

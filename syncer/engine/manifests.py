@@ -1,7 +1,8 @@
 """`CopyManifest` and `PushManifest`: a manifest becomes blobs, children, and a push that waits for them all."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.copies import ImageCopy
@@ -185,8 +186,7 @@ class PushManifest(Task):
             self.copy.tell_failed(job.observer, error.as_failure())
 
 
-@dataclass(frozen=True, slots=True)
-class Unfolding:
+class Unfolding(msgspec.Struct, frozen=True):
     """A manifest that goes to some destinations, and the tasks that its parts become."""
 
     source: Repository

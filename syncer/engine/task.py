@@ -3,8 +3,9 @@
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+import msgspec
 
 from syncer.http.errors import RegistryError
 from syncer.oci.reference import Repository
@@ -40,8 +41,7 @@ class State(enum.IntEnum):
     OVER = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """What a task's run returns to be run once more: in `lane`, when each key of `after` is settled or put aside."""
 
     lane: Lane

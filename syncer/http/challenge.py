@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
+
+import msgspec
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=[\s,]|$)(?!\s*=)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9._-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
@@ -13,8 +14,7 @@ _MAX_HEADER = 8192
 _MAX_HEADERS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """How a registry wants to be spoken to: `scheme` and the names of `parameters` are in lower case."""
 
     scheme: str

@@ -7,12 +7,12 @@ import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 from syncer import __version__
 from syncer.config.settings import Account
@@ -34,8 +34,7 @@ _QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,8}))?", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An answer that was read whole. `url` is where it came from, redirects followed."""
 
     status: int

@@ -1,6 +1,5 @@
 """Manifests and indexes: the bytes as they came, and what they refer to (image-spec, manifest.md and image-index.md)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,8 +22,7 @@ class UnsupportedManifest(InvalidManifest):
     """A manifest of a kind that cannot be copied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """One manifest or index.
 
     `raw` are the bytes as they came: they are pushed unchanged, and `digest` is theirs. `blobs` are the config

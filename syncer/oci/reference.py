@@ -4,8 +4,9 @@ The grammar is distribution-spec 1.1, "Pulling manifests" (names of at most 255 
 """
 
 import re
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from syncer.oci.digest import Digest, InvalidDigest
 
@@ -64,8 +65,7 @@ def check_tag(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True, order=True):
     """A repository at a registry. `str()` gives `host/path`."""
 
     host: str
@@ -92,8 +92,7 @@ class Repository:
         return f"{self.host}/{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """One image: a repository with a tag, a digest, or both. `str()` gives `host/path:tag@digest`."""
 
     repository: Repository

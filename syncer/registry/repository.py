@@ -5,8 +5,9 @@ The engine never asks what kind of repository it has; what a rehearsal or a test
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -18,8 +19,7 @@ def _nowhere_else() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class BlobBody:
+class BlobBody(msgspec.Struct, frozen=True):
     """The bytes of a blob from offset `start` on; `size` is the whole blob's, -1 where the registry does not say.
 
     `reject` tells whoever sent it that the content is wrong; True means that there is another place to get it from.

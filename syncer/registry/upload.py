@@ -7,10 +7,10 @@ PUT; then chunks. What a registry refuses is remembered for all its repositories
 import enum
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 import anyio
 import httpx
+import msgspec
 
 from syncer.http.auth import Scopes
 from syncer.http.client import Answer, RegistryClient
@@ -66,8 +66,7 @@ class UploadWays:
         self._refused[way] = min(size, self._refused.get(way, size))
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct):
     """An upload that a registry has opened: where the next request goes, and the least bytes of a chunk."""
 
     location: str
@@ -363,8 +362,7 @@ class _Pieces:
         scope.deadline = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(msgspec.Struct, frozen=True):
     length: int
     _source: bytes | _Pieces
 

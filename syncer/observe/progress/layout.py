@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,8 +17,7 @@ _MOST_REPOSITORY = 44
 _ATTEMPT = re.compile(r"(?:GET|HEAD|PUT|POST|PATCH|DELETE) .*?: ")
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
+class Glyphs(msgspec.Struct, frozen=True):
     """The characters that are not letters."""
 
     done: str

@@ -6,7 +6,8 @@ No drawing in here, and no clock but the one that is handed in.
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from syncer.events import (
     BlobFinished,
@@ -59,8 +60,7 @@ class Pace:
         return (value - first) / (now - start) if now > start else 0.0
 
 
-@dataclass(slots=True)
-class Transfer:
+class Transfer(msgspec.Struct):
     """A blob on its way: `moved` of `whole` bytes have come. `sharing` downloads of it run at once."""
 
     digest: Digest
@@ -68,7 +68,7 @@ class Transfer:
     source: Repository
     moved: int = 0
     sharing: int = 1
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = msgspec.field(default_factory=Pace)
 
     @property
     def whole(self) -> int:
@@ -76,21 +76,19 @@ class Transfer:
         return self.size * self.sharing if self.size >= 0 else -1
 
 
-@dataclass(slots=True)
-class _Rule:
+class _Rule(msgspec.Struct):
     """How many images a rule means, as far as one can know."""
 
     selected: int = 0
     seen: int = 0
-    places: set[Repository] = field(default_factory=set)
+    places: set[Repository] = msgspec.field(default_factory=set)
 
     @property
     def images(self) -> int:
         return max(self.selected * max(1, len(self.places)), self.seen)
 
 
-@dataclass(frozen=True, slots=True)
-class FailedImage:
+class FailedImage(msgspec.Struct, frozen=True):
     source: Reference
     destination: Reference
     failure: Failure
