@@ -14,8 +14,17 @@ from syncer.engine.job import Job
 from syncer.engine.ranges import Ahead
 from syncer.engine.relay import Download, relay, relay_whole
 from syncer.engine.task import Again, Key, Lane, SourcedTask
-from syncer.events import BlobFinished, BlobPlaced, BlobProgress, BlobStarted, BytesMoved, Decision
+from syncer.events import (
+    BlobFinished,
+    BlobPlaced,
+    BlobProgress,
+    BlobStarted,
+    BytesMoved,
+    Decision,
+    RequestRetried,
+)
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from syncer.http.retry import reason_of
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -204,9 +213,12 @@ class CopyBlob(SourcedTask):
             if self.lane is Lane.TRANSFER:
                 job.observer.notify(BlobProgress(self.blob.digest, nbytes))
 
+        def resumed(error: RegistryError) -> None:
+            job.observer.notify(RequestRetried(error.registry, reason_of(error), 0.0))
+
         # Until it is known to have arrived, it has not.
         self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
-        self.download = Download(job.repositories.source(self.source), self.blob, moved)
+        self.download = Download(job.repositories.source(self.source), self.blob, moved, resumed)
 
         async def start(target: Repository) -> None:
             try:

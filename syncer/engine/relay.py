@@ -29,14 +29,21 @@ Moved = Callable[[int], None]
 class Download(Content):
     """The checked content of a blob, chunk by chunk. A context manager: leaving it closes the connection.
 
-    `moved` hears of bytes when they come for the first time. `error` is what went wrong with the source, if
+    `moved` hears of bytes when they come for the first time, `resumed` of each break that it goes on from. `error` is what went wrong with the source, if
     anything did. `received` counts the bytes from the source, repeated ones too. Where somebody has set `ahead`,
     parts of the blob come from there.
     """
 
-    def __init__(self, source: Source, blob: Descriptor, moved: Moved) -> None:
+    def __init__(
+        self,
+        source: Source,
+        blob: Descriptor,
+        moved: Moved,
+        resumed: Callable[[RegistryError], None] = lambda _error: None,
+    ) -> None:
         self._source = source
         self._moved = moved
+        self._resumed = resumed
         self._stack = AsyncExitStack()
         self._body: BlobBody | None = None
         self._begun = False
@@ -98,6 +105,7 @@ class Download(Content):
                     fruitless = fruitless + 1 if self._position == before else 0
                     if mine != self._reading or not is_passing(error) or fruitless > RESUMES:
                         raise
+                    self._resumed(error)
                     await self._close()
         except RegistryError as error:
             if mine == self._reading:

@@ -136,7 +136,7 @@ class RegistryClient:
                 await self._close(response)
             return Answer(response.status_code, response.headers, body, response.extensions["url"])
 
-        return await (persist(attempt, told=self._tell_retry) if again else attempt())
+        return await (persist(attempt, told=self.tell_retry) if again else attempt())
 
     @asynccontextmanager
     async def open(
@@ -164,7 +164,7 @@ class RegistryClient:
                 ok=ok,
             )
 
-        response = await (persist(attempt, told=self._tell_retry) if again else attempt())
+        response = await (persist(attempt, told=self.tell_retry) if again else attempt())
         try:
             yield response
         finally:
@@ -228,7 +228,7 @@ class RegistryClient:
                 refreshed = True
                 outdated = await self._auth.challenged(response.headers, scopes, authorization)
                 if outdated and authorization is not None:
-                    self._tell_retry("token", 0.0)
+                    self.tell_retry("token", 0.0)
                 # A body that was streamed is gone: whoever sent it begins anew, with a fresh token.
                 if (outdated or status in ok) and not isinstance(content, httpx.AsyncByteStream):
                     outdated = False
@@ -429,7 +429,8 @@ class RegistryClient:
                 )
             return raw
 
-        return await persist(attempt, told=self._tell_retry)
+        return await persist(attempt, told=self.tell_retry)
 
-    def _tell_retry(self, reason: Reason, wait: float) -> None:
+    def tell_retry(self, reason: Reason, wait: float) -> None:
+        """Something is asked for again, after `wait` seconds."""
         self._observer.notify(RequestRetried(self.host, reason, wait))

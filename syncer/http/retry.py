@@ -1,17 +1,12 @@
 """Which failures of a request deserve another try, and after how long. Seconds; minutes are the retry rounds' matter."""
 
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from syncer.http.errors import Kind, RegistryError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 Reason = Literal["timeout", "connection", "throttled", "server_error", "token"]
@@ -29,7 +24,11 @@ _REASONS: dict[Kind, Reason] = {
     Kind.THROTTLED: "throttled",
     Kind.SERVER_ERROR: "server_error",
 }
-_backoff = wait_random_exponential(multiplier=0.5, max=20)
+
+
+def reason_of(error: RegistryError) -> Reason:
+    """Why something is asked for again after an error that `is_passing`."""
+    return _REASONS[error.kind]
 
 
 def is_passing(error: BaseException) -> bool:
@@ -42,7 +41,13 @@ def is_passing(error: BaseException) -> bool:
     )
 
 
-def _wait(state: RetryCallState) -> float:
+def _backoff(state: "RetryCallState") -> float:
+    from tenacity import wait_random_exponential  # noqa: PLC0415
+
+    return wait_random_exponential(multiplier=0.5, max=20)(state)
+
+
+def _wait(state: "RetryCallState") -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, RegistryError) else None
     return asked if asked is not None else _backoff(state)
@@ -61,10 +66,10 @@ async def persist(attempt: Callable[[], Awaitable[T]], *, told: Callable[[Reason
             raise failed.pop()
         return await attempt()
 
-    def before_sleep(state: RetryCallState) -> None:
+    def before_sleep(state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, RegistryError)
-        told(_REASONS[error.kind], state.upcoming_sleep)
+        told(reason_of(error), state.upcoming_sleep)
 
     try:
         return await attempt()
@@ -72,7 +77,9 @@ async def persist(attempt: Callable[[], Awaitable[T]], *, told: Callable[[Reason
         if not is_passing(error):
             raise
         failed.append(error)
-    # tenacity comes in only now: its bookkeeping would cost every request a quarter of what sending it does.
+    # tenacity comes in only now: importing it costs the start, its bookkeeping every request a quarter of its time.
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt  # noqa: PLC0415
+
     return await AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=_wait,

@@ -15,7 +15,7 @@ import msgspec
 from syncer.http.auth import Scopes
 from syncer.http.client import Answer, RegistryClient
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
-from syncer.http.retry import MAX_RETRY_AFTER
+from syncer.http.retry import MAX_RETRY_AFTER, is_passing, reason_of
 from syncer.http.wire import streamed
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -122,7 +122,10 @@ class RemoteUpload(Upload):
                 farthest = max(farthest, self._offset)
                 if error.permanent or fruitless > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
                     raise
-                await anyio.sleep(error.retry_after or pause(fruitless))
+                wait = error.retry_after or pause(fruitless)
+                if is_passing(error):
+                    self._client.tell_retry(reason_of(error), wait)
+                await anyio.sleep(wait)
 
     async def cancel(self) -> None:
         if self._session is None:

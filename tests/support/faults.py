@@ -120,6 +120,7 @@ class Faults:
         self._tls = tls
         self._rules: list[_Rule] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     def on(
         self,
@@ -165,6 +166,7 @@ class Faults:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        self._closing = True
         self._server.close()
         for task in list(self._tasks):
             task.cancel()
@@ -172,7 +174,10 @@ class Faults:
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Known from the start: what was accepted just before the end is closed, too.
+        if self._closing:
+            # It was accepted just before the end and comes after it: nobody would wait for its task.
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._connected(reader, writer))
         # One that is cancelled before it begins closes nothing itself.
         task.add_done_callback(lambda _task: writer.close())

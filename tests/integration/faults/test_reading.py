@@ -3,6 +3,7 @@
 import pytest
 
 from syncer.demo.images import make_image, make_layer, noise
+from syncer.events import RequestRetried
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from tests.support.faults import Faults, Reply
@@ -41,6 +42,7 @@ async def test_a_download_that_is_cut_five_times_goes_on_each_time(here, net, ar
     offsets = [asked.headers.get("range") for asked in here.requests if asked.path == BIG_BLOB]
     assert len(offsets) == 6
     assert None not in offsets[2:]
+    assert [event.reason for event in outcome.told.of(RequestRetried)] == ["connection"] * 5
 
 
 async def test_a_download_goes_on_where_the_answer_begins_earlier_than_asked(here, net, arrived):
