@@ -1,4 +1,4 @@
-"""The files in examples/ do what they say, on the registries of the demo."""
+"""The files in examples/ do what they say, on the registries of the demo and on others of this machine."""
 
 import json
 import re
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.jobs import wait_for
-from tests.support.judge import Open, judge, raw_manifest
+from tests.e2e.jobs import tags, wait_for
+from tests.support.judge import Open, judge, raw_manifest, whole_storage
 from tests.support.processes import Process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SCENARIOS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+FILES = ("--auth", "auth.yaml", "--images", "images.yaml")
 SOURCE_PORT, DESTINATION_PORT = 5001, 5002
 EXPECTED = [
     *(("library/alpine:" + tag, "mirror/alpine:" + tag) for tag in ("3.19", "3.20", "latest")),
@@ -110,3 +112,99 @@ def test_the_demo_shows_two_runs_and_ends_with_0(run_syncer):
     assert done.returncode == 0, done.stderr
     assert "Every tag has the digest that it has at the source." in done.stdout
     assert done.stderr.count("Synchronization finished, 0 tasks failed") == 2
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_scenario_is_free_of_problems(run_syncer, ca, tmp_path, name):
+    variables = _copy(name, {}, tmp_path)
+    ca.cert_pem.write_to_path(str(tmp_path / "company-ca.pem"))
+
+    done = run_syncer("check", *FILES, env=dict.fromkeys(variables, "value.example.com"))
+
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert "no problems found" in done.stdout
+    assert f"]({name})" in (EXAMPLES / "README.md").read_text()
+
+
+def test_moving_to_another_harbor_brings_what_its_example_names(run_syncer, registry, source, files):
+    old, new = registry(), registry()
+    _seed(run_syncer, files, source, old, "shop/frontend:1", "shop/backend:2", "bank/ledger:3")
+    _seed(run_syncer, files, source, old, "tools/builder:v1.2.3", "tools/builder:nightly")
+    hosts = {"harbor.old.example.com": old, "harbor.new.example.com": new}
+    variables = _copy("harbor-to-harbor", hosts, files.folder)
+
+    done = run_syncer(*FILES, env=dict.fromkeys(variables, "secret"))
+
+    assert done.returncode == 0, done.stderr
+    arrived = [
+        ("shop/frontend:1", "shop/frontend:1"),
+        ("shop/backend:2", "shop/backend:2"),
+        ("bank/ledger:3", "payments/ledger:3"),
+        ("tools/builder:v1.2.3", "tools/builder:v1.2.3"),
+    ]
+    judge(old, new, arrived)
+    assert set(tags(new.storage)) == {there for _, there in arrived}
+
+
+def test_several_sources_reach_two_destinations_as_their_example_says(run_syncer, registry, source, files):
+    sources, europe, china = registry(), registry(), registry()
+    images = (
+        "pause:3.9",
+        "pause:3.10",
+        "prometheus/node-exporter:v1.8.2",
+        "acme/portal:5",
+        "acme/config:latest",
+    )
+    _seed(run_syncer, files, source, sources, *images, "prometheus/node-exporter:v1.7.0", "acme/config:old")
+    hosts = dict.fromkeys(("registry.k8s.io", "quay.io", "ghcr.io"), sources)
+    hosts |= {"harbor.example.com": europe, "acme-registry.cn-shanghai.cr.aliyuncs.com": china}
+    variables = _copy("many-to-many", hosts, files.folder)
+
+    done = run_syncer(
+        *FILES, env=dict.fromkeys(variables, "secret") | {"EUROPE": europe.host, "CHINA": china.host}
+    )
+
+    assert done.returncode == 0, done.stderr
+    new_names = {"pause": "k8s/pause", "prometheus/node-exporter": "monitoring/node-exporter"}
+    pairs = [(image, _renamed(image, new_names)) for image in images]
+    for destination in (europe, china):
+        assert set(tags(destination.storage)) == {there for _, there in pairs}
+        # A filter may make the portal's index smaller.
+        judge(sources, destination, [pair for pair in pairs if pair[0] != "acme/portal:5"])
+        assert whole_storage(destination.storage) == len(images)
+
+
+def _renamed(image, new_names):
+    repository, _, tag = image.partition(":")
+    return f"{new_names.get(repository, repository)}:{tag}"
+
+
+def _copy(name, hosts, folder):
+    """Put an example into `folder`, its hosts replaced by registries of this machine. Returns its variables."""
+    texts = {each: (EXAMPLES / name / f"{each}.yaml").read_text() for each in ("auth", "images")}
+    variables = set(re.findall(r"\$\{(\w+)}", "".join(texts.values())))
+    for host, registry in hosts.items():
+        texts = {each: text.replace(host, registry.host) for each, text in texts.items()}
+    auth = yaml.safe_load(texts["auth"])
+    for entry in auth.values():
+        if "password_file" in entry:
+            (folder / entry["password_file"]).write_text("secret")
+        if hosts:
+            entry.pop("ca_file", None)
+    for registry in hosts.values():
+        auth[registry.host] = auth.get(registry.host, {}) | registry.auth_entry
+    (folder / "auth.yaml").write_text(yaml.safe_dump(auth) if hosts else texts["auth"])
+    (folder / "images.yaml").write_text(texts["images"])
+    return variables
+
+
+def _seed(run_syncer, files, source, registry, *images):
+    """Push some image of the corpus under each name."""
+    rules = {
+        f"{source.registry.host}/{here.name}": f"{registry.host}/{there}"
+        for here, there in zip(source.corpus.images, images, strict=False)
+    }
+    assert len(rules) == len(images)
+    done = run_syncer(*files(rules, source.registry, registry))
+    assert done.returncode == 0, done.stderr
