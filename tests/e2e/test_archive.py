@@ -59,9 +59,9 @@ def test_it_copies_images_where_there_is_only_python(unpacked, only_python, sour
     rules = source.corpus.rules(source.registry.host, destination.host)
     arguments = files(rules, source.registry, destination)
 
-    version = run(unpacked / "image-syncer", "--version", env=only_python)
+    version = run(unpacked / "bin/image-syncer", "--version", env=only_python)
     link = files.folder / "link"
-    link.symlink_to(unpacked / "syncer")
+    link.symlink_to(unpacked / "bin/syncer")
     done = run(link, *arguments, env=only_python)
 
     assert version.stdout == f"image-syncer {unpacked.name.split('-')[2]}\n"
@@ -74,7 +74,7 @@ def test_it_needs_no_network_and_no_folder_that_is_writable(unpacked):
         pytest.skip("namespaces are not allowed here")
     script = (
         'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && ip link set lo up '
-        '&& ! touch "$0/written" 2>/dev/null && exec "$0/image-syncer" demo'
+        '&& ! touch "$0/written" 2>/dev/null && exec "$0/bin/image-syncer" demo'
     )
     done = run(*NO_NETWORK.split(), "sh", "-c", script, unpacked, env={"PATH": os.environ["PATH"]})
 
@@ -87,7 +87,7 @@ def test_a_python_that_it_was_not_built_for_is_told(unpacked, tmp_path):
     old.write_text("#!/bin/sh\necho /lib/cp39\n")
     old.chmod(0o755)
 
-    done = run(unpacked / "image-syncer", "--version", env={"PATH": str(tmp_path)})
+    done = run(unpacked / "bin/image-syncer", "--version", env={"PATH": str(tmp_path)})
 
     assert done.returncode == 2
     assert "needs Python 3.11, 3.12 or 3.13" in done.stderr
