@@ -7,6 +7,8 @@ import click
 import msgspec
 
 from syncer.config import Config, ConfigError, InvalidPlatform, PlatformFilter, load
+from syncer.engine.shard import Shard
+from syncer.observe import words
 
 
 def read_config(*, auth: Path | None, images: Path | None, config: Path | None) -> Config:
@@ -30,9 +32,23 @@ def narrowed(config: Config, *, os_: list[str], arch: list[str]) -> Config:
     return msgspec.structs.replace(config, rules=rules)
 
 
+def sharded(config: Config, shard: Shard) -> Config:
+    """What of it is to be done here. All of it has been checked."""
+    rules = shard.rules_of(config.rules)
+    return msgspec.structs.replace(config, rules=rules, elsewhere=len(config.rules) - len(rules))
+
+
+def describe_share(config: Config, shard: Shard) -> str | None:
+    """How much of the work is done here; None if that is all of it."""
+    if shard.whole:
+        return None
+    here = len(config.rules)
+    nothing = "" if here else ": nothing to do here"
+    return f"shard {shard} has {here} of {words.count(here + config.elsewhere, 'rule')}{nothing}"
+
+
 def tell_problems(error: ConfigError) -> None:
     """Every problem on a line of its own, on stderr."""
     for problem in error.problems:
         click.echo(f"error: {problem}", err=True)
-    count = len(error.problems)
-    click.echo(f"{count} {'problem' if count == 1 else 'problems'}; nothing was contacted", err=True)
+    click.echo(f"{words.count(len(error.problems), 'problem')}; nothing was contacted", err=True)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import anyio
 import click
 
-from syncer.cli.files import narrowed, read_config, tell_problems
+from syncer.cli.files import describe_share, narrowed, read_config, sharded, tell_problems
 from syncer.config import Config, ConfigError, Rule
 from syncer.engine.ledger import Memory
+from syncer.engine.shard import WHOLE, Shard
 from syncer.events import Observer, RunFinished
 from syncer.http.credentials import Credentials
 from syncer.observe.logs import Logging, LogObserver, configure_logging
@@ -58,16 +59,23 @@ class OnceOptions:
     metrics_file: Path | None = None
     metrics_push: str | None = None
     state_dir: Path | None = None
+    shard: Shard = WHOLE
+
+
+def load_config(options: OnceOptions) -> Config:
+    """The files, all of them checked, and of their rules what is to be done here. Raises `ConfigError`."""
+    config = narrowed(
+        read_config(auth=options.auth, images=options.images, config=options.config),
+        os_=list(itertools.chain(*options.os_)),
+        arch=list(itertools.chain(*options.arch)),
+    )
+    return sharded(config, options.shard)
 
 
 def run_once(options: OnceOptions) -> int:
     """Do what the options ask. The exit code; problems of the files are told on stderr."""
     try:
-        config = narrowed(
-            read_config(auth=options.auth, images=options.images, config=options.config),
-            os_=list(itertools.chain(*options.os_)),
-            arch=list(itertools.chain(*options.arch)),
-        )
+        config = load_config(options)
     except ConfigError as error:
         tell_problems(error)
         return 2
@@ -120,10 +128,13 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             file=options.log,
             stream=progress,
             secrets=credentials.secrets(),
+            bind=options.shard.fields,
         )
         stack.callback(log.close)
         for warning in (*config.warnings, *credentials.warnings):
             log.logger.warning("config", message=str(warning))
+        if share := describe_share(config, options.shard):
+            log.logger.info("shard", message=share)
         report, lists = ReportObserver(), OutcomeLists(config.rules)
         metrics = _metrics_observer(options)
         closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))

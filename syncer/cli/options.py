@@ -1,11 +1,15 @@
 """How options behave: each has an environment variable, help is in groups, and `sync` is the default command."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from syncer.engine.shard import Shard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,6 +88,40 @@ class CommaSeparated(click.ParamType[list[str]]):
         return [part.strip() for part in str(value).split(",") if part.strip()]
 
 
+class ShardText(click.ParamType["Shard"]):
+    """A share of the work, as I/N."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Shard":
+        from syncer.engine.shard import InvalidShard, Shard
+
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(str(value))
+        except InvalidShard as error:
+            self.fail(str(error), param, ctx)
+
+
+def shard_of_job() -> "Shard":
+    """What a pod of a Kubernetes Indexed Job is to do, by its environment; all, if that says nothing."""
+    from syncer.engine.shard import WHOLE, InvalidShard, Shard
+
+    index, shares = (os.environ.get(name, "").strip() for name in ("JOB_COMPLETION_INDEX", "SYNCER_SHARDS"))
+    if not shares:
+        return WHOLE
+    if not index:
+        raise click.UsageError(
+            f"SYNCER_SHARDS is {shares[:40]!r}, but which of them is this? "
+            "Expected JOB_COMPLETION_INDEX beside it, or --shard I/N"
+        )
+    try:
+        return Shard.parse(f"{index}/{shares}")
+    except InvalidShard as error:
+        raise click.UsageError(f"JOB_COMPLETION_INDEX and SYNCER_SHARDS, as I and N: {error}") from None
+
+
 PATH = click.Path(path_type=Path)
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -125,6 +163,8 @@ run_options = together(
         option("--metrics-push", metavar="URL", group="Outcome", help="Push the same to a Pushgateway."),
         option("--state-dir", type=PATH, metavar="DIR", group="Work",
                help="Where to keep what is known between runs (SQLite, on a local disk)."),
+        option("--shard", type=ShardText(), default=shard_of_job, metavar="I/N", group="Work",
+               help="Do only share I of N, from 0. Else JOB_COMPLETION_INDEX with SYNCER_SHARDS=N says so."),
     ]
 )  # fmt: skip
 

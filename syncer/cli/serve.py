@@ -1,6 +1,5 @@
 """`syncer serve`: the daemon as a process, with its options, its log and its signals."""
 
-import itertools
 import os
 import signal
 import socket
@@ -17,8 +16,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import anyio
 import click
 
-from syncer.cli.files import narrowed, read_config, tell_problems
-from syncer.cli.once import OnceOptions, new_run, write_outcome
+from syncer.cli.files import describe_share, tell_problems
+from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
 from syncer.config import Config, ConfigError, InvalidSchedule, Rule, Secret, check_schedule
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
@@ -72,7 +71,7 @@ def run_service(options: ServeOptions) -> int:
     metrics = DaemonMetrics()
     try:
         with ExitStack() as stack:
-            files = ConfigFiles(lambda: _load(options), _paths(options), metrics=metrics)
+            files = ConfigFiles(lambda: load_config(options), _paths(options), metrics=metrics)
             # A daemon has no terminal, as a rule: its log is enough, unless more is asked for.
             kind = "none" if options.progress == "auto" else options.progress
             progress = stack.enter_context(
@@ -107,6 +106,8 @@ def run_service(options: ServeOptions) -> int:
                 notifier=notifier,
             )
             _look_back(history, metrics, log)
+            if share := describe_share(files.config, options.shard):
+                log.tell(share)
             log.tell(f"listening on http://{_shown(bound)}")
             if guard.mode == "closed":
                 log.tell("runs cannot be started from outside: no --api-token-file is given")
@@ -221,14 +222,6 @@ class _Preparation:
 # --- options ------------------------------------------------------------------------------------------------------
 
 
-def _load(options: ServeOptions) -> Config:
-    return narrowed(
-        read_config(auth=options.auth, images=options.images, config=options.config),
-        os_=list(itertools.chain(*options.os_)),
-        arch=list(itertools.chain(*options.arch)),
-    )
-
-
 def _paths(options: ServeOptions) -> list[Path]:
     return [path for path in (options.auth, options.images, options.config) if path is not None]
 
@@ -244,6 +237,7 @@ def _log(options: ServeOptions, progress: Progress, guard: Guard, config: Config
         stream=progress,
         own_secrets=[*secrets, *options.notify],
         secrets=config.auth.secrets(),
+        bind=options.shard.fields,
     )
 
 

@@ -54,11 +54,12 @@ __all__ = [
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The user's files, read and checked."""
+    """The user's files, read and checked. `elsewhere` counts the rules that are left to other shares."""
 
     auth: AuthBook
     rules: tuple[Rule, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    elsewhere: int = 0
 
 
 def load(

@@ -1,6 +1,6 @@
 """The log of a daemon: new secrets are masked as files change, and debugging is switched while it runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,7 +12,7 @@ from syncer.observe.progress import Progress
 class DaemonLog:
     """The log that is written now. A context manager; raises `OSError` where the file cannot be opened.
 
-    `own_secrets` are the daemon's, `secrets` those of the files.
+    `own_secrets` are the daemon's, `secrets` those of the files. `bind` are fields of every JSON line.
     """
 
     def __init__(
@@ -24,6 +24,7 @@ class DaemonLog:
         stream: Progress,
         own_secrets: Iterable[str],
         secrets: Iterable[str],
+        bind: Mapping[str, str],
     ) -> None:
         self._level = level.lower()
         self._calm = "info" if self._level == "debug" else self._level
@@ -31,6 +32,7 @@ class DaemonLog:
         self._file = file
         self._stream = stream
         self._own = frozenset(own_secrets)
+        self._bind = bind
         self._secrets = frozenset(secrets)
         self._watching: RunLog | None = None
         self.current = self._open(file, self._secrets)
@@ -80,6 +82,7 @@ class DaemonLog:
             file=file,
             stream=self._stream,
             secrets=self._own | secrets,
+            bind=self._bind,
         )
 
 

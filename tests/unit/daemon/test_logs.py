@@ -25,6 +25,7 @@ def opened(stream, *, file=None, level="info"):
         stream=Progress(stream),
         own_secrets=["t0ken"],
         secrets=["first"],
+        bind={},
     )
 
 
