@@ -33,9 +33,17 @@ def narrowed(config: Config, *, os_: list[str], arch: list[str]) -> Config:
 
 
 def sharded(config: Config, shard: Shard) -> Config:
-    """What of it is to be done here. All of it has been checked."""
+    """What of it is to be done here, with this share's part of the registries' limits. All of it has been checked."""
+    if shard.whole:
+        return config
     rules = shard.rules_of(config.rules)
-    return msgspec.structs.replace(config, rules=rules, elsewhere=len(config.rules) - len(rules))
+    return msgspec.structs.replace(
+        config,
+        auth=config.auth.part(shard.index, shard.count),
+        rules=rules,
+        warnings=(*config.warnings, *config.auth.scarce_connections(shard.count)),
+        elsewhere=len(config.rules) - len(rules),
+    )
 
 
 def describe_share(config: Config, shard: Shard) -> str | None:

@@ -5,8 +5,9 @@ no message holds one.
 """
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -57,6 +58,23 @@ class AuthBook:
         """Each setting from the longest matching key that sets it. Equal settings are one object."""
         entry = self._entry_for(str(repository))
         return _DEFAULTS if entry is None else self._settings[entry.scope]
+
+    def part(self, index: int, count: int) -> Self:
+        """The same accounts, with what one of `count` processes may use of the registries' limits."""
+        parts = {settings: settings.part(index, count) for settings in self._settings.values()}
+        book = copy(self)
+        book._settings = {scope: parts[settings] for scope, settings in self._settings.items()}  # noqa: SLF001
+        return book
+
+    def scarce_connections(self, count: int) -> list[Problem]:
+        """The entries that allow fewer connections than there are processes: each needs one."""
+        return [
+            entry.place.problem(
+                f"max_connections is {most}, but each of the {count} shares needs one: {count} in all"
+            )
+            for entry in self._entries.values()
+            if 0 < (most := dict(entry.settings).get("max_connections", 0)) < count
+        ]
 
     def problems_for(self, repositories: Iterable[Repository]) -> list[Problem]:
         """The environment variables that the entries for these repositories need and that are not set."""

@@ -1,6 +1,6 @@
 """What the auth file says of an account and of a registry, as data. Secrets never print."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
@@ -72,3 +72,13 @@ class HostSettings:
     requests_per_second: float = 0.0
     bandwidth: int = 0
     create: bool = False
+
+    def part(self, index: int, count: int) -> "HostSettings":
+        """What one of `count` processes may use of these limits; `index`, from 0, says which. Never nothing at all."""
+        connections, more = divmod(self.max_connections, count)
+        return replace(
+            self,
+            max_connections=max(1, connections + (index < more)) if self.max_connections else 0,
+            requests_per_second=self.requests_per_second / count,
+            bandwidth=max(1, self.bandwidth // count) if self.bandwidth else 0,
+        )

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 import anyio
 
-from syncer.config import AuthBook, rules_from
+from syncer.cli.files import sharded
+from syncer.config import AuthBook, Config, rules_from
 from syncer.config.auth import parse_auth
 from syncer.config.documents import Findings
 from syncer.config.json_reader import read_json
 from syncer.demo import Answer, DropConnection, MemoryRegistry, Recorded, Request, Store
 from syncer.engine.ledger import Memory
+from syncer.engine.shard import WHOLE, Shard
 from syncer.events import BlobPlaced, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.run import Run, RunOptions, RunResult
 
@@ -103,13 +105,15 @@ class Net:
         heard: Callable[[object], None] | None = None,
         drain_seconds: float = 5.0,
         memory: Memory | None = None,
+        shard: Shard = WHOLE,
         **options: Any,
     ) -> tuple[Run, Recorder]:
         """A run that is not started yet, and who listens to it. Further arguments are those of `RunOptions`."""
         recorder = Recorder(heard)
         chosen = RunOptions(**{"transfers": 2, "retries": 1, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
-        run = Run(rules, self._auth(), chosen, memory=memory, observers=[recorder])
+        config = sharded(Config(self._auth(), rules), shard)
+        run = Run(config.rules, config.auth, chosen, memory=memory, observers=[recorder])
         run._pool._drain_seconds = drain_seconds
         return run, recorder
 
