@@ -37,6 +37,7 @@ class RunStarted(Event, frozen=True):
     trigger: str
     rules: int
     dry_run: bool = False
+    shard: str = ""  # such as 1/4; empty where one process does all
 
 
 class RunFinished(Event, frozen=True):

@@ -16,6 +16,7 @@ from syncer.engine.ledger import BlobLedger, Memory, Recall
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import Spare
+from syncer.engine.shard import WHOLE, Shard
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.credentials import Credentials
 from syncer.http.errors import Kind, RegistryError
@@ -33,13 +34,14 @@ RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 class RunOptions:
     """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more.
 
-    `dry_run` asks and decides everything, and changes nothing.
+    `dry_run` asks and decides everything, and changes nothing. `shard` says which share of the work the rules are.
     """
 
     transfers: int = 5
     retries: int = 2
     force: bool = False
     dry_run: bool = False
+    shard: Shard = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,11 @@ class Run:
         """Run to the end, or until `stop`."""
         started = time.monotonic()
         tell = self._observer.notify
-        tell(RunStarted(self.run_id, self._trigger, len(self._rules), self._options.dry_run))
-        width = self._options.transfers
+        options = self._options
+        tell(
+            RunStarted(self.run_id, self._trigger, len(self._rules), options.dry_run, **options.shard.fields)
+        )
+        width = options.transfers
         transport = self._transport()
         directory = RepositoryDirectory(
             account_for=self._credentials.account_for,

@@ -185,7 +185,9 @@ def new_run(
     return kind(
         config.rules if rules is None else rules,
         config.auth,
-        RunOptions(options.proc, options.retries, force=options.force, dry_run=options.dry_run),
+        RunOptions(
+            options.proc, options.retries, force=options.force, dry_run=options.dry_run, shard=options.shard
+        ),
         credentials=credentials,
         memory=memory,
         observers=observers,
@@ -280,7 +282,9 @@ def write_outcome(
     if metrics and options.metrics_file:
         tasks.append(("the metrics", partial(metrics.write_textfile, options.metrics_file)))
     if metrics and options.metrics_push:
-        tasks.append(("the metrics", partial(metrics.push, options.metrics_push)))
+        # The number alone: with another N, most shares write on where they wrote before.
+        shard = None if options.shard.whole else str(options.shard.index)
+        tasks.append(("the metrics", partial(metrics.push, options.metrics_push, shard=shard)))
     for what, write in tasks:
         try:
             write()

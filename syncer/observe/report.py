@@ -113,6 +113,8 @@ class ReportObserver(Observer):
         }
         if self._dry_run:
             run["dry_run"] = True
+        if self._started and self._started.shard:
+            run["shard"] = self._started.shard
         return run
 
     def images(self) -> Iterator[dict[str, object]]:

@@ -110,7 +110,7 @@ class Net:
     ) -> tuple[Run, Recorder]:
         """A run that is not started yet, and who listens to it. Further arguments are those of `RunOptions`."""
         recorder = Recorder(heard)
-        chosen = RunOptions(**{"transfers": 2, "retries": 1, **options})
+        chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
         config = sharded(Config(self._auth(), rules), shard)
         run = Run(config.rules, config.auth, chosen, memory=memory, observers=[recorder])

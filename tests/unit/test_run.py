@@ -6,6 +6,7 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer
+from syncer.engine.shard import Shard
 from syncer.events import RunFinished, RunStarted
 from tests.support.wire import Net, refuse
 
@@ -36,6 +37,11 @@ async def test_it_tells_its_beginning_and_its_end(net):
 async def test_a_rehearsal_says_that_it_is_one(net):
     first, _last = bounds(await net.sync({"here/app": "there/app"}, dry_run=True))
     assert first.dry_run
+
+
+async def test_a_share_says_which_it_is(net):
+    first, _last = bounds(await net.sync({"here/app": "there/app"}, shard=Shard(0, 2)))
+    assert first.shard == "0/2"
 
 
 async def test_two_runs_have_two_names(net):

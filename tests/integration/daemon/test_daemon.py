@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from benchmarks.corpus import FOR_TESTS, write_corpus
+from syncer.engine.shard import share_of
 from tests.integration.daemon.conftest import wait_until
 from tests.support.judge import MANIFEST_TYPES, judge, raw_manifest, whole, whole_storage
 
@@ -167,4 +168,15 @@ def test_it_answers_quickly_while_it_copies(served, origin, target):
     while len(measured) < 3 and (not measured or min(measured) >= 0.1):
         measured.append(measure())
     assert min(measured) < 0.1
+    served.terminate()
+
+
+def test_a_daemon_may_do_a_share_and_its_reports_say_which(served, origin, target):
+    served.write(rules(origin, target), origin, target)
+    served.start("--shard", "1/2")
+    images = served.get(f"/api/v1/runs/{served.run()['id']}")["images"]
+    assert [run["shard"] for run in served.runs] == ["1/2"]
+    repositories = {image["destination"].rpartition(":")[0] for image in images}
+    assert repositories == {name for name in rules(origin, target).values() if share_of(name, 2) == 1}
+    assert f"shard 1/2 has {len(repositories)} of {len(origin.corpus.repositories)} rules" in served.log
     served.terminate()

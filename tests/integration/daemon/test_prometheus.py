@@ -206,3 +206,15 @@ def test_a_one_shot_pushes_the_same(copying, gateway, run_syncer):
     assert done.returncode == 0, done.stderr
     found = httpx.get(f"http://{gateway}/metrics", trust_env=False).text
     assert 'syncer_runs_total{instance="",job="image-syncer",outcome="success",trigger="cli"} 1' in found
+
+
+def test_each_share_has_a_group_of_its_own_at_the_pushgateway(copying, gateway, run_syncer):
+    for shard in ("0/2", "1/2"):
+        pushed = ("--metrics-push", f"http://{gateway}", "--shard", shard)
+        assert run_syncer("sync", *copying.arguments(), *pushed).returncode == 0
+    found = httpx.get(f"http://{gateway}/metrics", trust_env=False).text
+    counted = (
+        r'syncer_runs_total\{instance="",job="image-syncer",outcome="success",shard="(\d)",trigger="cli"\} 1'
+    )
+    groups = re.findall(counted, found)
+    assert groups == ["0", "1"]

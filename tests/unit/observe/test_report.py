@@ -45,11 +45,11 @@ def synced(source: str = "q.io/a:1", destination: str = "d.io/a:1", **fields) ->
     return ImageSynced(source=ref(source), destination=ref(destination), **(defaults | fields))
 
 
-def report_of(*events: object, dry_run: bool = False, outcome="success") -> ReportObserver:
+def report_of(*events: object, dry_run: bool = False, shard="", outcome="success") -> ReportObserver:
     times = iter([START, START + timedelta(minutes=2)])
     observer = ReportObserver(now=lambda: next(times))
     for event in (
-        RunStarted("4f1c", "cli", 1, dry_run),
+        RunStarted("4f1c", "cli", 1, dry_run, shard),
         *events,
         RunFinished("4f1c", "cli", outcome, 120.0),
     ):
@@ -205,6 +205,13 @@ def test_a_run_that_goes_on_can_be_asked_for():
     jsonschema.validate(document, SCHEMA)
     assert (document["run"]["finished"], document["run"]["outcome"]) == (None, None)
     assert document["totals"]["images"]["synced"] == 1
+
+
+def test_the_part_of_one_of_several_processes_says_which_it_is():
+    observer = report_of(shard="1/4")
+    jsonschema.validate(observer.document(), SCHEMA)
+    assert observer.document()["run"]["shard"] == "1/4"
+    assert "shard" not in report_of().document()["run"]
 
 
 def test_a_dry_run_says_so_and_has_a_plan_for_each_image():
