@@ -13,6 +13,7 @@ import click
 from syncer import __version__
 from syncer.cli.options import (
     HELP,
+    PATH,
     DefaultGroup,
     GroupedCommand,
     file_options,
@@ -80,6 +81,34 @@ def check(*, online: bool, **files: Path | None) -> None:
 
     _imported()
     sys.exit(check_files(online=online, **files))
+
+
+@cli.group(context_settings=HELP)
+def report() -> None:
+    """Work on the reports that --report writes."""
+
+
+@report.command(cls=GroupedCommand, context_settings=HELP)
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
+@option(
+    "--output",
+    type=PATH,
+    default="-",
+    metavar="FILE",
+    group="Output",
+    help="Where to write, instead of stdout.",
+)
+@option("--partial", is_flag=True, group="Work", help="Merge also where reports of shares are missing.")
+def merge(*, files: tuple[Path, ...], output: Path, partial: bool) -> None:
+    """Join the reports of all shares into one, as one process would have written it.
+
+    The exit code is 0 once it is written, whatever the outcome it tells of; 2 if it was not. The outcome is
+    `run.outcome` in it.
+    """
+    from syncer.cli.report import merge_reports
+
+    _imported()
+    sys.exit(merge_reports(files, output, partial=partial))
 
 
 @cli.command(context_settings=HELP)

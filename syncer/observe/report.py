@@ -1,7 +1,7 @@
 """The whole outcome of a run as one JSON document, in the form of schemas/report.schema.json."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from syncer.observe.plan_table import render_plan
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
-__all__ = ["ReportObserver", "render_plan", "write_report"]
+__all__ = ["ReportObserver", "render_plan", "write_parts", "write_report"]
 
 OUTCOMES = ("synced", "skipped", "failed")
 PLACINGS = ("copied", "mounted", "present", "shared")
@@ -168,13 +168,19 @@ class ReportObserver(Observer):
 def write_report(path: Path, observer: ReportObserver) -> None:
     """Write the report to a file, an image a line. Raises `OSError`."""
     encode = msgspec.json.Encoder().encode
+    write_parts(path, observer.run(), map(encode, observer.images()), observer.totals())
+
+
+def write_parts(path: Path, run: object, images: Iterable[bytes], totals: object) -> None:
+    """The same from the parts of a report. `images` are JSON already. Raises `OSError`."""
+    encode = msgspec.json.encode
     with open_beside(path) as file:
-        file.write(b'{"run": ' + encode(observer.run()) + b',\n "images": [')
+        file.write(b'{"run": ' + encode(run) + b',\n "images": [')
         separator = b"\n  "
-        for image in observer.images():
-            file.write(separator + encode(image))
+        for image in images:
+            file.write(separator + image)
             separator = b",\n  "
-        file.write(b'],\n "totals": ' + encode(observer.totals()) + b"}\n")
+        file.write(b'],\n "totals": ' + encode(totals) + b"}\n")
 
 
 def _outcome(image: _Ended) -> str:

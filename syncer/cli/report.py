@@ -1,0 +1,28 @@
+"""`syncer report merge`: the reports of shares as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from syncer.observe import words
+from syncer.observe.merging import MergeError, merge
+from syncer.observe.report import write_parts
+
+
+def merge_reports(files: Sequence[Path], output: Path, *, partial: bool) -> int:
+    """Write what `files` tell together to `output`. The exit code: 0, or 2 where nothing was written."""
+    try:
+        merged = merge(files, partial=partial)
+        write_parts(output, merged.run, merged.images(), merged.totals)
+    except MergeError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        click.echo(f"{words.count(len(error.problems), 'problem')}; nothing was merged", err=True)
+        return 2
+    except OSError as error:
+        click.echo(f"error: cannot write the report: {error}", err=True)
+        return 2
+    if missing := merged.run.missing_shards:
+        click.echo(f"warning: merged without the reports of {', '.join(missing)}", err=True)
+    return 0

@@ -1,0 +1,257 @@
+"""Joins the reports of the shares of a run into the one that a single process would have written.
+
+Images stay the bytes that they are in the files: a million of them fit in memory.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from syncer.engine.shard import InvalidShard, Shard
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+_MOST_SHOWN = 10
+_BYTE = re.compile(r" \(byte (\d+)\)$")
+
+
+class MergeError(Exception):
+    """Reports that cannot be one. `problems` are all that stands in the way, a line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class RunPart(msgspec.Struct, omit_defaults=True):
+    """What a report says of its run as a whole. One that names no shard is about all there is."""
+
+    id: str
+    trigger: Literal["cli", "schedule", "api", "start"]
+    started: Time
+    finished: Time
+    outcome: Literal["success", "partial", "failure", "interrupted"]
+    dry_run: bool = False
+    shard: str = "0/1"
+    missing_shards: list[str] = []
+
+
+class _Image(msgspec.Struct):
+    source: str
+    destination: str
+    digest: str | None
+    previous_digest: str | None
+    outcome: Literal["synced", "skipped", "failed"]
+    bytes: Count
+    seconds: float
+
+
+class _Outcomes(msgspec.Struct):
+    synced: Count
+    skipped: Count
+    failed: Count
+
+
+class _Blobs(msgspec.Struct):
+    copied: Count
+    mounted: Count
+    present: Count
+    shared: Count
+
+
+class _Bytes(msgspec.Struct):
+    pulled: Count
+    pushed: Count
+
+
+class _Totals(msgspec.Struct):
+    images: _Outcomes
+    blobs: _Blobs
+    bytes: _Bytes
+    requests: Count
+    retries: Count
+
+
+class _Document(msgspec.Struct):
+    run: RunPart
+    images: list[msgspec.Raw]
+    totals: _Totals
+
+
+class _Part(msgspec.Struct):
+    """One file, read and checked. `destinations` has that of each image."""
+
+    path: Path
+    shard: Shard
+    document: _Document
+    destinations: list[str]
+
+
+class Merged(msgspec.Struct):
+    """The parts of the one report; `images()` are its images as JSON, share by share."""
+
+    run: RunPart
+    totals: dict[str, Any]
+    raw: list[list[msgspec.Raw]]
+
+    def images(self) -> Iterator[bytes]:
+        # Somebody may have indented them: here an image is a line.
+        return (msgspec.json.format(bytes(image), indent=-1) for image in chain.from_iterable(self.raw))
+
+
+def merge(paths: Sequence[Path], *, partial: bool = False) -> Merged:
+    """Read the reports and join them; with `partial` also where some shares have none. Raises `MergeError`."""
+    problems: list[str] = []
+    parts = [part for path in paths if (part := _read(path, problems)) is not None]
+    if not problems:
+        parts.sort(key=lambda part: part.shard.index)
+        missing = _missing(parts)
+        problems += _contradictions(parts)
+        if missing and not partial:
+            problems += [
+                f"the report of share {shard} is missing (--partial merges without it)" for shard in missing
+            ]
+    if not problems:
+        problems += _common_images(parts)
+    if problems:
+        raise MergeError(problems)
+    totals = _summed([msgspec.to_builtins(part.document.totals) for part in parts])
+    run = _joined([part.document.run for part in parts], totals["images"], missing)
+    return Merged(run, totals, [part.document.images for part in parts])
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, problems: list[str]) -> _Part | None:
+    """A file that is a report of a run that is over; None with its problem if it is not."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problems.append(f"{path} cannot be read: {error.strerror}")
+        return None
+    try:
+        document = msgspec.json.decode(content, type=_Document)
+        shard = Shard.parse(document.run.shard)
+    except msgspec.ValidationError as error:
+        problems.append(f"{path}: not the report of a run that is over: {_said(error)}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{path}{_line(content, str(error))}: not JSON: {error}")
+    except RecursionError:
+        problems.append(f"{path}: not JSON: nested too deeply")
+    except InvalidShard as error:
+        problems.append(f"{path}: not a report: run.shard: {error}")
+    else:
+        if document.run.missing_shards:
+            problems.append(
+                f"{path}: is merged already, without some shares: merge those of the shares themselves"
+            )
+            return None
+        destinations = _destinations(path, document.images, problems)
+        return None if destinations is None else _Part(path, shard, document, destinations)
+    return None
+
+
+def _destinations(path: Path, images: Sequence[msgspec.Raw], problems: list[str]) -> list[str] | None:
+    decode = msgspec.json.Decoder(_Image).decode
+    destinations = []
+    for index, image in enumerate(images):
+        try:
+            destinations.append(decode(image).destination)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problems.append(f"{path}: not a report: {_said(error, f'images[{index}]')}")
+            return None
+    return destinations
+
+
+def _said(error: Exception, within: str = "") -> str:
+    """What is wrong, after the path of names that leads there."""
+    message, _, place = str(error).partition(" - at `$")
+    return f"{within}{place.rstrip('`')}: ".lstrip(".").removeprefix(": ") + message
+
+
+def _line(content: bytes, message: str) -> str:
+    found = _BYTE.search(message)
+    if found is None:
+        return ""
+    line = content.count(b"\n", 0, int(found[1])) + 1
+    return f":{line}"
+
+
+# --- together -----------------------------------------------------------------------------------------------------
+
+
+def _missing(parts: Sequence[_Part]) -> list[str]:
+    """The shares without a report; none can be told of different splits."""
+    count = parts[0].shard.count
+    if any(part.shard.count != count for part in parts):
+        return []
+    there = {part.shard.index for part in parts}
+    return [str(Shard(index, count)) for index in range(count) if index not in there]
+
+
+def _contradictions(parts: Sequence[_Part]) -> Iterator[str]:
+    first, earlier = parts[0], dict[Shard, _Part]()
+    for part in parts:
+        same = earlier.setdefault(part.shard, part)
+        if part.shard.count != first.shard.count:
+            yield f"{_named(first)} and {_named(part)} are of different splits: expected shares of one N"
+        elif same is not part:
+            yield f"{same.path} and {part.path} are both of share {part.shard}"
+        if part.document.run.dry_run != first.document.run.dry_run:
+            yield f"{first.path} and {part.path}: one is of a dry run, the other is not"
+
+
+def _named(part: _Part) -> str:
+    return f"{part.path} ({part.shard})"
+
+
+def _common_images(parts: Sequence[_Part]) -> list[str]:
+    """A destination belongs to one share: with two, the shares had different rules."""
+    owner: dict[str, _Part] = {}
+    twice: dict[str, _Part] = {}
+    for part in parts:
+        for destination in part.destinations:
+            if owner.setdefault(destination, part) is not part:
+                twice[destination] = part
+    problems = [
+        f"{destination} is in two reports, {owner[destination].path} and {part.path}: had they the same rules?"
+        for destination, part in twice.items()
+    ]
+    more = len(problems) - _MOST_SHOWN
+    return problems if more <= 1 else [*problems[:_MOST_SHOWN], f"{more} more images are in two reports"]
+
+
+def _joined(runs: Sequence[RunPart], images: dict[str, int], missing: list[str]) -> RunPart:
+    return RunPart(
+        # The same from the same reports, in whatever order they are named.
+        id=blake2b(" ".join(run.id for run in runs).encode(), digest_size=6).hexdigest(),
+        trigger=runs[0].trigger,
+        started=min(run.started for run in runs),
+        finished=max(run.finished for run in runs),
+        outcome=_outcome({run.outcome for run in runs}, images, whole=not missing),
+        dry_run=runs[0].dry_run,
+        missing_shards=missing,
+    )
+
+
+def _outcome(
+    outcomes: set[str], images: dict[str, int], *, whole: bool
+) -> Literal["success", "partial", "failure", "interrupted"]:
+    if "interrupted" in outcomes:
+        return "interrupted"
+    if outcomes == {"success"}:
+        return "success" if whole else "partial"
+    return "partial" if images["synced"] or images["skipped"] else "failure"
+
+
+def _summed(totals: Sequence[Any]) -> Any:
+    """Numbers added up, in mappings of one shape."""
+    if isinstance(totals[0], dict):
+        return {key: _summed([each[key] for each in totals]) for key in totals[0]}
+    return sum(totals)
