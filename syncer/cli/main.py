@@ -100,9 +100,9 @@ def report() -> None:
 )
 @option("--partial", is_flag=True, group="Work", help="Merge also where reports of shares are missing.")
 def merge(*, files: tuple[Path, ...], output: Path, partial: bool) -> None:
-    """Join the reports of all shares into one, as one process would have written it.
+    """Join the reports of all shares into one.
 
-    The exit code is 0 once it is written, whatever the outcome it tells of; 2 if it was not. The outcome is
+    It is as one process would have written it. The exit code is 0 once it is written, whatever the outcome it tells of; 2 if it was not. The outcome is
     `run.outcome` in it.
     """
     from syncer.cli.report import merge_reports

@@ -40,7 +40,7 @@ class GroupedCommand(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 groups.setdefault(getattr(parameter, "group", "") or "Other", []).append(record)
         for name in [*(name for name in groups if name != "Other"), "Other"]:
             if name in groups:
