@@ -190,6 +190,8 @@ class TaskGraph:
             task = next(expansion.tasks, None)
             if task is not None:
                 self._promise(task)
+                # Who takes one wakes the next: an expansion is work for all, and was told to one.
+                self._tell_of_room()
                 return task
             self._expansions.remove(expansion)
         return None

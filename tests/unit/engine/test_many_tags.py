@@ -4,10 +4,13 @@ import gc
 import tracemalloc
 from collections import deque
 
+import anyio
+
 from syncer.demo.images import make_image, make_layer
+from syncer.engine.pool import METADATA_WIDTH
 from syncer.engine.task import KINDS
 from syncer.events import TaskEnded
-from tests.support.wire import Recorder, kinds
+from tests.support.wire import Recorder, kind, kinds
 
 TAGS = 2000
 LAYER = make_layer({"layer": b"small"})
@@ -57,3 +60,20 @@ async def test_little_is_remembered_of_what_is_done(here, there, net):
     assert outcome.counts == (0, count, 0)
     assert kept < 1500 * count
     assert most < 1500 * count + 5_000_000
+
+
+async def test_one_rule_fills_the_lane_before_the_first_answer_comes(here, there, net):
+    """Workers wake each other: else a long line would be used by two of them until its first answer."""
+    for number in range(20):
+        make_image(here.store, "app", str(number), layers=[LAYER])
+    under_way = 0
+
+    @here.before
+    async def wait_for_the_lane(request):
+        nonlocal under_way
+        if kind(request) == "GET manifest":
+            under_way += 1
+            while under_way < METADATA_WIDTH * 2:  # noqa: ASYNC110 - a number tells nobody
+                await anyio.sleep(0.001)
+
+    assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (20, 0, 0)
