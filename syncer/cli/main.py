@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from syncer.cli.options import (
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_STOPPED = 3
 
 
 @click.group(cls=DefaultGroup, default="sync", context_settings=HELP)
@@ -125,6 +127,8 @@ def main() -> None:
     """The program. Ends with the exit codes of the contract."""
     # Importing makes objects by the hundred thousand, and none of them is garbage.
     gc.disable()
+    # Until a command listens itself: a signal that process 1 of a container does not handle is lost.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_STOPPED))
     code: object = 0
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
