@@ -95,7 +95,7 @@ def test_docker_is_sent_what_is_copied_and_no_more(tmp_path):
 
 
 @pytest.fixture
-def image(tmp_path) -> Path:
+def image(tmp_path: Path) -> Path:
     """What the RUN and COPY lines of the first stage make, under a folder in place of `/`."""
     root = tmp_path / "image"
     place = root / "src"

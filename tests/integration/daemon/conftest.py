@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.corpus import FOR_TESTS, write_corpus
 from tests.support.processes import Process
 from tests.support.program import Program
+from tests.support.prometheus import Prometheus, free_port
 from tests.support.registries import Registry
 
 PATIENCE = 60.0
@@ -139,3 +141,48 @@ def served(program: Program, tmp_path: Path) -> Served:
     folder = tmp_path / "files"
     folder.mkdir()
     return Served(program, folder)
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    started: list[Prometheus] = []
+
+    def start(**targets):
+        started.append(Prometheus(tmp_path / "prometheus", targets))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.end()
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    process = Process(
+        ["prometheus-pushgateway", f"--web.listen-address={address}", "--log.level=warn"],
+        stdout=tmp_path / "gateway.out",
+        stderr=tmp_path / "gateway.err",
+    )
+
+    def answers():
+        try:
+            return httpx.get(f"http://{address}/-/ready", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(answers)
+    yield address
+    process.end()
+
+
+@pytest.fixture
+def copying(served, registry):
+    """A daemon between two registries, with a rule that works and a rule that fails."""
+    origin, target = registry(), registry()
+    corpus = write_corpus(origin.storage, FOR_TESTS)
+    name = corpus.repositories[0]
+    images: dict[str, object] = {f"{origin.host}/{name}": f"{target.host}/{name}"}
+    served.write(images, origin, target)
+    served.missing = images | {f"{origin.host}/missing:1": f"{target.host}/missing"}
+    return served

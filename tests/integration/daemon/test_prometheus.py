@@ -2,16 +2,12 @@
 
 import json
 import re
-import socket
 import subprocess
 import time
 
 import httpx
-import pytest
 
-from benchmarks.corpus import FOR_TESTS, write_corpus
 from tests.integration.daemon.conftest import wait_until
-from tests.support.processes import Process
 
 NAMES = {
     "syncer_build_info": {"version"},
@@ -43,95 +39,6 @@ ALWAYS = set(NAMES) - {
     "syncer_concurrency_limit",
 }
 OWN_LABELS = {"__name__", "instance", "job", "le", "exported_job", "exported_instance"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Prometheus:
-    """A server that scrapes `targets` twice a second."""
-
-    def __init__(self, folder, targets) -> None:
-        folder.mkdir()
-        config = {
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-            "scrape_configs": [
-                {"job_name": job, "honor_labels": job == "gateway", "static_configs": [{"targets": [target]}]}
-                for job, target in targets.items()
-            ],
-        }
-        (folder / "prometheus.yml").write_text(json.dumps(config))
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self.process = Process(
-            [
-                "prometheus",
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address={self.url.removeprefix('http://')}",
-                "--log.level=warn",
-            ],
-            stdout=folder / "out",
-            stderr=folder / "err",
-        )
-
-    def query(self, text):
-        try:
-            answer = httpx.get(f"{self.url}/api/v1/query", params={"query": text}, timeout=5, trust_env=False)
-        except httpx.TransportError:
-            return []
-        return answer.json()["data"]["result"] if answer.status_code == 200 else []
-
-    def value(self, text):
-        found = self.query(text)
-        return float(found[0]["value"][1]) if found else None
-
-
-@pytest.fixture
-def prometheus(tmp_path):
-    started: list[Prometheus] = []
-
-    def start(**targets):
-        started.append(Prometheus(tmp_path / "prometheus", targets))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.process.end()
-
-
-@pytest.fixture
-def gateway(tmp_path):
-    address = f"127.0.0.1:{free_port()}"
-    process = Process(
-        ["prometheus-pushgateway", f"--web.listen-address={address}", "--log.level=warn"],
-        stdout=tmp_path / "gateway.out",
-        stderr=tmp_path / "gateway.err",
-    )
-
-    def answers():
-        try:
-            return httpx.get(f"http://{address}/-/ready", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_until(answers)
-    yield address
-    process.end()
-
-
-@pytest.fixture
-def copying(served, registry):
-    """A daemon between two registries, with a rule that works and a rule that fails."""
-    origin, target = registry(), registry()
-    corpus = write_corpus(origin.storage, FOR_TESTS)
-    name = corpus.repositories[0]
-    images: dict[str, object] = {f"{origin.host}/{name}": f"{target.host}/{name}"}
-    served.write(images, origin, target)
-    served.missing = images | {f"{origin.host}/missing:1": f"{target.host}/missing"}
-    return served
 
 
 def test_prometheus_scrapes_what_the_contract_names(copying, prometheus):
