@@ -137,14 +137,16 @@ def test_what_volumes_refer_to_is_there_or_documented(pod):
 
 @each_pod
 def test_the_program_understands_how_it_is_called_and_finds_its_files(pod):
-    for name, value in pod.command.options.items():
-        if not isinstance(value, Path):
+    written = {value for name, value in pod.command.options.items() if name in WRITTEN}
+    assert pod.command.paths
+    for path in pod.command.paths:
+        if path == Path("-"):
             continue
-        mount = pod.mount_of(value)
-        assert mount, f"{name}: {value} is in no volume"
-        assert bool(mount.get("readOnly")) == (name not in WRITTEN), f"{name}: {value}"
+        mount = pod.mount_of(path)
+        assert mount, f"{path} is in no volume"
+        assert bool(mount.get("readOnly")) == (path not in written), path
         if files := pod.files_in(mount):
-            assert value.name in files, f"{value} is not in what is mounted there"
+            assert path.name in files, f"{path} is not in what is mounted there"
 
 
 @copying
