@@ -17,7 +17,15 @@ PODS = list(pods())
 each_overlay = pytest.mark.parametrize("overlay", NAMES)
 each_pod = pytest.mark.parametrize("pod", PODS, ids=[pod.owner for pod in PODS])
 
-WRITTEN = {"log", "report", "metrics_file", "state_dir", "output_success_images", "output_failed_images"}
+WRITTEN = {
+    "log",
+    "output",
+    "report",
+    "metrics_file",
+    "state_dir",
+    "output_success_images",
+    "output_failed_images",
+}
 BY_HAND = set(re.findall(r"create secret generic ([\w-]+)", (ROOT / "docs" / "operations.md").read_text()))
 """Secrets that no file has: the documentation says how they are made."""
 
@@ -236,7 +244,8 @@ def test_shares_are_as_many_as_pods_and_reports():
         report.removeprefix("--report=").replace("$(JOB_COMPLETION_INDEX)", str(index))
         for index in range(spec["completions"])
     ]
-    assert merge.container["args"] == ["report", "merge", *wanted]
+    assert merge.container["args"] == ["report", "merge", *wanted, "--output=/reports/report.json"]
+    assert "/reports/report.json" not in wanted
     assert cronjob_of(merge)["suspend"] is True
 
 
