@@ -145,14 +145,16 @@ def test_what_volumes_refer_to_is_there_or_documented(pod):
 
 @each_pod
 def test_the_program_understands_how_it_is_called_and_finds_its_files(pod):
-    written = {value for name, value in pod.command.options.items() if name in WRITTEN}
     assert pod.command.paths
+    written = {
+        mount["name"]
+        for name, value in pod.command.options.items()
+        if name in WRITTEN and isinstance(value, Path) and (mount := pod.mount_of(value))
+    }
     for path in pod.command.paths:
-        if path == Path("-"):
-            continue
         mount = pod.mount_of(path)
         assert mount, f"{path} is in no volume"
-        assert bool(mount.get("readOnly")) == (path not in written), path
+        assert bool(mount.get("readOnly")) == (mount["name"] not in written), path
         if files := pod.files_in(mount):
             assert path.name in files, f"{path} is not in what is mounted there"
 

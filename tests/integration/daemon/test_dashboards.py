@@ -10,7 +10,6 @@ ONLY_WHERE_IT_HAPPENS = {
     "Retries",
     "Throttled",
     "Pulls left",
-    "Requests at once",
 }
 
 
