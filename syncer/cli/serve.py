@@ -25,6 +25,7 @@ from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
 from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier
+from syncer.daemon.page import Pages
 from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.server import Server, listen, server_for
@@ -111,7 +112,7 @@ def run_service(options: ServeOptions) -> int:
             log.tell(f"listening on http://{_shown(bound)}")
             if guard.mode == "closed":
                 log.tell("runs cannot be started from outside: no --api-token-file is given")
-            server = server_for(application(service, guard))
+            server = server_for(application(service, guard, pages=Pages(service, guard).routes()))
             anyio.run(_serve, service, server, bound, log)
             log.tell("stopped")
     except ConfigError as error:

@@ -20,6 +20,7 @@ async def status_of(service: Service, *, post: str) -> Document:
     """The state of the daemon, in the form of docs/api.md. `post` says how one may change something."""
     results, last = await anyio.to_thread.run_sync(_from_history, service)
     files = service.files
+    times = {text: when.timestamp() for text, when in service.timetable.next_times().items()}
     return {
         "version": __version__,
         "now": utc(time.time()),
@@ -33,8 +34,8 @@ async def status_of(service: Service, *, post: str) -> Document:
             "problems": list(files.problems),
             "warnings": [str(warning) for warning in files.config.warnings],
         },
-        "schedules": _schedules(service),
-        "rules": [_rule(rule, service, results.get(str(rule))) for rule in files.config.rules],
+        "schedules": _schedules(service, times),
+        "rules": [_rule(rule, service, times, results.get(str(rule))) for rule in files.config.rules],
         "run": service.live.progress(),
         "queued": service.queued,
         "last_run": last,
@@ -51,20 +52,19 @@ def _from_history(service: Service) -> tuple[dict[str, RuleResult], Document | N
     return results, next(over, None)
 
 
-def _schedules(service: Service) -> list[Document]:
+def _schedules(service: Service, times: dict[str, float]) -> list[Document]:
     count = Counter(text for rule in service.files.config.rules for text in service.schedules_of(rule))
-    times = sorted(service.timetable.next_times().items(), key=lambda item: item[1])
-    return [{"schedule": text, "next": utc(when.timestamp()), "rules": count[text]} for text, when in times]
+    by_time = sorted(times.items(), key=lambda item: item[1])
+    return [{"schedule": text, "next": utc(when), "rules": count[text]} for text, when in by_time]
 
 
-def _rule(rule: Rule, service: Service, result: RuleResult | None) -> Document:
-    times = service.timetable.next_times()
+def _rule(rule: Rule, service: Service, times: dict[str, float], result: RuleResult | None) -> Document:
     due = [times[text] for text in service.schedules_of(rule) if text in times]
     return {
         "source": str(rule),
         "destinations": [each.written or str(each.repository) for each in rule.destinations],
         "schedule": rule.schedule,
-        "next": utc(min(due).timestamp()) if due else None,
+        "next": utc(min(due)) if due else None,
         "last": None
         if result is None
         else {

@@ -21,6 +21,7 @@ from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
 from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.notify import Notifier
+from syncer.daemon.page import Pages
 from syncer.daemon.runs import Ended, Prepared, Runner, Trigger, WatchedRun
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.service import Plan, Service
@@ -219,7 +220,7 @@ class Daemon:
         return self.metrics.registry.get_sample_value(name, labels)
 
     def client(self, **options: Any) -> httpx.AsyncClient:
-        app = application(self.service, self.guard)
+        app = application(self.service, self.guard, pages=Pages(self.service, self.guard).routes())
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", **options)
 

@@ -1,0 +1,80 @@
+"""Why images failed: equal failures told once, however many images they hit."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syncer.state.history import Document
+
+MOST_CAUSES = 20
+"""Told apart at most; failures of further causes are only counted."""
+MOST_EXAMPLES = 5
+"""Images named for a cause."""
+
+_WORD = re.compile(r"[\w./@:-]+")
+_DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]+")
+
+
+@dataclass(slots=True)
+class Cause:
+    """One reason. `error` is that of the first image, as in the report; `examples` are some of the `count` images."""
+
+    error: Document
+    count: int = 0
+    examples: list[Document] = field(default_factory=list)
+
+
+class Causes:
+    """Collects the failures among images of a report, those that are `wanted`, in bounded memory."""
+
+    def __init__(self, wanted: Callable[[Document], bool] = lambda _image: True) -> None:
+        self._wanted = wanted
+        self._causes: dict[tuple[object, ...], Cause] = {}
+        self.others = 0
+        self.total = 0
+
+    def see(self, image: Document) -> None:
+        """Take an image of a report."""
+        if image["outcome"] != "failed" or not self._wanted(image):
+            return
+        self.total += 1
+        key = _key(image)
+        cause = self._causes.get(key)
+        if cause is None:
+            if len(self._causes) >= MOST_CAUSES:
+                self.others += 1
+                return
+            cause = self._causes[key] = Cause(image["error"])
+        cause.count += 1
+        if len(cause.examples) < MOST_EXAMPLES:
+            cause.examples.append(image)
+
+    @property
+    def causes(self) -> list[Cause]:
+        """The commonest first."""
+        return sorted(self._causes.values(), key=lambda cause: -cause.count)
+
+
+def _key(image: Document) -> tuple[object, ...]:
+    """Equal for failures that differ in nothing but the image's own name."""
+    error = image["error"]
+    names = {image["digest"]}
+    for reference in (image["source"], image["destination"]):
+        repository, tag = parts_of(reference)
+        # Registries name the path alone.
+        names |= {reference, repository, repository.partition("/")[2], tag, f"{repository}:{tag}"}
+
+    def neutral(match: re.Match[str]) -> str:
+        word = match[0]
+        end = word[len(word.rstrip(".:,")) :]
+        return f"*{end}" if word.removesuffix(end) in names else word
+
+    message = _WORD.sub(neutral, _DIGEST.sub("*", error["message"]))
+    return error["kind"], error["registry"], error["status"], message
+
+
+def parts_of(reference: str) -> tuple[str, str]:
+    """`host/path` and the tag, which may be empty, of a report's `host/path:tag@digest`."""
+    name = reference.partition("@")[0]
+    repository, colon, tag = name.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (name, "")

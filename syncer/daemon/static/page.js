@@ -1,0 +1,254 @@
+// Makes the page live: it follows the run in progress, and takes the rest anew from the server when a run begins or
+// ends. It builds no HTML of its own out of text, and keeps the token in memory only.
+"use strict";
+
+const IDLE_SECONDS = 60;
+const SPEAK_SECONDS = 20;
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+
+const byId = (id) => document.getElementById(id);
+const two = (number) => String(number).padStart(2, "0");
+
+// --- words: the same as the server's ---------------------------------------------------------------------------
+
+function size(bytes) {
+    if (bytes < 1000) return `${Math.round(bytes)} B`;
+    const units = ["kB", "MB", "GB", "TB", "PB"];
+    let number = bytes / 1000, unit = 0;
+    while (number >= 999.95 && unit < units.length - 1) { number /= 1000; unit += 1; }
+    return `${number.toFixed(1)} ${units[unit]}`;
+}
+
+function duration(seconds) {
+    if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+    const whole = Math.round(seconds), minutes = Math.floor(whole / 60);
+    if (whole < 60) return `${whole} s`;
+    if (minutes < 60) return `${minutes}m ${two(whole % 60)}s`;
+    return `${Math.floor(minutes / 60)}h ${two(minutes % 60)}m`;
+}
+
+function ago(seconds) {
+    const far = Math.abs(seconds);
+    if (far < 45) return seconds >= 0 ? "just now" : "in a moment";
+    const [unit, length] = far < 5400 ? ["min", 60] : far < 129600 ? ["h", 3600] : ["days", 86400];
+    const text = `${Math.max(1, Math.round(far / length))} ${unit}`;
+    return seconds >= 0 ? `${text} ago` : `in ${text}`;
+}
+
+function localTime(text) {
+    const when = new Date(text);
+    const year = when.getFullYear() === new Date().getFullYear() ? "" : ` ${when.getFullYear()}`;
+    return `${when.getDate()} ${MONTHS[when.getMonth()]}${year} ${two(when.getHours())}:${two(when.getMinutes())}`;
+}
+
+const AS = {
+    size, duration,
+    rate: (value) => `${size(value)}/s`,
+    left: (value) => (value === null ? "" : `${duration(value)} left`),
+    of: (value) => (value < 0 ? "" : ` of ${size(value)}`),
+    short: (value) => { const [algorithm, hex] = value.split(":"); return `${algorithm}:${hex.slice(0, 12)}`; },
+    count: String,
+};
+
+// --- times -----------------------------------------------------------------------------------------------------
+
+function tellTimes(root) {
+    for (const each of root.querySelectorAll("time[datetime]")) {
+        const text = localTime(each.dateTime);
+        if (each.textContent !== text) each.textContent = text;
+    }
+    for (const each of root.querySelectorAll("[data-since]")) {
+        const text = ago((Date.now() - Date.parse(each.dataset.since)) / 1000);
+        if (each.textContent !== text) each.textContent = text;
+    }
+}
+
+// --- the run in progress ---------------------------------------------------------------------------------------
+
+const at = (data, path) => path.split(".").reduce((value, name) => value?.[name], data);
+
+function fill(root, data) {
+    for (const each of root.querySelectorAll("[data-of]")) {
+        if (each.closest("[data-list]") && !root.closest("[data-list]")) continue;
+        const value = at(data, each.dataset.of);
+        const text = value === undefined ? "" : each.dataset.as ? AS[each.dataset.as](value) : String(value);
+        if (each.textContent !== text) each.textContent = text;
+    }
+    for (const each of root.querySelectorAll("progress[data-bar]")) {
+        if (each.closest("[data-list]") && !root.closest("[data-list]")) continue;
+        const [value, whole] = each.dataset.bar.split("/").map((path) => at(data, path));
+        if (whole > 0) { each.max = whole; each.value = Math.min(value, whole); } else each.removeAttribute("value");
+    }
+}
+
+function fillList(root, name, entries) {
+    const list = root.querySelector(`[data-list="${name}"]`);
+    const rows = [...list.children];
+    entries.forEach((entry, place) => {
+        const row = rows[place] ?? list.appendChild(byId(name).content.firstElementChild.cloneNode(true));
+        fill(row, entry);
+    });
+    rows.slice(entries.length).forEach((row) => row.remove());
+}
+
+let spokenAt = 0, spokenFailed = 0;
+
+function speak(text) {
+    byId("spoken").textContent = text;
+    spokenAt = Date.now();
+}
+
+function showProgress(run) {
+    const live = byId("live");
+    if (!byId("now")) return;
+    if ((run?.id ?? "") !== (live?.dataset.run ?? "")) {
+        const ofAnother = byId("summary") && !live;
+        if (!ofAnother) refreshSoon();
+        return;
+    }
+    if (!run) return;
+    fill(live, run);
+    fillList(live, "transfers", run.transfers);
+    fillList(live, "failures", run.failures);
+    live.querySelector(".failed").toggleAttribute("data-none", run.images.failed === 0);
+    live.querySelector(".round").hidden = run.round === 0;
+    const { done, total, failed } = run.images;
+    if (Date.now() - spokenAt > SPEAK_SECONDS * 1000 || (failed && !spokenFailed)) {
+        speak(`${done} of ${total} images done${failed ? `, ${failed} failed` : ""}`);
+    }
+    spokenFailed = failed;
+}
+
+// --- the rest of the page: what the server says ----------------------------------------------------------------
+
+let refreshing = false, again = false, timer = 0;
+
+function refreshSoon(milliseconds = 150) {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, milliseconds);
+}
+
+async function refresh() {
+    if (refreshing) { again = true; return; }
+    refreshing = true;
+    try {
+        const answer = await fetch(location.href, { cache: "no-store" });
+        if (answer.ok) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch {
+        lost(true);
+    }
+    refreshing = false;
+    const soon = again || document.querySelector("main[data-again]");
+    again = false;
+    refreshSoon(soon ? 700 : IDLE_SECONDS * 1000);
+}
+
+function take(fresh) {
+    const focused = document.activeElement?.id;
+    for (const part of fresh.querySelectorAll("[data-part]")) {
+        const old = byId(part.id);
+        if (!old) continue;
+        ready(part);
+        old.replaceWith(part);
+    }
+    document.querySelector("main").toggleAttribute("data-again", fresh.querySelector("main").hasAttribute("data-again"));
+    document.title = fresh.title;
+    // Whoever had the focus on a button that is gone is left where it was.
+    if (focused && document.activeElement?.id !== focused) (byId(focused) ?? byId("now-title"))?.focus({ preventScroll: true });
+}
+
+function ready(root) {
+    tellTimes(root);
+    root.querySelector("#live .failed")?.toggleAttribute("data-none", root.querySelector("#live .failed").textContent === "0");
+    for (const form of root.querySelectorAll("form[data-api]")) {
+        form.hidden = false;
+        form.addEventListener("submit", (event) => { event.preventDefault(); act(form.dataset.api); });
+    }
+}
+
+// --- events ----------------------------------------------------------------------------------------------------
+
+let stream = null, wasLost = false;
+
+function lost(yes) {
+    const link = byId("link");
+    link.classList.toggle("lost", yes);
+    link.textContent = yes ? "No connection to the daemon: what is shown may be old" : "Live";
+    wasLost = yes;
+}
+
+function connect() {
+    if (stream || document.hidden) return;
+    stream = new EventSource("/api/v1/events");
+    stream.onopen = () => { if (wasLost) refreshSoon(); lost(false); };
+    stream.onerror = () => {
+        lost(true);
+        if (stream?.readyState === EventSource.CLOSED) { stream = null; setTimeout(connect, 5000); }
+    };
+    stream.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
+    stream.addEventListener("run", (event) => {
+        const { outcome } = JSON.parse(event.data);
+        speak(outcome ? `The run is over: ${outcome}` : "A run has begun");
+        refreshSoon();
+    });
+}
+
+function disconnect() {
+    // A browser has few connections to a server: pages that nobody sees leave theirs to others.
+    stream?.close();
+    stream = null;
+}
+
+// --- doing -----------------------------------------------------------------------------------------------------
+
+let token = "", wanted = "";
+
+function ask(why) {
+    if (why) byId("ask-why").textContent = why;
+    byId("ask").showModal();
+    byId("token").focus();
+}
+
+async function act(address) {
+    wanted = address;
+    if (!token) { ask(); return; }
+    refuse("");
+    // A header is bytes: those of UTF-8, one character for each.
+    const bytes = String.fromCharCode(...new TextEncoder().encode(token));
+    try {
+        const answer = await fetch(address, { method: "POST", headers: { authorization: `Bearer ${bytes}` } });
+        if (answer.status === 401) { token = ""; ask("That is not the token of --api-token-file. Try again."); return; }
+        if (!answer.ok) refuse((await answer.json()).error);
+    } catch {
+        refuse("the daemon does not answer");
+    }
+    refreshSoon(0);
+}
+
+function refuse(text) {
+    byId("refused").hidden = !text;
+    byId("refused").textContent = text && `This did not work: ${text}.`;
+}
+
+byId("ask").querySelector("form").addEventListener("submit", () => {
+    token = byId("token").value.trim();
+    byId("token").value = "";
+    if (token) act(wanted);
+});
+byId("ask-not").addEventListener("click", () => byId("ask").close());
+byId("ask").addEventListener("close", () => { byId("token").value = ""; });
+
+// --- the beginning ---------------------------------------------------------------------------------------------
+
+byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+ready(document);
+setInterval(() => tellTimes(document), 15000);
+document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { disconnect(); return; }
+    connect();
+    refreshSoon(0);
+});
+addEventListener("pagehide", disconnect);
+addEventListener("pageshow", connect);
+connect();
+refreshSoon(document.querySelector("main[data-again]") ? 700 : IDLE_SECONDS * 1000);
