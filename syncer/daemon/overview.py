@@ -151,8 +151,9 @@ def _troubles(status: Document, failing: Sequence[Document], *, readable: bool) 
         whole = (
             f"{len(failing)} of {count(len(rules), 'rule')} {'is' if len(failing) == 1 else 'are'} failing"
         )
-        if None in since:
-            found.append(Statement("bad", f"{whole}; {since.count(None)} never succeeded so far."))
+        if never := since.count(None):
+            which = "none has" if never == len(since) else f"{never} have not"
+            found.append(Statement("bad", f"{whole}; {which} succeeded yet."))
         else:
             found.append(Statement("bad", f"{whole}, without a success since", min(since)))
     if problems := status["files"]["problems"]:
@@ -191,13 +192,14 @@ def _no_trouble(status: Document) -> Statement:
     if not rules:
         return Statement("note", "The images file has no rules: there is nothing to do.")
     if new == len(rules):
-        return Statement("note", "Nothing has run yet.")
+        going = "The first run goes on." if status["run"] else "Nothing has run yet."
+        return Statement("note", going)
     if new:
         return Statement(
             "note", f"{count(new, 'rule')} of {len(rules)} did not run yet; the others are well."
         )
     what = "the rule" if len(rules) == 1 else f"all {len(rules)} rules"
-    return Statement("good", f"All is well: {what} succeeded in the last run.")
+    return Statement("good", f"All is well: {what} succeeded when last run.")
 
 
 def _past(service: Service) -> _Past:

@@ -4,15 +4,19 @@ import gc
 import json
 import sqlite3
 import sys
+from pathlib import Path
 
+import jsonschema
 import pytest
 
+import syncer.observe
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer
 from syncer.events import Failure
 from syncer.state.history import Bounds, unpacked
 from tests.unit.daemon.conftest import auth_book, until_told
 
+SCHEMA = json.loads((Path(syncer.observe.__file__).parent / "schemas" / "report.schema.json").read_text())
 TWO = {"source.example/a:1": "there.example/a", "source.example/b:1": "there.example/b"}
 
 
@@ -34,6 +38,9 @@ async def test_a_run_that_crashes_is_a_failed_run_and_the_daemon_goes_on(daemon,
     assert (oldest["id"], oldest["outcome"]) == (first, "failure")
     assert oldest["error"] == "the run broke off: ZeroDivisionError: a defect"
     assert oldest["finished"] is not None
+    report = json.loads(b"".join(unpacked(daemon.history.report(first))))
+    assert report["run"]["error"] == oldest["error"]
+    jsonschema.validate(report, SCHEMA)
     assert daemon.history.rule_results()["source.example/team/app:1.0"].outcome == "success"
     assert daemon.ended[0].rules == {"source.example/team/app:1.0": "failure"}
     assert daemon.sample("syncer_runs_total", trigger="api", outcome="failure") == 1

@@ -14,7 +14,17 @@ from tests.unit.daemon.conftest import until_told
 
 RUNS = "/api/v1/runs"
 TOKEN = Guard("0.0.0.0", lambda: Secret("s3cret-töken"))
-GETS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", RUNS, f"{RUNS}/unknown"]
+GETS = [
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/api/v1/status",
+    RUNS,
+    f"{RUNS}/unknown",
+    "/",
+    "/runs",
+    "/runs/unknown",
+]
 
 
 async def test_health_and_readiness(daemon):
