@@ -192,4 +192,5 @@ async def main() -> None:
             await take(width, height, source)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

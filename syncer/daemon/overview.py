@@ -198,8 +198,8 @@ def _no_trouble(status: Document) -> Statement:
         return Statement(
             "note", f"{count(new, 'rule')} of {len(rules)} did not run yet; the others are well."
         )
-    what = "the rule" if len(rules) == 1 else f"all {len(rules)} rules"
-    return Statement("good", f"All is well: {what} succeeded when last run.")
+    what = "the rule succeeded in its" if len(rules) == 1 else f"all {len(rules)} rules succeeded in their"
+    return Statement("good", f"All is well: {what} last run.")
 
 
 def _past(service: Service) -> _Past:

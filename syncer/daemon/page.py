@@ -26,7 +26,7 @@ from syncer.daemon.run_view import PER_PAGE, Reports, Search
 from syncer.daemon.service import Service
 from syncer.daemon.web import admit, cancel_run, start_run
 from syncer.observe import words
-from syncer.state.history import utc
+from syncer.state.history import Document, utc
 
 RUNS_PER_PAGE = 50
 _HERE = Path(__file__).parent
@@ -185,7 +185,7 @@ def _environment(static: dict[str, str]) -> jinja2.Environment:
         "counted": words.count,
         "time": shown_time,
         "ago": ago,
-        "seconds": seconds_of,
+        "took": took,
         "address": urlencode,
     }
     environment.tests |= {"failing": fails}
@@ -200,6 +200,12 @@ def shown_time(moment: str | None, now: str) -> str:
     year = "" if moment[:4] == now[:4] else f" {when.year}"
     text = f"{when.day} {_MONTHS[when.month - 1]}{year} {when:%H:%M}"
     return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(moment, when, text)
+
+
+def took(run: Document, now: str) -> str:
+    """How long a run took. Its times are whole seconds."""
+    seconds = seconds_of(run, now)
+    return words.duration(seconds) if seconds >= 1 else "under 1 s"
 
 
 def ago(moment: str | None, now: str) -> str:

@@ -123,6 +123,7 @@ class Page:
         self._context = context
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
         self.resize(1280, 900)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class Page:
         answer = self.send("Page.navigate", url=url)
         if "errorText" in answer:
             raise BrowserError(f"{url}: {answer['errorText']}")
-        self.until(lambda: self._told("Page.loadEventFired"))
+        self.until(lambda: self._loaded(answer["loaderId"]))
 
     def click(self, selector: str) -> None:
         """As a mouse does it: on what is at that place, in view or not before."""
@@ -247,5 +248,10 @@ class Page:
     def _mine(self) -> list[dict[str, Any]]:
         return [event for event in self._browser.events if event.get("sessionId") == self._session]
 
-    def _told(self, method: str) -> bool:
-        return any(event["method"] == method for event in self._mine())
+    def _loaded(self, loader: str) -> bool:
+        """Whether that very document is there: not the one before it, which may still be on its way."""
+        wanted = {"loaderId": loader, "name": "load"}
+        return any(
+            event["method"] == "Page.lifecycleEvent" and wanted.items() <= event["params"].items()
+            for event in self._mine()
+        )

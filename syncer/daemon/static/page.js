@@ -85,7 +85,13 @@ function fillList(root, name, entries) {
     const list = root.querySelector(`[data-list="${name}"]`);
     const rows = [...list.children];
     entries.forEach((entry, place) => {
-        const row = rows[place] ?? list.appendChild(byId(name).content.firstElementChild.cloneNode(true));
+        let row = rows[place];
+        if (!row || row.dataset.key !== (entry.digest ?? "")) {
+            // Another blob has another bar: one that is filled already would run backwards.
+            row = byId(name).content.firstElementChild.cloneNode(true);
+            row.dataset.key = entry.digest ?? "";
+            if (rows[place]) rows[place].replaceWith(row); else list.append(row);
+        }
         fill(row, entry);
     });
     rows.slice(entries.length).forEach((row) => row.remove());

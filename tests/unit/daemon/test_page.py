@@ -79,7 +79,7 @@ class TestHealth:
     async def test_all_is_well_when_every_rule_succeeded(self, daemon):
         daemon.plan = Plan(("@hourly",))
         html = await page_after(daemon, telling(synced("1.0")))
-        assert "All is well: the rule succeeded when last run." in words(html)
+        assert "All is well: the rule succeeded in its last run." in words(html)
         assert re.search(r'Next run</dt><dd><time datetime="2026-06-01T13:00:00Z"[^>]*>1 Jun 13:00<', html)
         assert "1 synced · 0 skipped" in words(html)
 

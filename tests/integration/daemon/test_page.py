@@ -1,0 +1,207 @@
+"""The pages in a real browser: what a person on call sees and does."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.browser import Browser, Page
+
+PHONE = (360, 740)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    started = Browser()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def page(browser) -> Iterator[Page]:
+    opened = browser.page()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def slow(served, source, registry):
+    """A daemon whose runs go on for ten seconds, or until somebody stops them."""
+    target = registry()
+    served.write(rules(source, target), source.registry, target, bandwidth="300KiB")
+    served.options = ["--proc", "1"]
+    return served
+
+
+def rules(source, target) -> dict[str, str]:
+    host = source.registry.host
+    return {f"{host}/{name}": f"{target.host}/mirror/{name}" for name in source.corpus.repositories}
+
+
+def going(page) -> str:
+    """The id of the run that is shown as in progress."""
+    return str(page.evaluate("document.querySelector('#live')?.dataset.run ?? ''"))
+
+
+def focused(page) -> str:
+    return str(page.evaluate("document.activeElement.id || document.activeElement.innerText"))
+
+
+def tab_to(page, name: str) -> None:
+    for _ in range(30):
+        if focused(page) == name:
+            return
+        page.press("Tab")
+    pytest.fail(f"no way to {name} by the keyboard")
+
+
+def assert_fits(page) -> None:
+    """Nothing sticks out at the side."""
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("innerWidth") == PHONE[0]
+
+
+def moved(page) -> float:
+    """How far the bars of transfers are, in all."""
+    bars = "[...document.querySelectorAll('.transfers progress')].map((bar) => bar.value)"
+    return float(page.evaluate(f"{bars}.reduce((sum, value) => sum + value, 0)"))
+
+
+def find_failure(images, page) -> None:
+    """The failed one among so many images of a run, on its page; and then another one by its name."""
+    assert "404 not found" in page.text("#failures")
+    total = len(images) + 1
+    assert f"1 to {total} of {total} images." in page.text("#images")
+    page.evaluate("document.querySelector('#outcome').value = 'failed'")
+    page.click(".search button")
+    page.until(lambda: "1 to 1 of 1 image that fits." in page.text("#images"))
+    page.evaluate("document.querySelector('#outcome').value = ''")
+    page.click("#text")
+    page.type(images[0].name)
+    page.press("Enter")
+    page.until(lambda: "outcome=&q=" in page.url and "that fit" in page.text("#images"))
+    assert "nope" not in page.text("#images")
+    assert images[0].name in page.text("#images")
+
+
+def test_a_run_is_started_watched_and_its_failure_found(served, source, registry, page):
+    target = registry()
+    missing = f"{source.registry.host}/{source.corpus.repositories[0]}:nope"
+    served.write(
+        rules(source, target) | {missing: f"{target.host}/mirror/nope"},
+        *(source.registry, target),
+        bandwidth="600KiB",
+    )
+    served.start("--schedule", "0 3 1 1 *")
+    page.set_timezone("Asia/Tokyo")
+    page.open(served.url)
+    page.until(lambda: page.text("#link") == "Live")
+    assert "Nothing has run yet." in page.text("#health")
+    assert "1 Jan" in page.text("#facts")
+    assert "12:00" in page.text("#facts")
+    assert page.text("#zone") == "Asia/Tokyo"
+
+    page.click("#start")
+    run_id = page.until(lambda: going(page))
+    first = page.until(lambda: moved(page))
+    page.until(lambda: moved(page) not in {0, first})
+    page.until(lambda: "not found" in page.text(".failing"))
+    assert page.text("#live [data-of='images.failed']") == "1"
+    page.resize(*PHONE, phone=True)
+    assert_fits(page)
+    page.resize(1280, 900)
+
+    page.until(lambda: not going(page) and "failing" in page.text("#health"))
+    assert "is failing; none has succeeded yet." in page.text("#health")
+    assert "check the rule's source" in page.text("#failures")
+    assert "partial" in page.text("#history")
+    assert page.complaints == []
+
+    page.click(".runs a")
+    page.until(lambda: "What failed, and why" in page.text())
+    assert page.url == f"{served.url}/runs/{run_id}"
+    find_failure(source.corpus.images, page)
+
+    ground = "getComputedStyle(document.body).backgroundColor"
+    page.prefer(prefers_color_scheme="light")
+    light = page.evaluate(ground)
+    page.prefer(prefers_color_scheme="dark")
+    assert page.evaluate(ground) != light
+    page.resize(*PHONE, phone=True)
+    assert_fits(page)
+    assert page.complaints == []
+    assert all(url.startswith(f"{served.url}/") for url in page.requested)
+
+    served.terminate()
+    page.until(lambda: "No connection to the daemon" in page.text("#link"))
+
+
+def test_the_keyboard_is_enough(slow, page):
+    slow.start()
+    page.open(slow.url)
+    page.press("Tab")
+    assert focused(page) == "Skip to the content"
+    page.press("Enter")
+    assert focused(page) == "main"
+    tab_to(page, "start")
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+    page.press("Enter")
+    run_id = page.until(lambda: going(page))
+    tab_to(page, "cancel")
+    page.press(" ")
+    page.until(lambda: "interrupted" in page.text("#summary"))
+    assert page.url == f"{slow.url}/runs/{run_id}"
+    assert page.complaints == []
+
+
+def test_the_token_is_asked_for_once_and_goes_nowhere_else(slow, page):
+    token = "s3cret-töken"
+    (slow.folder / "token").write_text(token)
+    slow.start("--api-token-file", str(slow.folder / "token"))
+    page.open(slow.url)
+    page.click("#start")
+    page.until(lambda: page.evaluate("document.querySelector('#ask').open"))
+    page.press("Escape")
+    page.until(lambda: not page.evaluate("document.querySelector('#ask').open"))
+    page.click("#start")
+    page.type("wrong")
+    page.press("Enter")
+    page.until(lambda: "That is not the token" in page.text("#ask"))
+    # The browser itself writes down that the answer was 401.
+    assert all("401" in complaint for complaint in page.complaints)
+    page.type(token)
+    page.press("Enter")
+    run_id = page.until(lambda: going(page))
+    page.click("#cancel")
+    page.until(lambda: not going(page) and "interrupted" in page.text("#history"))
+    assert slow.ended(run_id)["outcome"] == "interrupted"
+    kept = "JSON.stringify([location.href, document.cookie, {...localStorage}, {...sessionStorage}])"
+    held = page.evaluate("document.documentElement.outerHTML + document.querySelector('#token').value")
+    for place in (page.evaluate(kept), held, json.dumps(page.requested)):
+        assert "s3cret" not in place
+
+
+def test_without_scripts_the_forms_work(slow, page):
+    slow.start()
+    page.disable_scripts()
+    page.open(slow.url)
+    assert "Without JavaScript this page is not live" in page.text()
+    assert page.text("#zone") == "UTC"
+    page.click("#start")
+    run_id = page.until(lambda: slow.runs and slow.runs[0]["id"])
+
+    def shown() -> bool:
+        page.open(slow.url)
+        return bool(going(page) == run_id)
+
+    page.until(shown)
+    page.click("#cancel")
+    page.until(lambda: page.url == f"{slow.url}/runs/{run_id}")
+    assert slow.ended(run_id)["outcome"] == "interrupted"
+    page.open(f"{slow.url}/runs/{run_id}")
+    page.click("#text")
+    page.type("no such image")
+    page.click(".search button")
+    page.until(lambda: "No image that fit." in page.text("#images"))
+    assert page.complaints == []
