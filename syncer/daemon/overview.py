@@ -9,7 +9,7 @@ import anyio.to_thread
 import msgspec
 
 from syncer.daemon.causes import Causes, parts_of
-from syncer.daemon.chart import MOST_BARS, Chart, chart_of
+from syncer.daemon.chart import MOST_BARS
 from syncer.daemon.guard import Guard
 from syncer.daemon.run_view import Reports, page_of
 from syncer.daemon.service import Service
@@ -17,7 +17,7 @@ from syncer.daemon.status import status_of
 from syncer.observe.words import count
 from syncer.state.history import Document, utc
 
-RULES_PER_PAGE = 100
+RULES_PER_PAGE = 50
 RECENT_RUNS = 8
 _MOST_REPORTS = 5
 """Reports that are read for the causes of failing rules."""
@@ -57,7 +57,6 @@ class OverviewView:
     statements: Sequence[Statement]
     rules: RulesView
     runs: Sequence[Document]
-    chart: Chart
     causes: Causes
     succeeded: str | None
     unsettled: bool
@@ -101,7 +100,6 @@ class Overview:
             statements=statements_of(status, failing, readable=past.readable),
             rules=_rules(status["rules"], query),
             runs=past.runs,
-            chart=chart_of(past.runs, status["now"]),
             causes=causes,
             succeeded=None if past.succeeded is None else utc(past.succeeded),
             unsettled=status["run"] is None and bool(going or self._service.runner.busy),

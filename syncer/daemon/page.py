@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from syncer import __version__
-from syncer.daemon.chart import HEIGHT, STEP, seconds_of
+from syncer.daemon.chart import HEIGHT, STEP, chart_of, seconds_of
 from syncer.daemon.guard import Guard
 from syncer.daemon.overview import RECENT_RUNS, Overview, fails
 from syncer.daemon.run_view import PER_PAGE, Reports, Search
@@ -55,6 +55,7 @@ class Pages:
         self._reports = Reports(service)
         self._overview = Overview(service, guard, self._reports)
         self._static = _static_files()
+        self._charted = "", Markup()
         self._templates = _environment({name: file.address for name, file in self._static.items()})
 
     def routes(self) -> list[BaseRoute]:
@@ -77,7 +78,19 @@ class Pages:
 
     async def overview(self, request: Request) -> Response:
         view = await self._overview.view(request.query_params)
-        return self._page("overview.html", view=view, now=view.status["now"], recent=RECENT_RUNS)
+        now = view.status["now"]
+        return self._page(
+            "overview.html", view=view, now=now, recent=RECENT_RUNS, chart=self._chart(view.runs, now)
+        )
+
+    def _chart(self, runs: Sequence[Document], now: str) -> Markup:
+        """Half of the page's work. It is the same until another run is over."""
+        over = [run for run in runs if run["finished"]]
+        newest = over[0]["id"] if over else ""
+        if self._charted[0] != newest:
+            template = self._templates.get_template("chart.html")
+            self._charted = newest, Markup(template.render(chart=chart_of(over, now), now=now))  # noqa: S704 - escaped in there
+        return self._charted[1]
 
     async def runs(self, request: Request) -> Response:
         before = request.query_params.get("before")

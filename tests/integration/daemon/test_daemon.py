@@ -12,7 +12,7 @@ from tests.integration.daemon.conftest import wait_until
 from tests.support.judge import MANIFEST_TYPES, judge, raw_manifest, whole, whole_storage
 
 STATE = "state"
-PATHS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/runs"]
+PATHS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/runs", "/", "/runs"]
 
 
 @pytest.fixture
@@ -149,7 +149,8 @@ def test_it_answers_quickly_while_it_copies(served, origin, target):
     served.write(rules(origin, target), origin, target, bandwidth="150KiB")
     served.start("--run-on-start")
     served.copying()
-    paths = [*PATHS, f"/api/v1/runs/{served.runs[0]['id']}"]
+    run_id = served.runs[0]["id"]
+    paths = [*PATHS, f"/api/v1/runs/{run_id}", f"/runs/{run_id}"]
 
     def measure() -> float:
         took = []

@@ -90,7 +90,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     served.write(
         rules(source, target) | {missing: f"{target.host}/mirror/nope"},
         *(source.registry, target),
-        bandwidth="600KiB",
+        bandwidth="800KiB",
     )
     served.start("--schedule", "0 3 1 1 *")
     page.set_timezone("Asia/Tokyo")

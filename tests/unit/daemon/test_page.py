@@ -293,11 +293,11 @@ class TestRules:
             f"source.example/team/app-{n:03}": f"there.example/mirror/app-{n:03}" for n in range(250)
         }
         async with daemon.running(), daemon.client() as client:
-            pages = [(await client.get(f"/?page={number}")).text for number in (1, 3)]
+            pages = [(await client.get(f"/?page={number}")).text for number in (1, 5)]
             found = (await client.get("/?q=MIRROR/app-24")).text
             none = (await client.get("/?q=nope")).text
         names = [re.findall(r'names"><span>(.*?)</span>', page) for page in (*pages, found)]
-        assert [len(each) for each in names] == [100, 50, 10]
+        assert [len(each) for each in names] == [50, 50, 10]
         assert names[1][-1] == "source.example/team/app-249"
         assert "10 of 250 rules with “MIRROR/app-24”" in words(found)
         assert "0 of 250 rules with “nope”" in words(none)
