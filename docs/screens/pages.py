@@ -56,10 +56,12 @@ async def have_history(source: MemoryRegistry, trouble: Trouble) -> None:
     """One run after the other, each with other work."""
     async with httpx.AsyncClient(base_url=PAGE, trust_env=False) as client:
         for number in range(RUNS):
+            await idle(client)
             change(source, CHANGES.choice((0, 1, 2, 3, 5, 8)) if number else 40, f"day {number}")
             trouble.unlabelled = ("/app-00/manifests/1.0",) if number in {9, 10} else ()
             await started(client)
             if number == 17:
+                await idle(client)
                 change(source, 40, "a large one")
                 run = await started(client)
                 await asyncio.sleep(1)
