@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -162,12 +163,8 @@ class Pages:
     def _page(
         self, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **content: object
     ) -> Response:
-        content = {"now": utc(_time()), "status_code": status} | content
+        content = {"now": utc(time.time()), "status_code": status} | content
         return HTMLResponse(self._templates.get_template(template).render(content), status, headers)
-
-
-def _time() -> float:
-    return datetime.now().timestamp()  # noqa: DTZ005 - a Unix time has no zone
 
 
 def _static_files() -> dict[str, _Static]:

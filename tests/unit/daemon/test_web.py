@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import socket
 
 import pytest
 
 from syncer.config import Secret
 from syncer.daemon.guard import Guard
+from syncer.daemon.server import listen
 from syncer.daemon.service import Plan
 from syncer.daemon.web import MOST_BODY
 from syncer.observe.metrics import CONTENT_TYPE
@@ -276,6 +278,14 @@ class TestPosts:
     async def test_other_methods_are_refused(self, daemon, method):
         async with daemon.running(), daemon.client() as client:
             assert (await client.request(method, RUNS)).status_code == 405
+
+
+def test_answers_do_not_wait_for_the_clients_word():
+    with listen("127.0.0.1", 0) as bound, socket.create_connection(bound.getsockname()):
+        bound.setblocking(True)
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_no_secret_is_served(daemon):
