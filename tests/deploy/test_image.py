@@ -232,10 +232,15 @@ def heeds_sigterm(image, tmp_path):
         env=environment(image),
         cwd=Path("/"),
     )
+    daemon = process.pid
     try:
+        daemon = child_of(process) if own else process.pid
         wait_until_it_listens(process)
-        os.kill(child_of(process) if own else process.pid, signal.SIGTERM)
+        os.kill(daemon, signal.SIGTERM)
         # 0 from the daemon; 3 where the signal came while it was still starting.
         assert process.wait(timeout=40) in (0, 3), process.read_stderr()
     finally:
+        if process.poll() is None:
+            # Another user's process does not hear that its parent is gone.
+            os.kill(daemon, signal.SIGKILL)
         process.end()
