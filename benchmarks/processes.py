@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,20 +43,51 @@ class Usage:
 
 def run_measured(command: Sequence[str], folder: Path, *, limit: float) -> Usage:
     """Run a program to its end, or `limit` seconds. `folder` is its home, working directory and where it logs to."""
+    return run_together([(command, folder)], limit=limit)[0]
+
+
+def run_together(programs: Sequence[tuple[Sequence[str], Path]], *, limit: float) -> list[Usage]:
+    """Run several programs at once, each a command and its folder, as `run_measured` does."""
+    with ExitStack() as stack:
+        started = []
+        for command, folder in programs:
+            process = _launch(command, folder, limit)
+            stack.callback(process.end)
+            started.append(process)
+        for process in started:
+            process.wait()
+    return [_usage(command, folder) for command, folder in programs]
+
+
+def _launch(command: Sequence[str], folder: Path, limit: float) -> Process:
     folder.mkdir(parents=True, exist_ok=True)
     result, out, err = (folder / name for name in ("usage.json", "stdout", "stderr"))
     for left in (result, out, err):
         left.unlink(missing_ok=True)
     launch = [sys.executable, "-I", "-S", str(LAUNCH), str(result), str(limit), *command]
-    process = Process(launch, stdout=out, stderr=err, env=_environment(folder), cwd=folder)
-    try:
-        process.wait()
-    finally:
-        process.end()
+    return Process(launch, stdout=out, stderr=err, env=_environment(folder), cwd=folder)
+
+
+def _usage(command: Sequence[str], folder: Path) -> Usage:
+    result, err = folder / "usage.json", folder / "stderr"
     if not result.exists():
         raise RuntimeError(f"{command[0]} cannot be run: {err.read_text()[-1000:]}")
     said = " / ".join(err.read_text().splitlines()[-3:])
     return Usage(**json.loads(result.read_text()), said=said[-500:])
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_seconds() -> float:
+    """What all processes of the machine have taken of its cores so far, and what the machine was not given of them."""
+    user, nice, system, _idle, _wait, *interrupts = (
+        Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
 
 
 class Helper:
@@ -75,6 +106,10 @@ class Helper:
         )
         self.host = ""
         self.told: Mapping[str, Any] = {}
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_SECONDS
