@@ -4,10 +4,10 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import anyio
+import msgspec
 
 from syncer.config import AuthBook, Rule
 from syncer.engine.graph import TaskGraph
@@ -30,8 +30,7 @@ ABANDON_SECONDS = 3.0
 RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True):
     """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more.
 
     `dry_run` asks and decides everything, and changes nothing. `shard` says which share of the work the rules are.
@@ -44,8 +43,7 @@ class RunOptions:
     shard: Shard = WHOLE
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(msgspec.Struct, frozen=True):
     """How a run ended; `seconds` is how long it took."""
 
     run_id: str

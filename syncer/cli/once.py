@@ -7,13 +7,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
 import click
+import msgspec
 
 from syncer.cli.files import describe_share, narrowed, read_config, sharded, tell_problems
 from syncer.config import Config, ConfigError, Rule
@@ -35,8 +35,7 @@ EXITS = {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
 INTERRUPTED = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnceOptions:
+class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `sync` and `plan`, named as on the command line."""
 
     auth: Path | None = None

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Literal
@@ -46,8 +45,7 @@ LAST_SECONDS = 25.0
 _CLOSE_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions(OnceOptions):
+class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     """The options of `serve`, named as on the command line."""
 
     schedule: Sequence[str] = ()

@@ -1,8 +1,9 @@
 """`Job`: what the tasks of one run share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+import msgspec
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobLedger
@@ -37,8 +38,7 @@ class Repositories(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell, transfers to borrow.
 
     `force` means that nothing at a destination is trusted unseen. `contested` are the destinations that several
@@ -49,12 +49,12 @@ class Job:
     graph: TaskGraph
     repositories: Repositories
     observer: Observer
-    spare: Spare = field(default_factory=Spare)
-    ledger: BlobLedger = field(default_factory=BlobLedger)
+    spare: Spare = msgspec.field(default_factory=Spare)
+    ledger: BlobLedger = msgspec.field(default_factory=BlobLedger)
     force: bool = False
     dry_run: bool = False
     contested: frozenset[Repository] = frozenset()
-    _claims: dict[Reference, Reference] = field(default_factory=dict)
+    _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
 
     def part_with(self, task: Task, part: Task, error: RegistryError) -> None:
         """One destination of the running `task` failed: `part` stands for it from now on, and the others go ahead."""
