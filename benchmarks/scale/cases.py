@@ -51,13 +51,13 @@ CASES = tuple(
 BYTES = CopyCase("bytes", "Large blobs, one process", LARGE, network=LONG_PATH)
 """What a GiB costs, apart from requests."""
 ELSEWHERE = {
-    "loopback-cold": 6.05,
-    "loopback-same": 0.84,
-    "long-cold": 7.81,
-    "long-same": 1.11,
-    "capped-cold": 25.8,
-    "small-200": 13.5,
-    "long-blob": 12.5,
+    "loopback-cold": 7.26,
+    "loopback-same": 0.93,
+    "long-cold": 7.72,
+    "long-same": 1.21,
+    "capped-cold": 25.1,
+    "small-200": 9.24,
+    "long-blob": 12.2,
 }
 """Seconds of cases of `benchmarks.cases`, one process: medians in benchmarks/RESULTS.md, of 2026-11-22. Other content
 than here, and nobody counted what else the machine had to do.
