@@ -36,7 +36,10 @@ def read_report(packed: bytes, see: Callable[[Document], None]) -> Document:
         elif line.endswith(_OPEN):
             document |= decode(line + b"]}")
         elif line.startswith(b'{"run":'):
-            document = decode(line)  # of a run that was cut off: it has no images
+            # Of a run that was cut off, without images; or packed by an earlier version, all in one line.
+            document = decode(line)
+            for image in document.get("images", ()):
+                see(image)
         else:
             see(decode(line.removesuffix(b",")))
     document.pop("images", None)

@@ -1,5 +1,6 @@
 """The pages for people: what they say, to whom they give buttons, and that nobody's text becomes part of them."""
 
+import gzip
 import json
 import re
 import sqlite3
@@ -450,6 +451,14 @@ class TestReading:
         observer, packed = self.report(images)
         seen: list[Any] = []
         rest = read_report(packed, seen.append)
+        assert seen == list(observer.images())
+        assert rest == {"run": observer.run(), "totals": observer.totals()}
+
+    def test_a_report_that_an_earlier_version_packed_is_read_too(self):
+        observer, packed = self.report(3)
+        in_one_line = gzip.compress(gzip.decompress(packed).replace(b"\n", b""))
+        seen: list[Any] = []
+        rest = read_report(in_one_line, seen.append)
         assert seen == list(observer.images())
         assert rest == {"run": observer.run(), "totals": observer.totals()}
 
