@@ -251,6 +251,8 @@ class _Exchange:
         except asyncio.IncompleteReadError:
             self.writer.transport.abort()
         finally:
+            # Before anything is waited for: the end of the test may come right then.
+            there.close()
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             await _close(there)
