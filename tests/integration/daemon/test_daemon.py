@@ -1,7 +1,6 @@
 """A daemon between two registries: on schedule, stopped, killed, started again."""
 
 import threading
-import time
 
 import httpx
 import pytest
@@ -144,31 +143,17 @@ def test_open_streams_tell_the_run_and_do_not_hold_the_end(served, origin, targe
     assert told.count("event: image") == len(origin.corpus.images)
 
 
-def test_it_answers_quickly_while_it_copies(served, origin, target):
-    """Fifty requests a second, over all endpoints, for three seconds."""
+def test_it_answers_on_all_endpoints_while_it_copies(served, origin, target):
+    """How fast is a matter of benchmarks/answering.py."""
     served.write(rules(origin, target), origin, target, bandwidth="150KiB")
     served.start("--run-on-start")
     served.copying()
     run_id = served.runs[0]["id"]
     paths = [*PATHS, f"/api/v1/runs/{run_id}", f"/runs/{run_id}"]
-
-    def measure() -> float:
-        took = []
-        with httpx.Client(base_url=served.url, trust_env=False) as client:
-            begun = time.monotonic()
-            for number in range(150):
-                while time.monotonic() < begun + number / 50:
-                    time.sleep(0.001)
-                asked = time.monotonic()
-                assert client.get(paths[number % len(paths)]).status_code == 200
-                took.append(time.monotonic() - asked)
-        return sorted(took)[int(len(took) * 0.99)]
-
-    # Other tests may have the processors for a moment: the best of three counts.
-    measured: list[float] = []
-    while len(measured) < 3 and (not measured or min(measured) >= 0.1):
-        measured.append(measure())
-    assert min(measured) < 0.1
+    with httpx.Client(base_url=served.url, trust_env=False) as client:
+        for number in range(150):
+            assert client.get(paths[number % len(paths)]).status_code == 200
+        assert client.get("/api/v1/status").json()["run"]["id"] == run_id
     served.terminate()
 
 
