@@ -66,6 +66,7 @@ def plan(**options: Any) -> None:
 @run_options
 def serve(**options: Any) -> None:
     """Run on schedule until told to stop, with metrics, health and an API."""
+    _end_at_sigterm(0)
     from syncer.cli.serve import ServeOptions, run_service
 
     _imported()
@@ -127,8 +128,7 @@ def main() -> None:
     """The program. Ends with the exit codes of the contract."""
     # Importing makes objects by the hundred thousand, and none of them is garbage.
     gc.disable()
-    # Until a command listens itself: a signal that process 1 of a container does not handle is lost.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_STOPPED))
+    _end_at_sigterm(EXIT_STOPPED)
     code: object = 0
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
@@ -139,6 +139,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     _end(code)
+
+
+def _end_at_sigterm(code: int) -> None:
+    """Until a command listens itself: a signal that process 1 of a container does not handle is lost."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
 
 
 def _imported() -> None:

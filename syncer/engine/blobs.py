@@ -304,7 +304,7 @@ class CopyBlob(SourcedTask):
         for target in self.failures:
             job.ledger.end_upload(target, self.blob.digest)
         if self.download is not None:
-            job.observer.notify(BytesMoved("pulled", self.source.host, self.download.received))
+            job.observer.notify(BytesMoved("pulled", self.download.host, self.download.received))
         await self._give_up([target for target in self.failures if target in self.sessions])
 
     async def close(self) -> None:

@@ -59,6 +59,11 @@ class Download(Content):
         self._elsewhere = False
         self._repeated = False
 
+    @property
+    def host(self) -> str:
+        """Of the registry that it comes from."""
+        return self._source.name.host
+
     async def __aenter__(self) -> Self:
         return self
 
