@@ -9,6 +9,7 @@ import yaml
 
 from syncer import __version__
 from syncer.config import check_schedule
+from syncer.daemon.health import address_of
 from tests.deploy.promql import dashboard
 from tests.support.command_line import parse
 
@@ -124,10 +125,9 @@ def test_the_daemon_wants_a_token_and_is_found_by_those_that_ask_it():
     assert host == "0.0.0.0"
     assert options["api_token_file"]
     assert [each.rpartition(":")[2] for each in service["ports"]] == [port]
-    *interpreter, code = service["healthcheck"]["test"]
-    assert interpreter == ["CMD", "python", "-c"]
-    compile(code, "healthcheck", "exec")
-    assert f"http://127.0.0.1:{port}/healthz" in code
+    # The image's own health check finds it by its command line.
+    assert "healthcheck" not in service
+    assert address_of(["python", "image-syncer", *service["command"]], {}) == f"127.0.0.1:{port}"
     prometheus = yaml.safe_load(host_path("prometheus", "/etc/prometheus/prometheus.yml").read_text())
     (scraped,) = prometheus["scrape_configs"]
     assert scraped["job_name"] == "image-syncer"

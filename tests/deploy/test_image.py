@@ -213,6 +213,24 @@ def copies_with_the_default_command(image, source, target, tmp_path):
     assert "Synchronization finished, 0 tasks failed" in done.stderr
 
 
+def is_well(image, daemon, process):
+    """The health check finds the daemon where it listens: here that is not said by its options."""
+    *_, program, flag, module = json.loads(those("HEALTHCHECK")[0].rest.partition("CMD ")[2])
+    listening = re.search(r"listening on http://(\S+)", process.read_stderr())
+    assert listening
+    for listen, exit_code in ((f"127.0.0.1:{listening[1].rpartition(':')[2]}", 0), ("127.0.0.1:1", 1)):
+        done = subprocess.run(
+            [image / "app/bin" / program, flag, module, str(daemon)],
+            cwd="/",
+            env=environment(image, SYNCER_LISTEN=listen),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+
+
 def heeds_sigterm(image, tmp_path):
     own = ["unshare", "--pid", "--fork", "--kill-child=KILL"]
     if subprocess.run([*own, "true"], capture_output=True, check=False).returncode != 0:
@@ -224,18 +242,17 @@ def heeds_sigterm(image, tmp_path):
             "serve",
             "--config",
             str(tmp_path / "image-syncer.json"),
-            "--listen",
-            "127.0.0.1:0",
         ],
         stdout=tmp_path / "out",
         stderr=tmp_path / "err",
-        env=environment(image),
+        env=environment(image, SYNCER_LISTEN="127.0.0.1:0"),
         cwd=Path("/"),
     )
     daemon = process.pid
     try:
         daemon = child_of(process) if own else process.pid
         wait_until_it_listens(process)
+        is_well(image, daemon, process)
         os.kill(daemon, signal.SIGTERM)
         assert process.wait(timeout=40) == 0, process.read_stderr()
     finally:
