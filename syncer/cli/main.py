@@ -65,7 +65,7 @@ def plan(**options: Any) -> None:
 @serve_options
 @run_options
 def serve(**options: Any) -> None:
-    """Run on schedule until told to stop, with metrics, health and an API."""
+    """Run on schedule until told to stop, with metrics, an API and a status page."""
     _end_at_sigterm(0)
     from syncer.cli.serve import ServeOptions, run_service
 

@@ -11,7 +11,7 @@ import msgspec
 from syncer.daemon.causes import Causes, parts_of
 from syncer.daemon.chart import MOST_BARS
 from syncer.daemon.guard import Guard
-from syncer.daemon.run_view import Reports, page_of
+from syncer.daemon.run_view import Reports, page_of, text_of
 from syncer.daemon.service import Service
 from syncer.daemon.status import status_of
 from syncer.observe.words import count
@@ -21,7 +21,6 @@ RULES_PER_PAGE = 50
 RECENT_RUNS = 8
 _MOST_REPORTS = 5
 """Reports that are read for the causes of failing rules."""
-_MOST_TEXT = 200
 
 Level = Literal["good", "note", "bad"]
 
@@ -209,7 +208,7 @@ def _past(service: Service) -> _Past:
 
 
 def _rules(rules: Sequence[Document], query: Mapping[str, str]) -> RulesView:
-    text = query.get("q", "").strip()[:_MOST_TEXT]
+    text = text_of(query)
     wanted = text.lower()
     found = [
         rule

@@ -33,9 +33,7 @@ class Search:
     def of(cls, query: Mapping[str, str]) -> "Search":
         """As the page's own address has it. Nonsense counts as nothing."""
         outcome = query.get("outcome", "")
-        return cls(
-            outcome if outcome in OUTCOMES else "", query.get("q", "").strip()[:_MOST_TEXT], page_of(query)
-        )
+        return cls(outcome if outcome in OUTCOMES else "", text_of(query), page_of(query))
 
     def fits(self, image: Document) -> bool:
         if self.outcome and image["outcome"] != self.outcome:
@@ -100,6 +98,11 @@ class Reports:
             raise KeyError(run_id)
         document = read_report(packed, see)
         return {**document["run"], "totals": document["totals"]}
+
+
+def text_of(query: Mapping[str, str]) -> str:
+    """The text that a query looks for."""
+    return query.get("q", "").strip()[:_MOST_TEXT]
 
 
 def page_of(query: Mapping[str, str]) -> int:
