@@ -20,7 +20,7 @@ from syncer.engine.shard import WHOLE, Shard
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.credentials import Credentials
 from syncer.http.errors import Kind, RegistryError
-from syncer.http.wire import AiohttpTransport, Transport
+from syncer.http.wire import ConnectionPool, Transport
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
 
@@ -86,7 +86,7 @@ class Run:
         memory: Memory | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
-        transport: Callable[[], Transport] = AiohttpTransport,
+        transport: Callable[[], Transport] = ConnectionPool,
     ) -> None:
         self.run_id = uuid.uuid4().hex[:12]
         self._rules = rules

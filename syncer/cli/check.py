@@ -32,14 +32,14 @@ async def _ask_registries(config: Config) -> int:
     from syncer.events import Observer
     from syncer.http.credentials import Credentials
     from syncer.http.errors import RegistryError
-    from syncer.http.wire import AiohttpTransport
+    from syncer.http.wire import ConnectionPool
     from syncer.registry.directory import RepositoryDirectory
 
     wanted: dict[Repository, None] = {}
     for rule in config.rules:
         wanted |= dict.fromkeys([rule.source, *(each.repository for each in rule.destinations)])
     refused = 0
-    async with AiohttpTransport() as transport:
+    async with ConnectionPool() as transport:
         directory = RepositoryDirectory(
             account_for=Credentials(config.auth).account_for,
             settings_for=config.auth.settings_for,

@@ -19,7 +19,7 @@ from tenacity.wait import wait_base
 
 from syncer.config import Secret
 from syncer.daemon.runs import Ended
-from syncer.http.wire import AiohttpTransport, Transport
+from syncer.http.wire import ConnectionPool, Transport
 from syncer.observe import words
 
 SIGNATURE_HEADER = "X-Syncer-Signature-256"
@@ -59,7 +59,7 @@ class Notifier:
         *,
         occasions: Collection[str] = USUALLY,
         secret: Secret | None = None,
-        transport: Callable[[], Transport] = AiohttpTransport,
+        transport: Callable[[], Transport] = ConnectionPool,
         wait: wait_base = _BACKOFF,
     ) -> None:
         self._targets = [_Target(url, secret, wait) for url in urls]

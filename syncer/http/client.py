@@ -5,7 +5,7 @@ Everything that speaks the protocol goes through `send` (a whole answer) or `ope
 
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -49,7 +49,7 @@ class _Metered(httpx.AsyncByteStream):
     def __init__(
         self,
         stream: httpx.AsyncByteStream,
-        metered: Callable[[AsyncIterable[bytes]], AsyncIterator[bytes]],
+        metered: Callable[[AsyncIterable[bytes]], AsyncGenerator[bytes]],
     ) -> None:
         self._stream = stream
         self._metered = metered
@@ -340,7 +340,7 @@ class RegistryClient:
             self._heed_quota(response.headers, counted=method == "GET" and endpoint == "manifest")
         return response
 
-    async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
         """The same chunks, at the registry's `bandwidth`."""
         async for chunk in chunks:
             await self.limits.spend(len(chunk))

@@ -12,8 +12,8 @@ import httpx
 import msgspec
 
 from syncer.config.settings import Account
+from syncer.http.dialling import ProxyRefused, ProxyUnreachable
 from syncer.http.errors import Kind, RegistryError
-from syncer.http.imports import aiohttp
 from syncer.http.retry import TRANSIENT_STATUSES
 
 _KINDS = {
@@ -44,7 +44,6 @@ _IMMUTABLE = re.compile(r"immutab|already\s?exists|cannot be overwritten|not all
 _READ_ONLY = re.compile(r"read.?only|proxy (?:project|cache|repository)", re.IGNORECASE)
 _QUOTA = re.compile(r"quota|exceed\w* .*limit|upper limit", re.IGNORECASE)
 _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
-_TLS_DETAIL = re.compile(r" ssl:(?:<[^>]*>|\w+)")
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
 
@@ -79,14 +78,13 @@ def from_answer(
     elif status in {403, 405} and _READ_ONLY.search(words):
         kind = Kind.FORBIDDEN
     said = f" ({': '.join(part for part in (' '.join(codes), message) if part)})" if codes or message else ""
-    word = _WORDS.get(status) or httpx.codes.get_reason_phrase(status).lower()
     advice = "" if elsewhere else _advice(kind, status, words, registry, account)
     if kind is Kind.NOT_FOUND and attempt.startswith(_READS_OF_A_RULE):
         advice = f"check the rule's source: {registry} has nothing of that name"
     place = f" from {elsewhere}, where the registry sent us" if elsewhere else ""
     return RegistryError(
         kind,
-        f"{status} {word}".strip() + said + place,
+        _status_words(status) + said + place,
         registry=registry,
         attempt=attempt,
         status=status,
@@ -95,6 +93,11 @@ def from_answer(
         retry_after=retry_after(headers.get("retry-after")),
         advice=advice,
     )
+
+
+def _status_words(status: int) -> str:
+    word = _WORDS.get(status) or httpx.codes.get_reason_phrase(status).lower()
+    return f"{status} {word}".strip()
 
 
 def from_transport(
@@ -108,29 +111,27 @@ def from_transport(
 
 
 def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:
-    text = " ".join(_TLS_DETAIL.sub("", str(error)).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())[:300] or type(error).__name__
     cause = error.__cause__
-    inner = getattr(cause, "os_error", cause)
     if isinstance(error, httpx.TimeoutException):
         return Kind.TIMEOUT, f"timed out: {text}", "", None
-    if isinstance(cause, aiohttp.ClientHttpProxyError):
-        # Its own text has the proxy's URL in it, and that may have a password.
-        message = f"the proxy refuses to connect: {cause.status} {cause.message}"
+    if isinstance(error, ProxyRefused):
+        message = f"the proxy refuses to connect: {_status_words(error.status)}"
         advice = f"check HTTPS_PROXY and its user name and password, or add {registry} to NO_PROXY"
-        return Kind.CONNECTION, message, advice, cause.status < 500
-    if isinstance(cause, aiohttp.ClientProxyConnectionError):
+        return Kind.CONNECTION, message, advice, error.status < 500
+    if isinstance(error, ProxyUnreachable):
         return Kind.CONNECTION, f"cannot connect to the proxy: {text}", "check HTTPS_PROXY and NO_PROXY", None
-    if isinstance(inner, ssl.SSLCertVerificationError | ssl.CertificateError):
+    if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
         advice = f'give the CA with "ca_file", or set "insecure": true, for {registry} in the auth file'
         return Kind.TLS, f"the certificate is not trusted: {text}", advice, None
-    if isinstance(inner, ssl.SSLError):
+    if isinstance(cause, ssl.SSLError):
         advice = (
             "" if insecure else f'if {registry} has no TLS, set "plain_http": true for it in the auth file'
         )
-        return Kind.TLS, f"no TLS connection: {text}", advice, bool(_NOT_TLS.search(str(inner)))
+        return Kind.TLS, f"no TLS connection: {text}", advice, bool(_NOT_TLS.search(str(cause)))
     if isinstance(error, httpx.UnsupportedProtocol):
         return Kind.INVALID, text, "", None
-    if isinstance(inner, socket.gaierror) or isinstance(cause, aiohttp.ClientConnectorDNSError):
+    if isinstance(cause, socket.gaierror):
         advice = "check how the registry's name is spelled, and this machine's DNS"
         return Kind.CONNECTION, f"the name {registry} cannot be resolved: {text}", advice, None
     verb = "cannot connect" if isinstance(error, httpx.ConnectError) else "the connection broke"

@@ -1,119 +1,177 @@
-"""The wire: an httpx transport over an aiohttp session.
+"""The wire: an httpx transport over connections of our own, kept open between requests.
 
-httpx is how the program speaks of requests; aiohttp moves the bytes, at a third of the CPU over TLS. Nothing
-here knows of registries. Bodies come as they arrive and as they are: nothing is decompressed, no cookie is kept.
+httpx is how the program speaks of requests; here they become bytes. Nothing here knows of registries. Bodies come
+as they arrive and as they are: nothing is decompressed, no cookie is kept, no redirect is followed.
 """
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from functools import cache
-from urllib.request import getproxies, proxy_bypass
+from typing import NamedTuple
 
-import aiohttp
+import anyio
 import httpx
-import yarl
+
+from syncer.http.connection import Connection
+from syncer.http.dialling import Dialler, Proxy, proxy_for
 
 Transport = httpx.AsyncBaseTransport
 """What sends requests: this, or httpx's `MockTransport` in a test."""
 
-READ_BUFFER = 256 * 1024
-"""Bytes read ahead of whoever takes them, for each connection."""
-
-CONNECT_SECONDS = 15.0
 READ_SECONDS = 60.0
 """How long a peer may be silent once the request is out."""
+READ_SIZE = 256 * 1024
+"""Bytes taken from a socket at once. A buffer that is shared: to allocate so much for each answer costs more."""
+IDLE_SECONDS = 15.0
+"""How long a connection is kept for the next request."""
 
-_OWN_HEADERS = frozenset({"accept-encoding", "user-agent", "content-type", "accept"})
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_UNSAFE = re.compile(rb"[\r\n\0]")
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends httpx requests through one aiohttp session.
+class Origin(NamedTuple):
+    """Where a connection leads: connections to the same one are as good as each other."""
+
+    scheme: str
+    netloc: str
+    tls: ssl.SSLContext | None
+
+
+class ConnectionPool(httpx.AsyncBaseTransport):
+    """Sends httpx requests, each over a connection of its own while it lasts.
 
     A request may carry extensions: `ssl` (an `ssl.SSLContext`, for an https URL), `read_seconds`, and httpx' own
-    `target` (what stands behind the URL's origin).
+    `target` (what stands behind the URL's origin). How many connections are open at once is for the caller to bound.
     Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`).
     """
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # The hosts' own limits bound the connections: no second bound here, which would deadlock with them.
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                read_bufsize=READ_BUFFER,
-                skip_auto_headers=_OWN_HEADERS,
-                # It would read ~/.netrc too, and in a thread for every request.
-                trust_env=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
-                ),
-            )
-        return self._session
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._connections: dict[Connection, Origin] = {}
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._dialler = Dialler()
+        self._closing: anyio.Event | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        extensions = request.extensions
-        content = request.stream
-        body = content if isinstance(content, _Chunks) else request.content or None
-        options: dict[str, object] = {}
-        if "read_seconds" in extensions:
-            options["timeout"] = aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_SECONDS, sock_read=extensions["read_seconds"]
-            )
-        with _as_httpx_errors(request):
-            response = await self._open().request(
-                request.method,
-                yarl.URL(_url(request), encoded=True),
-                headers=request.headers.multi_items(),
-                data=body.chunks if isinstance(body, _Chunks) else body,
-                allow_redirects=False,
-                proxy=_proxy_for(request.url.scheme, request.url.netloc.decode("ascii")),
-                ssl=extensions.get("ssl", True),
-                **options,  # type: ignore[arg-type]
-            )
-        return httpx.Response(
-            response.status, headers=response.raw_headers, stream=_Body(response, request), request=request
-        )
+        origin = _origin(request)
+        proxy = proxy_for(origin.scheme, origin.netloc)
+        stream = request.stream
+        body = stream.chunks if isinstance(stream, _Chunks) else request.content
+        head = _head(request, origin, proxy)
+        seconds: float = request.extensions.get("read_seconds", READ_SECONDS)
+        repeatable = isinstance(body, bytes) and request.method in _IDEMPOTENT
+        while True:
+            connection = self._taken(origin) or await self._opened(origin, proxy)
+            try:
+                await connection.exchange(head, body, seconds=seconds, bodiless=request.method == "HEAD")
+            except httpx.TransportError:
+                connection.abort()
+                # A server may close a connection that waits just when it is used again (RFC 9112, section 9.3.1).
+                if not (repeatable and connection.untouched and connection.uses > 1):
+                    raise
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                return httpx.Response(
+                    connection.status,
+                    headers=connection.headers,
+                    stream=_Body(connection, self, seconds),
+                    request=request,
+                )
+
+    def _taken(self, origin: Origin) -> Connection | None:
+        """A connection that waits for a request, the one used last."""
+        waiting = self._idle.get(origin)
+        while waiting:
+            connection = waiting.pop()
+            if connection.reusable:
+                return connection
+        return None
+
+    async def _opened(self, origin: Origin, proxy: Proxy | None) -> Connection:
+        connection = Connection(self._forget, self._buffer)
+        try:
+            await self._dialler.dial(connection, origin.netloc, origin.tls, proxy)
+        except BaseException:
+            connection.abort()
+            raise
+        if not connection.closed:
+            self._connections[connection] = origin
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        origin = self._connections.pop(connection, None)
+        waiting = self._idle.get(origin) if origin else None
+        if waiting and connection in waiting:
+            waiting.remove(connection)
+        if self._closing is not None and not self._connections:
+            self._closing.set()
+
+    def give_back(self, connection: Connection) -> None:
+        """An exchange is over: keep the connection if it can be used again."""
+        if connection.reusable:
+            connection.rest(IDLE_SECONDS)
+            self._idle.setdefault(self._connections[connection], []).append(connection)
+        else:
+            connection.abort()
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for connection in list(self._connections):
+            connection.abort()
+        if self._connections:
+            # Their sockets are closed in the loop's next rounds.
+            self._closing = anyio.Event()
+            with anyio.CancelScope(shield=True):
+                await self._closing.wait()
+
+
+def _origin(request: httpx.Request) -> Origin:
+    url = request.url
+    if url.scheme not in {"http", "https"} or not url.netloc:
+        raise httpx.UnsupportedProtocol(f"not a URL: {str(url)[:200]}", request=request)
+    tls = request.extensions.get("ssl") or _verifying() if url.scheme == "https" else None
+    return Origin(url.scheme, url.netloc.decode("ascii"), tls)
 
 
 @cache
-def _proxy_for(scheme: str, netloc: str) -> str | None:
-    """The proxy that the environment names for a host, its credentials in the URL."""
-    proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(netloc):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+def _verifying() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
-def _url(request: httpx.Request) -> str:
-    target: bytes | None = request.extensions.get("target")
-    if target is None:
-        return str(request.url)
-    return f"{request.url.scheme}://{request.url.netloc.decode('ascii')}{target.decode('ascii')}"
+def _head(request: httpx.Request, origin: Origin, proxy: Proxy | None) -> bytes:
+    """The request line and the headers. Raises `httpx.LocalProtocolError` for what would end a line too early."""
+    target: bytes = request.extensions.get("target") or request.url.raw_path
+    fields = request.headers.raw
+    if "host" not in request.headers:
+        fields = [(b"Host", origin.netloc.encode("ascii")), *fields]
+    if proxy and origin.tls is None:
+        target = f"http://{origin.netloc}".encode("ascii") + target
+        fields = [*fields, *proxy.headers]
+    if not _TARGET.fullmatch(target):
+        raise httpx.LocalProtocolError("a URL with blanks or control characters", request=request)
+    for field in fields:
+        if _UNSAFE.search(field[1]):
+            raise httpx.LocalProtocolError(
+                f"a line break in the header {field[0].decode('latin-1')}", request=request
+            )
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode("ascii"), target, lines)
 
 
 class _Chunks(httpx.AsyncByteStream):
     """A request body that is made while it is sent. Its length is known and set as a header."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
         self.chunks = chunks
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncGenerator[bytes]:
         return self.chunks
 
 
-def streamed(chunks: AsyncIterator[bytes]) -> httpx.AsyncByteStream:
+def streamed(chunks: AsyncGenerator[bytes]) -> httpx.AsyncByteStream:
     """A request body of chunks; the caller sets `Content-Length`."""
     return _Chunks(chunks)
 
@@ -121,48 +179,17 @@ def streamed(chunks: AsyncIterator[bytes]) -> httpx.AsyncByteStream:
 class _Body(httpx.AsyncByteStream):
     """A response body, chunk by chunk as the socket gives it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: httpx.Request) -> None:
-        self._response = response
-        self._request = request
+    def __init__(self, connection: Connection, pool: ConnectionPool, seconds: float) -> None:
+        self._connection: Connection | None = connection
+        self._pool = pool
+        self._seconds = seconds
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx_errors(self._request):
-            async for chunk in self._response.content.iter_any():
-                yield chunk
+    def __aiter__(self) -> AsyncGenerator[bytes]:
+        assert self._connection is not None
+        return self._connection.body(self._seconds)
 
     async def aclose(self) -> None:
         # A body that was read to its end gives its connection back; any other closes it.
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
-
-
-@contextmanager
-def _as_httpx_errors(request: httpx.Request) -> Iterator[None]:
-    try:
-        yield
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
-        timeout = (
-            httpx.ConnectTimeout if isinstance(error, aiohttp.ConnectionTimeoutError) else httpx.ReadTimeout
-        )
-        raise timeout(str(error) or "no answer in time", request=request) from error
-    except TimeoutError as error:
-        raise httpx.ReadTimeout("no answer in time", request=request) from error
-    except (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError) as error:
-        raise httpx.ConnectError(_reason(error), request=request) from error
-    except aiohttp.InvalidURL as error:
-        raise httpx.UnsupportedProtocol(f"not a URL: {str(error)[:200]}", request=request) from error
-    except (
-        aiohttp.ClientResponseError,
-        aiohttp.ClientPayloadError,
-        aiohttp.http_exceptions.HttpProcessingError,
-    ) as error:
-        raise httpx.RemoteProtocolError(_reason(error), request=request) from error
-    except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-        raise httpx.ReadError(_reason(error), request=request) from error
-
-
-def _reason(error: BaseException) -> str:
-    # aiohttp names its TLS context by its address in memory.
-    return re.sub(r" ssl:(<[^>]*>|default|\w+)", "", str(error))[:300] or type(error).__name__
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.give_back(connection)

@@ -6,7 +6,7 @@ PUT; then chunks. What a registry refuses is remembered for all its repositories
 
 import enum
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import anyio
 import httpx
@@ -344,7 +344,7 @@ class _Pieces:
             return _Piece(length, bytes(piece))
         return _Piece(length, self)
 
-    async def stream(self, length: int, scope: anyio.CancelScope) -> AsyncIterator[bytes]:
+    async def stream(self, length: int, scope: anyio.CancelScope) -> AsyncGenerator[bytes]:
         """The next `length` bytes. `scope` is cancelled when they are not taken for too long."""
         assert self._chunks is not None
         while length:

@@ -15,7 +15,7 @@ from syncer.config.settings import Account, HostSettings, Secret
 from syncer.events import ImageFailed, Observer
 from syncer.http.credentials import Credentials
 from syncer.http.errors import Kind, RegistryError
-from syncer.http.wire import AiohttpTransport
+from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
 from syncer.run import Run, RunOptions
@@ -31,7 +31,7 @@ OURS = Account("ours", USER, Secret(PASSWORD))
 @asynccontextmanager
 async def opened(account_for: Callable[[Repository], Account | None], settings: HostSettings = PLAIN):
     """Repositories as a run opens them."""
-    async with AiohttpTransport() as transport:
+    async with ConnectionPool() as transport:
         yield RepositoryDirectory(
             account_for=account_for,
             settings_for=lambda repository: settings,

@@ -184,16 +184,16 @@ async def test_a_name_that_does_not_exist(net, failure):
 
 
 async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
-    from syncer.http import wire
+    from syncer.http import dialling
 
     async with Faults(source.host) as proxy:
         proxy.on("CONNECT", "*", status=407)
         net.settings["here"] = {"plain_http": False}
-        wire._proxy_for.cache_clear()
+        dialling.proxy_for.cache_clear()
         monkeypatch.setenv("https_proxy", f"http://user:proxy-secret@{proxy.host}")
         monkeypatch.setenv("no_proxy", "")
         told = await failure()
-        wire._proxy_for.cache_clear()
+        dialling.proxy_for.cache_clear()
     assert told.kind == "connection"
     assert "the proxy refuses" in told.message
     assert "HTTPS_PROXY" in told.message

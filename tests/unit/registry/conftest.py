@@ -8,7 +8,7 @@ from syncer.config.settings import Account, HostSettings, Secret
 from syncer.demo import MemoryRegistry
 from syncer.events import Observer
 from syncer.http import retry
-from syncer.http.wire import AiohttpTransport
+from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
 
@@ -29,7 +29,7 @@ async def memory() -> AsyncIterator[MemoryRegistry]:
 @pytest.fixture
 async def directory() -> AsyncIterator[Open]:
     """`directory(dry_run=…, accounts={"path": "user"})` makes one that speaks plain HTTP."""
-    async with AiohttpTransport() as transport:
+    async with ConnectionPool() as transport:
 
         def open_(*, dry_run: bool = False, accounts: dict[str, str] | None = None) -> RepositoryDirectory:
             def account_for(name: Repository) -> Account | None:

@@ -3,7 +3,7 @@
 from syncer.config.settings import Account, HostSettings, Secret
 from syncer.demo import Answer
 from syncer.events import ConcurrencyChanged
-from syncer.http.wire import AiohttpTransport
+from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
 from tests.support.wire import Recorder
@@ -18,7 +18,7 @@ async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts
     async def throttle(_request):
         return answers.pop(0) if answers else None
 
-    async with AiohttpTransport() as transport:
+    async with ConnectionPool() as transport:
         directory = RepositoryDirectory(
             account_for=lambda name: accounts.get(name.path),
             settings_for=lambda _name: HostSettings(plain_http=True),

@@ -1,0 +1,334 @@
+"""`Connection`: HTTP/1.1 over one socket, an exchange after the other (RFC 9112).
+
+httptools reads heads and chunked bodies; a body whose length is known passes by it, without being copied. Nothing
+here knows of URLs, registries or retries.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from math import inf
+from typing import cast
+
+import httptools
+import httpx
+
+MAX_HEAD = 64 * 1024
+"""Bytes of an answer's status line and headers."""
+READ_AHEAD = 256 * 1024
+"""Bytes kept for whoever reads the body before the peer is held back."""
+_JOINED = 64 * 1024
+"""A body of so many bytes goes out in one piece with its head."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """What one server says and is told. `exchange`, then `body` to its end: then, if `reusable`, once more.
+
+    Failures are httpx' `TransportError`s. `gone` is called when the connection has ended, whoever ended it. The
+    socket is read into `buffer`, which all connections of one event loop may share.
+    """
+
+    def __init__(self, gone: Callable[["Connection"], None], buffer: memoryview) -> None:
+        self._gone = gone
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = inf
+        self._full = False
+        self._error: httpx.TransportError | None = None
+        self.uses = 0
+        """How many exchanges were begun."""
+        self._start(bodiless=True)
+        self._complete = True
+
+    def _start(self, *, bodiless: bool) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        # What aiohttp and browsers let pass too: odd bytes in a header's value, a line that ends without CR.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        self._bodiless = bodiless
+        self._touched = False  # by any byte of an answer
+        self._head_size = 0
+        self._left = 0  # bytes of a body whose length is known, and which passes by the parser
+        self._received = 0
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._paused = False
+        self._complete = False
+        self._keep = False
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    # --- for whoever uses it ----------------------------------------------------------------------------------------
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another exchange may follow: this one is over, and both sides want to go on."""
+        return self._complete and self._keep and not self._paused and not self.closed
+
+    @property
+    def closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the server closed it before it answered anything: then the request may never have been read."""
+        return self.closed and not self._touched and not isinstance(self._error, httpx.TimeoutException)
+
+    async def exchange(
+        self, head: bytes, body: bytes | AsyncGenerator[bytes], *, seconds: float, bodiless: bool
+    ) -> None:
+        """Send a request, and wait for `status` and `headers`.
+
+        The server may be silent for so many `seconds` once the request is out. `bodiless` says that the answer has
+        no body whatever its headers say, as with HEAD. A server that answers before it has read all of a streamed
+        body is not sent the rest.
+        """
+        self.uses += 1
+        self._deadline = inf
+        self._start(bodiless=bodiless)
+        transport = self._opened()
+        whole = True
+        if not isinstance(body, bytes):
+            transport.write(head)
+            whole = await self._stream(transport, body)
+        elif len(body) <= _JOINED:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        while not self.status:
+            await self._news(seconds)
+        self._keep = self._keep and whole
+
+    async def body(self, seconds: float) -> AsyncGenerator[bytes]:
+        """The answer's body as it arrives. `seconds` is how long nothing may come."""
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._held -= len(chunk)
+                if self._paused and not self._chunks and self._transport is not None:
+                    self._paused = False
+                    self._transport.resume_reading()
+                yield chunk
+            if self._complete:
+                return
+            await self._news(seconds)
+
+    def rest(self, seconds: float) -> None:
+        """Between two exchanges: close it when it was not used for so many seconds."""
+        self._watch(seconds)
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def secure(self, tls: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from now on, with `host`. Raises `OSError` (`ssl.SSLError` among them)."""
+        plain = self._opened()
+        self._transport = await self._loop.start_tls(plain, self, tls, server_hostname=host)
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> asyncio.Transport:
+        if self._error is not None:
+            raise self._error
+        if self._transport is None or self._transport.is_closing():
+            raise self._broken(None)
+        return self._transport
+
+    async def _stream(self, transport: asyncio.Transport, body: AsyncGenerator[bytes]) -> bool:
+        """Send a body chunk by chunk. Whether all of it went out: an answer that comes sooner ends it."""
+        async with aclosing(body):
+            async for chunk in body:
+                while self._full and not self.status:
+                    await self._news(inf)
+                if self.status:
+                    return False
+                self._opened()
+                transport.write(chunk)
+        return True
+
+    async def _news(self, seconds: float) -> None:
+        """Wait until something has changed. Raises the connection's failure, if that is it."""
+        if self._error is None:
+            self._waiter = self._loop.create_future()
+            self._watch(seconds)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._deadline = inf
+        if self._error is not None and not self._chunks:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _watch(self, seconds: float) -> None:
+        # The timer is set once and looks again where it was early: most waits are over long before.
+        self._deadline = self._loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and self._deadline < inf:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._deadline:
+            if self._deadline < inf:
+                self._timer = self._loop.call_at(self._deadline, self._look)
+        elif self._complete:
+            self.abort()
+        else:
+            self._fail(httpx.ReadTimeout("no answer in time"))
+
+    def _fail(self, error: httpx.TransportError, cause: Exception | None = None) -> None:
+        error.__cause__ = cause
+        self._error = self._error or error
+        self._keep = False
+        self.abort()
+        self._wake()
+
+    # --- asyncio calls these ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._keep = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.status and not self._complete and not self._framed() and error is None:
+            self._complete = True  # such a body ends with the connection
+        if self._error is None and not self._complete:
+            self._error = self._broken(error)
+            self._error.__cause__ = error
+        self._wake()
+        self._gone(self)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._complete:
+            # Nobody asked: whatever it is, it must not be taken for the next answer.
+            self._keep = False
+            self.abort()
+            return
+        self._touched = True
+        data = bytes(self._buffer[:nbytes])
+        if self._left:
+            self._take(data)
+        else:
+            self._parse(data)
+        if (
+            self._held > READ_AHEAD
+            and not self._paused
+            and not self._complete
+            and self._transport is not None
+        ):
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not (self.status and self._bodiless):
+                self._fail(httpx.RemoteProtocolError(f"the answer is not HTTP: {error}"), error)
+                return
+            self._keep = False
+        if not self.status:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self._fail(httpx.RemoteProtocolError(f"the answer's headers have more than {MAX_HEAD} bytes"))
+        elif self._bodiless:
+            # The parser does not know that: what it takes for a body should not be there.
+            self._keep = self._keep and not self._received
+            self._chunks.clear()
+            self._complete = True
+        elif not self._complete:
+            self._left = max(0, self._length() - self._received)
+
+    def _take(self, data: bytes) -> None:
+        if len(data) > self._left:
+            # More than it said. The digest tells whether the body is right; the connection is not used again.
+            data = data[: self._left]
+            self._keep = False
+        self._left -= len(data)
+        self.on_body(data)
+        self._complete = not self._left
+
+    def _length(self) -> int:
+        """The bytes that the body is said to have; 0 where the parser finds its end."""
+        if self._header(b"transfer-encoding"):
+            return 0
+        return int(self._header(b"content-length") or 0)
+
+    def _framed(self) -> bool:
+        return bool(self._header(b"transfer-encoding") or self._header(b"content-length"))
+
+    def _header(self, name: bytes) -> bytes:
+        return next((value for key, value in self.headers if key.lower() == name), b"")
+
+    def _broken(self, error: Exception | None) -> httpx.TransportError:
+        reason = f": {error}" if error is not None and str(error) else ""
+        if not self.status:
+            return httpx.ReadError(f"the server closed the connection before it answered{reason}")
+        return httpx.RemoteProtocolError(
+            f"the server closed the connection after {self._received} bytes of a body{reason}"
+        )
+
+    # --- the parser calls these -------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._complete:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._complete:
+            return
+        if status < 200 and status != 101:
+            self.headers.clear()  # an interim answer (RFC 9110, section 15.2): the real one follows
+            return
+        self.status = status
+        said = self._header(b"connection").lower()
+        self._keep = b"close" not in said and (
+            self._parser.get_http_version() != "1.0" or b"keep-alive" in said
+        )
+
+    def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
+        self._received += len(body)
+        self._held += len(body)
+        self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self._complete = True

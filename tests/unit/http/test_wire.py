@@ -1,0 +1,727 @@
+"""What goes over a connection, and what is made of what comes back: against servers that answer word for word."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+
+import anyio
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncer.http import dialling, wire
+from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
+from syncer.http.wire import ConnectionPool, streamed
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Peer:
+    """A server that gives its answers in order, one a request. Its `requests` are heads, bodies left out."""
+
+    def __init__(self, answers: list[bytes]) -> None:
+        self.answers = answers
+        self.requests: list[str] = []
+        self.bodies: list[bytes] = []
+        self.connections = 0
+        self.ended = anyio.Event()
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while self.answers:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.requests.append(head)
+                if "Content-Length: " in head:
+                    length = int(head.partition("Content-Length: ")[2].partition("\r\n")[0])
+                    self.bodies.append(await reader.readexactly(length))
+                answer = self.answers.pop(0)
+                writer.write(answer)
+                await writer.drain()
+                if not answer:
+                    break  # asked, and gone without a word
+            else:
+                await reader.read()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            self.ended.set()
+
+
+@pytest.fixture
+async def listen():
+    """A function that starts a server and gives its host and port; options are asyncio's."""
+    servers: list[asyncio.Server] = []
+
+    async def start(serve: Callable[..., Awaitable[None]], **options) -> str:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+        servers.append(server)
+        return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    yield start
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+async def peer(listen):
+    """A function that starts a `Peer` with these answers."""
+
+    async def start(*answers: bytes) -> Peer:
+        made = Peer(list(answers))
+        made.url = f"http://{await listen(made.serve)}/v2/"
+        return made
+
+    return start
+
+
+@pytest.fixture
+async def pool(listen):
+    # After `listen`, so that it is closed before the servers are: they would wait for its connections.
+    async with ConnectionPool() as pool:
+        yield pool
+
+
+async def ask(pool: ConnectionPool, url: str, method: str = "GET", **options) -> tuple[httpx.Response, bytes]:
+    """One request, its answer read to the end."""
+    response = await pool.handle_async_request(httpx.Request(method, url, **options))
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    try:
+        return response, b"".join([chunk async for chunk in response.stream])
+    finally:
+        await response.aclose()
+
+
+# --- keeping connections ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "body"),
+    [
+        ("GET", OK, b"ok"),
+        ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", b"ok"),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        ("GET", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, b"ok"),
+        ("GET", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n", b""),
+        ("HEAD", b"HTTP/1.1 404 Not Found\r\n\r\n", b""),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
+        ("POST", b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b""),
+    ],
+)
+async def test_a_connection_is_used_again_after_an_answer_that_is_over(peer, pool, method, answer, body):
+    server = await peer(answer, answer)
+    for _ in range(2):
+        assert (await ask(pool, server.url, method))[1] == body
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more", b"ok"),
+        (OK + OK, b"ok"),
+    ],
+)
+async def test_a_connection_is_not_used_again_when_its_end_was_announced_or_is_unclear(
+    peer, pool, answer, body
+):
+    server = await peer(answer, OK)
+    assert (await ask(pool, server.url))[1] == body
+    server.connections = 0
+    assert (await ask(pool, server.url))[1] == b"ok"
+    assert server.connections == 1
+
+
+async def test_a_head_with_a_body_spoils_the_connection_and_not_the_next_answer(peer, pool):
+    server = await peer(OK, OK)
+    assert (await ask(pool, server.url, "HEAD"))[1] == b""
+    assert (await ask(pool, server.url))[1] == b"ok"
+    assert server.connections == 2
+
+
+async def test_words_that_nobody_asked_for_are_not_taken_for_the_next_answer(listen, pool):
+    later, left = anyio.Event(), anyio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await later.wait()
+        writer.write(OK.replace(b"ok", b"no"))
+        with suppress(ConnectionError):
+            await reader.read()
+        left.set()
+        writer.close()
+
+    url = f"http://{await listen(serve)}/"
+    assert (await ask(pool, url))[1] == b"ok"
+    later.set()
+    with anyio.fail_after(10):
+        await left.wait()
+    assert (await ask(pool, url))[1] == b"ok"
+
+
+async def test_a_connection_that_waits_too_long_is_closed(peer, pool, monkeypatch):
+    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.01)
+    server = await peer(OK, OK)
+    await ask(pool, server.url)
+    with anyio.fail_after(10):
+        await server.ended.wait()
+    assert not pool._connections
+
+
+async def test_the_end_of_the_pool_closes_all(peer):
+    server = await peer(OK, OK)
+    async with ConnectionPool() as pool:
+        await ask(pool, server.url)
+        await pool.handle_async_request(httpx.Request("GET", server.url))
+    with anyio.fail_after(10):
+        await server.ended.wait()
+
+
+async def test_a_body_that_was_not_read_closes_its_connection(peer, pool):
+    server = await peer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", OK)
+    response = await pool.handle_async_request(httpx.Request("GET", server.url))
+    await response.aclose()
+    with anyio.fail_after(10):
+        await server.ended.wait()
+
+
+async def test_a_request_that_is_cancelled_closes_its_connection(peer, pool):
+    server = await peer(b"HTTP/1.1 200 OK\r\n", OK)
+    with anyio.move_on_after(0.05):
+        await ask(pool, server.url)
+    with anyio.fail_after(10):
+        await server.ended.wait()
+
+
+# --- a connection that was closed while it waited ----------------------------------------------------------------------
+
+
+class Forgetful(Peer):
+    """Closes each connection that was used once, but only when the next request has come."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for answer in (OK, b""):
+            try:
+                self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            except asyncio.IncompleteReadError:
+                break
+            writer.write(answer)
+        writer.close()
+
+
+async def test_what_may_be_repeated_is_asked_over_another_connection(listen, pool):
+    server = Forgetful([])
+    url = f"http://{await listen(server.serve)}/"
+    for _ in range(2):
+        assert (await ask(pool, url))[1] == b"ok"
+    assert server.connections == 2
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_what_may_have_been_done_is_not_repeated(listen, pool, method):
+    server = Forgetful([])
+    url = f"http://{await listen(server.serve)}/"
+    await ask(pool, url)
+    with pytest.raises(httpx.ReadError, match="before it answered"):
+        await ask(pool, url, method)
+    assert server.connections == 1
+
+
+async def test_a_fresh_connection_that_is_closed_is_a_failure(peer, pool):
+    server = await peer(b"")
+    with pytest.raises(httpx.ReadError, match="before it answered"):
+        await ask(pool, server.url)
+    assert server.connections == 1
+
+
+# --- answers that are not what they should be --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
+        (b"HTTP/1.1 abc OK\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_HEAD // 6 + 1), "headers have more than"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD // 25 + 1), "headers have more than"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not HTTP"),
+    ],
+)
+async def test_what_is_not_http_is_told_so(peer, pool, answer, message):
+    server = await peer(answer)
+    with pytest.raises(httpx.RemoteProtocolError, match=message):
+        await ask(pool, server.url)
+    assert not pool._connections
+
+
+async def test_a_body_without_a_length_ends_with_the_connection(listen, pool):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall that ")
+        await writer.drain()
+        writer.write(b"there is")
+        writer.close()
+
+    assert (await ask(pool, f"http://{await listen(serve)}/"))[1] == b"all that there is"
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+async def test_what_came_before_a_break_is_handed_on(listen, pool, head):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + (b"4\r\n" if b"chunked" in head else b"") + b"half"
+        )
+        writer.close()
+
+    response = await pool.handle_async_request(httpx.Request("GET", f"http://{await listen(serve)}/"))
+    await anyio.wait_all_tasks_blocked()
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    body = aiter(response.stream)
+    assert await anext(body) == b"half"
+    with pytest.raises(httpx.RemoteProtocolError, match="after 4 bytes"):
+        await anext(body)
+    await response.aclose()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
+async def test_a_server_that_falls_silent(peer, pool, answer):
+    server = await peer(answer, OK)
+    with pytest.raises(httpx.ReadTimeout):
+        await ask(pool, server.url, extensions={"read_seconds": 0.02})
+    assert not [each for each in pool._connections if not each.closed]
+
+
+# --- requests ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_is_written_as_it_is(peer, pool):
+    server = await peer(OK)
+    await ask(pool, f"{server.url}a?b=%2F", "PUT", headers={"X-One": "1"}, content=b"body")
+    host = server.url.split("/")[2]
+    assert server.requests == [
+        f"PUT /v2/a?b=%2F HTTP/1.1\r\nHost: {host}\r\nX-One: 1\r\nContent-Length: 4\r\n\r\n"
+    ]
+    assert server.bodies == [b"body"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+async def test_a_body_arrives_whole_whatever_its_size(peer, pool, size):
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        for start in range(0, size, 100_000):
+            yield body[start : start + 100_000]
+
+    server = await peer(OK, OK)
+    await ask(pool, server.url, "PUT", content=body)
+    await ask(pool, server.url, "PUT", headers={"Content-Length": str(size)}, stream=streamed(chunks()))
+    assert server.bodies == [body, body]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b"])
+async def test_a_header_cannot_begin_another_line(peer, pool, value):
+    server = await peer(OK)
+    with pytest.raises(httpx.LocalProtocolError, match="a line break in the header X-One"):
+        await ask(pool, server.url, headers={"X-One": value})
+    assert not server.connections
+
+
+async def test_a_target_cannot_end_the_request_line(peer, pool):
+    server = await peer(OK)
+    for target in (b"/ HTTP/1.1\r\nX: y", b"/a b", b"/\xff", b""):
+        with pytest.raises((httpx.LocalProtocolError, httpx.UnsupportedProtocol)):
+            await ask(pool, server.url.replace("/v2/", ""), extensions={"target": target or b" "})
+    assert not server.connections
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///nowhere"])
+async def test_a_url_that_is_none(pool, url):
+    with pytest.raises(httpx.UnsupportedProtocol, match="not a URL"):
+        await ask(pool, url)
+
+
+async def test_an_early_answer_ends_a_body_that_is_still_being_sent(listen, pool):
+    sent = 0
+    closed = anyio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        nonlocal sent
+        try:
+            while True:
+                sent += 1
+                yield bytes(1000)
+                await anyio.sleep(0.001)
+        finally:
+            closed.set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    response, _ = await ask(
+        pool,
+        f"http://{await listen(serve)}/",
+        "PUT",
+        headers={"Content-Length": "9999999"},
+        stream=streamed(chunks()),
+    )
+    assert response.status_code == 413
+    assert closed.is_set()
+    assert not [each for each in pool._connections if not each.closed]
+
+
+async def test_a_body_that_fails_ends_the_request_with_its_own_failure(peer, pool):
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield b"half"
+        raise LookupError("the source is gone")
+
+    server = await peer(OK)
+    with pytest.raises(LookupError, match="the source is gone"):
+        await ask(pool, server.url, "PUT", headers={"Content-Length": "8"}, stream=streamed(chunks()))
+    with anyio.fail_after(10):
+        await server.ended.wait()
+
+
+# --- one connection, by itself -----------------------------------------------------------------------------------------
+
+
+class Socket(asyncio.Transport):
+    """What a connection writes to, and whether it is read from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading: list[str] = []
+        self.closing = False
+        self.written = b""
+
+    def write(self, data) -> None:
+        self.written += bytes(data)
+
+    def pause_reading(self) -> None:
+        self.reading.append("paused")
+
+    def resume_reading(self) -> None:
+        self.reading.append("resumed")
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+def connected() -> tuple[Connection, Socket, Callable[[bytes], None]]:
+    """A connection, its socket, and a function for what the server says."""
+    buffer = memoryview(bytearray(wire.READ_SIZE))
+    made, below = Connection(lambda _gone: None, buffer), Socket()
+    made.connection_made(below)
+
+    def say(data: bytes) -> None:
+        made.get_buffer(-1)[: len(data)] = data
+        made.buffer_updated(len(data))
+
+    return made, below, say
+
+
+async def exchanged(made: Connection, say: Callable[[bytes], None], answer: list[bytes], **options) -> None:
+    async with anyio.create_task_group() as group:
+
+        async def ask() -> None:
+            await made.exchange(b"GET / HTTP/1.1\r\n\r\n", b"", seconds=60.0, bodiless=False, **options)
+
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        for piece in answer:
+            say(piece)
+
+
+async def test_a_server_is_held_back_while_nobody_reads():
+    made, below, say = connected()
+    piece = bytes(100_000)
+    await exchanged(made, say, [b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
+    for _ in range(READ_AHEAD // len(piece)):
+        say(piece)
+    assert below.reading == []
+    say(piece)
+    assert below.reading == ["paused"]
+    async with aclosing(made.body(60.0)) as body:
+        for _ in range(READ_AHEAD // len(piece)):
+            await anext(body)
+        assert below.reading == ["paused"]
+        await anext(body)
+    assert below.reading == ["paused", "resumed"]
+
+
+async def test_a_server_that_takes_nothing_holds_the_body_back():
+    made, below, say = connected()
+    pulled = 0
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        nonlocal pulled
+        for _ in range(10):
+            pulled += 1
+            yield b"x"
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: made.exchange(b"", chunks(), seconds=60.0, bodiless=False))
+        made.pause_writing()
+        await anyio.wait_all_tasks_blocked()
+        assert (pulled, below.written) == (1, b"")
+        made.resume_writing()
+        await anyio.wait_all_tasks_blocked()
+        assert (pulled, below.written) == (10, b"x" * 10)
+        say(OK)
+
+
+async def test_a_body_may_take_longer_than_a_connection_may_wait_for_a_request():
+    made, below, say = connected()
+    made.rest(0.01)
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield b"x"
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: made.exchange(b"", chunks(), seconds=60.0, bodiless=False))
+        made.pause_writing()
+        await anyio.sleep(0.05)
+        made.resume_writing()
+        await anyio.wait_all_tasks_blocked()
+        say(OK)
+    assert below.written == b"x"
+    assert made.status == 200
+
+
+@settings(deadline=None)
+@given(
+    body=st.binary(max_size=300),
+    framing=st.sampled_from(["length", "chunks", "end"]),
+    cuts=st.lists(st.integers(1, 80), max_size=30),
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=5),
+)
+def test_an_answer_is_the_same_however_it_is_cut_into_pieces(body, framing, cuts, sizes):
+    head = b"HTTP/1.1 200 OK\r\nX-One: 1\r\n"
+    if framing == "length":
+        answer = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    elif framing == "end":
+        answer = head + b"\r\n" + body
+    else:
+        answer, rest, number = head + b"Transfer-Encoding: chunked\r\n\r\n", body, 0
+        while rest:
+            size = sizes[number % len(sizes)]
+            answer += b"%x\r\n%b\r\n" % (len(rest[:size]), rest[:size])
+            rest, number = rest[size:], number + 1
+        answer += b"0\r\n\r\n"
+    pieces, rest = [], answer
+    for cut in cuts:
+        pieces.append(rest[:cut])
+        rest = rest[cut:]
+    pieces = [piece for piece in [*pieces, rest] if piece]
+
+    async def run() -> None:
+        made, _, say = connected()
+        await exchanged(made, say, pieces)
+        if framing == "end":
+            made.connection_lost(None)
+        assert made.status == 200
+        assert (b"X-One", b"1") in made.headers
+        assert b"".join([chunk async for chunk in made.body(60.0)]) == body
+        assert made.reusable == (framing != "end")
+
+    anyio.run(run)
+
+
+# --- getting a connection ----------------------------------------------------------------------------------------------
+
+
+async def test_a_name_is_looked_up_once_for_all_who_want_it(peer, pool, monkeypatch):
+    server = await peer(*[OK] * 9)
+    asked: list[str] = []
+    addresses = dialling._addresses
+
+    def counted(host: str, port: int, flags: int):
+        if not flags:
+            asked.append(host)
+        return addresses(host, port, flags)
+
+    monkeypatch.setattr(dialling, "_addresses", counted)
+    url = server.url.replace("127.0.0.1", "localhost")
+    async with anyio.create_task_group() as group:
+        for _ in range(9):
+            group.start_soon(ask, pool, url)
+    assert server.connections == 9
+    assert asked == ["localhost"]
+
+
+async def test_a_name_that_was_not_found_is_looked_up_again(pool, monkeypatch):
+    asked = 0
+
+    def missing(_host: str, _port: int, _flags: int):
+        nonlocal asked
+        asked += 1
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(dialling, "_addresses", missing)
+    for _ in range(2):
+        with pytest.raises(httpx.ConnectError) as failure:
+            await ask(pool, "http://registry.example/")
+        assert isinstance(failure.value.__cause__, socket.gaierror)
+    assert asked == 4  # as a number, and as a name
+
+
+async def test_nobody_listens(pool):
+    with pytest.raises(httpx.ConnectError):
+        await ask(pool, "http://127.0.0.1:1/")
+
+
+async def test_a_server_that_says_nothing_to_tls(listen, pool, monkeypatch):
+    monkeypatch.setattr(dialling, "CONNECT_SECONDS", 0.05)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    with pytest.raises(httpx.ConnectTimeout):
+        await ask(pool, f"https://{await listen(serve)}/")
+
+
+@pytest.fixture
+def secured(ca):
+    """A server's TLS context, and one of a client that trusts it."""
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    return server, client
+
+
+async def test_tls_is_verified(listen, pool, secured):
+    server, client = secured
+    host = await listen(Peer([OK]).serve, ssl=server)
+    with pytest.raises(httpx.ConnectError) as failure:
+        await ask(pool, f"https://{host}/")
+    assert isinstance(failure.value.__cause__, ssl.SSLCertVerificationError)
+    assert (await ask(pool, f"https://{host}/", extensions={"ssl": client}))[1] == b"ok"
+
+
+async def test_connections_of_different_trust_are_not_mixed(listen, pool, secured):
+    server, client = secured
+    host = await listen(Peer([OK, OK]).serve, ssl=server)
+    await ask(pool, f"https://{host}/", extensions={"ssl": client})
+    with pytest.raises(httpx.ConnectError):
+        await ask(pool, f"https://{host}/")
+
+
+# --- through a proxy ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied(monkeypatch):
+    """`proxied(scheme, url)` names a proxy in the environment."""
+
+    def set_(scheme: str, url: str) -> None:
+        monkeypatch.setenv(f"{scheme}_proxy", url)
+        monkeypatch.setenv("no_proxy", "")
+        dialling.proxy_for.cache_clear()
+
+    yield set_
+    dialling.proxy_for.cache_clear()
+
+
+async def test_plain_requests_name_the_whole_url_to_the_proxy(peer, pool, proxied):
+    proxy = await peer(OK)
+    proxied("http", proxy.url.replace("http://", "http://user:p%40ss@").removesuffix("/v2/"))
+    assert (await ask(pool, "http://registry.example:5000/v2/"))[1] == b"ok"
+    first, _, rest = proxy.requests[0].partition("\r\n")
+    assert first == "GET http://registry.example:5000/v2/ HTTP/1.1"
+    assert "Host: registry.example:5000\r\n" in rest
+    assert "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in rest
+
+
+class Tunnel:
+    """A proxy that connects whoever asks to one server. `asked` are the heads that it saw."""
+
+    def __init__(self, host: str) -> None:
+        self.host, self.port = host.split(":")
+        self.asked: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        upstream, downstream = await asyncio.open_connection(self.host, int(self.port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            try:
+                while data := await source.read(65536):
+                    sink.write(data)
+            except ConnectionError:
+                pass
+            finally:
+                sink.close()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(pipe, reader, downstream)
+            group.start_soon(pipe, upstream, writer)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_tls_goes_through_the_proxy_to_the_registry(  # noqa: PLR0917
+    listen, pool, secured, proxied, monkeypatch, scheme
+):
+    server, client = secured
+    registry = Peer([OK, OK])
+    tunnel = Tunnel(await listen(registry.serve, ssl=server))
+    proxy = await listen(tunnel.serve, **({"ssl": server} if scheme == "https" else {}))
+    monkeypatch.setattr(ssl, "create_default_context", lambda: client)
+    proxied("https", f"{scheme}://user:pass@{proxy}")
+    for _ in range(2):
+        headers = {"Authorization": "Bearer for-the-registry"}
+        response = await ask(
+            pool, f"https://{tunnel.host}:{tunnel.port}/v2/", headers=headers, extensions={"ssl": client}
+        )
+        assert response[1] == b"ok"
+    (asked,) = tunnel.asked
+    assert asked.startswith(f"CONNECT 127.0.0.1:{tunnel.port} HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in asked
+    assert "for-the-registry" not in asked
+    assert "Proxy-Authorization" not in registry.requests[0]
+
+
+async def test_a_proxy_that_lets_nobody_through(peer, pool, proxied):
+    proxy = await peer(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+    proxied("https", proxy.url)
+    with pytest.raises(dialling.ProxyRefused) as failure:
+        await ask(pool, "https://registry.example/")
+    assert failure.value.status == 407
+
+
+async def test_a_proxy_that_is_not_there(pool, proxied):
+    proxied("https", "http://user:secret@127.0.0.1:1")
+    with pytest.raises(dialling.ProxyUnreachable) as failure:
+        await ask(pool, "https://registry.example/")
+    assert "secret" not in str(failure.value)
+
+
+async def test_a_proxy_of_another_kind_is_refused(pool, proxied):
+    proxied("https", "socks5://user:secret@127.0.0.1:1080")
+    with pytest.raises(httpx.UnsupportedProtocol, match=r"not an HTTP proxy: socks5://127\.0\.0\.1"):
+        await ask(pool, "https://registry.example/")
