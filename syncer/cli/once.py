@@ -21,7 +21,8 @@ from syncer.engine.ledger import Memory
 from syncer.engine.shard import WHOLE, Shard
 from syncer.events import Observer, RunFinished
 from syncer.http.credentials import Credentials
-from syncer.observe.logs import Logging, LogObserver, configure_logging
+from syncer.observe.log_observer import LogObserver
+from syncer.observe.logs import Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report

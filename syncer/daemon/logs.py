@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from syncer.events import Decision, RateLimitSeen, RequestSent
-from syncer.observe.logs import Logging, LogObserver, configure_logging
+from syncer.observe.log_observer import LogObserver
+from syncer.observe.logs import Logging, configure_logging
 from syncer.observe.progress import Progress
 
 

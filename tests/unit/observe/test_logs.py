@@ -31,7 +31,8 @@ from syncer.events import (
     TagsListed,
     TaskEnded,
 )
-from syncer.observe.logs import LogObserver, configure_logging
+from syncer.observe.log_observer import LogObserver
+from syncer.observe.logs import configure_logging
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
@@ -365,7 +366,7 @@ def test_observers_side_by_side_each_get_their_own_counts():
 
 def test_rich_is_not_loaded_for_a_log_without_bars():
     code = (
-        "import io, sys; from syncer.observe.logs import configure_logging, LogObserver;"
+        "import io, sys; from syncer.observe.log_observer import LogObserver; from syncer.observe.logs import configure_logging;"
         "from syncer.observe.progress import open_progress\n"
         "with open_progress('auto', stream=io.StringIO(), log_format='text') as progress:\n"
         "    configure_logging(level='info', format='text', file=None, stream=progress, secrets=()).close()\n"

@@ -21,7 +21,8 @@ from syncer.events import (
     RunStarted,
     TagsListed,
 )
-from syncer.observe.logs import LogObserver, configure_logging
+from syncer.observe.log_observer import LogObserver
+from syncer.observe.logs import configure_logging
 from syncer.observe.progress import open_progress
 from syncer.observe.progress.bars import BarProgress
 from syncer.oci.digest import Digest

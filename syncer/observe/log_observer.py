@@ -1,0 +1,251 @@
+"""`LogObserver`: writes what happens in a run to the log."""
+
+from syncer.events import (
+    Decision,
+    Failure,
+    ImageFailed,
+    ImageSkipped,
+    ImageSynced,
+    IndexNarrowed,
+    QuotaLow,
+    RateLimitSeen,
+    RequestRetried,
+    RequestSent,
+    RoundStarted,
+    RuleWarning,
+    RunFinished,
+    RunStarted,
+    TagsListed,
+    TaskEnded,
+)
+from syncer.observe import words
+from syncer.observe.logs import Logging
+from syncer.observe.progress.totals import Totals
+
+
+class LogObserver(Totals):
+    """Writes what happens in a run.
+
+    `beside_bars`: bars on the same terminal show images, failures, warnings and totals already, so they are
+    not told a second time.
+    """
+
+    def __init__(self, log: Logging, *, beside_bars: bool = False) -> None:
+        super().__init__()
+        self._logging = log
+        self._log = log.logger
+        self._beside_bars = beside_bars and log.format == "text"
+        self._tell = self._log.debug if self._beside_bars else self._log.info
+        self._warned: set[tuple[str, str]] = set()
+        if log.debug:
+            # Thousands a second pass by: their methods exist only for those who look at them.
+            self._handlers[RequestSent] = self._request_sent
+            self._handlers[Decision] = self._decision
+            self._handlers[RateLimitSeen] = self._rate_limit_seen
+
+    # --- the run ------------------------------------------------------------------------------------------------
+
+    def on_run_started(self, event: RunStarted) -> None:
+        super().on_run_started(event)
+        self._warned.clear()
+        self._log = self._logging.logger.bind(run=event.run_id)
+        self._tell = self._log.debug if self._beside_bars else self._log.info
+        dry = ", a dry run: nothing will be changed" if event.dry_run else ""
+        self._tell(
+            "run started",
+            message=f"run {event.run_id} started: {words.count(event.rules, 'rule')}{dry}",
+            trigger=event.trigger,
+            rules=event.rules,
+            dry_run=event.dry_run,
+        )
+
+    def on_run_finished(self, event: RunFinished) -> None:
+        last = (
+            f"Synchronization finished, {self.failed} tasks failed, cost {words.go_duration(event.seconds)}."
+        )
+        if self._logging.format == "json":
+            self._log.info(
+                "run finished",
+                message=last,
+                outcome=event.outcome,
+                seconds=round(event.seconds, 3),
+                **self.as_fields(),
+            )
+            return
+        stopped = "stopped before the end; " if event.outcome == "interrupted" else ""
+        self._tell("totals", message=f"{stopped}{self.sentence()}")
+        # As image-syncer writes it, since scripts look for it: at any level, and last.
+        self._logging.write_line(last)
+
+    def on_round_started(self, event: RoundStarted) -> None:
+        self._log.info(
+            "round started",
+            message=f"trying again what failed, round {event.number}: {words.count(event.tasks, 'task')}",
+            round=event.number,
+            tasks=event.tasks,
+        )
+
+    def on_rule_warning(self, event: RuleWarning) -> None:
+        if not self._beside_bars:
+            self._log.warning("rule warning", message=event.message, rule=event.rule)
+
+    def on_tags_listed(self, event: TagsListed) -> None:
+        self._tell(
+            "tags listed",
+            message=f"{event.source}: {words.count(event.found, 'tag')}, {event.selected} selected",
+            rule=event.rule,
+            source=event.source,
+            found=event.found,
+            selected=event.selected,
+        )
+
+    # --- images -------------------------------------------------------------------------------------------------
+
+    def on_index_narrowed(self, event: IndexNarrowed) -> None:
+        self._tell(
+            "index narrowed",
+            message=f"{event.source}: {', '.join(event.kept) or 'nothing'} kept, {', '.join(event.dropped)} left out; "
+            f"{words.short(event.digest)} becomes {words.short(event.narrowed)}",
+            rule=event.rule,
+            source=event.source,
+            digest=event.digest,
+            narrowed=event.narrowed,
+            kept=event.kept,
+            dropped=event.dropped,
+        )
+
+    def on_image_synced(self, event: ImageSynced) -> None:
+        super().on_image_synced(event)
+        change = f"replaces {words.short(event.previous)}" if event.previous else "new"
+        if event.previous == event.digest:
+            change = "pushed again"
+        doubt = ", only a mirror vouches for it" if event.unverified else ""
+        self._tell(
+            "image synced",
+            message=f"{'would sync' if self.dry_run else 'synced'} {event.source} -> {event.destination}: "
+            f"{words.short(event.digest)} {change}, {words.size(event.nbytes)} in {words.duration(event.seconds)}{doubt}",
+            rule=event.rule,
+            source=event.source,
+            destination=event.destination,
+            digest=event.digest,
+            previous_digest=event.previous,
+            bytes=event.nbytes,
+            seconds=round(event.seconds, 3),
+            unverified=event.unverified,
+        )
+
+    def on_image_skipped(self, event: ImageSkipped) -> None:
+        super().on_image_skipped(event)
+        # That nothing was to do is the rule; that something was not done is news.
+        tell = self._log.debug if event.reason == "up to date" else self._tell
+        tell(
+            "image skipped",
+            message=f"skipped {event.source} -> {event.destination}: {event.reason}",
+            rule=event.rule,
+            source=event.source,
+            destination=event.destination,
+            digest=event.digest,
+            reason=event.reason,
+        )
+
+    def on_image_failed(self, event: ImageFailed) -> None:
+        super().on_image_failed(event)
+        if self._beside_bars:
+            return
+        self._log.error(
+            "image failed",
+            message=f"{event.source} -> {event.destination}: {event.failure.message}",
+            rule=event.rule,
+            source=event.source,
+            destination=event.destination,
+            digest=event.digest,
+            seconds=round(event.seconds, 3),
+            **_failure_fields(event.failure),
+        )
+
+    # --- tasks and requests -------------------------------------------------------------------------------------
+
+    def on_task_ended(self, event: TaskEnded) -> None:
+        if event.failure is None or event.outcome == "done":
+            return
+        # A task that failed for good is told as the image that fails with it.
+        tell, then = self._log.debug, "given up"
+        if event.outcome == "retried":
+            tell, then = self._log.warning, "put aside, to be tried again"
+        tell(
+            f"task {event.outcome}",
+            message=f"{event.label}: {event.failure.message} ({then})",
+            task=event.label,
+            kind=event.kind,
+            **_failure_fields(event.failure),
+        )
+
+    def on_request_retried(self, event: RequestRetried) -> None:
+        super().on_request_retried(event)
+        # The first of its kind is worth a warning; a registry in trouble gives hundreds.
+        trouble = (event.registry, event.reason)
+        known = trouble in self._warned or event.reason == "token"
+        self._warned.add(trouble)
+        (self._log.debug if known else self._log.warning)(
+            "request retried",
+            message=f"{event.registry}: {_TROUBLES[event.reason]}, trying again in {words.duration(event.wait)}"
+            + ("" if known else "; more of these at level debug"),
+            registry=event.registry,
+            reason=event.reason,
+            wait=round(event.wait, 3),
+        )
+
+    def on_quota_low(self, event: QuotaLow) -> None:
+        self._log.warning(
+            "quota low",
+            message=f"{event.registry}: {words.count(event.remaining, 'pull')} left for {event.account}, "
+            f"one every {words.duration(event.wait)} from now on",
+            registry=event.registry,
+            account=event.account,
+            remaining=event.remaining,
+            wait=round(event.wait, 3),
+        )
+
+    def _request_sent(self, event: RequestSent) -> None:
+        self.on_request_sent(event)
+        milliseconds = round(event.seconds * 1000, 1)
+        self._log.debug(
+            "request",
+            message=f"{event.method} {event.registry}{event.target}: {event.status or 'broke off'} in {milliseconds} ms",
+            method=event.method,
+            registry=event.registry,
+            endpoint=event.endpoint,
+            path=event.target,
+            status=event.status,
+            milliseconds=milliseconds,
+        )
+
+    def _decision(self, event: Decision) -> None:
+        self._log.debug("decision", message=f"{event.subject}: {event.message}", subject=event.subject)
+
+    def _rate_limit_seen(self, event: RateLimitSeen) -> None:
+        self._log.debug(
+            "rate limit",
+            message=f"{event.registry}: {event.remaining} requests left for {event.account}",
+            registry=event.registry,
+            account=event.account,
+            remaining=event.remaining,
+        )
+
+
+_TROUBLES = {
+    "timeout": "no answer in time",
+    "connection": "the connection broke",
+    "throttled": "too many requests for it",
+    "server_error": "an error of the registry",
+    "token": "the token is not taken any more",
+}
+
+
+def _failure_fields(failure: Failure) -> dict[str, object]:
+    return {
+        "error": failure.kind,
+        "registry": failure.registry,
+        "status": failure.status,
+        "permanent": failure.permanent,
+    }

@@ -1,0 +1,17 @@
+"""What a run loads before it does anything: its start is mostly that."""
+
+import subprocess
+import sys
+
+SLOW = """
+    aiohttp certifi croniter h11 httpcore jinja2 multiprocessing prometheus_client pygments re2 rich
+    sqlite3 starlette tenacity uvicorn yaml
+"""
+
+
+def test_a_run_loads_nothing_that_it_may_not_need():
+    code = "import sys, syncer.cli.once; print(*sorted(set(sys.argv[1].split()) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, SLOW], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == []
