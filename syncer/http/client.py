@@ -24,7 +24,7 @@ from syncer.http.challenge import Challenge, parse_challenges
 from syncer.http.errors import Kind, RegistryError
 from syncer.http.limits import HostLimits
 from syncer.http.retry import Reason, persist
-from syncer.http.wire import streamed
+from syncer.http.wire import RequestBody
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of an answer that is read whole: more than any manifest or page of tags."""
@@ -32,6 +32,7 @@ MAX_REDIRECTS = 5
 USER_AGENT = f"image-syncer/{__version__}"
 _QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,8}))?", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -104,7 +105,7 @@ class RegistryClient:
         scopes: Scopes,
         what: str,
         headers: dict[str, str] | None = None,
-        content: bytes | httpx.AsyncByteStream | None = None,
+        content: bytes | AsyncGenerator[bytes] | None = None,
         ok: frozenset[int] = frozenset({200}),
         again: bool = True,
         read_seconds: float | None = None,
@@ -179,7 +180,7 @@ class RegistryClient:
         scopes: Scopes,
         what: str,
         headers: dict[str, str] | None,
-        content: bytes | httpx.AsyncByteStream | None,
+        content: bytes | AsyncGenerator[bytes] | None,
         ok: frozenset[int],
         read_seconds: float | None = None,
     ) -> httpx.Response:
@@ -230,7 +231,7 @@ class RegistryClient:
                 if outdated and authorization is not None:
                     self.tell_retry("token", 0.0)
                 # A body that was streamed is gone: whoever sent it begins anew, with a fresh token.
-                if (outdated or status in ok) and not isinstance(content, httpx.AsyncByteStream):
+                if (outdated or status in ok) and (content is None or isinstance(content, bytes)):
                     outdated = False
                     continue
             location = response.headers.get("location")
@@ -277,7 +278,7 @@ class RegistryClient:
         method: str,
         url: str,
         headers: dict[str, str],
-        content: bytes | httpx.AsyncByteStream | None,
+        content: bytes | AsyncGenerator[bytes] | None,
         *,
         endpoint: str,
         what: str,
@@ -287,16 +288,16 @@ class RegistryClient:
         # Registries and their CDNs compress blobs when they are let: then digests would not match.
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
-        stream, body = (content, None) if isinstance(content, httpx.AsyncByteStream) else (None, content)
-        if self.limits.metered:
-            if stream is not None:
-                stream = streamed(self._metered(stream))
-            elif body:
-                await self.limits.spend(len(body))
         if read_seconds is not None:
             extensions["read_seconds"] = read_seconds
-        if body is None and stream is None and method in {"POST", "PUT", "PATCH"}:
-            body = b""
+        if content is None:
+            content = b""
+        if isinstance(content, bytes):
+            if content or method in _WITH_BODY:
+                sent["Content-Length"] = str(len(content))
+                await self.limits.spend(len(content))
+        elif self.limits.metered:
+            content = self._metered(content)
         start = time.perf_counter()
         status = 0
         # The URL's origin is parsed once; its path goes by as httpx' extension for that. Parsing every URL
@@ -307,7 +308,11 @@ class RegistryClient:
         extensions["target"] = url[path:].encode("ascii")
         try:
             request = httpx.Request(
-                method, _origin(url[:path]), headers=sent, content=body, stream=stream, extensions=extensions
+                method,
+                _origin(url[:path]),
+                headers=sent,
+                stream=RequestBody(content),
+                extensions=extensions,
             )
             response = await self._transport.handle_async_request(request)
             self.limits.connected(ok=True)

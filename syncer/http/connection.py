@@ -24,7 +24,7 @@ _JOINED = 64 * 1024
 
 
 class Connection(asyncio.BufferedProtocol):
-    """What one server says and is told. `exchange`, then `body` to its end: then, if `reusable`, once more.
+    """What one server says and is told. `exchange`, then `read` to the end: then, if `reusable`, once more.
 
     Failures are httpx' `TransportError`s. `gone` is called when the connection has ended, whoever ended it. The
     socket is read into `buffer`, which all connections of one event loop may share.
@@ -106,19 +106,18 @@ class Connection(asyncio.BufferedProtocol):
             await self._news(seconds)
         self._keep = self._keep and whole
 
-    async def body(self, seconds: float) -> AsyncGenerator[bytes]:
-        """The answer's body as it arrives. `seconds` is how long nothing may come."""
-        while True:
-            while self._chunks:
-                chunk = self._chunks.popleft()
-                self._held -= len(chunk)
-                if self._paused and not self._chunks and self._transport is not None:
-                    self._paused = False
-                    self._transport.resume_reading()
-                yield chunk
+    async def read(self, seconds: float) -> bytes:
+        """The next bytes of the answer's body, none at its end. `seconds` is how long nothing may come."""
+        while not self._chunks:
             if self._complete:
-                return
+                return b""
             await self._news(seconds)
+        chunk = self._chunks.popleft()
+        self._held -= len(chunk)
+        if self._paused and not self._chunks and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return chunk
 
     def rest(self, seconds: float) -> None:
         """Between two exchanges: close it when it was not used for so many seconds."""

@@ -6,7 +6,7 @@ as they arrive and as they are: nothing is decompressed, no cookie is kept, no r
 
 import re
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import cache
 from typing import NamedTuple
 
@@ -57,8 +57,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         origin = _origin(request)
         proxy = proxy_for(origin.scheme, origin.netloc)
-        stream = request.stream
-        body = stream.chunks if isinstance(stream, _Chunks) else request.content
+        body = request.stream.content if isinstance(request.stream, RequestBody) else request.content
         head = _head(request, origin, proxy)
         seconds: float = request.extensions.get("read_seconds", READ_SECONDS)
         repeatable = isinstance(body, bytes) and request.method in _IDEMPOTENT
@@ -75,12 +74,15 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 connection.abort()
                 raise
             else:
-                return httpx.Response(
+                response = httpx.Response(
                     connection.status,
                     headers=connection.headers,
                     stream=_Body(connection, self, seconds),
                     request=request,
                 )
+                # httpx would try all headers for each encoding in turn; this one takes any byte.
+                response.headers.encoding = "iso-8859-1"
+                return response
 
     def _taken(self, origin: Origin) -> Connection | None:
         """A connection that waits for a request, the one used last."""
@@ -161,32 +163,44 @@ def _head(request: httpx.Request, origin: Origin, proxy: Proxy | None) -> bytes:
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode("ascii"), target, lines)
 
 
-class _Chunks(httpx.AsyncByteStream):
-    """A request body that is made while it is sent. Its length is known and set as a header."""
+class RequestBody(httpx.AsyncByteStream):
+    """A request's body: bytes, or chunks that are made while they are sent. Whoever sends it sets `Content-Length`.
 
-    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
-        self.chunks = chunks
+    httpx would look for a way to encode it, and set headers, which takes as long as sending a short request.
+    """
 
-    def __aiter__(self) -> AsyncGenerator[bytes]:
-        return self.chunks
+    def __init__(self, content: bytes | AsyncGenerator[bytes]) -> None:
+        self.content = content
 
-
-def streamed(chunks: AsyncGenerator[bytes]) -> httpx.AsyncByteStream:
-    """A request body of chunks; the caller sets `Content-Length`."""
-    return _Chunks(chunks)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if isinstance(self.content, bytes):
+            yield self.content
+        else:
+            async for chunk in self.content:
+                yield chunk
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response body, chunk by chunk as the socket gives it."""
+    """A response body, chunk by chunk as the socket gives it.
+
+    Not a generator: one that is left before its end would have to be closed, too.
+    """
 
     def __init__(self, connection: Connection, pool: ConnectionPool, seconds: float) -> None:
         self._connection: Connection | None = connection
         self._pool = pool
         self._seconds = seconds
 
-    def __aiter__(self) -> AsyncGenerator[bytes]:
-        assert self._connection is not None
-        return self._connection.body(self._seconds)
+    def __aiter__(self) -> "_Body":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._connection is None:
+            raise httpx.StreamClosed
+        chunk = await self._connection.read(self._seconds)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
     async def aclose(self) -> None:
         # A body that was read to its end gives its connection back; any other closes it.

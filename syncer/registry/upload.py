@@ -9,14 +9,12 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import anyio
-import httpx
 import msgspec
 
 from syncer.http.auth import Scopes
 from syncer.http.client import Answer, RegistryClient
 from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.retry import MAX_RETRY_AFTER, is_passing, reason_of
-from syncer.http.wire import streamed
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -369,10 +367,10 @@ class _Piece(msgspec.Struct, frozen=True):
     length: int
     _source: bytes | _Pieces
 
-    def content(self, scope: anyio.CancelScope) -> bytes | httpx.AsyncByteStream:
+    def content(self, scope: anyio.CancelScope) -> bytes | AsyncGenerator[bytes]:
         if isinstance(self._source, bytes):
             return self._source
-        return streamed(self._source.stream(self.length, scope)) if self.length else b""
+        return self._source.stream(self.length, scope) if self.length else b""
 
 
 def pause(fruitless: int) -> float:

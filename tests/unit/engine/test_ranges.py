@@ -77,7 +77,7 @@ async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(here, th
     dropped: list[str] = []
 
     async def drop_some(request):
-        if request.headers.get("range", "").startswith("bytes=2") and len(dropped) < 3:
+        if "range" in request.headers and len(dropped) < 3:
             dropped.append(request.headers["range"])
             raise DropConnection
 

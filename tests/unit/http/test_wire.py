@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 
 import anyio
 import httpx
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from syncer.http import dialling, wire
 from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
-from syncer.http.wire import ConnectionPool, streamed
+from syncer.http.wire import ConnectionPool, RequestBody
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -331,7 +331,7 @@ async def test_a_body_arrives_whole_whatever_its_size(peer, pool, size):
 
     server = await peer(OK, OK)
     await ask(pool, server.url, "PUT", content=body)
-    await ask(pool, server.url, "PUT", headers={"Content-Length": str(size)}, stream=streamed(chunks()))
+    await ask(pool, server.url, "PUT", headers={"Content-Length": str(size)}, stream=RequestBody(chunks()))
     assert server.bodies == [body, body]
     assert server.connections == 1
 
@@ -383,7 +383,7 @@ async def test_an_early_answer_ends_a_body_that_is_still_being_sent(listen, pool
         f"http://{await listen(serve)}/",
         "PUT",
         headers={"Content-Length": "9999999"},
-        stream=streamed(chunks()),
+        stream=RequestBody(chunks()),
     )
     assert response.status_code == 413
     assert closed.is_set()
@@ -397,7 +397,7 @@ async def test_a_body_that_fails_ends_the_request_with_its_own_failure(peer, poo
 
     server = await peer(OK)
     with pytest.raises(LookupError, match="the source is gone"):
-        await ask(pool, server.url, "PUT", headers={"Content-Length": "8"}, stream=streamed(chunks()))
+        await ask(pool, server.url, "PUT", headers={"Content-Length": "8"}, stream=RequestBody(chunks()))
     with anyio.fail_after(10):
         await server.ended.wait()
 
@@ -464,11 +464,10 @@ async def test_a_server_is_held_back_while_nobody_reads():
     assert below.reading == []
     say(piece)
     assert below.reading == ["paused"]
-    async with aclosing(made.body(60.0)) as body:
-        for _ in range(READ_AHEAD // len(piece)):
-            await anext(body)
-        assert below.reading == ["paused"]
-        await anext(body)
+    for _ in range(READ_AHEAD // len(piece)):
+        await made.read(60.0)
+    assert below.reading == ["paused"]
+    await made.read(60.0)
     assert below.reading == ["paused", "resumed"]
 
 
@@ -544,7 +543,10 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(body, framing, cuts
             made.connection_lost(None)
         assert made.status == 200
         assert (b"X-One", b"1") in made.headers
-        assert b"".join([chunk async for chunk in made.body(60.0)]) == body
+        received = b""
+        while chunk := await made.read(60.0):
+            received += chunk
+        assert received == body
         assert made.reusable == (framing != "end")
 
     anyio.run(run)
