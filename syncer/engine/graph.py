@@ -118,13 +118,20 @@ class TaskGraph:
     # --- running --------------------------------------------------------------------------------------------------
 
     def take(self, lane: Lane) -> Task | None:
-        """The next task for a worker of `lane`, now running. The deepest first: an image is finished before the next is opened."""
+        """The next task for a worker of `lane`, now running. The deepest first: an image is finished before the next is opened.
+
+        Where nothing is to be transferred at all, workers of that lane open images, too.
+        """
         task = None
         if lane is Lane.METADATA and self._may_open_ahead():
             task = self._take_ready(Lane.OPENING, ("blob",))
         task = task or self._take_ready(lane, ("manifest", "blob"))
-        if task is None and lane is Lane.METADATA:
-            task = self._take_ready(lane, ("image",)) or self._draw() or self._take_ready(lane, ("tags",))
+        if task is None and (lane is Lane.METADATA or self.transfers_may_help):
+            task = (
+                self._take_ready(Lane.METADATA, ("image",))
+                or self._draw()
+                or self._take_ready(Lane.METADATA, ("tags",))
+            )
         if task is not None:
             self._enter(task, State.RUNNING)
             self._running += 1
@@ -139,9 +146,12 @@ class TaskGraph:
         """Whether `take` would give a task."""
         if self._ready_count[lane]:
             return True
-        if lane is not Lane.METADATA:
-            return False
-        if self._ready_count[Lane.OPENING] and self._may_open_ahead():
+        if lane is Lane.TRANSFER:
+            if not self.transfers_may_help:
+                return False
+            if self._ready_count[Lane.METADATA]:
+                return True
+        elif self._ready_count[Lane.OPENING] and self._may_open_ahead():
             return True
         return self._has_room() and any(self._closed_place(each.places) is None for each in self._expansions)
 
@@ -287,6 +297,12 @@ class TaskGraph:
         return bool(self._aside)
 
     @property
+    def transfers_may_help(self) -> bool:
+        """Whether the transfer lane may open images: it has nothing to do, and no image that is open waits."""
+        ready = self._ready[Lane.METADATA]
+        return not (self.transfers_wanted or ready["manifest"] or ready["blob"])
+
+    @property
     def transfers_wanted(self) -> int:
         """Tasks that are in the transfer lane, or on their way there."""
         ready = self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING]
@@ -345,6 +361,10 @@ class TaskGraph:
         self._running -= 1
         self._opening -= task.lane is Lane.OPENING
         self._transferring -= task.lane is Lane.TRANSFER
+        # Who was let go may have asked nothing there: then nobody else tells of the room that is left.
+        for name, held in list(self._held.items()):
+            if self._closed_place(held[0].places) != name:
+                self.reopen(name, 1)
 
     def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
         for blocked in self._strike(task, key, error):

@@ -92,8 +92,11 @@ class WorkerPool:
         self._graph.reopen(name, self._widths[Lane.METADATA])
 
     def _wake(self, lane: Lane) -> None:
-        if self._idle[lane]:
-            self._idle[lane].popleft().set()
+        idle = self._idle[lane]
+        if not idle and self._graph.transfers_may_help:
+            idle = self._idle[Lane.TRANSFER]
+        if idle:
+            idle.popleft().set()
 
     def _wake_all(self) -> None:
         for idle in self._idle.values():

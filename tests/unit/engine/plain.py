@@ -21,12 +21,18 @@ class Plain(Task):
     kind: Kind = "blob"  # type: ignore[misc]
 
     def __init__(
-        self, *names: str, kind: Kind = "blob", lane: Lane = Lane.METADATA, script: Script | None = None
+        self,
+        *names: str,
+        kind: Kind = "blob",
+        lane: Lane = Lane.METADATA,
+        script: Script | None = None,
+        places: Iterable[Repository] = (),
     ) -> None:
         super().__init__([(name,) for name in names])
         self.kind = kind
         self.lane = lane
         self.script = script
+        self._places = places
         self.ends: list[RegistryError] = []
         self.runs = 0
 
@@ -35,7 +41,7 @@ class Plain(Task):
 
     @property
     def places(self) -> Iterable[Repository]:
-        return ()
+        return self._places
 
     async def run(self, job: Job) -> Again | None:
         self.runs += 1

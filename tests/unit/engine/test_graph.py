@@ -3,6 +3,7 @@
 import pytest
 
 from syncer.engine.task import KINDS, Again, Lane
+from syncer.oci.reference import Repository
 from tests.unit.engine.plain import Plain, ended, graph_of, keys, lasting, passing, take_all
 
 
@@ -213,3 +214,35 @@ def test_giving_up_names_everything_that_is_not_done():
     graph.add(Plain("c"), needs=keys("a"))
     graph.expand(iter([Plain("d", kind="image")]))
     assert [str(task) for task in graph.abandon()] == ["a", "c", "d"]
+
+
+def test_what_was_held_back_goes_on_though_nobody_tells_of_room_again():
+    graph, place, shut = graph_of(), Repository("registry.example", "app"), True
+    graph.closed = lambda _place: "an account" if shut else None
+    for number in range(10):
+        graph.add(Plain(str(number), places=[place]))
+    assert take_all(graph) == []
+    shut = False
+    graph.reopen("an account", 2)
+    done = 0
+    while taken := take_all(graph):
+        for task in taken:
+            graph.done(task)
+            done += 1
+    assert done == 10
+
+
+def test_transfers_open_images_only_where_nothing_else_is_to_be_done():
+    graph = graph_of()
+    graph.expand(iter([Plain(str(number), kind="image") for number in range(3)]))
+    graph.add(first := Plain("first"))
+    assert not graph.has_work(Lane.TRANSFER)
+    assert graph.take(Lane.TRANSFER) is None
+    assert graph.take(Lane.METADATA) is first
+    assert graph.has_work(Lane.TRANSFER)
+    assert str(graph.take(Lane.TRANSFER)) == "0"
+    graph.again(first, Again(Lane.TRANSFER))
+    assert graph.take(Lane.TRANSFER) is first
+    assert graph.take(Lane.TRANSFER) is None
+    graph.done(first)
+    assert str(graph.take(Lane.TRANSFER)) == "1"

@@ -77,3 +77,20 @@ async def test_one_rule_fills_the_lane_before_the_first_answer_comes(here, there
                 await anyio.sleep(0.001)
 
     assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (20, 0, 0)
+
+
+async def test_with_nothing_to_transfer_all_places_ask_for_tags(here, there, net):
+    for store in (here.store, there.store):
+        for number in range(30):
+            make_image(store, "app", str(number), layers=[LAYER])
+    under_way = 0
+
+    @here.before
+    async def wait_for_all(request):
+        nonlocal under_way
+        if kind(request) == "HEAD manifest":
+            under_way += 1
+            while under_way < (METADATA_WIDTH + 1) * 2:  # noqa: ASYNC110 - a number tells nobody
+                await anyio.sleep(0.001)
+
+    assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (0, 30, 0)
