@@ -16,7 +16,7 @@ import httptools
 import httpx
 
 MAX_HEAD = 64 * 1024
-"""Bytes of an answer's status line and headers."""
+"""Bytes of an answer's status line and headers, and of its trailers."""
 READ_AHEAD = 256 * 1024
 """Bytes kept for whoever reads the body before the peer is held back."""
 _JOINED = 64 * 1024
@@ -209,9 +209,8 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = None
         if self.status and not self._complete and not self._framed() and error is None:
             self._complete = True  # such a body ends with the connection
-        if self._error is None and not self._complete:
-            self._error = self._broken(error)
-            self._error.__cause__ = error
+        if not self._complete:
+            self._fail(self._broken(error), error)
         self._wake()
         self._gone(self)
 
@@ -250,6 +249,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
+        received = self._received
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -257,16 +257,17 @@ class Connection(asyncio.BufferedProtocol):
                 self._fail(httpx.RemoteProtocolError(f"the answer is not HTTP: {error}"), error)
                 return
             self._keep = False
-        if not self.status:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD:
-                self._fail(httpx.RemoteProtocolError(f"the answer's headers have more than {MAX_HEAD} bytes"))
-        elif self._bodiless:
+        if self.status and self._bodiless:
             # The parser does not know that: what it takes for a body should not be there.
             self._keep = self._keep and not self._received
             self._chunks.clear()
             self._complete = True
-        elif not self._complete:
+        elif self._received == received and not self._complete:
+            # Headers, or the trailers of a chunked body.
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self._fail(httpx.RemoteProtocolError(f"the answer's headers have more than {MAX_HEAD} bytes"))
+        if self.status and not self._complete:
             self._left = max(0, self._length() - self._received)
 
     def _take(self, data: bytes) -> None:
@@ -305,7 +306,7 @@ class Connection(asyncio.BufferedProtocol):
             self._keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete:
+        if not self.status:  # else it is a trailer, and nobody reads those
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -261,6 +261,10 @@ async def test_a_fresh_connection_that_is_closed_is_a_failure(peer, pool):
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_HEAD // 6 + 1), "headers have more than"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD // 25 + 1), "headers have more than"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not HTTP"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"y" * 10 * MAX_HEAD,
+            "headers have more than",
+        ),
     ],
 )
 async def test_what_is_not_http_is_told_so(peer, pool, answer, message):
