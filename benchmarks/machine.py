@@ -44,7 +44,7 @@ def sha256_rate(nbytes: int = 512 * 1024 * 1024) -> float:
 
 
 def request_seconds(count: int = 3000, width: int = 16) -> float:
-    """CPU seconds of this process for one HEAD at a docker-registry, `width` at once: what no program here can beat."""
+    """CPU seconds of this process for one HEAD at a docker-registry, `width` at once: tells machines apart."""
     with tempfile.TemporaryDirectory() as folder:
         registry = Registry(Path(folder), Path(folder) / "storage")
         registry.start()

@@ -188,7 +188,9 @@ def lanes_of(world: World, work: Work, share: int) -> list[Lane]:
     if short.count:
         # The first connections, and the last manifest.
         ramp = 2 * source.rtt + destination.rtt
-        lanes.append(_lane(world, share, "short requests", METADATA_WIDTH * world.proc, ramp, short))
+        # Who has no blobs to move helps.
+        workers = METADATA_WIDTH * world.proc + (0 if long.count else world.proc)
+        lanes.append(_lane(world, share, "short requests", workers, ramp, short))
     if long.count:
         # Tags, a manifest and a blob, each over a connection that is made first; at last a manifest.
         ramp = 6 * source.rtt + destination.rtt

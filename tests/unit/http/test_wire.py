@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncer.config.settings import HostSettings
 from syncer.http import dialling, wire
+from syncer.http.address import Address
 from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
 from syncer.http.wire import ConnectionPool, RequestBody
 
@@ -731,3 +733,24 @@ async def test_a_proxy_of_another_kind_is_refused(pool, proxied):
     proxied("https", "socks5://user:secret@127.0.0.1:1080")
     with pytest.raises(httpx.UnsupportedProtocol, match=r"not an HTTP proxy: socks5://127\.0\.0\.1"):
         await ask(pool, "https://registry.example/")
+
+
+async def test_a_client_certificate_is_shown_to_the_registry_alone(listen, pool, ca, tmp_path):
+    own = ca.issue_cert("the-mirror")
+    own.private_key_pem.write_to_path(tmp_path / "key.pem")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(server)
+    ca.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    url = f"https://{await listen(Peer([OK, OK]).serve, ssl=server)}/"
+    settings = HostSettings(
+        ca_file=str(tmp_path / "ca.pem"),
+        cert_file=str(tmp_path / "cert.pem"),
+        key_file=str(tmp_path / "key.pem"),
+    )
+    address = Address("127.0.0.1", settings)
+    assert (await ask(pool, url, extensions={"ssl": address.tls(own=True)}))[1] == b"ok"
+    with pytest.raises(httpx.TransportError):
+        await ask(pool, url, extensions={"ssl": address.tls(own=False)})
