@@ -51,13 +51,13 @@ CASES = tuple(
 BYTES = CopyCase("bytes", "Large blobs, one process", LARGE, network=LONG_PATH)
 """What a GiB costs, apart from requests."""
 ELSEWHERE = {
-    "loopback-cold": 7.26,
-    "loopback-same": 0.93,
-    "long-cold": 7.72,
-    "long-same": 1.21,
-    "capped-cold": 25.1,
-    "small-200": 9.24,
-    "long-blob": 12.2,
+    "loopback-cold": 5.01,
+    "loopback-same": 0.67,
+    "long-cold": 7.46,
+    "long-same": 1.11,
+    "capped-cold": 25.0,
+    "small-200": 8.31,
+    "long-blob": 12.3,
 }
 """Seconds of cases of `benchmarks.cases`, one process: medians in benchmarks/RESULTS.md, of 2026-11-22. Other content
 than here, and nobody counted what else the machine had to do.
