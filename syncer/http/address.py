@@ -2,22 +2,17 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import cache
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 
 from syncer.config.settings import HostSettings
+from syncer.http.dialling import usual_context
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import DOCKER_HUB
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
 _PORTS = {"http": 80, "https": 443}
-
-
-@cache
-def _usual_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
@@ -116,7 +111,7 @@ class Address:
         """
         settings = self.settings
         if not (settings.insecure or settings.ca_file or settings.cert_file):
-            return _usual_context()
+            return usual_context()
         if own:
             self._own = self._own or self._context(settings.cert_file, settings.key_file)
             return self._own

@@ -1,13 +1,14 @@
 """`Connection`: HTTP/1.1 over one socket, an exchange after the other (RFC 9112).
 
-httptools reads heads and chunked bodies; a body whose length is known passes by it, without being copied. Nothing
+httptools reads heads and chunked bodies; a body whose length is known passes by it. Nothing
 here knows of URLs, registries or retries.
 """
 
 import asyncio
+import re
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from math import inf
 from typing import cast
@@ -21,6 +22,22 @@ READ_AHEAD = 256 * 1024
 """Bytes kept for whoever reads the body before the peer is held back."""
 _JOINED = 64 * 1024
 """A body of so many bytes goes out in one piece with its head."""
+
+
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_UNSAFE = re.compile(rb"[\r\n\0]")
+
+
+def request_head(method: str, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A request line and headers. Raises `httpx.LocalProtocolError` for what would end a line too early."""
+    if not _TARGET.fullmatch(target):
+        raise httpx.LocalProtocolError("a URL with blanks or control characters")
+    lines = []
+    for name, value in fields:
+        if _UNSAFE.search(value):
+            raise httpx.LocalProtocolError(f"a line break in the header {name.decode('latin-1')}")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode("ascii"), target, b"".join(lines))
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -14,7 +14,7 @@ import anyio
 import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from syncer.http.connection import Connection
+from syncer.http.connection import Connection, request_head
 
 CONNECT_SECONDS = 15.0
 """How long it may take until a request can be sent: name, address and TLS together."""
@@ -24,6 +24,12 @@ NEXT_ADDRESS_SECONDS = 0.25
 """How long one address has before the next is tried beside it (RFC 8305)."""
 
 _PORTS = {"http": 80, "https": 443}
+
+
+@cache
+def usual_context() -> ssl.SSLContext:
+    """TLS as the system trusts it: made once, since reading all its certificates takes long."""
+    return ssl.create_default_context()
 
 
 class ProxyUnreachable(httpx.ConnectError):
@@ -93,7 +99,7 @@ class Dialler:
 
     async def _connect_to_proxy(self, connection: Connection, proxy: Proxy) -> None:
         host, port = _host_and_port(proxy.netloc, proxy.scheme)
-        tls = ssl.create_default_context() if proxy.scheme == "https" else None
+        tls = usual_context() if proxy.scheme == "https" else None
         try:
             await self._connect(connection, host, port, tls)
         except OSError as error:
@@ -132,9 +138,8 @@ def _addresses(host: str, port: int, flags: int) -> Sequence[AddrInfoType]:
 async def _tunnel(connection: Connection, host: str, port: int, tls: ssl.SSLContext, proxy: Proxy) -> None:
     """Ask the proxy through to a host (RFC 9110, section 9.3.6), and speak TLS with it."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    fields = ((b"Host", target.encode("ascii")), *proxy.headers)
-    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-    head = b"CONNECT %b HTTP/1.1\r\n%b\r\n" % (target.encode("ascii"), lines)
+    name = target.encode("ascii")
+    head = request_head("CONNECT", name, ((b"Host", name), *proxy.headers))
     await connection.exchange(head, b"", seconds=CONNECT_SECONDS, bodiless=True)
     if not 200 <= connection.status < 300:
         raise ProxyRefused(connection.status)

@@ -4,17 +4,15 @@ httpx is how the program speaks of requests; here they become bytes. Nothing her
 as they arrive and as they are: nothing is decompressed, no cookie is kept, no redirect is followed.
 """
 
-import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
-from functools import cache
 from typing import NamedTuple
 
 import anyio
 import httpx
 
-from syncer.http.connection import Connection
-from syncer.http.dialling import Dialler, Proxy, proxy_for
+from syncer.http.connection import Connection, request_head
+from syncer.http.dialling import Dialler, Proxy, proxy_for, usual_context
 
 Transport = httpx.AsyncBaseTransport
 """What sends requests: this, or httpx's `MockTransport` in a test."""
@@ -27,8 +25,6 @@ IDLE_SECONDS = 15.0
 """How long a connection is kept for the next request."""
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-_TARGET = re.compile(rb"[\x21-\x7e]+")
-_UNSAFE = re.compile(rb"[\r\n\0]")
 
 
 class Origin(NamedTuple):
@@ -134,17 +130,12 @@ def _origin(request: httpx.Request) -> Origin:
     url = request.url
     if url.scheme not in {"http", "https"} or not url.netloc:
         raise httpx.UnsupportedProtocol(f"not a URL: {str(url)[:200]}", request=request)
-    tls = request.extensions.get("ssl") or _verifying() if url.scheme == "https" else None
+    tls = request.extensions.get("ssl") or usual_context() if url.scheme == "https" else None
     return Origin(url.scheme, url.netloc.decode("ascii"), tls)
 
 
-@cache
-def _verifying() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
 def _head(request: httpx.Request, origin: Origin, proxy: Proxy | None) -> bytes:
-    """The request line and the headers. Raises `httpx.LocalProtocolError` for what would end a line too early."""
+    """The request line and the headers, to the server or to the proxy. Raises `httpx.LocalProtocolError`."""
     target: bytes = request.extensions.get("target") or request.url.raw_path
     fields = request.headers.raw
     if "host" not in request.headers:
@@ -152,15 +143,7 @@ def _head(request: httpx.Request, origin: Origin, proxy: Proxy | None) -> bytes:
     if proxy and origin.tls is None:
         target = f"http://{origin.netloc}".encode("ascii") + target
         fields = [*fields, *proxy.headers]
-    if not _TARGET.fullmatch(target):
-        raise httpx.LocalProtocolError("a URL with blanks or control characters", request=request)
-    for field in fields:
-        if _UNSAFE.search(field[1]):
-            raise httpx.LocalProtocolError(
-                f"a line break in the header {field[0].decode('latin-1')}", request=request
-            )
-    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode("ascii"), target, lines)
+    return request_head(request.method, target, fields)
 
 
 class RequestBody(httpx.AsyncByteStream):

@@ -699,7 +699,7 @@ async def test_tls_goes_through_the_proxy_to_the_registry(  # noqa: PLR0917
     registry = Peer([OK, OK])
     tunnel = Tunnel(await listen(registry.serve, ssl=server))
     proxy = await listen(tunnel.serve, **({"ssl": server} if scheme == "https" else {}))
-    monkeypatch.setattr(ssl, "create_default_context", lambda: client)
+    monkeypatch.setattr(dialling, "usual_context", lambda: client)
     proxied("https", f"{scheme}://user:pass@{proxy}")
     for _ in range(2):
         headers = {"Authorization": "Bearer for-the-registry"}
