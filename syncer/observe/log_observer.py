@@ -1,5 +1,7 @@
 """`LogObserver`: writes what happens in a run to the log."""
 
+from typing import Any
+
 from syncer.events import (
     Decision,
     Failure,
@@ -124,10 +126,7 @@ class LogObserver(Totals):
             "image synced",
             message=f"{'would sync' if self.dry_run else 'synced'} {event.source} -> {event.destination}: "
             f"{words.short(event.digest)} {change}, {words.size(event.nbytes)} in {words.duration(event.seconds)}{doubt}",
-            rule=event.rule,
-            source=event.source,
-            destination=event.destination,
-            digest=event.digest,
+            **_image_fields(event),
             previous_digest=event.previous,
             bytes=event.nbytes,
             seconds=round(event.seconds, 3),
@@ -141,10 +140,7 @@ class LogObserver(Totals):
         tell(
             "image skipped",
             message=f"skipped {event.source} -> {event.destination}: {event.reason}",
-            rule=event.rule,
-            source=event.source,
-            destination=event.destination,
-            digest=event.digest,
+            **_image_fields(event),
             reason=event.reason,
         )
 
@@ -155,10 +151,7 @@ class LogObserver(Totals):
         self._log.error(
             "image failed",
             message=f"{event.source} -> {event.destination}: {event.failure.message}",
-            rule=event.rule,
-            source=event.source,
-            destination=event.destination,
-            digest=event.digest,
+            **_image_fields(event),
             seconds=round(event.seconds, 3),
             **_failure_fields(event.failure),
         )
@@ -240,6 +233,15 @@ _TROUBLES = {
     "server_error": "an error of the registry",
     "token": "the token is not taken any more",
 }
+
+
+def _image_fields(event: ImageSynced | ImageSkipped | ImageFailed) -> dict[str, Any]:
+    return {
+        "rule": event.rule,
+        "source": event.source,
+        "destination": event.destination,
+        "digest": event.digest,
+    }
 
 
 def _failure_fields(failure: Failure) -> dict[str, object]:

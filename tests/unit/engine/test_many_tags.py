@@ -62,20 +62,24 @@ async def test_little_is_remembered_of_what_is_done(here, there, net):
     assert most < 1500 * count + 5_000_000
 
 
+def hold_back(registry, what, most):
+    """Answer requests of a kind only when `most` of them have come: with fewer at once, none is ever answered."""
+    come = 0
+
+    @registry.before
+    async def wait(request):
+        nonlocal come
+        if kind(request) == what:
+            come += 1
+            while come < most:  # noqa: ASYNC110 - a number tells nobody
+                await anyio.sleep(0.001)
+
+
 async def test_one_rule_fills_the_lane_before_the_first_answer_comes(here, there, net):
     """Workers wake each other: else a long line would be used by two of them until its first answer."""
     for number in range(20):
         make_image(here.store, "app", str(number), layers=[LAYER])
-    under_way = 0
-
-    @here.before
-    async def wait_for_the_lane(request):
-        nonlocal under_way
-        if kind(request) == "GET manifest":
-            under_way += 1
-            while under_way < METADATA_WIDTH * 2:  # noqa: ASYNC110 - a number tells nobody
-                await anyio.sleep(0.001)
-
+    hold_back(here, "GET manifest", METADATA_WIDTH * 2)
     assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (20, 0, 0)
 
 
@@ -83,14 +87,5 @@ async def test_with_nothing_to_transfer_all_places_ask_for_tags(here, there, net
     for store in (here.store, there.store):
         for number in range(30):
             make_image(store, "app", str(number), layers=[LAYER])
-    under_way = 0
-
-    @here.before
-    async def wait_for_all(request):
-        nonlocal under_way
-        if kind(request) == "HEAD manifest":
-            under_way += 1
-            while under_way < (METADATA_WIDTH + 1) * 2:  # noqa: ASYNC110 - a number tells nobody
-                await anyio.sleep(0.001)
-
+    hold_back(here, "HEAD manifest", (METADATA_WIDTH + 1) * 2)
     assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (0, 30, 0)
