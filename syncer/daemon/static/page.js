@@ -127,14 +127,19 @@ function showProgress(run) {
 
 // --- the rest of the page: what the server says ----------------------------------------------------------------
 
-let refreshing = false, again = false, timer = 0;
+let refreshing = false, again = false, timer = 0, due = Infinity;
 
 function refreshSoon(milliseconds = 150) {
+    // Whoever wants it sooner wins: an answer that was on its way when a run ended must not put off the next one.
+    const when = Date.now() + milliseconds;
+    if (when >= due) return;
     clearTimeout(timer);
+    due = when;
     timer = setTimeout(refresh, milliseconds);
 }
 
 async function refresh() {
+    due = Infinity;
     if (refreshing) { again = true; return; }
     refreshing = true;
     try {
@@ -153,7 +158,9 @@ function take(fresh) {
     const focused = document.activeElement?.id;
     for (const part of fresh.querySelectorAll("[data-part]")) {
         const old = byId(part.id);
-        if (!old) continue;
+        // The run in progress is kept up to date by events: its button stays where somebody may be pressing it.
+        const run = part.querySelector("#live")?.dataset.run;
+        if (!old || (run && run === old.querySelector("#live")?.dataset.run)) continue;
         ready(part);
         old.replaceWith(part);
     }
@@ -211,6 +218,7 @@ let token = "", wanted = "";
 
 function ask(why) {
     if (why) byId("ask-why").textContent = why;
+    byId("token").value = "";
     byId("ask").showModal();
     byId("token").focus();
 }
@@ -242,7 +250,8 @@ byId("ask").querySelector("form").addEventListener("submit", () => {
     if (token) act(wanted);
 });
 byId("ask-not").addEventListener("click", () => byId("ask").close());
-byId("ask").addEventListener("close", () => { byId("token").value = ""; });
+// The event comes later than the end: what is typed into a dialog that is open again by then stays.
+byId("ask").addEventListener("close", () => { if (!byId("ask").open) byId("token").value = ""; });
 
 // --- the beginning ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,20 @@ import pytest
 from tests.support.browser import Browser, Page
 
 PHONE = (360, 740)
+HOLD_ANSWERS_TILL_THE_END = """
+void (() => {
+    const ended = new Promise((resolve) => new MutationObserver(() => {
+        if (document.querySelector("#spoken").textContent.startsWith("The run is over")) resolve();
+    }).observe(document.querySelector("#spoken"), { childList: true }));
+    const real = window.fetch;
+    window.fetch = async (...request) => {
+        const answer = await real(...request);
+        window.held = true;
+        await ended;
+        return answer;
+    };
+})()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +148,34 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
 
     served.terminate()
     page.until(lambda: "No connection to the daemon" in page.text("#link"))
+
+
+def test_an_answer_that_was_on_its_way_when_the_run_ended_is_not_the_last(slow, page):
+    slow.start()
+    page.open(slow.url)
+    page.click("#start")
+    run_id = page.until(lambda: going(page))
+    page.evaluate(HOLD_ANSWERS_TILL_THE_END)
+    page.evaluate("void document.dispatchEvent(new Event('visibilitychange'))")
+    page.until(lambda: page.evaluate("window.held"))
+    slow.post(f"/api/v1/runs/{run_id}/cancel")
+    page.until(lambda: not going(page) and "interrupted" in page.text("#history"))
+
+
+def test_what_is_typed_while_the_dialog_before_still_closes_stays(slow, page):
+    (slow.folder / "token").write_text("s3cret")
+    slow.start("--api-token-file", str(slow.folder / "token"))
+    page.open(slow.url)
+    page.click("#start")
+    page.until(lambda: page.evaluate("document.querySelector('#ask').open"))
+    page.evaluate("document.querySelector('#token').value = 'never mind'")
+    page.press("Escape")
+    page.until(lambda: page.evaluate("document.querySelector('#token').value === ''"))
+    page.click("#start")
+    page.type("s3cret")
+    page.evaluate("void document.querySelector('#ask').dispatchEvent(new Event('close'))")
+    page.press("Enter")
+    page.until(lambda: going(page))
 
 
 def test_the_keyboard_is_enough(slow, page):
