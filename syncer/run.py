@@ -1,7 +1,7 @@
 """One run, from rules to outcome: the only place that puts the parts together."""
 
+import secrets
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -88,7 +88,7 @@ class Run:
         trigger: str = "cli",
         transport: Callable[[], Transport] = ConnectionPool,
     ) -> None:
-        self.run_id = uuid.uuid4().hex[:12]
+        self.run_id = secrets.token_hex(6)
         self._rules = rules
         self._auth = auth
         self._credentials = credentials or Credentials(auth)

@@ -1,7 +1,9 @@
 """What the auth file says of an account and of a registry, as data. Secrets never print."""
 
-from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 
 class Secret:
@@ -33,8 +35,7 @@ class Secret:
         raise TypeError("a secret is not to be pickled")
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """Who we are at a registry.
 
     `name` is the key of the auth entry, for logs and metrics. Either `username` and `password`, or an
@@ -47,7 +48,7 @@ class Account:
     password: Secret | None = None
     identity_token: Secret | None = None
     registry_token: Secret | None = None
-    provider: "AccountProvider | None" = field(default=None, repr=False)
+    provider: "AccountProvider | None" = None
 
 
 class AccountProvider(Protocol):
@@ -58,8 +59,7 @@ class AccountProvider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class HostSettings:
+class HostSettings(msgspec.Struct, frozen=True):
     """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit."""
 
     insecure: bool = False
@@ -67,7 +67,7 @@ class HostSettings:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    mirrors: tuple[str, ...] = field(default=())
+    mirrors: tuple[str, ...] = ()
     max_connections: int = 0
     requests_per_second: float = 0.0
     bandwidth: int = 0

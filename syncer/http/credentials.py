@@ -4,10 +4,10 @@ import base64
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from syncer.config.auth import AuthBook
 from syncer.config.nodes import Problem

@@ -37,7 +37,7 @@ def test_the_examples_are_read_and_both_forms_say_the_same():
 def test_the_schemas_know_the_same_keys_as_the_program():
     entry = schema("auth")["$defs"]["entry"]["properties"]
     assert set(entry) == {"username", "password", "password_file", "token", "token_file", *SETTINGS}
-    assert set(SETTINGS) == set(HostSettings.__dataclass_fields__)
+    assert set(SETTINGS) == set(HostSettings.__struct_fields__)
     rule = schema("images")["$defs"]["rule"]
     assert tuple(rule["properties"]) == OBJECT_KEYS
     assert rule["additionalProperties"] is False
