@@ -109,6 +109,7 @@ class RegistryClient:
         ok: frozenset[int] = frozenset({200}),
         again: bool = True,
         read_seconds: float | None = None,
+        followers: int = 0,
     ) -> Answer:
         """Send a request and read the answer whole.
 
@@ -116,7 +117,8 @@ class RegistryClient:
         is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
         Statuses in `ok` are answers; anything else raises `RegistryError`, after further tries where they may
         help and `again` allows it (a streamed `content` can be sent only once). `read_seconds` is how long the
-        registry may be silent, where that is longer than usual.
+        registry may be silent, where that is longer than usual. `followers` is how many requests are likely to
+        follow the answer at once: connections for them are opened meanwhile.
         """
 
         async def attempt() -> Answer:
@@ -130,6 +132,7 @@ class RegistryClient:
                 content=content,
                 ok=ok,
                 read_seconds=read_seconds,
+                followers=followers,
             )
             try:
                 body = await self._read(response, what)
@@ -183,6 +186,7 @@ class RegistryClient:
         content: bytes | AsyncGenerator[bytes] | None,
         ok: frozenset[int],
         read_seconds: float | None = None,
+        followers: int = 0,
     ) -> httpx.Response:
         """One try: token, limit, redirects. An answer whose status is in `ok`, to be given to `_close` in the end.
 
@@ -211,6 +215,7 @@ class RegistryClient:
                     what=what,
                     own=own,
                     read_seconds=read_seconds,
+                    followers=followers,
                 )
             except BaseException:
                 self.limits.release(stream=stream)
@@ -284,12 +289,15 @@ class RegistryClient:
         what: str,
         own: bool,
         read_seconds: float | None = None,
+        followers: int = 0,
     ) -> httpx.Response:
         # Registries and their CDNs compress blobs when they are let: then digests would not match.
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
         if read_seconds is not None:
             extensions["read_seconds"] = read_seconds
+        if followers and own:
+            extensions["ahead"] = followers, self.limits.window
         if content is None:
             content = b""
         if isinstance(content, bytes):

@@ -57,8 +57,6 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline = inf
         self._full = False
         self._error: httpx.TransportError | None = None
-        self.uses = 0
-        """How many exchanges were begun."""
         self._start(bodiless=True)
         self._complete = True
 
@@ -85,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another exchange may follow: this one is over, and both sides want to go on."""
+        """Whether an exchange may follow: the one before, if any, is over, and both sides want to go on."""
         return self._complete and self._keep and not self._paused and not self.closed
 
     @property
@@ -106,7 +104,6 @@ class Connection(asyncio.BufferedProtocol):
         no body whatever its headers say, as with HEAD. A server that answers before it has read all of a streamed
         body is not sent the rest.
         """
-        self.uses += 1
         self._deadline = inf
         self._start(bodiless=bodiless)
         transport = self._opened()
@@ -218,6 +215,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._keep = True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._keep = False

@@ -4,9 +4,11 @@ httpx is how the program speaks of requests; here they become bytes. Nothing her
 as they arrive and as they are: nothing is decompressed, no cookie is kept, no redirect is followed.
 """
 
+import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import NamedTuple
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from typing import Any, NamedTuple
 
 import anyio
 import httpx
@@ -38,13 +40,16 @@ class Origin(NamedTuple):
 class ConnectionPool(httpx.AsyncBaseTransport):
     """Sends httpx requests, each over a connection of its own while it lasts.
 
-    A request may carry extensions: `ssl` (an `ssl.SSLContext`, for an https URL), `read_seconds`, and httpx' own
-    `target` (what stands behind the URL's origin). How many connections are open at once is for the caller to bound.
-    Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`).
+    A request may carry extensions: `ssl` (an `ssl.SSLContext`, for an https URL), `read_seconds`, httpx' own
+    `target` (what stands behind the URL's origin), and `ahead`: how many connections to open for the requests that
+    will follow it, and how many there may be in all. Otherwise there are as many as requests at once, and that is
+    for the caller to bound. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`).
     """
 
     def __init__(self) -> None:
         self._idle: dict[Origin, list[Connection]] = {}
+        self._coming: dict[Origin, deque[asyncio.Task[Connection]]] = {}
+        """Connections that are being opened ahead, and that nobody waits for yet."""
         self._connections: dict[Connection, Origin] = {}
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._dialler = Dialler()
@@ -57,15 +62,20 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         head = _head(request, origin, proxy)
         seconds: float = request.extensions.get("read_seconds", READ_SECONDS)
         repeatable = isinstance(body, bytes) and request.method in _IDEMPOTENT
+        found = self._rested(origin) or self._claimed(origin) or self._dial(origin, proxy)
+        if ahead := request.extensions.get("ahead"):
+            self._open_ahead(origin, proxy, *ahead)
         while True:
-            connection = self._taken(origin) or await self._opened(origin, proxy)
+            rested = isinstance(found, Connection)
+            connection = found if isinstance(found, Connection) else await found
             try:
                 await connection.exchange(head, body, seconds=seconds, bodiless=request.method == "HEAD")
             except httpx.TransportError:
                 connection.abort()
                 # A server may close a connection that waits just when it is used again (RFC 9112, section 9.3.1).
-                if not (repeatable and connection.untouched and connection.uses > 1):
+                if not (rested and repeatable and connection.untouched):
                     raise
+                found = self._dial(origin, proxy)
             except BaseException:
                 connection.abort()
                 raise
@@ -80,7 +90,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 response.headers.encoding = "iso-8859-1"
                 return response
 
-    def _taken(self, origin: Origin) -> Connection | None:
+    def _rested(self, origin: Origin) -> Connection | None:
         """A connection that waits for a request, the one used last."""
         waiting = self._idle.get(origin)
         while waiting:
@@ -89,16 +99,40 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 return connection
         return None
 
-    async def _opened(self, origin: Origin, proxy: Proxy | None) -> Connection:
+    def _claimed(self, origin: Origin) -> Awaitable[Connection] | None:
+        """A connection that was to be opened ahead: whoever waits for it shares its failure, and ends it."""
+        coming = self._coming.get(origin)
+        return coming.popleft() if coming else None
+
+    def _dial(self, origin: Origin, proxy: Proxy | None) -> Coroutine[Any, Any, Connection]:
         connection = Connection(self._forget, self._buffer)
+        self._connections[connection] = origin
+        return self._opened(connection, origin, proxy)
+
+    async def _opened(self, connection: Connection, origin: Origin, proxy: Proxy | None) -> Connection:
         try:
             await self._dialler.dial(connection, origin.netloc, origin.tls, proxy)
         except BaseException:
             connection.abort()
+            self._forget(connection)
             raise
-        if not connection.closed:
-            self._connections[connection] = origin
         return connection
+
+    def _open_ahead(self, origin: Origin, proxy: Proxy | None, count: int, most: int) -> None:
+        """Open connections while a request is under way that others will follow: their round trips are over then."""
+        room = most - sum(other == origin for other in self._connections.values())
+        for _ in range(min(count, room)):
+            opening = asyncio.create_task(self._dial(origin, proxy))
+            opening.add_done_callback(lambda opened: self._arrived(origin, opened))
+            self._coming.setdefault(origin, deque()).append(opening)
+
+    def _arrived(self, origin: Origin, opened: asyncio.Task[Connection]) -> None:
+        coming = self._coming[origin]
+        if opened in coming:
+            coming.remove(opened)
+            # Why it failed is for the next who tries to tell.
+            if not opened.cancelled() and opened.exception() is None:
+                self.give_back(opened.result())
 
     def _forget(self, connection: Connection) -> None:
         origin = self._connections.pop(connection, None)
@@ -109,7 +143,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             self._closing.set()
 
     def give_back(self, connection: Connection) -> None:
-        """An exchange is over: keep the connection if it can be used again."""
+        """Nobody uses it now: keep the connection if it can be used again."""
         if connection.reusable:
             connection.rest(IDLE_SECONDS)
             self._idle.setdefault(self._connections[connection], []).append(connection)
@@ -117,6 +151,8 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             connection.abort()
 
     async def aclose(self) -> None:
+        for opening in [each for coming in self._coming.values() for each in coming]:
+            opening.cancel()
         for connection in list(self._connections):
             connection.abort()
         if self._connections:

@@ -32,6 +32,8 @@ PAGE = 1000
 ROUND = 100
 """Some registries cut lists at a multiple of this, without a link."""
 MAX_TAGS = 5_000_000
+FOLLOWERS = 4
+"""Requests that are likely to follow at once when it is known which tags there are, or whether there are any."""
 _MISSING = frozenset({401, 403, 404})
 """How registries answer for a project that is not there."""
 _FOUND_OR_NOT = frozenset({200, 404})
@@ -86,6 +88,7 @@ class RemoteRepository(Destination):
                     scopes=self._scopes,
                     what=f"tags of {self.name}",
                     again=self._again,
+                    followers=FOLLOWERS,
                 )
             except RegistryError as error:
                 if guessed and error.permanent:
@@ -148,6 +151,7 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=f"tags of {self.name}",
             ok=frozenset({200, 401, 403, 404, 405}),
+            followers=FOLLOWERS,
         )
         if (
             self._projects is not None

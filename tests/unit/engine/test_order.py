@@ -6,6 +6,7 @@ import pytest
 from syncer.demo import Answer, DropConnection, seed
 from syncer.demo.images import make_image, make_index, make_layer, noise
 from syncer.events import BlobStarted
+from syncer.oci.digest import Digest
 from tests.support.wire import hold, is_whole, kind, kinds, same
 
 LAYER = make_layer({"layer": noise("layer", 3000)})
@@ -74,13 +75,20 @@ async def test_whatever_a_stop_leaves_is_whole(here, there, net, moment, drain_s
 
 @pytest.mark.parametrize("transfers", [1, 3])
 async def test_a_stop_gives_up_the_uploads_it_cuts_off(here, there, net, transfers):
-    for number in range(9):
-        make_image(here.store, "app", str(number), layers=[make_layer({"l": noise(str(number), 700_000)})])
+    layers = [make_layer({"l": noise(str(number), 700_000)}) for number in range(9)]
+    for number, layer in enumerate(layers):
+        make_image(here.store, "app", str(number), layers=[layer])
     run, recorder = net.run({"here/app": "there/app"}, drain_seconds=0.3, transfers=transfers)
+
+    def opened() -> int:
+        asked = {request.path.rpartition("/")[2] for request in here.requests}
+        return sum(Digest.of(layer.content) in asked for layer in layers)
 
     @there.before
     async def take_nothing_large(request):
         if kind(request) == "PUT upload" and int(request.headers["Content-Length"]) > 100_000:
+            while opened() <= transfers:  # noqa: ASYNC110 - one more is opened ahead
+                await anyio.sleep(0.001)
             run.stop()
             await anyio.sleep(0.6)
             raise DropConnection

@@ -248,6 +248,139 @@ async def test_a_fresh_connection_that_is_closed_is_a_failure(peer, pool):
     assert server.connections == 1
 
 
+# --- connections opened ahead ----------------------------------------------------------------------------------------
+
+
+class Waiting:
+    """A server that answers nobody until so many connections are open; `most` is how many there ever were."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.most = 0
+        self.enough = anyio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.most += 1
+        if self.most >= self.wanted:
+            self.enough.set()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await self.enough.wait()
+                writer.write(OK)
+        writer.close()
+
+
+@pytest.mark.parametrize(("ahead", "wanted"), [((2, 30), 3), ((4, 2), 2), ((4, 1), 1), ((0, 30), 1)])
+async def test_connections_are_opened_while_an_answer_is_on_its_way(listen, pool, ahead, wanted):
+    server = Waiting(wanted)
+    url = f"http://{await listen(server.serve)}/"
+    await ask(pool, url, extensions={"ahead": ahead})
+    async with anyio.create_task_group() as group:
+        for _ in range(wanted):
+            group.start_soon(ask, pool, url)
+    assert server.most == wanted
+
+
+async def test_a_request_waits_for_a_connection_that_is_being_opened_already(listen, pool):
+    server = Waiting(2)
+    url = f"http://{await listen(server.serve)}/"
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(lambda: ask(pool, url, extensions={"ahead": (1, 2)}))
+    assert server.most == 2
+
+
+@pytest.fixture
+def second_dial(monkeypatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
+    """A function that says what becomes of the second connection."""
+    real = dialling.Dialler.dial
+
+    def replace(instead: Callable[[], Awaitable[None]]) -> None:
+        dials = 0
+
+        async def dial(self: dialling.Dialler, *given) -> None:
+            nonlocal dials
+            dials += 1
+            await (instead() if dials == 2 else real(self, *given))
+
+        monkeypatch.setattr(dialling.Dialler, "dial", dial)
+
+    return replace
+
+
+async def test_a_connection_that_could_not_be_opened_ahead_is_nobodys_failure(peer, pool, second_dial):
+    tried = anyio.Event()
+
+    async def fail() -> None:
+        tried.set()
+        raise httpx.ConnectError("no more than one")
+
+    second_dial(fail)
+    server = await peer(OK, OK)
+    await ask(pool, server.url, extensions={"ahead": (1, 30)})
+    await tried.wait()
+    assert (await ask(pool, server.url))[1] == b"ok"
+    assert server.connections == 1
+
+
+async def test_whoever_waits_for_a_connection_opened_ahead_is_told_of_its_failure(listen, pool, second_dial):
+    claimed = anyio.Event()
+
+    async def fail() -> None:
+        await claimed.wait()
+        raise httpx.ConnectError("no more than one")
+
+    second_dial(fail)
+    server = Waiting(1)
+    url = f"http://{await listen(server.serve)}/"
+    first = await pool.handle_async_request(httpx.Request("GET", url, extensions={"ahead": (1, 30)}))
+    async with anyio.create_task_group() as group:
+
+        async def second() -> None:
+            with pytest.raises(httpx.ConnectError, match="no more than one"):
+                await ask(pool, url)
+
+        group.start_soon(second)
+        await anyio.wait_all_tasks_blocked()
+        claimed.set()
+    await first.aclose()
+
+
+async def test_the_end_of_the_pool_ends_what_is_being_opened_ahead(peer, second_dial):
+    ended = anyio.Event()
+
+    async def hang() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    second_dial(hang)
+    server = await peer(OK)
+    with anyio.fail_after(5):
+        async with ConnectionPool() as pool:
+            await ask(pool, server.url, extensions={"ahead": (1, 30)})
+        await ended.wait()
+
+
+async def test_a_request_is_repeated_if_a_connection_opened_ahead_was_closed_as_it_was_sent(listen, pool):
+    answers = [OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"", OK]
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        answer = answers[connections - 1]
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    url = f"http://{await listen(serve)}/"
+    await ask(pool, url, extensions={"ahead": (1, 30)})
+    assert (await ask(pool, url))[1] == b"ok"
+    assert connections == 3
+
+
 # --- answers that are not what they should be --------------------------------------------------------------------------
 
 
