@@ -165,7 +165,10 @@ class BlobFinished(Event, frozen=True):
 
 
 class BlobPlaced(Event, frozen=True):
-    """A blob is in a repository: `copied` there, `mounted` from another, `present` before, or `shared`: brought by another image of the run."""
+    """A blob is in a repository: `copied` there, `mounted` from another, `present` before, or `shared`: brought by another image of the run.
+
+    `size` is in bytes, -1 where only a manifest of schema 1 told of it.
+    """
 
     outcome: Literal["copied", "mounted", "present", "shared"]
     digest: Digest

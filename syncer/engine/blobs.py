@@ -47,12 +47,16 @@ def blob_key(repository: Repository, digest: Digest) -> Key:
 
 
 class CopyBlob(SourcedTask):
-    """One blob of `source`, wanted in the repositories that are the keys of `targets`."""
+    """One blob of `source`, wanted in the repositories that are the keys of `targets`.
+
+    `content` is that of a small one that was fetched and checked already.
+    """
 
     kind = "blob"
     __slots__ = (
         "absent",
         "blob",
+        "content",
         "download",
         "failures",
         "mismatched",
@@ -60,9 +64,16 @@ class CopyBlob(SourcedTask):
         "targets",
     )
 
-    def __init__(self, blob: Descriptor, source: Repository, targets: Mapping[Repository, ImageCopy]) -> None:
+    def __init__(
+        self,
+        blob: Descriptor,
+        source: Repository,
+        targets: Mapping[Repository, ImageCopy],
+        content: bytes | None = None,
+    ) -> None:
         super().__init__([blob_key(target, blob.digest) for target in targets], source)
         self.blob = blob
+        self.content = content
         self.targets = dict(targets)
         self.mismatched = False
         self.absent: set[Repository] = set()  # asked, and not there
@@ -120,7 +131,7 @@ class CopyBlob(SourcedTask):
         """Leave a target that failed to a task of its own. Raises `error` where it is the only one."""
         if len(self.targets) == 1:
             raise error
-        part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)})
+        part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)}, self.content)
         part.other_sources = list(self.other_sources)
         part.absent = self.absent & {target}
         part.mismatched = self.mismatched
@@ -203,7 +214,8 @@ class CopyBlob(SourcedTask):
 
     def _pretend(self, job: Job) -> None:
         size = max(self.blob.size, 0)
-        job.observer.notify(BytesMoved("pulled", self.source.host, size))
+        if self.content is None:
+            job.observer.notify(BytesMoved("pulled", self.source.host, size))
         self._account(job, dict.fromkeys(self._uploading(job)), size)
 
     async def _open(self, job: Job) -> None:
@@ -218,7 +230,9 @@ class CopyBlob(SourcedTask):
 
         # Until it is known to have arrived, it has not.
         self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
-        self.download = Download(job.repositories.source(self.source), self.blob, moved, resumed)
+        self.download = Download(
+            job.repositories.source(self.source), self.blob, moved, resumed, self.content
+        )
 
         async def start(target: Repository) -> None:
             try:

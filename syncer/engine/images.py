@@ -9,7 +9,7 @@ from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.engine.copies import ImageCopy
 from syncer.engine.job import Job
 from syncer.engine.manifests import PushManifest, Unfolding
-from syncer.engine.narrowing import narrow_index, platform_of
+from syncer.engine.narrowing import fetch_config, narrow_index, platform_in
 from syncer.engine.task import Again, Key, Task
 from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
 from syncer.http.errors import Kind, RegistryError
@@ -17,6 +17,9 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
+
+_KEPT_CONFIG = 32 * 1024
+"""Bytes. A config that was read for its platform is kept until it is pushed, if it is no larger."""
 
 
 def image_key(copy: ImageCopy) -> Key:
@@ -53,7 +56,7 @@ class CopyImage(Task):
         wanted = await self._ask_all(job)
         self.copies = self._stale(job, self.copies, wanted)
         if self.copies:
-            await self._bring(job, self.copies)
+            await self._bring(job)
         return None
 
     async def _ask_all(self, job: Job) -> Digest | None:
@@ -68,7 +71,7 @@ class CopyImage(Task):
         async def ask(copy: ImageCopy) -> None:
             try:
                 destination = job.repositories.destination(copy.destination.repository)
-                found = await destination.find(copy.destination.target)
+                found = await destination.find(self._named(job, copy))
                 copy.previous = found.digest if found else None
             except RegistryError as error:
                 failures[copy] = error
@@ -88,6 +91,12 @@ class CopyImage(Task):
         if isinstance(wanted, RegistryError):
             raise wanted
         return wanted
+
+    def _named(self, job: Job, copy: ImageCopy) -> str:
+        """What the image is called at a destination: by its tag, or by the digest that the filter gives it there."""
+        digest = copy.destination.digest
+        narrowed = self.platforms and digest and job.ledger.memory.narrowed(digest, str(self.platforms))
+        return narrowed or copy.destination.target
 
     def _part_with(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
         """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
@@ -129,15 +138,19 @@ class CopyImage(Task):
             )
         return found
 
-    async def _bring(self, job: Job, copies: list[ImageCopy]) -> None:
+    async def _bring(self, job: Job) -> None:
         source = job.repositories.source(self.source.repository)
         # The digest where it is known: the tag may have moved since it was asked for.
-        found = await source.fetch_manifest(copies[0].digest or self.source.target)
+        found = await source.fetch_manifest(self.copies[0].digest or self.source.target)
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
-        manifest = await self._narrowed(job, found) if self.platforms else found
+        fetched: dict[Digest, bytes] = {}
+        manifest = await self._narrowed(job, found, fetched) if self.platforms else found
         if manifest is None:
             message = f"{self.source}: no platform is left by the filter"
-            job.observer.notify(RuleWarning(copies[0].rule, message))
+            job.observer.notify(RuleWarning(self.copies[0].rule, message))
+        elif manifest is not found:
+            await self._look_again(job, manifest.digest)
+        copies = self.copies
         for copy in copies:
             copy.digest = manifest.digest if manifest else None
         stale = [copy for copy in copies if manifest and (copy.previous != manifest.digest or job.force)]
@@ -152,7 +165,7 @@ class CopyImage(Task):
         for copy in stale:
             why = f"it names {copy.previous} there" if copy.previous else "it is not there"
             job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
-        unfolding = Unfolding(self.source.repository, manifest, stale, depth=0)
+        unfolding = Unfolding(self.source.repository, manifest, stale, depth=0, fetched=fetched)
         unfolding.add_parts(job)
         for copy in stale:
             repository = copy.destination.repository
@@ -160,11 +173,27 @@ class CopyImage(Task):
             push = PushManifest(image_key(copy), manifest, repository, copy=copy)
             job.graph.add(push, needs=() if known else unfolding.needs(repository), heir_of=self)
 
-    async def _narrowed(self, job: Job, found: Manifest) -> Manifest | None:
-        """What the rule's platforms leave of an image; None if nothing."""
+    async def _look_again(self, job: Job, narrowed: Digest) -> None:
+        """Ask destinations without a tag for what the filter has made: its digest is known only now."""
+        for copy in list(self.copies):
+            repository = copy.destination.repository
+            if copy.destination.tag or copy.previous or job.ledger.is_new(repository):
+                continue
+            try:
+                there = await job.repositories.destination(repository).find(narrowed)
+            except RegistryError as error:
+                self._part_with(job, copy, error)
+            else:
+                copy.previous = there.digest if there else None
+
+    async def _narrowed(self, job: Job, found: Manifest, fetched: dict[Digest, bytes]) -> Manifest | None:
+        """What the rule's platforms leave of an image; None if nothing. A config that is read goes into `fetched`."""
         if not found.is_index:
-            platform = await platform_of(found, job.repositories.source(self.source.repository))
-            return found if self.platforms.matches(platform) else None
+            content = await fetch_config(found, job.repositories.source(self.source.repository))
+            job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(content)))
+            if found.config and 0 < len(content) <= _KEPT_CONFIG:
+                fetched[found.config.digest] = content
+            return found if self.platforms.matches(platform_in(content)) else None
         narrowed = narrow_index(found, self.platforms)
         if narrowed is not None and narrowed is not found:
             job.ledger.memory.record_narrowed(found.digest, str(self.platforms), narrowed.digest)

@@ -1,6 +1,6 @@
 """`CopyManifest` and `PushManifest`: a manifest becomes blobs, children, and a push that waits for them all."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -187,12 +187,16 @@ class PushManifest(Task):
 
 
 class Unfolding(msgspec.Struct, frozen=True):
-    """A manifest that goes to some destinations, and the tasks that its parts become."""
+    """A manifest that goes to some destinations, and the tasks that its parts become.
+
+    `fetched` is the content of small blobs that is known already.
+    """
 
     source: Repository
     manifest: Manifest
     copies: Iterable[ImageCopy]
     depth: int
+    fetched: Mapping[Digest, bytes] = {}
 
     def needs(self, repository: Repository) -> Iterator[Key]:
         """What has to be in `repository` before the manifest."""
@@ -234,7 +238,7 @@ class Unfolding(msgspec.Struct, frozen=True):
                 else:
                     absent[place] = copy
             if absent:
-                job.graph.add(CopyBlob(blob, self.source, absent))
+                job.graph.add(CopyBlob(blob, self.source, absent, self.fetched.get(blob.digest)))
 
     def _is_on_its_way(self, job: Job, key: Key) -> bool:
         """Whether another image brings it already; if so, that task learns where this image would take it from."""

@@ -56,15 +56,19 @@ def narrow_index(index: Manifest, wanted: PlatformFilter) -> Manifest | None:
     return parse_manifest(raw, index.media_type)
 
 
-async def platform_of(image: Manifest, source: Source) -> Platform | None:
-    """The platform that an image's config names; None for what is no image. Raises `RegistryError`."""
+async def fetch_config(image: Manifest, source: Source) -> bytes:
+    """The content of an image's config; none for what is no image. Raises `RegistryError`."""
     config = image.config
     if config is None or not 0 < config.size <= _MAX_CONFIG:
-        return None
+        return b""
     async with Download(source, config, lambda _nbytes: None) as download:
-        content = b"".join([chunk async for chunk in download.chunks()])
+        return await download.whole()
+
+
+def platform_in(config: bytes) -> Platform | None:
+    """The platform that a config names, if it is one."""
     try:
-        stated = msgspec.json.decode(content, type=_Config)
+        stated = msgspec.json.decode(config, type=_Config)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return Platform(stated.os, stated.architecture, stated.variant, stated.os_version) if stated.os else None

@@ -29,9 +29,10 @@ Moved = Callable[[int], None]
 class Download(Content):
     """The checked content of a blob, chunk by chunk. A context manager: leaving it closes the connection.
 
-    `moved` hears of bytes when they come for the first time, `resumed` of each break that it goes on from. `error` is what went wrong with the source, if
-    anything did. `received` counts the bytes from the source, repeated ones too. Where somebody has set `ahead`,
-    parts of the blob come from there.
+    `moved` hears of bytes when they come for the first time, `resumed` of each break that it goes on from. `error` is
+    what went wrong with the source, if anything did. `received` counts the bytes from the source, repeated ones too.
+    Where somebody has set `ahead`, parts of the blob come from there. `content` is what was fetched and checked
+    before: then the source is not asked, and all that can be had is the `whole`.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Download(Content):
         blob: Descriptor,
         moved: Moved,
         resumed: Callable[[RegistryError], None] = lambda _error: None,
+        content: bytes | None = None,
     ) -> None:
         self._source = source
         self._moved = moved
         self._resumed = resumed
+        self._content = content
         self._stack = AsyncExitStack()
         self._body: BlobBody | None = None
         self._begun = False
@@ -73,7 +76,7 @@ class Download(Content):
 
     async def open(self) -> None:
         """Ask for the content, so that it is on its way. Raises `RegistryError`."""
-        if self._body is None and self.blob.size:
+        if self._body is None and self.blob.size and self._content is None:
             # Of a large blob only the first part at first: others may fetch what comes then, and an answer that is
             # cut off has bytes on their way for nothing.
             length = PART if self._position == 0 and self.blob.size >= WORTH_SPLITTING else None
@@ -120,6 +123,8 @@ class Download(Content):
 
     async def whole(self) -> bytes:
         """All of it at once; wrong content is asked for a second time. Raises `RegistryError`."""
+        if self._content is not None:
+            return self._content
         while True:
             try:
                 return b"".join([chunk async for chunk in self.chunks()])

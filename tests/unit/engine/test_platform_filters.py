@@ -5,6 +5,7 @@ import json
 import pytest
 
 from syncer.demo.images import make_attestation, make_image, make_index, make_layer
+from syncer.engine.ledger import Memory
 from syncer.events import IndexNarrowed, RuleWarning
 from syncer.oci.digest import Digest
 from tests.support.wire import kinds, same
@@ -140,3 +141,41 @@ async def test_an_index_of_indexes_is_narrowed_at_the_top(here, there, net):
     make_index(here.store, "app", "1", children=[inner, image(here.store, "windows/amd64")])
     await net.sync(rule("linux/amd64"))
     assert [Digest(entry["digest"]) for entry in document(there.store)["manifests"]] == [inner.digest]
+
+
+async def test_a_config_that_was_read_for_its_platform_is_not_fetched_again(here, there, net):
+    image(here.store, "linux/amd64", "1")
+    outcome = await net.sync(rule("linux/amd64"))
+    assert outcome.counts == (1, 0, 0)
+    assert same(here.store, there.store, "app")
+    assert kinds(here)["GET blob"] == kinds(there)["PUT upload"] == 2
+    sent = sum(request.sent for request in here.requests if "/tags/" not in request.path)
+    assert outcome.moved["pulled", here.host] == sent
+
+
+class Remembered(Memory):
+    """What indexes became, in memory."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Digest, str], Digest] = {}
+
+    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:
+        return self.known.get((digest, platforms))
+
+    def record_narrowed(self, digest: Digest, platforms: str, narrowed: Digest) -> None:
+        self.known[digest, platforms] = narrowed
+
+
+@pytest.mark.parametrize(
+    ("memory", "asked"),
+    [(Memory(), {"GET manifest": 1}), (Remembered(), {})],
+)
+async def test_a_second_filtered_run_of_a_digest_pushes_nothing(here, there, net, memory, asked):
+    """Without a tag, what is there is found by the digest that the filter makes."""
+    digest = index(here.store).digest
+    filtered = {f"here/app@{digest}": {"to": "there/app", "platforms": ["linux/amd64"]}}
+    assert (await net.sync(filtered, memory=memory)).counts == (1, 0, 0)
+    net.forget()
+    assert (await net.sync(filtered, memory=memory)).counts == (0, 1, 0)
+    assert kinds(here) == asked
+    assert {request.method for request in there.requests} == {"GET", "HEAD"}
