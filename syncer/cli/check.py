@@ -5,6 +5,7 @@ from pathlib import Path
 import anyio
 import click
 
+from syncer.cli import exits
 from syncer.cli.files import read_config, tell_problems
 from syncer.config import Config, ConfigError
 from syncer.oci.reference import Repository
@@ -16,7 +17,7 @@ def check_files(*, online: bool, auth: Path | None, images: Path | None, config:
         checked = read_config(auth=auth, images=images, config=config)
     except ConfigError as error:
         tell_problems(error)
-        return 2
+        return exits.UNUSABLE
     for warning in checked.warnings:
         click.echo(f"warning: {warning}", err=True)
     for rule in checked.rules:
@@ -24,7 +25,7 @@ def check_files(*, online: bool, auth: Path | None, images: Path | None, config:
             click.echo(f"{rule} -> {destination.written or destination.repository}")
     count = len(checked.rules)
     click.echo(f"{count} {'rule' if count == 1 else 'rules'}: no problems found")
-    return anyio.run(_ask_registries, checked) if online else 0
+    return anyio.run(_ask_registries, checked) if online else exits.DONE
 
 
 async def _ask_registries(config: Config) -> int:
@@ -55,4 +56,4 @@ async def _ask_registries(config: Config) -> int:
             except RegistryError as error:
                 refused += 1
                 click.echo(f"{client.host} {account}: {error}")
-    return 1 if refused else 0
+    return exits.FAILED if refused else exits.DONE

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import click
 
+from syncer.cli import exits
 from syncer.cli.files import read_config
 from syncer.cli.once import OnceOptions, run_config
 from syncer.demo.command import demo_registries, describe, serve
@@ -21,12 +22,12 @@ def show_demo(*, keep_up: bool) -> int:
         return anyio.run(_keep_up if keep_up else _sync_twice)
     except PortInUse as error:
         click.echo(f"error: {error}", err=True)
-        return 2
+        return exits.UNUSABLE
 
 
 async def _keep_up() -> int:
     await serve()
-    return 0
+    return exits.DONE
 
 
 async def _sync_twice() -> int:

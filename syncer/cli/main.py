@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from syncer import __version__
+from syncer.cli import exits
 from syncer.cli.options import (
     HELP,
     PATH,
@@ -22,10 +23,6 @@ from syncer.cli.options import (
     run_options,
     serve_options,
 )
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_STOPPED = 3
 
 
 @click.group(cls=DefaultGroup, default="sync", context_settings=HELP)
@@ -128,8 +125,8 @@ def main() -> None:
     """The program. Ends with the exit codes of the contract."""
     # Importing makes objects by the hundred thousand, and none of them is garbage.
     gc.disable()
-    _end_at_sigterm(EXIT_STOPPED)
-    code: object = 0
+    _end_at_sigterm(exits.STOPPED)
+    code: object = exits.DONE
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
     except SystemExit as end:
@@ -137,7 +134,7 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read us has gone: nothing is left to say, not even that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
+        code = exits.FAILED
     _end(code)
 
 
@@ -158,4 +155,4 @@ def _end(code: object) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
-    os._exit(code if isinstance(code, int) else 0 if code is None else EXIT_FAILED)
+    os._exit(code if isinstance(code, int) else exits.DONE if code is None else exits.FAILED)

@@ -15,6 +15,7 @@ import anyio
 import click
 import msgspec
 
+from syncer.cli import exits
 from syncer.cli.files import describe_share, narrowed, read_config, sharded, tell_problems
 from syncer.config import Config, ConfigError, Rule
 from syncer.engine.ledger import Memory
@@ -32,8 +33,12 @@ from syncer.state.lock import StateError, hold_lock
 if TYPE_CHECKING:
     from syncer.observe.metrics import MetricsObserver
 
-EXITS = {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
-INTERRUPTED = 3
+EXITS = {
+    "success": exits.DONE,
+    "partial": exits.FAILED,
+    "failure": exits.FAILED,
+    "interrupted": exits.STOPPED,
+}
 
 
 class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,17 +83,17 @@ def run_once(options: OnceOptions) -> int:
         config = load_config(options)
     except ConfigError as error:
         tell_problems(error)
-        return 2
+        return exits.UNUSABLE
     try:
         with _state_lock(options):
             return anyio.run(run_config, config, options)
     except StateError as error:
         click.echo(f"error: {error}", err=True)
-        return 2
+        return exits.UNUSABLE
     except OSError as error:
         # Only opening the log is not caught further in: nothing was contacted yet.
         click.echo(f"error: {error}", err=True)
-        return 2
+        return exits.UNUSABLE
 
 
 def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
@@ -228,7 +233,7 @@ async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[]
             async for number in signals:
                 if run.stopping:
                     at_once()
-                    os._exit(INTERRUPTED)
+                    os._exit(exits.STOPPED)
                 name = signal.Signals(number).name
                 tell(f"{name}: finishing what is under way; once more to stop at once")
                 run.stop()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from syncer.cli import exits
 from syncer.observe import words
 from syncer.observe.merging import MergeError, merge
 from syncer.observe.report import write_parts
@@ -19,10 +20,10 @@ def merge_reports(files: Sequence[Path], output: Path, *, partial: bool) -> int:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
         click.echo(f"{words.count(len(error.problems), 'problem')}; nothing was merged", err=True)
-        return 2
+        return exits.UNUSABLE
     except OSError as error:
         click.echo(f"error: cannot write the report: {error}", err=True)
-        return 2
+        return exits.UNUSABLE
     if missing := merged.run.missing_shards:
         click.echo(f"warning: merged without the reports of {', '.join(missing)}", err=True)
-    return 0
+    return exits.DONE

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import anyio
 import click
 
+from syncer.cli import exits
 from syncer.cli.files import describe_share, tell_problems
 from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
 from syncer.config import Config, ConfigError, InvalidSchedule, Rule, Secret, check_schedule
@@ -115,16 +116,16 @@ def run_service(options: ServeOptions) -> int:
             log.tell("stopped")
     except ConfigError as error:
         tell_problems(error)
-        return 2
+        return exits.UNUSABLE
     except (OSError, StateError) as error:
         click.echo(f"error: {error}", err=True)
-        return 2
+        return exits.UNUSABLE
     if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
         # A thread that still waits for somebody (a push, a name) would hold the end.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
-    return 0
+        os._exit(exits.DONE)
+    return exits.DONE
 
 
 async def _serve(service: Service, server: Server, bound: socket.socket, log: DaemonLog) -> None:
@@ -157,7 +158,7 @@ async def _heed(service: Service, log: DaemonLog) -> None:
                     case signal.SIGUSR1:
                         log.toggle_debug()
                     case _ if service.stopping:
-                        os._exit(0)
+                        os._exit(exits.DONE)
                     case _:
                         name = signal.Signals(number).name
                         log.tell(f"{name}: finishing what is under way; once more to stop at once")

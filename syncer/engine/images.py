@@ -12,7 +12,8 @@ from syncer.engine.manifests import PushManifest, Unfolding
 from syncer.engine.narrowing import fetch_config, narrow_index, platform_in
 from syncer.engine.task import Again, Key, Task
 from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
-from syncer.http.errors import Kind, RegistryError
+from syncer.http import failures
+from syncer.http.errors import RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -128,14 +129,7 @@ class CopyImage(Task):
     async def _resolve(self, job: Job) -> Descriptor:
         found = await job.repositories.source(self.source.repository).find(self.source.target)
         if found is None:
-            raise RegistryError(
-                Kind.NOT_FOUND,
-                "404 not found",
-                registry=self.source.repository.host,
-                attempt=f"HEAD manifest {self.source}",
-                status=404,
-                advice=f"check the rule's source: {self.source.repository.host} has nothing of that name",
-            )
+            raise failures.from_absence(str(self.source), registry=self.source.repository.host)
         return found
 
     async def _bring(self, job: Job) -> None:

@@ -207,7 +207,6 @@ class Connection(asyncio.BufferedProtocol):
     def _fail(self, error: httpx.TransportError, cause: Exception | None = None) -> None:
         error.__cause__ = cause
         self._error = self._error or error
-        self._keep = False
         self.abort()
         self._wake()
 
@@ -218,7 +217,6 @@ class Connection(asyncio.BufferedProtocol):
         self._keep = True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._keep = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -242,7 +240,6 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._complete:
             # Nobody asked: whatever it is, it must not be taken for the next answer.
-            self._keep = False
             self.abort()
             return
         self._touched = True

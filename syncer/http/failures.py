@@ -80,7 +80,7 @@ def from_answer(
     said = f" ({': '.join(part for part in (' '.join(codes), message) if part)})" if codes or message else ""
     advice = "" if elsewhere else _advice(kind, status, words, registry, account)
     if kind is Kind.NOT_FOUND and attempt.startswith(_READS_OF_A_RULE):
-        advice = f"check the rule's source: {registry} has nothing of that name"
+        advice = _check_source(registry)
     place = f" from {elsewhere}, where the registry sent us" if elsewhere else ""
     return RegistryError(
         kind,
@@ -93,6 +93,22 @@ def from_answer(
         retry_after=retry_after(headers.get("retry-after")),
         advice=advice,
     )
+
+
+def from_absence(reference: str, *, registry: str) -> RegistryError:
+    """The failure where a rule's source was asked for, and is not there."""
+    return RegistryError(
+        Kind.NOT_FOUND,
+        _status_words(404),
+        registry=registry,
+        attempt=f"HEAD manifest {reference}",
+        status=404,
+        advice=_check_source(registry),
+    )
+
+
+def _check_source(registry: str) -> str:
+    return f"check the rule's source: {registry} has nothing of that name"
 
 
 def _status_words(status: int) -> str:

@@ -99,12 +99,12 @@ def configure_logging(
     JSON line has. Where `stream` is a progress, that masks what it shows itself, too. Raises `OSError` with a message for the user where the file cannot be written.
     """
     own = None if file is None else _open(file)
-    render = _as_json if format == "json" else _as_text
+    formatter = _JsonFormatter if format == "json" else _TextFormatter
     handler = _Handler(own or stream, closes=own is not None)
     mask = masker(secrets)
     if isinstance(stream, Progress):
         stream.mask = mask
-    handler.setFormatter(_Formatter(mask, render, bind or {}))
+    handler.setFormatter(formatter(mask, bind or {}))
     return Logging(handler, level, format)
 
 
@@ -135,21 +135,18 @@ class _Handler(logging.Handler):
         super().close()
 
 
-class _Formatter(logging.Formatter):
-    def __init__(
-        self, mask: Callable[[str], str], render: Callable[[dict[str, Any]], str], bind: Mapping[str, str]
-    ) -> None:
+class _JsonFormatter(logging.Formatter):
+    """One object a line, with all fields; `bind` are those that every line has."""
+
+    def __init__(self, mask: Callable[[str], str], bind: Mapping[str, str]) -> None:
         super().__init__()
         self._mask = mask
-        self._render = render
         self._bind = bind
 
     def format(self, record: logging.LogRecord) -> str:
         if hasattr(record, "bare"):
             return record.getMessage()
-        fields = {"event": record.getMessage(), **getattr(record, _FIELDS, {})}
-        if self._render is _as_text:
-            fields = {name: fields[name] for name in ("event", _MESSAGE) if name in fields}
+        fields = self._shown({"event": record.getMessage(), **getattr(record, _FIELDS, {})})
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         # Before time and level are there: a secret such as "2" must not eat them, nor any name of a field.
@@ -166,6 +163,28 @@ class _Formatter(logging.Formatter):
             line["logger"] = record.name
         return self._render(line)
 
+    def _shown(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields
+
+    def _render(self, line: dict[str, Any]) -> str:
+        return json.dumps(line)
+
+
+class _TextFormatter(_JsonFormatter):
+    """One sentence a line: what it does not say is in the JSON form."""
+
+    def _shown(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return {name: fields[name] for name in ("event", _MESSAGE) if name in fields}
+
+    def _render(self, line: dict[str, Any]) -> str:
+        # A stranger's words must neither break the line nor steer the terminal.
+        sentence = str(line.get(_MESSAGE, line["event"])).translate(_CONTROLS)
+        logger = f"{line['logger']}: " if "logger" in line else ""
+        text = f"{line['timestamp']} {line['level'].upper():<7} {logger}{sentence}"
+        if "exception" in line:
+            text += "".join(f"\n    {part.translate(_CONTROLS)}" for part in line["exception"].splitlines())
+        return text
+
 
 def _masked(mask: Callable[[str], str], value: object) -> object:
     if isinstance(value, bool | int | float | None):
@@ -175,18 +194,3 @@ def _masked(mask: Callable[[str], str], value: object) -> object:
     if isinstance(value, list | tuple):
         return [_masked(mask, each) for each in value]
     return mask(str(value))
-
-
-def _as_json(line: dict[str, Any]) -> str:
-    return json.dumps(line)
-
-
-def _as_text(line: dict[str, Any]) -> str:
-    # Text has one sentence a line; what it does not say is in the JSON form. A stranger's words must neither
-    # break the line nor steer the terminal.
-    sentence = str(line.get(_MESSAGE, line["event"])).translate(_CONTROLS)
-    logger = f"{line['logger']}: " if "logger" in line else ""
-    text = f"{line['timestamp']} {line['level'].upper():<7} {logger}{sentence}"
-    if "exception" in line:
-        text += "".join(f"\n    {part.translate(_CONTROLS)}" for part in line["exception"].splitlines())
-    return text

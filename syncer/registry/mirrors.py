@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 from msgspec.structs import replace
 
+from syncer.http import failures
 from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -120,10 +121,7 @@ class MirroredSource(Source):
         if ":" not in target:
             found = await self.find(target)
             if found is None:
-                message, attempt = "404 not found", f"HEAD manifest {self.name}:{target}"
-                raise RegistryError(
-                    Kind.NOT_FOUND, message, registry=self.name.host, attempt=attempt, status=404
-                )
+                raise failures.from_absence(f"{self.name}:{target}", registry=self.name.host)
             digest = found.digest
         for mirror in self._awake():
             if (manifest := await self._ask(mirror, mirror.fetch_manifest(digest))) is not None:
