@@ -217,6 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         self._keep = True
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
