@@ -1,12 +1,13 @@
-"""uvicorn inside of the daemon: on a socket of ours, without its signals, its log, or a wait for open streams."""
+"""uvicorn inside of the daemon: on a socket of ours, without its signals, or a wait for open streams."""
 
-import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from syncer.serving import embedded
 
 _MOST_CONNECTIONS = 512
 _GRACE_SECONDS = 1
@@ -23,19 +24,10 @@ class Server(uvicorn.Server):
 
 def server_for(app: ASGIApp) -> Server:
     """A server that is told its sockets when it is started."""
-    for name in ("uvicorn", "uvicorn.error"):
-        # It tells of its comings and goings; only what goes wrong is of interest.
-        logging.getLogger(name).setLevel(logging.WARNING)
     return Server(
-        uvicorn.Config(
+        embedded(
             app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
             http="h11",
-            ws="none",
-            server_header=False,
-            proxy_headers=False,
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
