@@ -1,8 +1,9 @@
 """A registry in memory and a few images: for `syncer demo` and for tests.
 
-registry.py   MemoryRegistry: the HTTP server, with hooks and a record of requests for tests
-store.py      what it holds          handlers.py, uploads.py   the distribution specification
-images.py     making images          command.py                what `syncer demo` shows
+registry.py   MemoryRegistry, with hooks and a record of requests for tests
+server.py     its HTTP               handlers.py, uploads.py   the distribution specification
+store.py      what it holds          command.py                what `syncer demo` shows
+images.py     making images
 """
 
 from syncer.demo.images import seed

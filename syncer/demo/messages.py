@@ -1,7 +1,8 @@
 """A request and an answer as the demo's registry sees them, free of the HTTP library below."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -19,22 +20,47 @@ _KEPT_HEADERS = (
 )
 
 
-class Request:
-    """One request on its way in. `received` counts the bytes of its body that were read."""
+class Headers(Mapping[str, str]):
+    """Headers by name, whatever its case. Of several with one name the first counts."""
 
-    __slots__ = ("_body", "headers", "method", "path", "query", "received")
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[str, str] = {}
+        for name, value in fields:
+            self._values.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Request:
+    """One request on its way in. `received` counts the bytes of its body that were read.
+
+    `path` is decoded, `query_string` is as sent; of several values with one name, `query` has the first.
+    """
+
+    __slots__ = ("_body", "headers", "method", "path", "query", "query_string", "received")
 
     def __init__(
         self,
         method: str,
         path: str,
-        query: Mapping[str, str],
+        query_string: str,
         headers: Mapping[str, str],
         body: AsyncIterator[bytes],
     ) -> None:
         self.method = method
         self.path = path
-        self.query = query
+        self.query_string = query_string
+        self.query: Mapping[str, str] = dict(reversed(parse_qsl(query_string, keep_blank_values=True)))
         self.headers = headers
         self.received = 0
         self._body = body
@@ -60,7 +86,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back. A `Content-Length` header larger than the body makes the answer break off there."""
+    """What is sent back. A `Content-Length` header larger than the body makes the answer break off there.
+
+    One that is smaller cuts the body.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

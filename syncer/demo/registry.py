@@ -3,25 +3,21 @@
 For the demo, for tests and for benchmarks: nothing is kept when it stops.
 """
 
-import asyncio
 import base64
 import errno
 import hmac
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Self
-
-from aiohttp import web
 
 from syncer.demo.errors import Refusal
 from syncer.demo.handlers import Endpoints, blob_answer
 from syncer.demo.messages import Answer, Recorded, Request, kept_headers
+from syncer.demo.server import Server
 from syncer.demo.store import Store
 
 HOST = "127.0.0.1"
 _BLOBS_ELSEWHERE = "/elsewhere/"
-_SLICE = 256 * 1024
-"""Bytes written at once: larger bodies go out in pieces, so that a slow client holds no second copy."""
 
 Before = Callable[[Request], Awaitable[Answer | None]]
 
@@ -85,47 +81,39 @@ class MemoryRegistry:
         return len(self._endpoints.uploads)
 
     async def __aenter__(self) -> Self:
-        # Without a router: names contain slashes, and half of the time of a small request would go there.
-        server = web.Server(self._handle, access_log=None, auto_decompress=False)
-        self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
-        await self._runner.setup()
+        self._server = Server(self._handle)
         try:
             self.host = await self._listen(self._port)
             if self._redirect_blobs:
                 self.blob_host = await self._listen(0)
         except BaseException:
-            await self._runner.cleanup()
+            await self._server.close()
             raise
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        await self._runner.cleanup()
+        await self._server.close()
 
     async def _listen(self, port: int) -> str:
-        site = web.TCPSite(self._runner, HOST, port)
         try:
-            await site.start()
+            return f"{HOST}:{await self._server.listen(HOST, port)}"
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             message = f"port {port} of {HOST} is in use: stop what listens there, or choose another port"
             raise PortInUse(errno.EADDRINUSE, message) from error
-        return f"{HOST}:{self._runner.addresses[-1][1]}"
 
     def _blob_location(self, name: str, digest: str) -> str:
         return f"http://{self.blob_host}{_BLOBS_ELSEWHERE}{name}@{digest}"
 
-    async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        request = Request(
-            incoming.method, incoming.path, incoming.rel_url.query, incoming.headers, _body(incoming)
-        )
+    async def _handle(self, request: Request) -> Answer | None:
         try:
             answer = await self._answer(request)
         except (DropConnection, ConnectionError):
-            self._record(incoming, request, status=0, sent=0)
-            return _dropped(incoming)
-        self._record(incoming, request, status=answer.status, sent=len(answer.body))
-        return await _send(incoming, answer)
+            self._record(request, status=0, sent=0)
+            return None
+        self._record(request, status=answer.status, sent=len(answer.body))
+        return answer
 
     async def _answer(self, request: Request) -> Answer:
         try:
@@ -151,53 +139,18 @@ class MemoryRegistry:
         name, _, digest = request.path.removeprefix(_BLOBS_ELSEWHERE).partition("@")
         return blob_answer(self.store.get_blob(name, digest), digest, request.headers.get("Range", ""))
 
-    def _record(self, incoming: web.BaseRequest, request: Request, *, status: int, sent: int) -> None:
+    def _record(self, request: Request, *, status: int, sent: int) -> None:
         self.requests.append(
             Recorded(
                 request.method,
                 request.path,
-                incoming.rel_url.raw_query_string,
+                request.query_string,
                 status,
                 kept_headers(request.headers),
                 request.received,
                 0 if request.method == "HEAD" else sent,
             )
         )
-
-
-async def _body(incoming: web.BaseRequest) -> AsyncIterator[bytes]:
-    if incoming.headers.get("Expect", "").lower() == "100-continue":
-        await incoming.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # Else the answer that follows is taken for one that has begun.
-        incoming.writer.output_size = 0
-    async for chunk in incoming.content.iter_any():
-        yield chunk
-
-
-async def _send(incoming: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    headers = dict(answer.headers)
-    size = len(answer.body)
-    length = int(headers.pop("Content-Length", size))
-    if length == size and size <= _SLICE:
-        return web.Response(status=answer.status, headers=headers, body=bytes(answer.body))
-    response = web.StreamResponse(status=answer.status, headers=headers)
-    response.content_length = length
-    await response.prepare(incoming)
-    if incoming.method == "HEAD":
-        return response
-    body = memoryview(answer.body)
-    for start in range(0, size, _SLICE):
-        await response.write(body[start : start + _SLICE])
-    if length > size and incoming.transport is not None:
-        incoming.transport.close()
-    return response
-
-
-def _dropped(incoming: web.BaseRequest) -> web.Response:
-    # What is returned cannot be sent any more; the library takes it for a client that went away.
-    if isinstance(incoming.transport, asyncio.Transport):
-        incoming.transport.abort()
-    return web.Response()
 
 
 def _basic(username: str, password: str) -> str:

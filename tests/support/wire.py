@@ -157,7 +157,7 @@ class Net:
 def own_tasks(tasks: Iterable["asyncio.Task[Any]"]) -> list[str]:
     """Those that are not the test's registries at work."""
     names = [getattr(task.get_coro(), "__qualname__", "?") for task in tasks if not task.done()]
-    return [name for name in names if not name.startswith(("RequestHandler.", "Server."))]
+    return [name for name in names if not name.startswith("RequestResponseCycle.")]
 
 
 def kind(request: Recorded | Request) -> str:

@@ -4,13 +4,16 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 import anyio
 import pytest
-from aiohttp import web
 
 from benchmarks.stores import StorageFolder
+from syncer.demo import Answer, MemoryRegistry, Request
+from syncer.demo.errors import Refusal
 from tests.support.faults import Faults
 
 SIZE = int(os.environ.get("FAULTS_BLOB_MIB", "128")) << 20
@@ -93,51 +96,53 @@ async def copied(tmp_path, big):
     return copy
 
 
+@dataclass
+class Session:
+    """What arrived of an upload: all of it when nobody holds the lock."""
+
+    size: int = 0
+    hashed: Any = field(default_factory=sha256)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+
 class Keeping:
     """A registry that keeps what arrived of an upload when a connection breaks. It stores nothing but digests."""
 
     def __init__(self) -> None:
         self.stored: dict[str, int] = {}
-        self._sessions: dict[str, tuple[int, object]] = {}
+        self._sessions: dict[str, Session] = {}
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: Request) -> Answer:
+        last = request.path.rpartition("/")[2]
         if "/uploads/" not in request.path:
-            known = request.path.rpartition("/")[2] in self.stored or request.method == "PUT"
-            return web.Response(status=201 if request.method == "PUT" else 200 if known else 404)
+            known = last in self.stored or request.method == "PUT"
+            return Answer(201 if request.method == "PUT" else 200 if known else 404)
         if request.method == "POST":
             number = str(len(self._sessions))
-            self._sessions[number] = (0, sha256())
-            return web.Response(status=202, headers={"Location": request.path + number})
-        number = request.path.rpartition("/")[2]
-        offset, hashed = self._sessions[number]
-        try:
-            async for piece in request.content.iter_any():
-                offset += len(piece)
-                hashed.update(piece)  # type: ignore[attr-defined]
-        except ConnectionError:
-            return web.Response(status=499)
-        finally:
-            self._sessions[number] = (offset, hashed)
-        headers = {"Location": request.path, "Range": f"0-{max(0, offset - 1)}"}
+            self._sessions[number] = Session()
+            return Answer(202, {"Location": request.path + number})
+        session = self._sessions[last]
+        # A client whose connection broke may be back before all that it sent is read.
+        async with session.lock:
+            async for piece in request.chunks():
+                session.size += len(piece)
+                session.hashed.update(piece)
+        headers = {"Location": request.path, "Range": f"0-{max(0, session.size - 1)}"}
         if request.method == "PUT":
-            digest = f"sha256:{hashed.hexdigest()}"  # type: ignore[attr-defined]
+            digest = f"sha256:{session.hashed.hexdigest()}"
             if digest != request.query["digest"]:
-                return web.json_response({"errors": [{"code": "DIGEST_INVALID"}]}, status=400)
-            self.stored[digest] = offset
-            return web.Response(status=201)
-        return web.Response(status=202 if request.method == "PATCH" else 204, headers=headers)
+                return Answer.refusal(Refusal("DIGEST_INVALID", digest))
+            self.stored[digest] = session.size
+            return Answer(201)
+        return Answer(202 if request.method == "PATCH" else 204, headers)
 
 
 @pytest.fixture
 async def keeping():
     kept = Keeping()
-    runner = web.ServerRunner(web.Server(kept.answer, access_log=None), shutdown_timeout=0.5)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    async with Faults(f"127.0.0.1:{runner.addresses[0][1]}") as faults:
+    async with MemoryRegistry() as registry, Faults(registry.host) as faults:
+        registry.before(kept.answer)
         yield kept, faults
-    await runner.cleanup()
 
 
 async def test_a_download_of_a_large_blob_that_is_cut_five_times(big, keeping, copied, zeros):
