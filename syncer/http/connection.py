@@ -62,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start(self, *, bodiless: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        # What aiohttp and browsers let pass too: odd bytes in a header's value, a line that ends without CR.
+        # What browsers and other clients let pass too: odd bytes in a header's value, a line that ends without CR.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )

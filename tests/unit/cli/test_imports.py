@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 SLOW = """
-    aiohttp certifi croniter h11 httpcore jinja2 multiprocessing prometheus_client pygments re2 rich
+    certifi croniter h11 httpcore jinja2 multiprocessing prometheus_client pygments re2 rich
     sqlite3 starlette tenacity uvicorn yaml
 """
 

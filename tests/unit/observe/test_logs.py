@@ -257,7 +257,7 @@ def test_bound_fields_are_on_every_json_line():
     stream = io.StringIO()
     with logging_to(stream, form="json", bind={"shard": "0/3"}) as log:
         log.logger.info("one")
-        logging.getLogger("aiohttp").warning("two")
+        logging.getLogger("asyncio").warning("two")
 
     assert [json.loads(line)["shard"] for line in stream.getvalue().splitlines()] == ["0/3", "0/3"]
 
@@ -265,15 +265,15 @@ def test_bound_fields_are_on_every_json_line():
 def test_libraries_are_heard_from_warnings_on_and_our_own_modules_from_the_level_on():
     stream = io.StringIO()
     with logging_to(stream, level="debug") as log:
-        logging.getLogger("aiohttp").info("unheard")
-        logging.getLogger("aiohttp").warning("a library warns")
+        logging.getLogger("asyncio").info("unheard")
+        logging.getLogger("asyncio").warning("a library warns")
         logging.getLogger("syncer.engine.pool").debug("of our own")
         log.set_level("error")
-        logging.getLogger("aiohttp").warning("unheard")
+        logging.getLogger("asyncio").warning("unheard")
         logging.getLogger("syncer.engine.pool").warning("unheard")
 
     assert [sentence(line) for line in stream.getvalue().splitlines()] == [
-        "WARNING aiohttp: a library warns",
+        "WARNING asyncio: a library warns",
         "DEBUG of our own",
     ]
 

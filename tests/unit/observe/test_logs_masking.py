@@ -115,7 +115,7 @@ def test_every_way_into_the_log_is_masked(format_):
     try:
         log.logger.info("event", message=f"has {NASTY}", nested={"list": [NASTY, {"deep": "s3cr3t"}]})
         logging.getLogger("syncer.http.client").debug("sent %s", NASTY)
-        logging.getLogger("aiohttp.client").warning("lib: %r", {"Authorization": "Basic dTpwYXNz"})
+        logging.getLogger("httpx").warning("lib: %r", {"Authorization": "Basic dTpwYXNz"})
         try:
             raise ValueError(NASTY)
         except ValueError:
