@@ -51,13 +51,13 @@ CASES = tuple(
 BYTES = CopyCase("bytes", "Large blobs, one process", LARGE, network=LONG_PATH)
 """What a GiB costs, apart from requests."""
 ELSEWHERE = {
-    "loopback-cold": 5.01,
-    "loopback-same": 0.67,
-    "long-cold": 7.46,
-    "long-same": 1.11,
+    "loopback-cold": 4.35,
+    "loopback-same": 0.62,
+    "long-cold": 6.34,
+    "long-same": 0.81,
     "capped-cold": 25.0,
-    "small-200": 8.31,
-    "long-blob": 12.3,
+    "small-200": 6.68,
+    "long-blob": 12.2,
 }
 """Seconds of cases of `benchmarks.cases`, one process: medians in benchmarks/RESULTS.md, of 2026-11-22. Other content
 than here, and nobody counted what else the machine had to do.
