@@ -7,8 +7,9 @@ as they arrive and as they are: nothing is decompressed, no cookie is kept, no r
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from functools import partial
+from typing import NamedTuple
 
 import anyio
 import httpx
@@ -25,6 +26,8 @@ READ_SIZE = 256 * 1024
 """Bytes taken from a socket at once. A buffer that is shared: to allocate so much for each answer costs more."""
 IDLE_SECONDS = 15.0
 """How long a connection is kept for the next request."""
+CLOSE_SECONDS = 2.0
+"""How long the sockets may take to be closed at the end."""
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
@@ -62,7 +65,9 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         head = _head(request, origin, proxy)
         seconds: float = request.extensions.get("read_seconds", READ_SECONDS)
         repeatable = isinstance(body, bytes) and request.method in _IDEMPOTENT
-        found = self._rested(origin) or self._claimed(origin) or self._dial(origin, proxy)
+        found = (
+            self._rested(origin) or self._claimed(origin) or self._opened(self._begun(origin), origin, proxy)
+        )
         if ahead := request.extensions.get("ahead"):
             self._open_ahead(origin, proxy, *ahead)
         while True:
@@ -75,7 +80,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 # A server may close a connection that waits just when it is used again (RFC 9112, section 9.3.1).
                 if not (rested and repeatable and connection.untouched):
                     raise
-                found = self._dial(origin, proxy)
+                found = self._opened(self._begun(origin), origin, proxy)
             except BaseException:
                 connection.abort()
                 raise
@@ -104,10 +109,10 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         coming = self._coming.get(origin)
         return coming.popleft() if coming else None
 
-    def _dial(self, origin: Origin, proxy: Proxy | None) -> Coroutine[Any, Any, Connection]:
+    def _begun(self, origin: Origin) -> Connection:
         connection = Connection(self._forget, self._buffer)
         self._connections[connection] = origin
-        return self._opened(connection, origin, proxy)
+        return connection
 
     async def _opened(self, connection: Connection, origin: Origin, proxy: Proxy | None) -> Connection:
         try:
@@ -122,17 +127,21 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         """Open connections while a request is under way that others will follow: their round trips are over then."""
         room = most - sum(other == origin for other in self._connections.values())
         for _ in range(min(count, room)):
-            opening = asyncio.create_task(self._dial(origin, proxy))
-            opening.add_done_callback(lambda opened: self._arrived(origin, opened))
+            connection = self._begun(origin)
+            opening = asyncio.create_task(self._opened(connection, origin, proxy))
+            opening.add_done_callback(partial(self._arrived, origin, connection))
             self._coming.setdefault(origin, deque()).append(opening)
 
-    def _arrived(self, origin: Origin, opened: asyncio.Task[Connection]) -> None:
+    def _arrived(self, origin: Origin, connection: Connection, opened: asyncio.Task[Connection]) -> None:
+        failed = opened.cancelled() or opened.exception() is not None
+        if failed:
+            # Perhaps before it ran at all. Why it failed is for the next who tries to tell.
+            self._forget(connection)
         coming = self._coming[origin]
         if opened in coming:
             coming.remove(opened)
-            # Why it failed is for the next who tries to tell.
-            if not opened.cancelled() and opened.exception() is None:
-                self.give_back(opened.result())
+            if not failed:
+                self.give_back(connection)
 
     def _forget(self, connection: Connection) -> None:
         origin = self._connections.pop(connection, None)
@@ -158,7 +167,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         if self._connections:
             # Their sockets are closed in the loop's next rounds.
             self._closing = anyio.Event()
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._closing.wait()
 
 

@@ -363,6 +363,19 @@ async def test_the_end_of_the_pool_ends_what_is_being_opened_ahead(peer, second_
         await ended.wait()
 
 
+async def test_a_connection_that_was_given_up_before_it_was_begun_is_forgotten(listen, pool):
+    server = Waiting(1)
+    url = f"http://{await listen(server.serve)}/"
+    first = asyncio.create_task(ask(pool, url, extensions={"ahead": (1, 30)}))
+    second = asyncio.create_task(ask(pool, url))
+    # Both have begun then, and the second waits for a task that has not.
+    await asyncio.sleep(0)
+    second.cancel()
+    assert (await first)[1] == b"ok"
+    assert second.cancelled()
+    assert len(pool._connections) == server.most == 1
+
+
 async def test_a_request_is_repeated_if_a_connection_opened_ahead_was_closed_as_it_was_sent(listen, pool):
     answers = [OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"", OK]
     connections = 0
