@@ -27,6 +27,14 @@ def image_key(copy: ImageCopy) -> Key:
     return ("image", copy.destination.repository, copy.destination.target)
 
 
+def _may_be_there(job: Job, copy: ImageCopy) -> bool:
+    """Whether to ask the destination: not where it is new, but for what has no tag.
+
+    docker-registry calls a repository new as long as it has no tags, whatever was pushed by digest.
+    """
+    return copy.destination.tag is None or not job.ledger.is_new(copy.destination.repository)
+
+
 class CopyImage(Task):
     """Bring one image to its destinations, unless it is there already.
 
@@ -65,7 +73,7 @@ class CopyImage(Task):
 
         It is not where all destinations are new: its manifest will be fetched anyway.
         """
-        asked = [copy for copy in self.copies if not job.ledger.is_new(copy.destination.repository)]
+        asked = [copy for copy in self.copies if _may_be_there(job, copy)]
         failures: dict[ImageCopy, RegistryError] = {}
         wanted: Digest | RegistryError | None = self.source.digest
 
@@ -170,11 +178,10 @@ class CopyImage(Task):
     async def _look_again(self, job: Job, narrowed: Digest) -> None:
         """Ask destinations without a tag for what the filter has made: its digest is known only now."""
         for copy in list(self.copies):
-            repository = copy.destination.repository
-            if copy.destination.tag or copy.previous or job.ledger.is_new(repository):
+            if copy.destination.tag or copy.previous:
                 continue
             try:
-                there = await job.repositories.destination(repository).find(narrowed)
+                there = await job.repositories.destination(copy.destination.repository).find(narrowed)
             except RegistryError as error:
                 self._part_with(job, copy, error)
             else:

@@ -198,6 +198,16 @@ def refuse(
         return Answer(status, {"Content-Type": "application/json"}, b'{"errors": [{"code": "SCRIPTED"}]}')
 
 
+def call_new_without_tags(registry: MemoryRegistry) -> None:
+    """As docker-registry does: what was pushed by digest alone does not show in its list of tags."""
+
+    @registry.before
+    async def answer(request: Request) -> Answer | None:
+        if kind(request) != "GET tags":
+            return None
+        return Answer(404, {"Content-Type": "application/json"}, b'{"errors": [{"code": "NAME_UNKNOWN"}]}')
+
+
 def hold(registry: MemoryRegistry, wanted: str, until: Callable[[], bool], *, where: str = "") -> None:
     """Keep requests of a kind, those with `where` in their path, waiting for something to become true."""
 

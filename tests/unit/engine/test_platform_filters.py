@@ -8,7 +8,7 @@ from syncer.demo.images import make_attestation, make_image, make_index, make_la
 from syncer.engine.ledger import Memory
 from syncer.events import IndexNarrowed, RuleWarning
 from syncer.oci.digest import Digest
-from tests.support.wire import kinds, same
+from tests.support.wire import call_new_without_tags, kinds, same
 
 PLATFORMS = ("linux/amd64", "linux/arm64/v8", "windows/amd64")
 
@@ -172,6 +172,7 @@ class Remembered(Memory):
 )
 async def test_a_second_filtered_run_of_a_digest_pushes_nothing(here, there, net, memory, asked):
     """Without a tag, what is there is found by the digest that the filter makes."""
+    call_new_without_tags(there)
     digest = index(here.store).digest
     filtered = {f"here/app@{digest}": {"to": "there/app", "platforms": ["linux/amd64"]}}
     assert (await net.sync(filtered, memory=memory)).counts == (1, 0, 0)

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from syncer.demo.images import make_image, make_index, make_layer, noise
-from tests.support.wire import kind, kinds, refuse, same
+from tests.support.wire import call_new_without_tags, kind, kinds, refuse, same
 
 BASE = make_layer({"base": noise("base", 3000)})
 TOP = make_layer({"top": noise("top", 1000)})
@@ -148,3 +148,14 @@ async def test_a_registry_that_refuses_head_is_asked_with_get(copied, here, ther
     outcome = await net.sync({"here/app:0": "there/app"})
     assert outcome.counts == (0, 1, 0)
     assert kinds(there) == {"GET tags": 1, "HEAD manifest": 1, "GET manifest": 1}
+
+
+async def test_a_second_run_of_a_digest_pushes_nothing(here, there, net):
+    call_new_without_tags(there)
+    digest = make_image(here.store, "app", layers=[BASE]).digest
+    by_digest = {f"here/app@{digest}": "there/app"}
+    assert (await net.sync(by_digest)).counts == (1, 0, 0)
+    net.forget()
+    assert (await net.sync(by_digest)).counts == (0, 1, 0)
+    assert kinds(here) == {}
+    assert kinds(there) == {"GET tags": 1, "HEAD manifest": 1}
