@@ -38,7 +38,8 @@ def _may_be_there(job: Job, copy: ImageCopy) -> bool:
 class CopyImage(Task):
     """Bring one image to its destinations, unless it is there already.
 
-    Where the destination is new, nothing is asked there, and the source's manifest is fetched without a HEAD.
+    Where the destination is new, nothing is asked there but for what has no tag, and the source's manifest is fetched
+    without a HEAD.
     """
 
     kind = "image"
@@ -74,7 +75,7 @@ class CopyImage(Task):
         It is not where all destinations are new: its manifest will be fetched anyway.
         """
         asked = [copy for copy in self.copies if _may_be_there(job, copy)]
-        failures: dict[ImageCopy, RegistryError] = {}
+        refused: dict[ImageCopy, RegistryError] = {}
         wanted: Digest | RegistryError | None = self.source.digest
 
         async def ask(copy: ImageCopy) -> None:
@@ -83,7 +84,7 @@ class CopyImage(Task):
                 found = await destination.find(self._named(job, copy))
                 copy.previous = found.digest if found else None
             except RegistryError as error:
-                failures[copy] = error
+                refused[copy] = error
 
         if asked:
             async with anyio.create_task_group() as group:
@@ -95,8 +96,8 @@ class CopyImage(Task):
                     except RegistryError as error:
                         # Not raised in here: a task group would wrap it.
                         wanted = error
-        for copy, failure in failures.items():
-            self._part_with(job, copy, failure)
+        for copy, refusal in refused.items():
+            self._part_with(job, copy, refusal)
         if isinstance(wanted, RegistryError):
             raise wanted
         return wanted

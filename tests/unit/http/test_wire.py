@@ -17,8 +17,7 @@ from syncer.http import dialling, wire
 from syncer.http.address import Address
 from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
 from syncer.http.wire import ConnectionPool, RequestBody
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+from tests.support.waiting import OK, Waiting
 
 
 class Peer:
@@ -249,25 +248,6 @@ async def test_a_fresh_connection_that_is_closed_is_a_failure(peer, pool):
 
 
 # --- connections opened ahead ----------------------------------------------------------------------------------------
-
-
-class Waiting:
-    """A server that answers nobody until so many connections are open; `most` is how many there ever were."""
-
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
-        self.most = 0
-        self.enough = anyio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.most += 1
-        if self.most >= self.wanted:
-            self.enough.set()
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                await self.enough.wait()
-                writer.write(OK)
-        writer.close()
 
 
 @pytest.mark.parametrize(("ahead", "wanted"), [((2, 30), 3), ((4, 2), 2), ((4, 1), 1), ((0, 30), 1)])

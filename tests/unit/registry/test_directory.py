@@ -1,7 +1,6 @@
 """What holds for a whole registry, whichever repository is asked for."""
 
 import asyncio
-from contextlib import suppress
 
 import anyio
 
@@ -11,6 +10,7 @@ from syncer.events import ConcurrencyChanged
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
 from syncer.registry.directory import RepositoryDirectory
+from tests.support.waiting import Waiting
 from tests.support.wire import Recorder
 
 
@@ -45,26 +45,13 @@ async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts
 
 async def test_connections_are_opened_for_what_follows_while_tags_are_asked_for(directory):
     """As many as may be asked at once, 4 here, and no more: the answers come only when they are there."""
-    opened = 0
-    enough = anyio.Event()
-
-    async def serve(reader, writer):
-        nonlocal opened
-        opened += 1
-        if opened == 4:
-            enough.set()
-        with suppress(asyncio.IncompleteReadError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                await enough.wait()
-                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"tags": ["1"]}')
-        writer.close()
-
+    waiting = Waiting(4, b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"tags": ["1"]}')
     opener = directory()
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(waiting.serve, "127.0.0.1", 0) as server:
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with anyio.fail_after(5):
             found = [page async for page in opener.source(Repository(host, "a")).tags()]
             assert not await opener.destination(Repository(host, "b")).is_new()
         await opener._transport.aclose()
     assert found == [["1"]]
-    assert opened == 4
+    assert waiting.most == 4
