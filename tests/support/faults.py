@@ -8,6 +8,7 @@ Each request is one connection; what no fault is for goes through unchanged.
 
 import asyncio
 import random
+import socket
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,8 @@ from typing import Self
 
 import trustme
 
+_SEND_BUFFER = 512 * 1024
+"""Bytes that may be on their way to a client."""
 _PIECE = 256 * 1024
 _HEAD = 64 * 1024
 REASONS = {200: "OK", 206: "Partial Content", 307: "Temporary Redirect"}
@@ -174,6 +177,8 @@ class Faults:
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Left to itself the kernel lets it grow to 4 MiB: a cut would cost more on a slow day.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         if self._closing:
             # It was accepted just before the end and comes after it: nobody would wait for its task.
             writer.transport.abort()
