@@ -9,20 +9,21 @@ from typing import Literal
 import anyio
 import msgspec
 
-from syncer.config import AuthBook, Rule
+from syncer.accounts.book import AuthBook
+from syncer.accounts.credentials import Credentials
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
 from syncer.engine.ledger import BlobLedger, Memory, Recall
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import Spare
-from syncer.engine.shard import WHOLE, Shard
+from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
-from syncer.http.credentials import Credentials
-from syncer.http.errors import Kind, RegistryError
 from syncer.http.wire import ConnectionPool, Transport
 from syncer.oci.reference import Repository
-from syncer.registry.directory import RepositoryDirectory
+from syncer.places.open import RepositoryDirectory
+from syncer.rules.rule import Rule
+from syncer.rules.shard import WHOLE, Shard
 
 ABANDON_SECONDS = 3.0
 """How long a stopped run may take to give up what it had opened ahead."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.scale.content import NOTHING, PARTS, PLATFORMS, Blobs, Content, Repository
-from syncer.engine.shard import share_of
+from syncer.rules.shard import share_of
 
 Kind = Literal["cold", "same", "changed"]
 PAGE = 1000

@@ -7,7 +7,8 @@ import click
 
 from syncer.cli import exits
 from syncer.cli.files import read_config, tell_problems
-from syncer.config import Config, ConfigError
+from syncer.config import Config
+from syncer.diagnostics import ConfigError
 from syncer.oci.reference import Repository
 
 
@@ -30,11 +31,11 @@ def check_files(*, online: bool, auth: Path | None, images: Path | None, config:
 
 async def _ask_registries(config: Config) -> int:
     """Show for every registry and account whether it is let in."""
+    from syncer.accounts.credentials import Credentials
+    from syncer.errors import RegistryError
     from syncer.events import Observer
-    from syncer.http.credentials import Credentials
-    from syncer.http.errors import RegistryError
     from syncer.http.wire import ConnectionPool
-    from syncer.registry.directory import RepositoryDirectory
+    from syncer.places.open import RepositoryDirectory
 
     wanted: dict[Repository, None] = {}
     for rule in config.rules:

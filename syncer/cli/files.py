@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from syncer.config import Config, ConfigError, InvalidPlatform, PlatformFilter, load
-from syncer.engine.shard import Shard
+from syncer.config import Config, load
+from syncer.diagnostics import ConfigError
 from syncer.observe import words
+from syncer.rules.platforms import InvalidPlatform, PlatformFilter
+from syncer.rules.shard import Shard
 
 
 def read_config(*, auth: Path | None, images: Path | None, config: Path | None) -> Config:

@@ -15,18 +15,20 @@ import anyio
 import click
 import msgspec
 
+from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
 from syncer.cli.files import describe_share, narrowed, read_config, sharded, tell_problems
-from syncer.config import Config, ConfigError, Rule
+from syncer.config import Config
+from syncer.diagnostics import ConfigError
 from syncer.engine.ledger import Memory
-from syncer.engine.shard import WHOLE, Shard
 from syncer.events import Observer, RunFinished
-from syncer.http.credentials import Credentials
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report
+from syncer.rules.rule import Rule
+from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Run, RunOptions, RunResult
 from syncer.state.lock import StateError, hold_lock
 
@@ -109,8 +111,8 @@ def _memory(options: OnceOptions) -> Iterator[Memory | None]:
     if options.state_dir is None:
         yield None
         return
+    from syncer.state.blob_cache import Knowledge
     from syncer.state.database import open_database
-    from syncer.state.knowledge import Knowledge
 
     with closing(open_database(options.state_dir)) as database:
         yield Knowledge(database)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from syncer.engine.shard import Shard
+    from syncer.rules.shard import Shard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,7 +94,7 @@ class ShardText(click.ParamType["Shard"]):
     name = "shard"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Shard":
-        from syncer.engine.shard import InvalidShard, Shard
+        from syncer.rules.shard import InvalidShard, Shard
 
         if isinstance(value, Shard):
             return value
@@ -106,7 +106,7 @@ class ShardText(click.ParamType["Shard"]):
 
 def shard_of_job() -> "Shard":
     """What a pod of a Kubernetes Indexed Job is to do, by its environment; all, if that says nothing."""
-    from syncer.engine.shard import WHOLE, InvalidShard, Shard
+    from syncer.rules.shard import WHOLE, InvalidShard, Shard
 
     index, shares = (os.environ.get(name, "").strip() for name in ("JOB_COMPLETION_INDEX", "SYNCER_SHARDS"))
     if not shares:

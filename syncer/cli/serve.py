@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import anyio
 import click
 
+from syncer.accounts.credentials import Credentials
+from syncer.accounts.settings import Secret
 from syncer.cli import exits
 from syncer.cli.files import describe_share, tell_problems
 from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
-from syncer.config import Config, ConfigError, InvalidSchedule, Rule, Secret, check_schedule
+from syncer.config import Config
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
@@ -31,14 +33,16 @@ from syncer.daemon.schedule import Timetable
 from syncer.daemon.server import Server, listen, server_for
 from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
+from syncer.diagnostics import ConfigError
 from syncer.events import Observer
-from syncer.http.credentials import Credentials
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
+from syncer.rules.rule import Rule
+from syncer.rules.schedules import InvalidSchedule, check_schedule
+from syncer.state.blob_cache import Knowledge
 from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
-from syncer.state.knowledge import Knowledge
 from syncer.state.lock import StateError, hold_lock
 
 LAST_SECONDS = 25.0

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import msgspec
 
-from syncer.config.auth import AuthBook, parse_auth
-from syncer.config.documents import ConfigError, Findings, Problem, read_document
+from syncer.accounts.book import AuthBook
+from syncer.accounts.settings import Account, HostSettings, Secret
+from syncer.config.auth_reader import parse_auth
+from syncer.config.documents import read_document
 from syncer.config.image_lists import merge_entries
-from syncer.config.nodes import Unexpected, mapping_of, shown
-from syncer.config.platforms import (
+from syncer.config.nodes import mapping_of, shown
+from syncer.config.rule_reader import parse_rules, rules_from
+from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected
+from syncer.oci.reference import Repository
+from syncer.rules.platforms import (
     InvalidPlatform,
     PlatformFilter,
     PlatformPattern,
@@ -18,11 +23,9 @@ from syncer.config.platforms import (
     parse_os,
     parse_platform,
 )
-from syncer.config.rule_reader import parse_rules, rules_from
-from syncer.config.rules import AllTags, Destination, MatchingTags, OneDigest, Rule, TagSelection, TheseTags
-from syncer.config.schedules import InvalidSchedule, check_schedule
-from syncer.config.settings import Account, HostSettings, Secret
-from syncer.oci.reference import Repository
+from syncer.rules.rule import Destination, Rule
+from syncer.rules.schedules import InvalidSchedule, check_schedule
+from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TagSelection, TheseTags
 
 __all__ = [
     "Account",

@@ -1,16 +1,17 @@
 """The keys of one entry of the auth file: each read, checked, and made into what the rest of the program uses."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from syncer.accounts.book import EntryCredentials
+from syncer.accounts.settings import Secret
 from syncer.config import nodes
-from syncer.config.documents import read_bytes, variable_named, why
-from syncer.config.nodes import Findings, Node, Problem, Unexpected, shown
-from syncer.config.settings import Account, Secret
+from syncer.config.documents import variable_named
+from syncer.config.nodes import Node, shown
+from syncer.diagnostics import Findings, Problem, Unexpected
+from syncer.files import read_bytes, why
 from syncer.oci.reference import InvalidReference, canonical_host
 
 _MAX_SECRET = 64 * 1024
@@ -20,37 +21,9 @@ _BANDWIDTH = re.compile(
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-class Credentials(msgspec.Struct, frozen=True):
-    """What an entry says of who we are. `stated` is whether it says anything, be it an empty name."""
-
-    username: str = ""
-    password: Secret | None = None
-    token: Secret | None = None
-    stated: bool = False
-    unset: tuple[Problem, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.username or self.password or self.token or self.unset)
-
-    def same_as(self, other: "Credentials") -> bool:
-        """Whether both say the same, wherever they stand."""
-        return (self.username, self.password, self.token) == (other.username, other.password, other.token)
-
-    def account(self, name: str) -> Account | None:
-        if self.unset or not self:
-            return None
-        password = None if self.token else self.password or Secret("")
-        return Account(name, self.username, password, self.token)
-
-    def secrets(self) -> Iterator[str]:
-        for secret in (self.password, self.token):
-            if secret is not None and secret.reveal():
-                yield secret.reveal()
-
-
 def read_credentials(
     node: nodes.Mapping, folder: Path, environment: Mapping[str, str] | None, findings: Findings
-) -> Credentials:
+) -> EntryCredentials:
     """Username with password, or an identity token. Problems go to `findings`."""
     unset: list[Problem] = []
 
@@ -85,7 +58,7 @@ def read_credentials(
             findings.problems.append(unexpected.problem)
     if len(values) == len(readers) and not unset:
         _check_together(node, values, findings)
-    return Credentials(
+    return EntryCredentials(
         username=values.get("username") or "",
         password=values.get("password"),
         token=values.get("token"),

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from syncer.config.json_reader import read_json
-from syncer.config.nodes import ConfigError, Findings, Node, Place, Problem
+from syncer.config.nodes import Node
+from syncer.diagnostics import ConfigError, Findings, Place, Problem
+from syncer.files import read_bytes, why
 
 __all__ = ["MAX_FILE_SIZE", "ConfigError", "Findings", "Problem", "expand", "read_document", "variable_named"]
 
@@ -39,15 +41,6 @@ def read_document(path: Path, root: str, findings: Findings) -> Node | None:
     return node
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
-    """A whole file. Raises `OSError`, also where it is longer than `limit` bytes."""
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(0, f"the file is larger than {limit:,} bytes")
-    return content
-
-
 def _is_json(path: Path, text: str) -> bool:
     match path.suffix.lower():
         case ".json":
@@ -72,12 +65,6 @@ def _read_text(path: Path, findings: Findings) -> str | None:
         utf16 = " (it looks like UTF-16)" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         findings.problems.append(Problem(file, f"{line}:{column}", f"expected UTF-8 text{utf16}"))
         return None
-
-
-def why(error: OSError | ValueError) -> str:
-    """Why a file cannot be read, in a few words."""
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return (text or "unknown error").lower()
 
 
 def _empty(file: str) -> Problem:

@@ -5,20 +5,8 @@ from bisect import bisect_right
 from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumented, and as old as the module
 
-from syncer.config.nodes import (
-    Entry,
-    Findings,
-    Kind,
-    Mapping,
-    Node,
-    Place,
-    Problem,
-    Scalar,
-    Sequence,
-    Unexpected,
-    child_path,
-    shown,
-)
+from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, child_path, shown
+from syncer.diagnostics import Findings, Place, Problem, Unexpected
 
 MAX_DEPTH = 32
 """Levels of nesting; the deepest file that makes sense has five."""

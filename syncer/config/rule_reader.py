@@ -5,31 +5,31 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from syncer.config import nodes
-from syncer.config.conflicts import find_conflicts
 from syncer.config.documents import expand
 from syncer.config.json_reader import read_json
-from syncer.config.nodes import Entry, Findings, Node, Place, Unexpected, found, shown
-from syncer.config.platforms import (
+from syncer.config.nodes import Entry, Node, found, shown
+from syncer.diagnostics import Findings, Place, Unexpected
+from syncer.oci.digest import Digest, InvalidDigest
+from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
+from syncer.rules.conflicts import find_conflicts
+from syncer.rules.platforms import (
     EVERY_PLATFORM,
     InvalidPlatform,
     PlatformFilter,
     PlatformPattern,
     parse_platform,
 )
-from syncer.config.rules import (
+from syncer.rules.rule import Destination, Rule
+from syncer.rules.schedules import InvalidSchedule, check_schedule
+from syncer.rules.tags import (
     AllTags,
-    Destination,
     InvalidPattern,
     MatchingTags,
     OneDigest,
-    Rule,
     TagSelection,
     TheseTags,
     check_pattern,
 )
-from syncer.config.schedules import InvalidSchedule, check_schedule
-from syncer.oci.digest import Digest, InvalidDigest
-from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
 
 OBJECT_KEYS = ("to", "platforms", "schedule")
 _EXPECTED_VALUE = 'a destination: text, a list of texts, or a mapping with "to"'

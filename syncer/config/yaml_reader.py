@@ -10,20 +10,8 @@ from typing import Any
 import yaml
 
 from syncer.config.json_reader import MAX_DEPTH, duplicate
-from syncer.config.nodes import (
-    Entry,
-    Findings,
-    Kind,
-    Mapping,
-    Node,
-    Place,
-    Problem,
-    Scalar,
-    Sequence,
-    Unexpected,
-    at,
-    child_path,
-)
+from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, at, child_path
+from syncer.diagnostics import Findings, Place, Problem, Unexpected
 
 MAX_NODES = 1_000_000
 """Values in one file, each alias counted with all that it stands for."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from syncer.config import Config, ConfigError
+from syncer.config import Config
+from syncer.diagnostics import ConfigError
 from syncer.observe.metrics import MetricsObserver
 
 LOOK_SECONDS = 2.0

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from syncer.config import Secret
+from syncer.accounts.settings import Secret
 
 
 @dataclass(frozen=True, slots=True)

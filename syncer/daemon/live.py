@@ -12,7 +12,7 @@ import msgspec
 from syncer.engine.graph import TaskGraph
 from syncer.engine.task import KINDS
 from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
-from syncer.observe.progress.picture import Picture
+from syncer.observe.progress.run_progress import Picture
 from syncer.observe.report import PLACINGS
 from syncer.oci.digest import Digest
 from syncer.state.history import utc

@@ -17,7 +17,7 @@ import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 from tenacity.wait import wait_base
 
-from syncer.config import Secret
+from syncer.accounts.settings import Secret
 from syncer.daemon.runs import Ended
 from syncer.http.wire import ConnectionPool, Transport
 from syncer.observe import words

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from syncer.config import Rule
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.rules.rule import Rule
 
 
 class RuleOutcomes(Observer):

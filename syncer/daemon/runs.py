@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from syncer.config import Config, Rule
+from syncer.config import Config
 from syncer.daemon.live import Live
 from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.outcomes import RuleOutcomes
@@ -20,6 +20,7 @@ from syncer.daemon.packing import pack_report
 from syncer.engine.graph import TaskGraph
 from syncer.events import Observer, RunFinished
 from syncer.observe.report import ReportObserver
+from syncer.rules.rule import Rule
 from syncer.run import Run
 from syncer.state.history import Document, History, RuleResult, utc
 

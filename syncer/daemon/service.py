@@ -10,13 +10,13 @@ from typing import Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from syncer.config import Rule
 from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
 from syncer.daemon.live import Live
 from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.notify import Notifier
 from syncer.daemon.runs import RunInProgress, Runner, Trigger
 from syncer.daemon.schedule import Timetable
+from syncer.rules.rule import Rule
 from syncer.state.history import History
 from syncer.state.lock import StateLocked, StateUnusable
 

@@ -9,8 +9,8 @@ import anyio.to_thread
 import msgspec
 
 from syncer import __version__
-from syncer.config import Rule
 from syncer.daemon.service import Service
+from syncer.rules.rule import Rule
 from syncer.state.history import RuleResult, utc
 
 Document = dict[str, Any]

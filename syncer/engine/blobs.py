@@ -9,11 +9,12 @@ from typing import Literal
 
 import anyio
 
-from syncer.engine.copies import ImageCopy
+from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
 from syncer.engine.ranges import Ahead
 from syncer.engine.relay import Download, relay, relay_whole
 from syncer.engine.task import Again, Key, Lane, SourcedTask
+from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.events import (
     BlobFinished,
     BlobPlaced,
@@ -23,12 +24,11 @@ from syncer.events import (
     Decision,
     RequestRetried,
 )
-from syncer.http.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.retry import reason_of
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.registry.repository import Upload
+from syncer.places.content import Upload
 
 Outcome = Literal["copied", "mounted", "present", "shared"]
 

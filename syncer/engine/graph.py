@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from syncer.engine.task import KINDS, MOST_THROTTLED, Again, Key, Kind, Lane, State, Task
-from syncer.http.errors import Kind as ErrorKind
-from syncer.http.errors import RegistryError
+from syncer.errors import Kind as ErrorKind
+from syncer.errors import RegistryError
 from syncer.http.limits import MAX_HOLD
 from syncer.oci.reference import Repository
 

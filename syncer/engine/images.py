@@ -5,19 +5,19 @@ from collections.abc import Iterable
 
 import anyio
 
-from syncer.config.platforms import EVERY_PLATFORM, PlatformFilter
-from syncer.engine.copies import ImageCopy
+from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
 from syncer.engine.manifests import PushManifest, Unfolding
-from syncer.engine.narrowing import fetch_config, narrow_index, platform_in
+from syncer.engine.platform_filter import fetch_config, narrow_index, platform_in
 from syncer.engine.task import Again, Key, Task
+from syncer.errors import RegistryError
 from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
 from syncer.http import failures
-from syncer.http.errors import RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
 
 _KEPT_CONFIG = 32 * 1024
 """Bytes. A config that was read for its platform is kept until it is pushed, if it is no larger."""

@@ -9,10 +9,10 @@ from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import Spare
 from syncer.engine.task import Task
+from syncer.errors import RegistryError
 from syncer.events import Observer, TaskEnded
-from syncer.http.errors import RegistryError
 from syncer.oci.reference import Reference, Repository
-from syncer.registry.repository import Destination, Source
+from syncer.places.content import Destination, Source
 
 
 class Repositories(Protocol):

@@ -4,14 +4,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
 
-from syncer.config.rules import AllTags, MatchingTags, OneDigest, Rule, TheseTags
-from syncer.engine.copies import ImageCopy
+from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage
 from syncer.engine.job import Job
 from syncer.engine.task import Again, Key, Task
+from syncer.errors import Kind, RegistryError
 from syncer.events import Decision, RuleWarning, TagsListed
-from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.rule import Rule
+from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
 
 
 def rule_key(rule: Rule) -> Key:

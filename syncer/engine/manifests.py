@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from syncer.engine.blobs import CopyBlob, blob_key
-from syncer.engine.copies import ImageCopy
+from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
 from syncer.engine.task import Again, Key, Lane, SourcedTask, Task
+from syncer.errors import Kind, RegistryError
 from syncer.events import BlobPlaced, BytesMoved, Decision, ImageSkipped, ImageSynced
-from syncer.http.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest

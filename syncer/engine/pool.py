@@ -10,8 +10,8 @@ from anyio.abc import TaskGroup
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
 from syncer.engine.task import Lane, Task
+from syncer.errors import Kind, RegistryError
 from syncer.events import RoundStarted, TaskEnded
-from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import Repository
 
 METADATA_WIDTH = 4

@@ -13,9 +13,9 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup
 
-from syncer.http.errors import RegistryError
+from syncer.errors import RegistryError
 from syncer.oci.descriptor import Descriptor
-from syncer.registry.repository import Source
+from syncer.places.content import Source
 
 WORTH_SPLITTING = 32 * 1024 * 1024
 """Bytes. Smaller blobs are done before a second connection would be of use."""

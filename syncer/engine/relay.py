@@ -13,10 +13,10 @@ import anyio
 import msgspec
 
 from syncer.engine.ranges import PART, WORTH_SPLITTING, Ahead
-from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.retry import is_passing
 from syncer.oci.descriptor import Descriptor
-from syncer.registry.repository import BlobBody, Content, Source, Upload
+from syncer.places.content import BlobBody, Content, Source, Upload
 
 RESUMES = 8
 """How often in a row a download is carried on without having got any further."""

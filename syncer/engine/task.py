@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
-from syncer.http.errors import RegistryError
+from syncer.errors import RegistryError
 from syncer.oci.reference import Repository
 
 if TYPE_CHECKING:

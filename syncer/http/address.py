@@ -6,9 +6,9 @@ from urllib.parse import urljoin, urlsplit
 
 import anyio
 
-from syncer.config.settings import HostSettings
+from syncer.accounts.settings import HostSettings
+from syncer.errors import Kind, RegistryError
 from syncer.http.dialling import usual_context
-from syncer.http.errors import Kind, RegistryError
 from syncer.oci.reference import DOCKER_HUB
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}

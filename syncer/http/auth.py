@@ -13,9 +13,9 @@ import anyio
 import httpx
 import msgspec
 
-from syncer.config.settings import Account, Secret
+from syncer.accounts.settings import Account, Secret
+from syncer.errors import Kind, RegistryError
 from syncer.http.challenge import Challenge, parse_challenges
-from syncer.http.errors import Kind, RegistryError
 
 MAX_TOKENS = 512
 """Tokens kept for one account at one registry: many more than are in use at once, far fewer than repositories."""

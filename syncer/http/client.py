@@ -15,13 +15,13 @@ import httpx
 import msgspec
 
 from syncer import __version__
-from syncer.config.settings import Account
+from syncer.accounts.settings import Account
+from syncer.errors import Kind, RegistryError
 from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestRetried, RequestSent
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator, Scopes
 from syncer.http.challenge import Challenge, parse_challenges
-from syncer.http.errors import Kind, RegistryError
 from syncer.http.limits import HostLimits
 from syncer.http.retry import Reason, persist
 from syncer.http.wire import RequestBody

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import msgspec
 
-from syncer.config.settings import Account
+from syncer.accounts.settings import Account
+from syncer.errors import Kind, RegistryError
 from syncer.http.dialling import ProxyRefused, ProxyUnreachable
-from syncer.http.errors import Kind, RegistryError
 from syncer.http.retry import TRANSIENT_STATUSES
 
 _KINDS = {

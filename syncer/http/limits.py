@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import anyio
 
-from syncer.config.settings import HostSettings
+from syncer.accounts.settings import HostSettings
 
 MIN_WINDOW = 1.0
 SLACK = 0.25

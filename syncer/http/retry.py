@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from syncer.http.errors import Kind, RegistryError
+from syncer.errors import Kind, RegistryError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from syncer.config import Rule, merge_entries
-from syncer.config.rules import MatchingTags, TheseTags
+from syncer.config.image_lists import merge_entries
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.observe.files import write_beside
 from syncer.oci.reference import Reference
+from syncer.rules.rule import Rule
+from syncer.rules.tags import MatchingTags, TheseTags
 
 Tag = str | None
 """A source's tag; None where only a digest names it, or where the tags could not be listed."""

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from syncer import __version__
-from syncer.config import check_schedule
 from syncer.daemon.health import address_of
+from syncer.rules.schedules import check_schedule
 from tests.deploy.promql import dashboard
 from tests.support.command_line import parse
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from syncer import __version__
-from syncer.config import check_schedule
+from syncer.rules.schedules import check_schedule
 from tests.deploy.manifests import NAMES, OVERLAYS, ROOT, Pod, find, pods, render
 
 SCHEMAS = ("1.31", "1.37")

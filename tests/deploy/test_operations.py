@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from syncer.http.errors import PASSING, Kind
+from syncer.errors import PASSING, Kind
 from tests.deploy.manifests import OVERLAYS, find, pods
 from tests.deploy.promql import METRICS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncer.cli.serve import LAST_SECONDS
-from syncer.config import check_schedule
+from syncer.rules.schedules import check_schedule
 from tests.support.command_line import Parsed, parse
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.corpus import Corpus
-from syncer.engine.shard import share_of
+from syncer.rules.shard import share_of
 from tests.e2e.jobs import JobFiles, gets, last_line, read_json, slowed, stored_blobs, tags, watch
 from tests.support.judge import MANIFEST_TYPES, judge, whole_storage
 from tests.support.program import Program

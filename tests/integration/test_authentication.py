@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from benchmarks.corpus import CorpusSpec, push_corpus
-from syncer.config import AuthBook, load
-from syncer.config.settings import Account, HostSettings, Secret
+from syncer.accounts.book import AuthBook
+from syncer.accounts.credentials import Credentials
+from syncer.accounts.settings import Account, HostSettings, Secret
+from syncer.config import load
+from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, Observer
-from syncer.http.credentials import Credentials
-from syncer.http.errors import Kind, RegistryError
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
-from syncer.registry.directory import RepositoryDirectory
+from syncer.places.open import RepositoryDirectory
 from syncer.run import Run, RunOptions
 from tests.support.judge import judge
 from tests.support.registries import PASSWORD, USER, Registry

@@ -11,15 +11,17 @@ from typing import Any, TypeVar
 
 import anyio
 
+from syncer.accounts.book import AuthBook
 from syncer.cli.files import sharded
-from syncer.config import AuthBook, Config, rules_from
-from syncer.config.auth import parse_auth
-from syncer.config.documents import Findings
+from syncer.config import Config
+from syncer.config.auth_reader import parse_auth
 from syncer.config.json_reader import read_json
+from syncer.config.rule_reader import rules_from
 from syncer.demo import Answer, DropConnection, MemoryRegistry, Recorded, Request, Store
+from syncer.diagnostics import Findings
 from syncer.engine.ledger import Memory
-from syncer.engine.shard import WHOLE, Shard
 from syncer.events import BlobPlaced, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Run, RunOptions, RunResult
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer
-from syncer.engine.shard import Shard
 from syncer.events import RunFinished, RunStarted
+from syncer.rules.shard import Shard
 from tests.support.wire import Net, refuse
 
 LAYER = make_layer({"a": b"b"})

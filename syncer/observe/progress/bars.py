@@ -21,8 +21,8 @@ from syncer.observe.progress.layout import (
     live_lines,
     warning_line,
 )
-from syncer.observe.progress.picture import INTERRUPTED, Clock, FailedImage, Picture
 from syncer.observe.progress.region import Region
+from syncer.observe.progress.run_progress import INTERRUPTED, Clock, FailedImage, Picture
 
 DRAW_EVERY = 1 / 5
 """Seconds. More often looks no better, and takes its share of a core."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from syncer.observe import words
-from syncer.observe.progress.picture import INTERRUPTED, FailedImage, Picture, Transfer
+from syncer.observe.progress.run_progress import INTERRUPTED, FailedImage, Picture, Transfer
 
 NARROW = 64
 """Columns below which numbers are left out."""

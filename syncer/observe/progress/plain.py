@@ -5,7 +5,7 @@ import time
 from syncer.events import RunFinished, RunStarted
 from syncer.observe import words
 from syncer.observe.progress.base import Progress, Sink
-from syncer.observe.progress.picture import Clock, Picture
+from syncer.observe.progress.run_progress import Clock, Picture
 
 EVERY = 5.0
 """Seconds between two lines."""

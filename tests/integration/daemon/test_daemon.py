@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from benchmarks.corpus import FOR_TESTS, write_corpus
-from syncer.engine.shard import share_of
+from syncer.rules.shard import share_of
 from tests.integration.daemon.conftest import wait_until
 from tests.support.judge import MANIFEST_TYPES, judge, raw_manifest, whole, whole_storage
 

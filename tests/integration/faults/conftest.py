@@ -9,7 +9,7 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.http import retry
-from syncer.registry import upload
+from syncer.places.registry import upload
 from tests.support.faults import Faults
 from tests.support.registries import Registry
 from tests.support.wire import Net

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from syncer.config.settings import HostSettings
+from syncer.accounts.settings import HostSettings
+from syncer.errors import RegistryError
 from syncer.http import failures
 from syncer.http.address import Address
-from syncer.http.errors import RegistryError
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import InvalidManifest, parse_manifest
-from syncer.registry.headers import (
+from syncer.places.registry.headers import (
     MAX_CHUNK,
     content_range,
     content_range_size,

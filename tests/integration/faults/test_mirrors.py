@@ -4,11 +4,11 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer, noise
-from syncer.http.errors import Kind, RegistryError
+from syncer.errors import Kind, RegistryError
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.registry import mirrors
-from syncer.registry.mirrors import FIRST_REST, LONGEST_REST, Resting
+from syncer.places.registry import mirrors
+from syncer.places.registry.mirrors import FIRST_REST, LONGEST_REST, Resting
 from tests.support.faults import Faults
 from tests.support.wire import same
 

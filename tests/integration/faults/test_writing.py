@@ -5,7 +5,7 @@ import pytest
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import Layer, make_image, make_index, make_layer, noise
 from syncer.oci.digest import Digest
-from syncer.registry import upload
+from syncer.places.registry import upload
 from tests.support.faults import Faults, Reply
 from tests.support.wire import same
 

@@ -13,7 +13,7 @@ from benchmarks.scale.large import run, world
 from benchmarks.scale.measured import Measured
 from benchmarks.scale.model import Cost, Lane, Site, World, simulate, throughputs
 from benchmarks.scale.work import Kind, split, work_of
-from syncer.engine.shard import share_of
+from syncer.rules.shard import share_of
 
 KINDS: tuple[Kind, ...] = ("cold", "same", "changed")
 SMALL = Assumed(repositories=300, tags=6_000, bases=20, base_versions=10)

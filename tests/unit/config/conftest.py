@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from syncer.config import Config, ConfigError, load
+from syncer.config import Config, load
+from syncer.diagnostics import ConfigError
 
 
 class Folder:

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.config import Rule, merge_entries, rules_from
+from syncer.config.image_lists import merge_entries
+from syncer.config.rule_reader import rules_from
 from syncer.oci.digest import Digest
+from syncer.rules.rule import Rule
 
 DIGEST = Digest.of(b"one")
 ENVIRONMENT = {"HOST": "d.io", "TAGS": "x,y", "ALL": "d.io/r:x,y"}

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.config import ConfigError, documents, load
-from syncer.config.documents import Findings, read_document
+from syncer.config import documents, load
+from syncer.config.documents import read_document
 from syncer.config.json_reader import read_json
 from syncer.config.nodes import Mapping, Scalar, Sequence, plain_value
 from syncer.config.yaml_reader import read_yaml
+from syncer.diagnostics import ConfigError, Findings
 
 json_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 json_values = st.recursive(

@@ -7,8 +7,9 @@ from subprocess import run
 
 import pytest
 
-from syncer.config import AllTags, Config
+from syncer.config import Config
 from syncer.oci.reference import Repository
+from syncer.rules.tags import AllTags
 
 BROUGHT_AUTH = """\
 {

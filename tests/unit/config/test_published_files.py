@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from syncer.config import HostSettings, MatchingTags, load
+from syncer.accounts.settings import HostSettings
+from syncer.config import load
 from syncer.config.auth_fields import SETTINGS
 from syncer.config.rule_reader import OBJECT_KEYS
+from syncer.rules.tags import MatchingTags
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.config import AllTags, ConfigError, MatchingTags, OneDigest, Rule, TheseTags, rules_from
-from syncer.config.rule_reader import parse_source
+from syncer.config.rule_reader import parse_source, rules_from
+from syncer.diagnostics import ConfigError
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository, is_tag
+from syncer.rules.rule import Rule
+from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
 
 DIGEST = Digest.of(b"one")
 OTHER = Digest.of(b"other")

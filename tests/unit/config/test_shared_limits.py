@@ -2,10 +2,10 @@
 
 import pytest
 
+from syncer.accounts.settings import HostSettings
 from syncer.cli.files import sharded
-from syncer.config import HostSettings
-from syncer.engine.shard import WHOLE, Shard
 from syncer.oci.reference import Repository
+from syncer.rules.shard import WHOLE, Shard
 
 AUTH = {
     "a.io": {"max_connections": 10, "requests_per_second": 10, "bandwidth": "20MiB", "plain_http": True},

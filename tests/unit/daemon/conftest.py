@@ -12,10 +12,11 @@ import anyio
 import httpx
 import pytest
 
-from syncer.config import AuthBook, Config, Rule, rules_from
-from syncer.config.auth import parse_auth
-from syncer.config.documents import Findings
+from syncer.accounts.book import AuthBook
+from syncer.config import Config
+from syncer.config.auth_reader import parse_auth
 from syncer.config.json_reader import read_json
+from syncer.config.rule_reader import rules_from
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
@@ -26,10 +27,12 @@ from syncer.daemon.runs import Ended, Prepared, Runner, Trigger, WatchedRun
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
+from syncer.diagnostics import Findings
 from syncer.events import Failure, ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
 from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.rule import Rule
 from syncer.run import RunOptions, RunOutcome, RunResult
 from syncer.state.database import open_database
 from syncer.state.history import Bounds, History

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from syncer.config import ConfigError, load
+from syncer.config import load
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.metrics import DaemonMetrics
+from syncer.diagnostics import ConfigError
 
 OTHER = {"quay.io/other:1": "there.example/other"}
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tenacity import wait_none
 
-from syncer.config import Secret
+from syncer.accounts.settings import Secret
 from syncer.daemon.notify import SIGNATURE_HEADER, InvalidAddress, Notifier, occasion_of
 from syncer.daemon.runs import Ended
 from syncer.events import Failure, ImageFailed, RunFinished, RunStarted

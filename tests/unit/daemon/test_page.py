@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from syncer.config import ConfigError, Secret
-from syncer.config.nodes import Problem
+from syncer.accounts.settings import Secret
 from syncer.daemon.causes import MOST_CAUSES, Causes
 from syncer.daemon.chart import HEIGHT, chart_of
 from syncer.daemon.guard import Guard
@@ -19,6 +18,7 @@ from syncer.daemon.packing import pack_report, read_report
 from syncer.daemon.page import ago
 from syncer.daemon.run_view import PER_PAGE
 from syncer.daemon.service import Plan
+from syncer.diagnostics import ConfigError, Problem
 from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced, RunStarted
 from syncer.observe.report import ReportObserver
 from syncer.oci.reference import Reference, Repository

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from syncer.config import Secret
+from syncer.accounts.settings import Secret
 from syncer.daemon.guard import Guard
 from syncer.daemon.server import listen
 from syncer.daemon.service import Plan

@@ -6,7 +6,7 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.http import retry
-from syncer.registry import upload
+from syncer.places.registry import upload
 from tests.support.wire import Net
 
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import anyio
 
-from syncer.http.errors import Kind, RegistryError
+from syncer.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.registry.repository import BlobBody, Content, Source, Upload
+from syncer.places.content import BlobBody, Content, Source, Upload
 
 CHUNK = 100
 NAME = Repository("source.test", "app")

@@ -7,9 +7,9 @@ from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
 from syncer.engine.ranges import Spare
 from syncer.engine.task import Again, Key, Kind, Lane, Task
+from syncer.errors import Kind as ErrorKind
+from syncer.errors import RegistryError
 from syncer.events import Observer
-from syncer.http.errors import Kind as ErrorKind
-from syncer.http.errors import RegistryError
 from syncer.oci.reference import Repository
 
 Script = Callable[["Plain"], Awaitable[Again | None]]

@@ -3,7 +3,7 @@
 import pytest
 
 from syncer.engine.relay import RESUMES, Download
-from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from syncer.errors import DigestMismatch, Kind, RegistryError
 from tests.unit.engine.parts import CHUNK, CONTENT, Part, Script, descriptor
 
 

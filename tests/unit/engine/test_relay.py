@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from syncer.engine.relay import Download, relay, relay_whole
-from syncer.http.errors import DigestMismatch, Kind, RegistryError
+from syncer.errors import DigestMismatch, Kind, RegistryError
 from tests.unit.engine.parts import CONTENT, Part, Script, Taker, broken, descriptor
 
 WINDOW = 4

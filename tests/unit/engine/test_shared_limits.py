@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from syncer.demo.images import make_image, make_layer
-from syncer.engine.shard import Shard, share_of
+from syncer.rules.shard import Shard, share_of
 from tests.support.wire import kind
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from syncer.config.settings import HostSettings
+from syncer.accounts.settings import HostSettings
+from syncer.errors import Kind, RegistryError
 from syncer.http.address import Address
-from syncer.http.errors import Kind, RegistryError
 
 PLAIN = HostSettings(plain_http=True)
 ASKED = "https://reg.example/v2/app/blobs/uploads/?mount=x"

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 
-from syncer.config.settings import Account, Secret
+from syncer.accounts.settings import Account, Secret
+from syncer.errors import Kind, RegistryError
 from syncer.http.auth import MAX_TOKENS, Authenticator
 from syncer.http.challenge import Challenge, parse_challenges
-from syncer.http.errors import Kind, RegistryError
 
 REALM = "https://auth.example.com/token"
 PULL = ("repository:acme/app:pull",)

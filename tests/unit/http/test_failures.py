@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from syncer.config.settings import Account, Secret
+from syncer.accounts.settings import Account, Secret
+from syncer.errors import Kind
 from syncer.http import failures
-from syncer.http.errors import Kind
 
 ACCOUNT = Account("reg.example/team", "me", Secret("hush"))
 

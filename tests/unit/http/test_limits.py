@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from syncer.config.settings import HostSettings
+from syncer.accounts.settings import HostSettings
 from syncer.http.limits import DOWN_SECONDS, MOST_UNREACHABLE, HostLimits
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncer.config.settings import HostSettings
+from syncer.accounts.settings import HostSettings
 from syncer.http import dialling, wire
 from syncer.http.address import Address
 from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection

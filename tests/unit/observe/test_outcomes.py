@@ -8,11 +8,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncer.config import OneDigest, Rule, load, rules_from
+from syncer.config import load
+from syncer.config.rule_reader import rules_from
 from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced
 from syncer.observe.outcomes import OutcomeLists, as_yaml, write_list
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
+from syncer.rules.rule import Rule
+from syncer.rules.tags import OneDigest
 
 DIGEST = Digest.of(b"one")
 ENVIRONMENT = {"HOST": "d.io"}

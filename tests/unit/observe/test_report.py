@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import syncer.observe
+from syncer.errors import Kind
 from syncer.events import (
     BlobCounts,
     BlobPlaced,
@@ -25,7 +26,6 @@ from syncer.events import (
     RunFinished,
     RunStarted,
 )
-from syncer.http.errors import Kind
 from syncer.observe.report import ReportObserver, write_report
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository

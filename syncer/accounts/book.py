@@ -1,0 +1,141 @@
+"""`AuthBook`: which account to use for a repository, and how to speak to its registry.
+
+The longest key that is equal to a repository or a whole-segment prefix of it wins.
+"""
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from typing import Any, Self
+
+import msgspec
+
+from syncer.accounts.settings import Account, HostSettings, Secret
+from syncer.diagnostics import Place, Problem
+from syncer.oci.reference import Repository
+
+_DEFAULTS = HostSettings()
+
+
+class EntryCredentials(msgspec.Struct, frozen=True):
+    """What an entry says of who we are. `stated` is whether it says anything, be it an empty name."""
+
+    username: str = ""
+    password: Secret | None = None
+    token: Secret | None = None
+    stated: bool = False
+    unset: tuple[Problem, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.username or self.password or self.token or self.unset)
+
+    def same_as(self, other: "EntryCredentials") -> bool:
+        """Whether both say the same, wherever they stand."""
+        return (self.username, self.password, self.token) == (other.username, other.password, other.token)
+
+    def account(self, name: str) -> Account | None:
+        if self.unset or not self:
+            return None
+        password = None if self.token else self.password or Secret("")
+        return Account(name, self.username, password, self.token)
+
+    def secrets(self) -> Iterator[str]:
+        for secret in (self.password, self.token):
+            if secret is not None and secret.reveal():
+                yield secret.reveal()
+
+
+class AuthEntry(msgspec.Struct, frozen=True):
+    """One key of the auth file. `scope` is its one form: `host` or `host/path`, Docker Hub as `docker.io`."""
+
+    key: str
+    scope: str
+    place: Place
+    credentials: EntryCredentials
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def account(self) -> Account | None:
+        """None where the entry gives no credentials, or they come from a variable that is not set."""
+        return self.credentials.account(self.key)
+
+
+class AuthBook:
+    """Who we are, and how to speak, at each registry."""
+
+    def __init__(self, entries: Iterable[AuthEntry] = (), *, warnings: Iterable[Problem] = ()) -> None:
+        self._entries = {entry.scope: entry for entry in entries}
+        self._accounts = {scope: entry.account for scope, entry in self._entries.items()}
+        self._settings = self._merged_settings()
+        self.warnings = tuple(warnings)
+
+    def account_for(self, repository: Repository) -> Account | None:
+        """The account of the longest matching key; None means anonymous access.
+
+        Also None where `problems_for` names an unset variable: ask that first, as `load` does.
+        """
+        entry = self._entry_for(str(repository))
+        return None if entry is None else self._accounts[entry.scope]
+
+    def settings_for(self, repository: Repository) -> HostSettings:
+        """Each setting from the longest matching key that sets it. Equal settings are one object."""
+        entry = self._entry_for(str(repository))
+        return _DEFAULTS if entry is None else self._settings[entry.scope]
+
+    def part(self, index: int, count: int) -> Self:
+        """The same accounts, with what one of `count` processes may use of the registries' limits."""
+        parts = {settings: settings.part(index, count) for settings in self._settings.values()}
+        book = copy(self)
+        book._settings = {scope: parts[settings] for scope, settings in self._settings.items()}  # noqa: SLF001
+        return book
+
+    def scarce_connections(self, count: int) -> list[Problem]:
+        """The entries that allow fewer connections than there are processes: each needs one."""
+        return [
+            entry.place.problem(
+                f"max_connections is {most}, but each of the {count} shares needs one: {count} in all"
+            )
+            for entry in self._entries.values()
+            if 0 < (most := dict(entry.settings).get("max_connections", 0)) < count
+        ]
+
+    def problems_for(self, repositories: Iterable[Repository]) -> list[Problem]:
+        """The environment variables that the entries for these repositories need and that are not set."""
+        needed = {
+            entry.scope: entry for repository in repositories if (entry := self._entry_for(str(repository)))
+        }
+        return [problem for entry in needed.values() for problem in entry.credentials.unset]
+
+    def hosts(self) -> tuple[str, ...]:
+        """The registries that have an entry, each once."""
+        return tuple(dict.fromkeys(scope.partition("/")[0] for scope in self._entries))
+
+    @property
+    def empty(self) -> bool:
+        """Whether no entry gives credentials, be it by a variable that is not set."""
+        return not any(entry.credentials for entry in self._entries.values())
+
+    def secrets(self) -> frozenset[str]:
+        """The text of every secret, to be masked in logs."""
+        return frozenset(secret for entry in self._entries.values() for secret in entry.credentials.secrets())
+
+    def _entry_for(self, name: str) -> AuthEntry | None:
+        return next((self._entries[scope] for scope in prefixes(name) if scope in self._entries), None)
+
+    def _merged_settings(self) -> dict[str, HostSettings]:
+        one_of_each: dict[HostSettings, HostSettings] = {_DEFAULTS: _DEFAULTS}
+        merged = {}
+        for scope in self._entries:
+            stated: dict[str, Any] = {}
+            for shorter in reversed(list(prefixes(scope))):
+                if shorter in self._entries:
+                    stated.update(self._entries[shorter].settings)
+            settings = HostSettings(**stated)
+            merged[scope] = one_of_each.setdefault(settings, settings)
+        return merged
+
+
+def prefixes(name: str) -> Iterable[str]:
+    """`host/a/b`, `host/a`, `host`."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]

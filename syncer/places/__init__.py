@@ -1,0 +1,1 @@
+"""Places that hold images: the protocols the engine works with, and what implements them."""

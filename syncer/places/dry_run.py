@@ -1,0 +1,60 @@
+"""A destination that only pretends to be written to: what is asked is real, what would change is not done."""
+
+# ruff: noqa: ARG002 - pretending needs no arguments
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Repository
+from syncer.places.content import BlobBody, Content, Destination, Upload
+
+
+class Rehearsal(Destination):
+    """Answers as `real` does, and takes writes for granted."""
+
+    def __init__(self, real: Destination) -> None:
+        self.name = real.name
+        self._real = real
+
+    def tags(self) -> AsyncIterator[list[str]]:
+        return self._real.tags()
+
+    async def find(self, target: str) -> Descriptor | None:
+        return await self._real.find(target)
+
+    async def fetch_manifest(self, target: str) -> Manifest:
+        return await self._real.fetch_manifest(target)
+
+    def fetch_blob(
+        self, blob: Descriptor, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[BlobBody]:
+        return self._real.fetch_blob(blob, offset=offset, length=length)
+
+    async def is_new(self) -> bool:
+        return await self._real.is_new()
+
+    async def has_blob(self, digest: Digest) -> bool:
+        return await self._real.has_blob(digest)
+
+    def can_mount_from(self, other: Destination) -> bool:
+        return isinstance(other, Rehearsal) and self._real.can_mount_from(other._real)  # noqa: SLF001
+
+    async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
+        return None
+
+    async def start_upload(self) -> Upload:
+        return _NoUpload()
+
+    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
+        return
+
+
+class _NoUpload(Upload):
+    async def put(self, blob: Descriptor, content: bytes | Content) -> None:
+        return
+
+    async def cancel(self) -> None:
+        return

@@ -1,0 +1,133 @@
+"""Opens repositories by name: one connection pool for all, one address a registry, one client and limit an account."""
+
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from syncer.accounts.settings import Account, HostSettings
+from syncer.events import ConcurrencyChanged, Observer
+from syncer.http.address import Address
+from syncer.http.client import RegistryClient
+from syncer.http.limits import HostLimits
+from syncer.oci.reference import Repository
+from syncer.places.content import Destination, Source
+from syncer.places.dry_run import Rehearsal
+from syncer.places.registry.harbor import HarborProjects
+from syncer.places.registry.mirrors import MirroredSource, Resting
+from syncer.places.registry.remote import RemoteRepository
+from syncer.places.registry.upload import UploadWays
+
+
+class RepositoryDirectory:
+    """Remote repositories, each made once.
+
+    `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
+    in one account's name, where the registry's settings do not say less. In a `dry_run` destinations only pretend to be written to.
+    """
+
+    def __init__(
+        self,
+        *,
+        account_for: Callable[[Repository], Account | None],
+        settings_for: Callable[[Repository], HostSettings],
+        transport: httpx.AsyncBaseTransport,
+        observer: Observer,
+        connections: int,
+        dry_run: bool = False,
+    ) -> None:
+        self._account_for = account_for
+        self._settings_for = settings_for
+        self._transport = transport
+        self._observer = observer
+        self._connections = connections
+        self._addresses: dict[tuple[str, HostSettings], Address] = {}
+        self._limits: dict[str, HostLimits] = {}
+        self._limits_by_host: dict[str, list[HostLimits]] = {}
+        self._eased: Callable[[str], None] = lambda _name: None
+        self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
+        self._named: dict[Repository, RegistryClient] = {}
+        self._sources: dict[Repository, Source] = {}
+        self._destinations: dict[Repository, Destination] = {}
+        self._dry_run = dry_run
+        self._resting = Resting()
+        self._ways: dict[str, UploadWays] = {}
+        self._projects: dict[RegistryClient, HarborProjects] = {}
+
+    def source(self, name: Repository) -> Source:
+        if name not in self._sources:
+            self._sources[name] = self._source(name)
+        return self._sources[name]
+
+    def _source(self, name: Repository) -> Source:
+        registry = RemoteRepository(self.client(name), name, writable=False)
+        mirrors = [Repository(host, name.path) for host in self._settings_for(name).mirrors]
+        if not mirrors:
+            return registry
+        repositories = [
+            RemoteRepository(self.client(mirror), mirror, writable=False, patient=False) for mirror in mirrors
+        ]
+        return MirroredSource(registry, repositories, self._resting)
+
+    def destination(self, name: Repository) -> Destination:
+        if name not in self._destinations:
+            # A dry run asks for no more rights than it needs.
+            self._destinations[name] = (
+                Rehearsal(RemoteRepository(self.client(name), name, writable=False))
+                if self._dry_run
+                else self._destination(name)
+            )
+        return self._destinations[name]
+
+    def _destination(self, name: Repository) -> Destination:
+        client = self.client(name)
+        create = self._settings_for(name).create
+        return RemoteRepository(
+            client,
+            name,
+            writable=True,
+            ways=self._ways.setdefault(name.host, UploadWays()),
+            projects=self._projects.setdefault(client, HarborProjects(client)) if create else None,
+        )
+
+    def wait_for(self, name: Repository) -> tuple[str, float | None]:
+        limits = self.client(name).limits
+        return limits.name, None if limits.ready else limits.paused
+
+    def recovery(self) -> float:
+        return max((limits.down for limits in self._limits.values()), default=0.0)
+
+    def on_eased(self, told: Callable[[str], None]) -> None:
+        for limits in self._limits.values():
+            limits.eased = told
+        self._eased = told
+
+    def _limits_of(self, host: str, account: Account | None, settings: HostSettings) -> HostLimits:
+        """Of one account at one registry: registries count by account."""
+        name = f"{host} as {account.name if account else 'anonymous'}"
+        if name not in self._limits:
+            limits = self._limits[name] = HostLimits(self._connections, settings, name=name)
+            limits.eased = self._eased
+            of_host = self._limits_by_host.setdefault(host, [])
+            of_host.append(limits)
+            limits.resized = lambda: self._tell_concurrency(host, of_host)
+            limits.resized()
+        return self._limits[name]
+
+    def _tell_concurrency(self, host: str, of_host: Sequence[HostLimits]) -> None:
+        self._observer.notify(ConcurrencyChanged(host, sum(limits.window for limits in of_host)))
+
+    def client(self, name: Repository) -> RegistryClient:
+        """The client that speaks for a repository's account."""
+        if name in self._named:
+            return self._named[name]
+        settings = self._settings_for(name)
+        account = self._account_for(name)
+        key = (name.host, settings, account)
+        if key not in self._clients:
+            address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
+            limits = self._limits_of(name.host, account, settings)
+            self._clients[key] = RegistryClient(
+                address, account, transport=self._transport, limits=limits, observer=self._observer
+            )
+        client = self._named[name] = self._clients[key]
+        return client

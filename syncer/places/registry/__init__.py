@@ -1,0 +1,1 @@
+"""Places behind the distribution API: repositories at a registry, uploads to it, and its mirrors."""

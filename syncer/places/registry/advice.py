@@ -1,0 +1,74 @@
+"""What a user can do where a registry takes no push: registries differ in what must be there first, and in its command."""
+
+import re
+
+from syncer.errors import Kind, RegistryError
+from syncer.oci import media_types
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import DOCKER_HUB, Repository
+
+_ECR = re.compile(r"[0-9]+\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+_GOOGLE = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
+_ALIBABA = re.compile(r".*\.aliyuncs\.com")
+_TENCENT = re.compile(r".*\.tencentcloudcr\.com|.*ccs\.tencentyun\.com")
+_HUAWEI = re.compile(r"swr\..*\.myhuaweicloud\.com")
+_GITLAB = re.compile(r"registry\.gitlab\..*|.*gitlab.*")
+_MISSING = frozenset({401, 403, 404})
+_REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
+_REFUSED_INDEX = frozenset({400, 403, 404, 405, 415, 422, 500})
+
+
+def advise(error: RegistryError, repository: Repository, manifest: Manifest | None = None) -> None:
+    """Put into a failed push's error what to do about it."""
+    if manifest is not None and error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
+        error.kind = Kind.UNSUPPORTED
+        error.advice = "it is of schema 1, which most registries no longer take: have the image built again"
+    elif manifest is not None and error.status in _REFUSED_INDEX and _has_attestations(manifest):
+        error.advice = (
+            "the index has attestations (platform unknown/unknown), which some registries refuse: if that is the"
+            " reason, copy single images of it by digest, or build without them (--provenance=false)"
+        )
+    elif error.status == 404 or "NAME_UNKNOWN" in error.codes:
+        error.advice = missing(repository)
+    elif error.status in _MISSING and error.kind in {Kind.UNAUTHORIZED, Kind.FORBIDDEN}:
+        error.advice = f"{error.advice}; or it is missing: {missing(repository)}"
+    elif error.status == 405 and error.attempt.startswith("POST") and not error.advice:
+        error.advice = f"{repository.host} takes no pushes: it is read-only, or a cache of another registry"
+
+
+def missing(repository: Repository) -> str:
+    """How to make the repository, or what it has to be in, at this registry."""
+    host, path = repository.host, repository.path
+    first, _, rest = path.partition("/")
+    if match := _ECR.fullmatch(host):
+        return f"create it: aws ecr create-repository --region {match[1]} --repository-name {path}"
+    if host == "public.ecr.aws":
+        name = rest or path
+        return f"create it: aws ecr-public create-repository --region us-east-1 --repository-name {name}"
+    if match := _GOOGLE.fullmatch(host):
+        name = rest.partition("/")[0]
+        return (
+            f"create it: gcloud artifacts repositories create {name} --repository-format=docker"
+            f" --location={match[1]} --project={first}"
+        )
+    if _TENCENT.fullmatch(host):
+        return (
+            f"create namespace {first!r} and repository {rest!r} in the TCR console (or tccli tcr CreateNamespace"
+            f" --NamespaceName {first}, tccli tcr CreateRepository)"
+        )
+    if _ALIBABA.fullmatch(host):
+        return f"create namespace {first!r} in the console of ACR, and allow it to create repositories"
+    if _HUAWEI.fullmatch(host):
+        return f"create organization {first!r} in the console of SWR"
+    if _GITLAB.fullmatch(host):
+        return f"create the GitLab project that {path!r} belongs to"
+    if host == DOCKER_HUB:
+        return f"create the organization or user {first!r} at Docker Hub, and let the account push there"
+    return (
+        f'create project {first!r} there (Harbor: "create": true in the auth file does it, or curl -u USER'
+        f" -H 'Content-Type: application/json' -d '{{\"project_name\":\"{first}\"}}' https://{host}/api/v2.0/projects)"
+    )
+
+
+def _has_attestations(manifest: Manifest) -> bool:
+    return any(child.platform and child.platform.os == "unknown" for child in manifest.children)

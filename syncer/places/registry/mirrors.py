@@ -1,0 +1,208 @@
+"""A registry with mirrors before it: content comes from the first mirror that has it, its digest from the registry itself.
+
+A mirror that fails is passed over and left alone for a while. Only where the registry cannot be asked at all is a
+mirror's word taken for what a tag names; `vouches_for` then says so.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+import anyio
+from msgspec.structs import replace
+
+from syncer.errors import Kind, RegistryError
+from syncer.http import failures
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Repository
+from syncer.places.content import BlobBody, Source
+
+PATIENCE_SECONDS = 20.0
+"""How long a mirror may take to begin an answer."""
+FIRST_REST = 30.0
+LONGEST_REST = 600.0
+
+_UNREACHABLE = frozenset({Kind.TIMEOUT, Kind.CONNECTION, Kind.TLS, Kind.SERVER_ERROR})
+_OF_ONE_REPOSITORY = frozenset({401, 403, 404})
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Resting:
+    """Which mirrors are left alone, since they failed: each time longer, up to `LONGEST_REST` seconds."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+
+    def rests(self, name: Repository) -> bool:
+        now = self._clock()
+        return any(self._until.get(key, 0.0) > now for key in (name.host, str(name)))
+
+    def failed(self, name: Repository, *, one_repository: bool = False) -> None:
+        """It failed: as a host, or only where one repository is concerned."""
+        key = str(name) if one_repository else name.host
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        self._until[key] = self._clock() + min(LONGEST_REST, FIRST_REST * 2.0 ** (min(count, 20) - 1))
+
+    def worked(self, name: Repository) -> None:
+        for key in (name.host, str(name)):
+            self._failures.pop(key, None)
+            self._until.pop(key, None)
+
+
+class MirroredSource(Source):
+    """One repository at a registry, and the same at its mirrors in the order to try them."""
+
+    def __init__(self, registry: Source, mirrors: Sequence[Source], resting: Resting) -> None:
+        self.name = registry.name
+        self._registry = registry
+        self._mirrors = tuple(mirrors)
+        self._resting = resting
+        self._unverified: set[str] = set()
+        self._wrong: set[tuple[Repository, Digest]] = set()
+
+    def vouches_for(self, target: str) -> bool:
+        return target not in self._unverified
+
+    async def tags(self) -> AsyncIterator[list[str]]:
+        begun = False
+        try:
+            async for page in self._registry.tags():
+                begun = True
+                yield page
+        except RegistryError as error:
+            if begun or error.kind not in _UNREACHABLE:
+                raise
+            unreachable = error
+        else:
+            return
+        for mirror in self._awake():
+            if (pages := await self._ask(mirror, _all_pages(mirror))) is not None:
+                for page in pages:
+                    yield page
+                return
+        raise unreachable
+
+    async def find(self, target: str) -> Descriptor | None:
+        # A HEAD does not count against Docker Hub's limit: the registry itself can always be asked.
+        unreachable = None
+        if not self._resting.rests(self.name):
+            try:
+                return await self._find_at_registry(target)
+            except RegistryError as error:
+                if error.kind not in _UNREACHABLE:
+                    raise
+                unreachable = error
+                self._resting.failed(self.name)
+        for mirror in self._awake():
+            if (found := await self._ask(mirror, mirror.find(target))) is not None:
+                if found.digest != target:
+                    self._unverified.add(target)
+                return found
+        if unreachable is not None:
+            raise unreachable
+        return await self._find_at_registry(target)
+
+    async def _find_at_registry(self, target: str) -> Descriptor | None:
+        found = await self._registry.find(target)
+        self._resting.worked(self.name)
+        self._unverified.discard(target)
+        return found
+
+    async def fetch_manifest(self, target: str) -> Manifest:
+        digest = target
+        if ":" not in target:
+            found = await self.find(target)
+            if found is None:
+                raise failures.from_absence(f"{self.name}:{target}", registry=self.name.host)
+            digest = found.digest
+        for mirror in self._awake():
+            if (manifest := await self._ask(mirror, mirror.fetch_manifest(digest))) is not None:
+                return manifest
+        return await self._registry.fetch_manifest(digest)
+
+    @asynccontextmanager
+    async def fetch_blob(
+        self, blob: Descriptor, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[BlobBody]:
+        async with AsyncExitStack() as stack:
+            body = None
+            for mirror in self._awake():
+                if (mirror.name, blob.digest) not in self._wrong:
+                    body = await self._from_mirror(
+                        mirror, blob, mirror.fetch_blob(blob, offset=offset, length=length), stack
+                    )
+                if body is not None:
+                    break
+            if body is None:
+                body = await stack.enter_async_context(
+                    self._registry.fetch_blob(blob, offset=offset, length=length)
+                )
+            yield body
+
+    async def _from_mirror(
+        self,
+        mirror: Source,
+        blob: Descriptor,
+        opening: AbstractAsyncContextManager[BlobBody],
+        stack: AsyncExitStack,
+    ) -> BlobBody | None:
+        async with AsyncExitStack() as trial:
+            body = await self._ask(mirror, trial.enter_async_context(opening))
+            if body is None:
+                return None
+            if blob.size >= 0 and body.size != blob.size:
+                wrong = f"blob {blob.digest} has {body.size} bytes there instead of {blob.size}"
+                self._pass_over(mirror, RegistryError(Kind.DIGEST_MISMATCH, wrong))
+                return None
+            stack.push_async_exit(trial.pop_all())
+            return replace(
+                body,
+                chunks=self._watched(mirror, body.chunks),
+                reject=lambda: self._reject(mirror, blob.digest),
+            )
+
+    def _reject(self, mirror: Source, digest: Digest) -> bool:
+        self._wrong.add((mirror.name, digest))
+        self._resting.failed(mirror.name)
+        return True
+
+    async def _watched(self, mirror: Source, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except RegistryError as error:
+            self._pass_over(mirror, error)
+            raise
+
+    def _awake(self) -> Iterator[Source]:
+        return (mirror for mirror in self._mirrors if not self._resting.rests(mirror.name))
+
+    async def _ask(self, mirror: Source, answer: Awaitable[T]) -> T | None:
+        """What a mirror answers. None where it fails or says nothing: that is nobody's matter but its own."""
+        try:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                answered = await answer
+        except TimeoutError:
+            self._pass_over(mirror, RegistryError(Kind.TIMEOUT, "no answer in time"))
+            return None
+        except RegistryError as error:
+            self._pass_over(mirror, error)
+            return None
+        self._resting.worked(mirror.name)
+        return answered
+
+    def _pass_over(self, mirror: Source, error: RegistryError) -> None:
+        _log.debug("mirror %s of %s is passed over: %s", mirror.name, self.name.host, error)
+        self._resting.failed(mirror.name, one_repository=error.status in _OF_ONE_REPOSITORY)
+
+
+async def _all_pages(source: Source) -> list[list[str]]:
+    return [page async for page in source.tags()]

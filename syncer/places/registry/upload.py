@@ -1,0 +1,378 @@
+"""Pushing a blob: the ways to do it in the order to try them, and going on after a break (distribution-spec, "Pushing blobs").
+
+One PUT with the whole body is the shortest. Where that is refused, one PATCH without `Content-Range` and an empty
+PUT; then chunks. What a registry refuses is remembered for all its repositories.
+"""
+
+import enum
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+import anyio
+import msgspec
+
+from syncer.errors import DigestMismatch, Kind, RegistryError
+from syncer.http.auth import Scopes
+from syncer.http.client import Answer, RegistryClient
+from syncer.http.retry import MAX_RETRY_AFTER, is_passing, reason_of
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
+from syncer.places.content import Content, Upload
+from syncer.places.registry.headers import session_offset
+
+CHUNK = 16 * 1024 * 1024
+"""Bytes of a chunk: Azure takes less than 20 MB in one request."""
+SMALLEST_CHUNK = 1024 * 1024
+"""Where even CHUNK is too large: nginx lets this much through when nobody tells it otherwise."""
+RESUMES = 5
+"""How often in a row an upload is tried again without having got any further."""
+CANCEL_SECONDS = 2.0
+"""How long it may take to give up a session before another is begun."""
+STALL_SECONDS = 60.0
+"""How long a registry may take nothing of a body."""
+FINISH_SECONDS = 60.0
+FINISH_BYTES_PER_SECOND = 20e6
+"""A registry copies or hashes a large blob before it answers the last PUT."""
+
+_STORED = frozenset({200, 201, 202, 204})
+_REFUSED = frozenset({404, 405, 411, 413, 415, 501})
+_LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+
+
+class Way(enum.IntEnum):
+    """How the bytes go, the shortest first."""
+
+    PUT = 0
+    PATCH = 1
+    CHUNKS = 2
+
+
+class UploadWays:
+    """What a registry is known to refuse, shared by all its repositories; and how large its chunks may be."""
+
+    def __init__(self) -> None:
+        self._refused: dict[Way, int] = {}
+        self.chunk = CHUNK
+
+    def choose(self, size: int) -> Way:
+        """The shortest way that is not known to be refused for a blob of so many bytes."""
+        return next((way for way in Way if size < self._refused.get(way, size + 1)), Way.CHUNKS)
+
+    def refuse(self, way: Way, size: int) -> None:
+        """A body of so many bytes, and any larger one, cannot go this way."""
+        self._refused[way] = min(size, self._refused.get(way, size))
+
+
+class Session(msgspec.Struct):
+    """An upload that a registry has opened: where the next request goes, and the least bytes of a chunk."""
+
+    location: str
+    least: int = 0
+
+
+class RemoteUpload(Upload):
+    """A blob on its way into a repository. `start` opens a session; `ways` is what is known of the registry."""
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        repository: Repository,
+        scopes: Scopes,
+        session: Session,
+        *,
+        ways: UploadWays,
+        start: Callable[[], Awaitable[Session]],
+    ) -> None:
+        self._client = client
+        self._repository = repository
+        self._scopes = scopes
+        self._session: Session | None = session
+        self._ways = ways
+        self._start = start
+        self._offset = 0  # what the session has
+        self._given = 0  # how much of the blob was sent to it, arrived or not
+        self._broken = False
+        self._unsure = False  # whether the last request may have been obeyed all the same
+        self._breaks: dict[Way, int] = {}
+
+    async def put(self, blob: Descriptor, content: bytes | Content) -> None:
+        fruitless = farthest = mismatches = logins = 0
+        while True:
+            pieces = _Pieces()
+            try:
+                if self._broken and await self._go_on(blob):
+                    return
+                await self._send(blob, content, pieces)
+                return
+            except RegistryError as error:
+                self._broken = True
+                self._given = max(self._given, pieces.position)
+                if pieces.failure is not None:
+                    # The content's own failure: what the session has of it is worth nothing.
+                    await self._abandon()
+                    raise pieces.failure from None
+                self._unsure = error.status is None or error.status >= 500
+                mismatches += error.kind is Kind.DIGEST_MISMATCH
+                logins += error.kind is Kind.UNAUTHORIZED
+                error.permanent = error.permanent or mismatches > 1 or logins > 1
+                fruitless = fruitless + 1 if self._offset <= farthest else 0
+                farthest = max(farthest, self._offset)
+                if error.permanent or fruitless > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
+                    raise
+                wait = error.retry_after or pause(fruitless)
+                if is_passing(error):
+                    self._client.tell_retry(reason_of(error), wait)
+                await anyio.sleep(wait)
+
+    async def cancel(self) -> None:
+        if self._session is None:
+            return
+        location, self._session = self._session.location, None
+        try:
+            await self._request("DELETE", location, ok=frozenset({200, 202, 204, 404, 405}))
+        except RegistryError:
+            # Registries drop abandoned uploads by themselves; this only spares them the wait.
+            return
+
+    # --- going on ---------------------------------------------------------------------------------------------------
+
+    async def _go_on(self, blob: Descriptor) -> bool:
+        """Find out what the registry has after a failure. True if it has all of the blob, stored."""
+        self._offset = 0
+        if self._session is not None:
+            self._offset = await self._asked_offset()
+            if self._offset:
+                return False
+            await self._abandon()
+        if self._unsure and await self._is_stored(blob.digest):
+            # The answer to the last PUT was lost on its way.
+            return True
+        self._session, self._given = await self._start(), 0
+        return False
+
+    async def _asked_offset(self) -> int:
+        assert self._session is not None
+        try:
+            answer = await self._request(
+                "GET", self._session.location, ok=frozenset({200, 202, 204}), again=True
+            )
+        except RegistryError as error:
+            if error.status is None or not error.permanent:
+                raise
+            self._session = None
+            return 0
+        self._note(answer)
+        offset = session_offset(answer.headers.get("range"))
+        # More than it was given is not ours.
+        return offset if offset <= self._given else 0
+
+    async def _is_stored(self, digest: Digest) -> bool:
+        answer = await self._client.send(
+            "HEAD",
+            f"/v2/{self._repository.path}/blobs/{digest}",
+            endpoint="blob",
+            scopes=self._scopes,
+            what=f"blob {digest} of {self._repository}",
+            ok=frozenset({200, 404, 405}),
+        )
+        return answer.status == 200
+
+    async def _abandon(self) -> None:
+        with anyio.move_on_after(CANCEL_SECONDS):
+            await self.cancel()
+        self._offset = 0
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: "_Pieces") -> None:
+        way, resumed = self._way(blob.size), self._offset > 0
+        pieces.read(content, self._offset)
+        try:
+            if way is Way.PUT and not self._offset:
+                await self._finish(blob, pieces, blob.size)
+            else:
+                await self._patch(blob, pieces, way)
+                await self._finish(blob, pieces, 0)
+        except RegistryError as error:
+            if pieces.failure is None:
+                await self._learn(error, way, blob.size, resumed=resumed)
+            raise
+        for shorter in self._given_up():
+            # The connection was closed each time on that way: a refusal, since this one worked.
+            self._ways.refuse(shorter, blob.size)
+
+    def _way(self, size: int) -> Way:
+        way = self._ways.choose(size)
+        return max(way, *(Way(each + 1) for each in self._given_up()), Way.PUT)
+
+    def _given_up(self) -> list[Way]:
+        return [way for way, breaks in self._breaks.items() if breaks > 1 and way < Way.CHUNKS]
+
+    async def _patch(self, blob: Descriptor, pieces: "_Pieces", way: Way) -> None:
+        assert self._session is not None
+        most = max(self._ways.chunk, self._session.least) if way is Way.CHUNKS else blob.size
+        while self._offset < blob.size:
+            end = min(self._offset + most, blob.size)
+            # A single PATCH goes without: some registries refuse chunks, and take it for one.
+            ranged = way is Way.CHUNKS or self._offset
+            answer = await self._request(
+                "PATCH",
+                self._session.location,
+                blob=blob,
+                body=pieces.next(end - self._offset),
+                headers={"Content-Range": f"{self._offset}-{end - 1}"} if ranged else {},
+            )
+            self._note(answer)
+            stored = session_offset(answer.headers.get("range"))
+            if 0 < stored < end:
+                raise RegistryError(
+                    Kind.CONNECTION,
+                    f"the registry took {stored} of {end} bytes",
+                    registry=self._repository.host,
+                    attempt=f"PATCH blob {blob.digest} into {self._repository}",
+                )
+            self._offset = end
+
+    async def _finish(self, blob: Descriptor, pieces: "_Pieces", length: int) -> None:
+        assert self._session is not None
+        location = self._session.location
+        await self._request(
+            "PUT",
+            f"{location}{'&' if '?' in location else '?'}digest={blob.digest}",
+            blob=blob,
+            body=pieces.next(length),
+        )
+
+    async def _request(
+        self,
+        method: str,
+        location: str,
+        *,
+        blob: Descriptor | None = None,
+        body: "_Piece | None" = None,
+        headers: dict[str, str] | None = None,
+        ok: frozenset[int] = _STORED,
+        again: bool = False,
+    ) -> Answer:
+        what = f"blob {blob.digest} into {self._repository}" if blob else f"upload to {self._repository}"
+        sent = dict(headers or {})
+        if body is not None:
+            sent |= {"Content-Type": "application/octet-stream", "Content-Length": str(body.length)}
+        with anyio.CancelScope() as scope:
+            return await self._client.send(
+                method,
+                location,
+                endpoint="upload",
+                scopes=self._scopes,
+                what=what,
+                headers=sent,
+                content=body.content(scope) if body else None,
+                ok=ok,
+                again=again,
+                read_seconds=FINISH_SECONDS + blob.size / FINISH_BYTES_PER_SECOND if blob else None,
+            )
+        raise RegistryError(
+            Kind.TIMEOUT,
+            f"the registry took nothing for {STALL_SECONDS:.0f} s",
+            registry=self._repository.host,
+            attempt=f"{method} {what}",
+        )
+
+    def _note(self, answer: Answer) -> None:
+        """The location changes after every request: the newest holds."""
+        assert self._session is not None
+        if location := answer.headers.get("location"):
+            self._session.location = self._client.address.resolve(answer.url, location)
+
+    # --- learning from refusals -------------------------------------------------------------------------------------
+
+    async def _learn(self, error: RegistryError, way: Way, size: int, *, resumed: bool) -> None:
+        """Take a failure for what it is: a lost session, a refused way, wrong content, or just a failure."""
+        if error.status is None:
+            if error.kind is Kind.CONNECTION and not resumed:
+                self._breaks[way] = self._breaks.get(way, 0) + 1
+        elif _LOST & set(error.codes) or error.status == 416:
+            error.permanent = False
+        elif "DIGEST_INVALID" in error.codes or "SIZE_INVALID" in error.codes:
+            await self._abandon()
+            raise DigestMismatch(
+                f"the registry received other content: {error.message}",
+                registry=error.registry,
+                attempt=error.attempt,
+            ) from error
+        elif error.status in _REFUSED and "NAME_UNKNOWN" not in error.codes:
+            if resumed and way < Way.CHUNKS:
+                # It takes no second part of a session: nothing is learned of the way to begin one.
+                pass
+            elif way < Way.CHUNKS:
+                self._ways.refuse(way, size if error.status == 413 else 0)
+            elif error.status == 413 and self._ways.chunk > SMALLEST_CHUNK:
+                self._ways.chunk //= 4
+            else:
+                return
+            error.permanent = False
+            await self._abandon()
+
+
+class _Pieces:
+    """What is left of a blob's content, in pieces of a given length. `failure` is the content's own.
+
+    `position` is how far into the blob they went.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._whole = memoryview(b"")
+        self._left = b""
+        self.position = 0
+        self.failure: RegistryError | None = None
+
+    def read(self, content: bytes | Content, offset: int) -> None:
+        self.position = offset
+        if isinstance(content, bytes):
+            self._whole = memoryview(content)[offset:]
+        else:
+            self._chunks = content.chunks(offset)
+
+    def next(self, length: int) -> "_Piece":
+        if self._chunks is None:
+            piece, self._whole = self._whole[:length], self._whole[length:]
+            self.position += length
+            return _Piece(length, bytes(piece))
+        return _Piece(length, self)
+
+    async def stream(self, length: int, scope: anyio.CancelScope) -> AsyncGenerator[bytes]:
+        """The next `length` bytes. `scope` is cancelled when they are not taken for too long."""
+        assert self._chunks is not None
+        while length:
+            scope.deadline = float("inf")
+            if not self._left:
+                try:
+                    self._left = await anext(self._chunks)
+                except RegistryError as error:
+                    self.failure = error
+                    raise
+                except StopAsyncIteration:
+                    return
+            chunk, self._left = self._left[:length], self._left[length:]
+            length -= len(chunk)
+            self.position += len(chunk)
+            scope.deadline = anyio.current_time() + STALL_SECONDS
+            yield chunk
+        scope.deadline = float("inf")
+
+
+class _Piece(msgspec.Struct, frozen=True):
+    length: int
+    _source: bytes | _Pieces
+
+    def content(self, scope: anyio.CancelScope) -> bytes | AsyncGenerator[bytes]:
+        if isinstance(self._source, bytes):
+            return self._source
+        return self._source.stream(self.length, scope) if self.length else b""
+
+
+def pause(fruitless: int) -> float:
+    """Seconds before another try: none at first, then more and more, not for all at once."""
+    return random.uniform(0.5, 1.0) * min(20.0, 0.25 * 2.0**fruitless) if fruitless > 1 else 0.0  # noqa: S311

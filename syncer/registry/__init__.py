@@ -1,1 +1,0 @@
-"""Places that hold images: the protocols the engine works with, and repositories that speak them."""

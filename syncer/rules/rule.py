@@ -1,0 +1,114 @@
+"""Rules: what is copied where, in image-syncer's syntax and in the object form.
+
+Pure data once read; `syncer.config.rule_reader` makes rules from a file.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncer.diagnostics import Place
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository, split_reference
+from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
+from syncer.rules.tags import OneDigest, TagSelection, TheseTags
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the images of a rule go. `tags` are new names for them; None keeps the names.
+
+    `written` is the text in the file, with its references to the environment.
+    """
+
+    repository: Repository
+    tags: tuple[str, ...] | None = None
+    digest: Digest | None = None
+    written: str = field(default="", compare=False)
+
+    def tag_for(self, source_tag: str | None, index: int) -> str | None:
+        """The destination's tag for the source's tag at `index` (0-based) of those the rule selects.
+
+        None for a digest that gets no tag. The counts must agree: see `Rule.mismatch`.
+        """
+        return source_tag if self.tags is None else self.tags[index]
+
+    def written_for(self, indexes: Sequence[int]) -> str:
+        """The text for a file that names only the source tags at these places, variables kept where possible."""
+        text = self.written or self._resolved()
+        if self.tags is None:
+            return text
+        name, tags, digest = split_reference(text)
+        named = tags.split(",") if tags else []
+        if len(named) != len(self.tags):  # some of them come from a variable
+            name, named = str(self.repository), list(self.tags)
+        end = f"@{digest}" if digest else ""
+        return f"{name}:{','.join(named[index] for index in indexes)}{end}"
+
+    def _resolved(self) -> str:
+        tags = f":{','.join(self.tags)}" if self.tags else ""
+        return f"{self.repository}{tags}{f'@{self.digest}' if self.digest else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the images file. `number` is its place among the rules, from 0: the earlier one wins.
+
+    `schedule` is the rule's own, None if it goes with all others. `written_source` and `written` are key and value
+    as they stand in the file.
+    """
+
+    number: int
+    source: Repository
+    selection: TagSelection
+    destinations: tuple[Destination, ...]
+    platforms: PlatformFilter = EVERY_PLATFORM
+    schedule: str | None = None
+    written_source: str = ""
+    written: Any = field(default=None, compare=False)
+    place: Place = field(default=Place(), compare=False)
+
+    def __str__(self) -> str:
+        return self.written_source or str(self.source)
+
+    def mismatch(self, selected: int) -> str | None:
+        """Why `selected` source tags cannot go to these destinations; None if they can.
+
+        Only a regular expression with tags at its destination has to be asked, once its tags are known.
+        """
+        for destination in self.destinations:
+            if destination.tags is not None and len(destination.tags) != selected:
+                return (
+                    f"expected as many tags at the destination as the source has: "
+                    f"found {len(destination.tags)} for {selected} ({destination.written or destination.repository})"
+                )
+        return None
+
+    def entry_for(self, tags: Iterable[str] | None, selected: Sequence[str] = ()) -> tuple[str, object]:
+        """Key and value of an images file that names exactly these source tags, in the form this rule has.
+
+        None gives the whole rule as it is written. `selected` are all tags of the rule in their order: needed only
+        for a regular expression whose destination has tags. Raises `ValueError` for tags that the rule has not.
+        """
+        if tags is None or isinstance(self.selection, OneDigest):
+            return str(self), self._value(
+                [destination.written or str(destination.repository) for destination in self.destinations]
+            )
+        wanted = list(dict.fromkeys(tags))
+        ordered = self.selection.tags if isinstance(self.selection, TheseTags) else tuple(selected)
+        if ordered:
+            indexes = [index for tag in wanted for index, other in enumerate(ordered) if other == tag]
+            named = [ordered[index] for index in indexes]
+        else:
+            indexes, named = list(range(len(wanted))), wanted
+        if not wanted or set(named) != set(wanted):
+            raise ValueError(f"the rule for {self} does not select {', '.join(wanted) or 'no tag at all'}")
+        name = split_reference(str(self))[0]
+        destinations = [destination.written_for(indexes) for destination in self.destinations]
+        return f"{name}:{','.join(named)}", self._value(destinations)
+
+    def _value(self, destinations: list[str]) -> object:
+        """The destinations in the form they were written in: text, list or object."""
+        shape = self.written.get("to") if isinstance(self.written, dict) else self.written
+        to: object = destinations if isinstance(shape, list) or len(destinations) > 1 else destinations[0]
+        return {**self.written, "to": to} if isinstance(self.written, dict) else to

@@ -1,0 +1,117 @@
+"""Which share of the rules a process has, where several do the work: all make the same split, from the files alone.
+
+Rules that meet at a destination are never parted: the earlier one still wins there, and what they have in common is
+copied once. A share more or less moves only its own part of the work (rendezvous hashing).
+"""
+
+import re
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Self
+
+import msgspec
+
+from syncer.oci.reference import Repository
+from syncer.rules.rule import Rule
+
+MOST_SHARES = 1000
+_WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+_WORDS = 8
+"""Scores that one digest of 64 bytes gives."""
+
+
+class InvalidShard(ValueError):
+    """Text that does not name a share."""
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """Share `index`, from 0, of `count`. `str()` gives `1/4`; `0/1` is all there is."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `1/4`. Raises `InvalidShard`."""
+        expected = "expected I/N with 0 <= I < N, such as 0/4"
+        found = _WRITTEN.fullmatch(text.strip())
+        if found is None:
+            raise InvalidShard(f"{expected}, found {text[:40]!r}")
+        index, count = map(int, found.groups())
+        if count > MOST_SHARES:
+            raise InvalidShard(f"expected {MOST_SHARES} shares at most, found {count}")
+        if index >= count:
+            hint = f" (the last of {count} is {count - 1})" if count else ""
+            raise InvalidShard(f"{expected}, found {text.strip()!r}{hint}")
+        return cls(index, count)
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left to others."""
+        return self.count == 1
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What documents and log lines say of it: nothing, if it is all there is."""
+        return {} if self.whole else {"shard": str(self)}
+
+    def rules_of(self, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+        """Those of all the `rules` that are this share's, in their order."""
+        if self.whole:
+            return tuple(rules)
+        groups = _groups(rules)
+        return tuple(
+            rule
+            for rule, group in zip(rules, groups, strict=True)
+            if share_of(group, self.count) == self.index
+        )
+
+
+WHOLE = Shard()
+
+
+def share_of(repository: Repository | str, shares: int) -> int:
+    """The share, from 0, of `shares` that a repository belongs to: the one with the highest score for its name.
+
+    As text, a repository is what `str(Repository)` gives. The answer never depends on process, machine or version.
+    """
+    name = str(repository).encode()
+    blocks = -(-shares // _WORDS)
+    digests = b"".join(
+        blake2b(name, digest_size=8 * _WORDS, salt=block.to_bytes(2, "big")).digest()
+        for block in range(blocks)
+    )
+    scores = struct.unpack(f">{blocks * _WORDS}Q", digests)[:shares]
+    return scores.index(max(scores))
+
+
+def _groups(rules: Sequence[Rule]) -> list[Repository]:
+    """For each rule the first destination of the first of all rules that it is joined with."""
+    numbers: dict[Repository, int] = {}
+    above: list[int] = []  # for each number an earlier one of the same group, or itself
+
+    def first_of(number: int) -> int:
+        while above[number] != number:
+            above[number] = above[above[number]]
+            number = above[number]
+        return number
+
+    own = []
+    for rule in rules:
+        joined = []
+        for destination in rule.destinations:
+            number = numbers.setdefault(destination.repository, len(above))
+            if number == len(above):
+                above.append(number)
+            joined.append(number)
+        firsts = [first_of(number) for number in joined]
+        earliest = min(firsts)
+        for first in firsts:
+            above[first] = earliest
+        own.append(joined[0])
+    repositories = list(numbers)
+    return [repositories[first_of(number)] for number in own]

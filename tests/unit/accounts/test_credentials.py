@@ -1,0 +1,393 @@
+"""Where credentials come from, in which order, and for which repository."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncer.accounts.book import AuthBook
+from syncer.accounts.credentials import Credentials
+from syncer.accounts.logins import read_logins
+from syncer.accounts.settings import Account, Secret
+from syncer.config.auth_reader import parse_auth
+from syncer.config.documents import read_document
+from syncer.diagnostics import Findings
+from syncer.oci.reference import Repository
+
+HUB = "https://index.docker.io/v1/"
+
+
+class Home:
+    """A user's home: `docker`, `podman` write the files that the tools would."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = {"HOME": str(path), "PATH": "/nowhere"}
+
+    def write(self, name: str, content: object) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return path
+
+    def docker(self, **content: object) -> Path:
+        return self.write(".docker/config.json", content)
+
+    def podman(self, **content: object) -> Path:
+        self.environment["XDG_RUNTIME_DIR"] = str(self.path / "run")
+        return self.write("run/containers/auth.json", content)
+
+    def credentials(self, book: AuthBook | None = None) -> Credentials:
+        return Credentials(book or AuthBook(), environment=self.environment)
+
+    def user(self, name: str, book: AuthBook | None = None) -> str:
+        """`user:secret` for a repository, or "" for nobody."""
+        account = self.credentials(book).account_for(Repository.parse(name))
+        if account is None:
+            return ""
+        assert account.password is not None
+        return f"{account.username}:{account.password.reveal()}"
+
+    def book(self, **entries: object) -> AuthBook:
+        path = self.write("auth.json", entries)
+        findings = Findings()
+        node = read_document(path, "auth", findings)
+        assert node is not None
+        book = parse_auth(node, folder=self.path, environment={}, findings=findings)
+        findings.raise_if_any()
+        return book
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def auth(user: str, password: str = "pw") -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+# --- which source ----------------------------------------------------------------------------------------------------
+
+
+def test_without_any_file_access_is_anonymous(home):
+    assert home.credentials().account_for(Repository.parse("quay.io/acme/app")) is None
+    assert home.credentials().warnings == ()
+
+
+def test_an_auth_file_with_credentials_is_the_only_source(home):
+    home.docker(auths={"quay.io": auth("docker"), "ghcr.io": auth("docker")})
+    book = home.book(**{"quay.io": {"username": "ours", "password": "pw"}})
+
+    assert home.user("quay.io/acme/app", book) == "ours:pw"
+    assert home.user("ghcr.io/acme/app", book) == ""
+
+
+def test_an_auth_file_of_settings_alone_leaves_credentials_to_docker(home):
+    home.docker(auths={"quay.io": auth("docker")})
+
+    assert home.user("quay.io/acme/app", home.book(**{"quay.io": {"insecure": True}})) == "docker:pw"
+
+
+def test_docker_is_asked_before_podman(home):
+    home.docker(auths={"quay.io": auth("docker")})
+    home.podman(auths={"quay.io": auth("podman"), "ghcr.io": auth("podman")})
+
+    assert home.user("quay.io/acme/app") == "docker:pw"
+    assert home.user("ghcr.io/acme/app") == "podman:pw"
+    assert home.user("example.com/acme/app") == ""
+
+
+def test_docker_config_names_another_folder(home):
+    home.docker(auths={"quay.io": auth("home")})
+    home.write("elsewhere/config.json", {"auths": {"quay.io": auth("elsewhere")}})
+    home.environment["DOCKER_CONFIG"] = str(home.path / "elsewhere")
+
+    assert home.user("quay.io/acme/app") == "elsewhere:pw"
+
+
+def test_registry_auth_file_stands_instead_of_podmans_usual_one(home):
+    home.podman(auths={"quay.io": auth("usual"), "ghcr.io": auth("usual")})
+    named = home.write("named.json", {"auths": {"quay.io": auth("named")}})
+    home.environment["REGISTRY_AUTH_FILE"] = str(named)
+
+    assert home.user("quay.io/acme/app") == "named:pw"
+    assert home.user("ghcr.io/acme/app") == ""
+
+
+def test_a_registry_auth_file_that_is_not_there_is_a_warning(home):
+    home.environment["REGISTRY_AUTH_FILE"] = str(home.path / "gone.json")
+
+    (warning,) = home.credentials().warnings
+    assert str(warning) == f"{home.path}/gone.json: cannot be read: no such file or directory"
+
+
+def test_podmans_lasting_file_is_the_last_one(home):
+    home.write(".config/containers/auth.json", {"auths": {"quay.io": auth("lasting")}})
+
+    assert home.user("quay.io/acme/app") == "lasting:pw"
+
+
+# --- which entry -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    [HUB, "https://index.docker.io/v2/", "index.docker.io/v1", "docker.io", "index.docker.io", "registry-1.docker.io", "http://docker.io"],
+)  # fmt: skip
+def test_docker_hub_has_many_names(home, key):
+    home.docker(auths={key: auth("anna")})
+
+    assert home.user("nginx") == home.user("docker.io/bitnami/redis") == "anna:pw"
+
+
+def test_what_docker_login_keeps_for_itself_is_no_account(home):
+    home.docker(
+        auths={f"{HUB}access-token": auth("wrong"), f"{HUB}refresh-token": auth("wrong"), HUB: auth("right")}
+    )
+
+    assert home.user("nginx") == "right:pw"
+    assert home.credentials().warnings == ()
+
+
+@pytest.mark.parametrize(
+    "key", ["quay.io:8443", "https://quay.io:8443", "https://quay.io:8443/v2/", "QUAY.io:8443/"]
+)
+def test_a_key_may_be_an_address(home, key):
+    home.docker(auths={key: auth("anna")})
+
+    assert home.user("quay.io:8443/acme/app") == "anna:pw"
+    assert home.user("quay.io/acme/app") == ""
+
+
+def test_the_longest_namespace_wins(home):
+    home.podman(
+        auths={
+            "quay.io": auth("host"),
+            "quay.io/acme": auth("acme"),
+            "quay.io/acme/team/app": auth("app"),
+            "docker.io/library": auth("library"),
+        }
+    )
+
+    assert home.user("quay.io/acme/team/app") == "app:pw"
+    assert home.user("quay.io/acme/team/other") == "acme:pw"
+    assert home.user("quay.io/acme2/app") == "host:pw"
+    assert home.user("nginx") == "library:pw"
+    assert home.user("bitnami/redis") == ""
+
+
+def test_an_entry_without_credentials_hides_nothing(home):
+    home.docker(auths={"quay.io": {}, "https://quay.io": auth("anna"), "ghcr.io": {"email": "a@example.com"}})
+
+    assert home.user("quay.io/acme/app") == "anna:pw"
+    assert home.user("ghcr.io/acme/app") == ""
+
+
+# --- how it is written -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (auth("anna", "p:w=ö"), "anna:p:w=ö"),
+        ({"auth": auth("anna", "12")["auth"].rstrip("=")}, "anna:12"),
+        ({"auth": auth("anna")["auth"] + "\n"}, "anna:pw"),
+        (auth("anna", "pw\0\0"), "anna:pw"),
+        ({"username": "anna", "password": "pw"}, "anna:pw"),
+        ({**auth("anna"), "username": "other", "password": "other"}, "anna:pw"),
+        ({"username": "anna", "password": "pw", "auth": "", "email": None}, "anna:pw"),
+        ({"username": "AWS", "password": ""}, "AWS:"),
+    ],
+)
+def test_a_password_is_read_in_every_form(home, entry, expected):
+    home.docker(auths={"quay.io": entry})
+
+    assert home.user("quay.io/acme/app") == expected
+
+
+def test_identity_and_registry_tokens_are_read(home):
+    home.docker(
+        auths={
+            "a.azurecr.io": {**auth("00000000-0000-0000-0000-000000000000", ""), "identitytoken": "1d"},
+            "b.example.com": {"registrytoken": "r3g"},
+        }
+    )
+    credentials = home.credentials()
+
+    azure = credentials.account_for(Repository.parse("a.azurecr.io/app"))
+    other = credentials.account_for(Repository.parse("b.example.com/app"))
+    assert azure
+    assert azure.identity_token == Secret("1d")
+    assert azure.password is None
+    assert other
+    assert other.registry_token == Secret("r3g")
+    assert other.password is None
+
+
+def test_an_account_is_named_after_its_key_and_file(home):
+    path = home.docker(auths={"https://quay.io": auth("anna")})
+
+    account = home.credentials().account_for(Repository.parse("quay.io/acme/app"))
+    assert account
+    assert account.name == f"https://quay.io in {path}"
+
+
+def test_one_account_serves_all_repositories_of_a_key(home):
+    home.docker(auths={"quay.io": auth("anna")})
+    credentials = home.credentials()
+
+    accounts = {credentials.account_for(Repository.parse(f"quay.io/acme/{name}")) for name in "abc"}
+    assert len(accounts) == 1
+
+
+# --- what is broken --------------------------------------------------------------------------------------------------
+
+BROKEN: dict[str, tuple[object, str]] = {
+    "not JSON": (b"{", "cannot be read, so its credentials are not used: "),
+    "not UTF-8": (b'{"auths": {"\xff": {}}}', "cannot be read, so its credentials are not used: "),
+    "a list": ([], "cannot be read, so its credentials are not used: Expected `object`, got `array`"),
+    "nested": (b'{"auths": ' + b"[" * 100_000, "cannot be read, so its credentials are not used: "),
+    "auths a list": ({"auths": ["hunter2"]}, "cannot be read, so its credentials are not used: "),
+    "an entry of text": ({"auths": {"quay.io": "hunter2"}}, "auths.'quay.io': ignored: expected an object"),
+    "a number": ({"auths": {"quay.io": {"auth": 7}}}, "auths.'quay.io': ignored: expected an object whose values"),
+    "no base64": ({"auths": {"quay.io": {"auth": "hunter2§"}}}, 'auths.\'quay.io\': ignored: "auth" is not base64 of'),
+    "no colon": (
+        {"auths": {"quay.io": {"auth": base64.b64encode(b"hunter2").decode()}}},
+        'auths.\'quay.io\': ignored: "auth" is not base64 of "user name:password"',
+    ),
+    "latin-1": (
+        {"auths": {"quay.io": {"auth": base64.b64encode("hunter2:ö".encode("latin-1")).decode()}}},
+        'auths.\'quay.io\': ignored: "auth" is not base64 of UTF-8',
+    ),
+    "a key that is no host": ({"auths": {"*.quay.io": auth("hunter2")}}, "auths.'*.quay.io': not a registry, ignored"),
+    "a helper elsewhere": (
+        {"credHelpers": {"quay.io": "../../bin/sh"}},
+        "credHelpers.'quay.io': expected the part of a program's name after docker-credential-, ignored",
+    ),
+    "a helper for a namespace": ({"credHelpers": {"quay.io/acme": "x"}}, "not a registry's host, ignored"),
+    "a store elsewhere": ({"credsStore": "a b; rm"}, "credsStore: expected the part of a program's name"),
+    "a store of numbers": ({"credsStore": 7}, "credsStore: expected the part of a program's name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "expected"), BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_is_a_warning_with_path_and_reason(home, content, expected):
+    path = home.write(".docker/config.json", content)
+    home.podman(auths={"quay.io": auth("podman")})
+    credentials = home.credentials()
+
+    (warning,) = credentials.warnings
+    assert str(warning).startswith(f"{path}: ")
+    assert expected in str(warning)
+    assert "hunter2" not in repr(credentials.warnings)
+    assert home.user("quay.io/acme/app") == "podman:pw"
+
+
+def test_one_broken_entry_leaves_the_others(home):
+    home.docker(auths={"quay.io": {"auth": "!"}, "ghcr.io": auth("anna")})
+
+    assert home.user("ghcr.io/acme/app") == "anna:pw"
+
+
+def test_a_file_that_may_not_be_read_is_a_warning(home):
+    (home.path / ".docker/config.json").mkdir(parents=True)
+
+    (warning,) = home.credentials().warnings
+    assert "cannot be read, so its credentials are not used: is a directory" in str(warning)
+
+
+def test_a_huge_file_is_a_warning(home):
+    home.write(".docker/config.json", b" " * (5 << 20))
+
+    (warning,) = home.credentials().warnings
+    assert "the file is larger than" in str(warning)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["quay.io", HUB, "auth", "username", "password", "identitytoken"]) | st.text(max_size=8),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["auths", "credHelpers", "credsStore", "x"]), VALUES).map(json.dumps)
+    | st.text(max_size=50)
+)
+def test_no_file_at_all_brings_an_exception(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any-config.json"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+
+    read_logins(path, [])
+
+
+# --- Google ----------------------------------------------------------------------------------------------------------
+
+KEY = '{"type": "service_account", "private_key": "k3y"}'
+
+
+def google(home: Home, host: str, username: str, password: str) -> Account:
+    book = home.book(**{host: {"username": username, "password": password}})
+    account = home.credentials(book).account_for(Repository.parse(f"{host}/project/app"))
+    assert account is not None
+    return account
+
+
+@pytest.mark.parametrize("host", ["gcr.io", "eu.gcr.io", "europe-docker.pkg.dev"])
+def test_image_syncers_user_for_google_means_the_key_itself(home, host):
+    account = google(home, host, "_oauth2_", base64.b64encode(KEY.encode()).decode())
+
+    assert account == Account(host, "_json_key", Secret(KEY))
+
+
+@pytest.mark.parametrize(
+    ("host", "username", "password"),
+    [
+        ("eu.gcr.io", "_json_key", KEY),
+        ("eu.gcr.io", "oauth2accesstoken", "ya29.x"),
+        ("eu.gcr.io", "_oauth2_", "not base64 of a key"),
+        ("eu.gcr.io", "_oauth2_", base64.b64encode(b"no key").decode()),
+        ("example.com", "_oauth2_", base64.b64encode(KEY.encode()).decode()),
+        ("evilgcr.io", "_oauth2_", base64.b64encode(KEY.encode()).decode()),
+    ],
+)
+def test_all_others_are_taken_as_they_are(home, host, username, password):
+    assert google(home, host, username, password) == Account(host, username, Secret(password))
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_known_for_masking_and_show_nowhere(home):
+    home.docker(
+        auths={"quay.io": auth("anna", "hunter2"), "ghcr.io": {"identitytoken": "1d3ntity"}, "x.io": {"registrytoken": "r3g"}}
+    )  # fmt: skip
+    credentials = home.credentials()
+
+    assert credentials.secrets() == {"hunter2", "1d3ntity", "r3g"}
+    accounts: list[Any] = [
+        credentials.account_for(Repository.parse(f"{host}/app")) for host in ("quay.io", "ghcr.io")
+    ]
+    assert not any(secret in f"{accounts!r} {vars(credentials)!r}" for secret in credentials.secrets())
+
+
+def test_the_auth_files_secrets_are_masked_too(home):
+    key = base64.b64encode(KEY.encode()).decode()
+    book = home.book(**{"gcr.io": {"username": "_oauth2_", "password": key}})
+    credentials = home.credentials(book)
+    credentials.account_for(Repository.parse("gcr.io/app"))
+
+    assert credentials.secrets() == {key, KEY}

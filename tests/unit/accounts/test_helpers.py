@@ -1,0 +1,388 @@
+"""Helper programs, as real programs on a PATH of their own."""
+
+import json
+import os
+import shlex
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from syncer.accounts import helpers
+from syncer.accounts.book import AuthBook
+from syncer.accounts.credentials import Credentials
+from syncer.accounts.settings import Account, Secret
+from syncer.errors import Kind, RegistryError
+from syncer.oci.reference import Repository
+
+REPOSITORY = Repository.parse("registry.example.com/acme/app")
+NOT_FOUND = "echo credentials not found in native keychain; exit 1"
+
+
+class Machine:
+    """A user with programs: `helper(name, script)` writes one; `asked` is what all of them were asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.time = 1000.0
+        self.log = path / "asked.log"
+        self.environment = {"HOME": str(path), "PATH": f"{path / 'bin'}:/usr/bin:/bin", "PROFILE": "blue"}
+        (path / "bin").mkdir()
+
+    def helper(self, name: str, script: str) -> None:
+        program = self.path / "bin" / f"docker-credential-{name}"
+        log = shlex.quote(str(self.log))
+        program.write_text(
+            f'#!/bin/sh\nread -r server || true\necho "{name} $1 $server" >> {log}\n{script}\n'
+        )
+        program.chmod(0o755)
+
+    def answers(self, name: str, username: str, secret: str) -> None:
+        self.helper(
+            name,
+            f"echo {shlex.quote(json.dumps({'ServerURL': 'x', 'Username': username, 'Secret': secret}))}",
+        )
+
+    def credentials(self, **config: object) -> Credentials:
+        path = self.path / ".docker/config.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(config))
+        return Credentials(AuthBook(), environment=self.environment, clock=lambda: self.time)
+
+    @property
+    def asked(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+async def resolved(
+    credentials: Credentials, repository: Repository = REPOSITORY, *, refused: Account | None = None
+) -> Account | None:
+    account = credentials.account_for(repository)
+    assert account is not None
+    return account if account.provider is None else await account.provider.account(refused=refused)
+
+
+async def test_a_helper_is_asked_for_its_registry(machine):
+    machine.answers("ecr", "AWS", "s3cret")
+    credentials = machine.credentials(credHelpers={"registry.example.com": "ecr"})
+
+    account = credentials.account_for(REPOSITORY)
+    assert account
+    assert account.provider
+    assert not machine.asked
+    found = await resolved(credentials)
+
+    assert found == Account("registry.example.com (docker-credential-ecr)", "AWS", Secret("s3cret"))
+    assert machine.asked == ["ecr get registry.example.com"]
+    assert credentials.account_for(Repository.parse("other.example.com/app")) is None
+
+
+async def test_docker_hub_is_asked_for_by_its_old_address(machine):
+    machine.answers("store", "anna", "pw")
+    credentials = machine.credentials(credsStore="store")
+
+    await resolved(credentials, Repository.parse("nginx"))
+
+    assert machine.asked == ["store get https://index.docker.io/v1/"]
+
+
+async def test_a_helper_has_the_environment(machine):
+    machine.helper("env", 'echo "{\\"Username\\":\\"u\\",\\"Secret\\":\\"$PROFILE\\"}"')
+
+    found = await resolved(machine.credentials(credsStore="env"))
+
+    assert found
+    assert found.password == Secret("blue")
+
+
+async def test_an_identity_token_is_told_by_the_user_name(machine):
+    machine.answers("acr", "<token>", "1dentity")
+
+    found = await resolved(machine.credentials(credsStore="acr"))
+
+    assert found
+    assert found.identity_token == Secret("1dentity")
+    assert not found.username
+    assert found.password is None
+
+
+async def test_a_helper_for_one_registry_goes_before_the_store_for_all(machine):
+    machine.answers("own", "own", "pw")
+    machine.answers("all", "all", "pw")
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"}, credsStore="all")
+
+    own = await resolved(credentials)
+    other = await resolved(credentials, Repository.parse("quay.io/app"))
+
+    assert own
+    assert own.username == "own"
+    assert other
+    assert other.username == "all"
+
+
+async def test_an_empty_helper_means_the_file(machine):
+    credentials = machine.credentials(
+        credHelpers={"registry.example.com": ""},
+        credsStore="all",
+        auths={"registry.example.com": {"username": "file", "password": "pw"}},
+    )
+
+    found = credentials.account_for(REPOSITORY)
+    assert found
+    assert found.username == "file"
+
+
+@pytest.mark.parametrize(
+    "script", [NOT_FOUND, "echo no credentials server URL; exit 1", "echo '{}'", NOT_FOUND.replace("1", "5")]
+)
+async def test_a_helper_that_knows_nothing_leaves_it_to_the_files(machine, script):
+    machine.helper("store", script)
+    credentials = machine.credentials(
+        credsStore="store", auths={"registry.example.com": {"username": "file", "password": "pw"}}
+    )
+    found = await resolved(credentials)
+
+    assert found
+    assert found.username == "file"
+
+
+async def test_where_nobody_knows_access_is_anonymous(machine):
+    machine.helper("store", NOT_FOUND)
+
+    assert await resolved(machine.credentials(credsStore="store")) is None
+
+
+async def test_podmans_file_is_asked_after_dockers_helper(machine):
+    machine.helper("store", NOT_FOUND)
+    machine.environment["REGISTRY_AUTH_FILE"] = str(machine.path / "auth.json")
+    (machine.path / "auth.json").write_text(
+        '{"auths": {"registry.example.com/acme": {"auth": "YW5uYTpwdw=="}}}'
+    )
+
+    found = await resolved(machine.credentials(credsStore="store"))
+
+    assert found
+    assert found.username == "anna"
+
+
+# --- asked how often -------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_serves_everyone_for_a_while(machine):
+    machine.answers("store", "anna", "pw")
+    credentials = machine.credentials(credsStore="store")
+
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(resolved, credentials, Repository.parse(f"registry.example.com/app-{number}"))
+    machine.time += helpers.GOOD_FOR - 1
+    await resolved(credentials)
+    assert len(machine.asked) == 1
+
+    machine.time += 2
+    await resolved(credentials)
+    assert len(machine.asked) == 2
+
+
+async def test_all_repositories_of_a_registry_share_one_account(machine):
+    credentials = machine.credentials(credsStore="store")
+
+    accounts = {credentials.account_for(Repository.parse(f"registry.example.com/{name}")) for name in "abc"}
+    assert len(accounts) == 1
+    assert credentials.account_for(Repository.parse("quay.io/a")) not in accounts
+
+
+async def test_a_refused_answer_is_asked_for_again_unless_it_is_fresh(machine):
+    machine.answers("store", "anna", "old")
+    credentials = machine.credentials(credsStore="store")
+    old = await resolved(credentials)
+    machine.answers("store", "anna", "new")
+
+    assert await resolved(credentials, refused=old) == old
+    machine.time += helpers.FAILED_FOR + 1
+    new = await resolved(credentials, refused=old)
+    assert new
+    assert new.password == Secret("new")
+    # The old one refused once more, elsewhere: that is known.
+    machine.time += helpers.FAILED_FOR + 1
+    assert await resolved(credentials, refused=old) == new
+    assert len(machine.asked) == 2
+
+
+async def test_nothing_is_believed_for_a_shorter_time(machine):
+    machine.helper("store", NOT_FOUND)
+    credentials = machine.credentials(credsStore="store")
+    assert await resolved(credentials) is None
+    machine.answers("store", "anna", "pw")
+
+    assert await resolved(credentials) is None
+    machine.time += helpers.NOTHING_FOR + 1
+    assert await resolved(credentials) is not None
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+FAILING = {
+    "says why": ("echo the vault is locked; exit 3", "it ended with status 3: the vault is locked"),
+    "says nothing": ("exit 1", "it ended with status 1"),
+    "fails with an answer": ("""echo '{"Secret": "hunter2"}'; exit 1""", "it ended with status 1"),
+    "talks on standard error": ("echo hunter2 >&2; exit 1", "it ended with status 1"),
+    "no JSON": ("echo hunter2", "its answer is not the JSON that was expected"),
+    "wrong JSON": ("""echo '{"Username": "a", "Secret": ["hunter2"]}'""", "its answer is not the JSON that was expected"),
+    "no UTF-8": (r"printf '\377'", "its answer is not the JSON that was expected"),
+    "endless": ("yes hunter2", "its answer is longer than 65536 bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "reason"), FAILING.values(), ids=FAILING)
+async def test_a_helper_for_a_registry_that_fails_is_an_error_in_one_line(machine, script, reason):
+    machine.helper("own", script)
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
+
+    with pytest.raises(RegistryError) as error:
+        await resolved(credentials)
+
+    assert str(error.value) == (
+        f"ask docker-credential-own for the credentials of registry.example.com: {reason};"
+        " mend it, or add an entry with credentials to the auth file"
+    )
+    assert error.value.kind is Kind.UNAUTHORIZED
+    assert not error.value.permanent
+    assert "hunter2" not in repr(error.value)
+
+
+async def test_a_program_that_is_not_there_will_not_be_there_soon(machine):
+    credentials = machine.credentials(credHelpers={"registry.example.com": "gone"})
+
+    with pytest.raises(RegistryError, match="no such program on the PATH") as error:
+        await resolved(credentials)
+    assert error.value.permanent
+
+
+async def test_a_program_that_cannot_be_run_is_an_error(machine):
+    program = machine.path / "bin/docker-credential-own"
+    program.write_bytes(b"\x7fELF")
+    program.chmod(0o755)
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
+
+    with pytest.raises(RegistryError, match="it cannot be run: Exec format error"):
+        await resolved(credentials)
+
+
+async def test_a_store_for_all_that_fails_is_a_warning_and_the_files_go_on(machine, caplog):
+    credentials = machine.credentials(
+        credsStore="desktop", auths={"registry.example.com": {"username": "file", "password": "pw"}}
+    )
+    found = await resolved(credentials)
+    await resolved(credentials)
+
+    assert found
+    assert found.username == "file"
+    assert caplog.messages == [
+        "docker-credential-desktop for registry.example.com: there is no such program on the PATH; going on without it"
+    ]
+
+
+async def test_a_failure_is_not_repeated_for_everyone_and_not_kept_for_long(machine):
+    machine.helper("own", "exit 1")
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
+    for _ in range(5):
+        with pytest.raises(RegistryError):
+            await resolved(credentials)
+    assert len(machine.asked) == 1
+
+    machine.answers("own", "anna", "pw")
+    machine.time += helpers.FAILED_FOR + 1
+    assert await resolved(credentials) is not None
+
+
+async def test_a_helper_that_hangs_is_ended_with_all_it_started(machine, monkeypatch):
+    monkeypatch.setattr(helpers, "TIMEOUT", 1.0)
+    pids = machine.path / "pids"
+    machine.helper("own", f"sleep 60 & echo $! $$ > {shlex.quote(str(pids))}; wait")
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await anyio.sleep(0.05)
+            ticks += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        with pytest.raises(RegistryError, match="no answer in 1 s"):
+            await resolved(credentials)
+        group.cancel_scope.cancel()
+
+    # The event loop went on meanwhile.
+    assert ticks > 5
+    for pid in map(int, pids.read_text().split()):
+        assert ends(pid)
+
+
+async def test_a_helper_ends_with_who_asked_it(machine):
+    pid_file = machine.path / "pid"
+    machine.helper("own", f"echo $$ > {shlex.quote(str(pid_file))}; sleep 60")
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
+
+    with anyio.move_on_after(20) as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(resolved, credentials)
+            while not pid_file.exists() or not pid_file.read_text():  # noqa: ASYNC110 - another process writes it
+                await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
+
+    assert not scope.cancelled_caught
+    assert ends(int(pid_file.read_text()))
+
+
+async def test_a_helper_that_does_not_read_its_question_may_answer(machine):
+    program = machine.path / "bin/docker-credential-own"
+    program.write_text('#!/bin/sh\nexec 0<&-\necho \'{"Username": "anna", "Secret": "pw"}\'\n')
+    program.chmod(0o755)
+
+    found = await resolved(machine.credentials(credHelpers={"registry.example.com": "own"}))
+
+    assert found
+    assert found.username == "anna"
+
+
+async def test_a_helpers_secret_is_known_for_masking_and_shows_nowhere(machine):
+    machine.answers("own", "anna", "hunter2")
+    credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
+    account = credentials.account_for(REPOSITORY)
+    found = await resolved(credentials)
+
+    assert credentials.secrets() == {"hunter2"}
+    assert "hunter2" not in f"{found!r} {account!r} {account.provider!r} {vars(credentials)!r}"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "-x", "a b", "a;b", "$(x)", "x" * 65, "a\nb", ".x"])
+def test_a_helpers_name_leads_nowhere_else(name):
+    assert not helpers.is_helper_name(name)
+
+
+@pytest.mark.parametrize("name", ["ecr-login", "gcloud", "desktop.exe", "pass", "osxkeychain", "wincred_2"])
+def test_usual_names_of_helpers_are_taken(name):
+    assert helpers.is_helper_name(name)
+
+
+def ends(pid: int) -> bool:
+    """Whether a process is gone, or will be in a moment."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.02)
+    return False

@@ -1,0 +1,48 @@
+"""A registry in memory, and a directory that opens its repositories."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from syncer.accounts.settings import Account, HostSettings, Secret
+from syncer.demo import MemoryRegistry
+from syncer.events import Observer
+from syncer.http import retry
+from syncer.http.wire import ConnectionPool
+from syncer.oci.reference import Repository
+from syncer.places.open import RepositoryDirectory
+
+Open = Callable[..., RepositoryDirectory]
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
+
+
+@pytest.fixture
+async def memory() -> AsyncIterator[MemoryRegistry]:
+    async with MemoryRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def directory() -> AsyncIterator[Open]:
+    """`directory(dry_run=…, accounts={"path": "user"})` makes one that speaks plain HTTP."""
+    async with ConnectionPool() as transport:
+
+        def open_(*, dry_run: bool = False, accounts: dict[str, str] | None = None) -> RepositoryDirectory:
+            def account_for(name: Repository) -> Account | None:
+                user = (accounts or {}).get(name.path)
+                return Account(user, user, Secret("password")) if user else None
+
+            return RepositoryDirectory(
+                account_for=account_for,
+                settings_for=lambda _name: HostSettings(plain_http=True),
+                transport=transport,
+                observer=Observer(),
+                connections=4,
+                dry_run=dry_run,
+            )
+
+        yield open_

@@ -1,0 +1,140 @@
+"""Repositories behind the distribution API, opened by a directory, real and rehearsed."""
+
+import pytest
+
+from syncer.demo import Answer
+from syncer.demo.images import make_image, make_layer
+from syncer.errors import Kind, RegistryError
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.manifest import parse_manifest
+from syncer.oci.reference import Repository
+
+LAYER = make_layer({"a": b"b"})
+BLOB = Digest.of(LAYER.content)
+
+
+@pytest.fixture
+def image(memory):
+    return make_image(memory.store, "app", "1", layers=[LAYER])
+
+
+def at(memory, path="app") -> Repository:
+    return Repository(memory.host, path)
+
+
+async def test_a_repository_is_opened_once(memory, directory):
+    opened = directory()
+    assert opened.source(at(memory)) is opened.source(at(memory))
+    assert opened.destination(at(memory)) is opened.destination(at(memory))
+
+
+async def test_what_a_tag_names_is_found(memory, directory, image):
+    found = await directory().source(at(memory)).find("1")
+    assert (found.digest, found.media_type, found.size) == (image.digest, image.media_type, image.size)
+
+
+async def test_what_is_not_there_is_not_found(memory, directory, image):
+    opened = directory()
+    assert await opened.source(at(memory)).find("2") is None
+    assert await opened.source(at(memory, "gone")).find("1") is None
+    assert not await opened.destination(at(memory)).has_blob(Digest.of(b"gone"))
+
+
+async def test_a_repository_is_new_only_where_the_registry_says_so(memory, directory, image):
+    opened = directory()
+    assert await opened.destination(at(memory, "gone")).is_new()
+    assert not await opened.destination(at(memory)).is_new()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+async def test_a_refusal_does_not_make_it_new(memory, directory, status):
+    @memory.before
+    async def refuse(_request):
+        return Answer(status, {}, b"<html>no</html>")
+
+    assert not await directory().destination(at(memory)).is_new()
+
+
+async def test_blobs_are_mounted_from_where_they_are(memory, directory, image):
+    opened = directory()
+    assert await opened.destination(at(memory, "copy")).mount(BLOB, from_=at(memory)) is None
+    assert memory.store.blob("copy", BLOB) == LAYER.content
+
+
+async def test_a_mount_that_is_not_done_gives_the_upload_for_it(memory, directory):
+    upload = await directory().destination(at(memory, "copy")).mount(BLOB, from_=at(memory, "gone"))
+    assert upload is not None
+    await upload.put(Descriptor("", BLOB, len(LAYER.content)), LAYER.content)
+    assert memory.store.blob("copy", BLOB) == LAYER.content
+    assert memory.open_uploads == 0
+
+
+async def test_mounts_are_for_one_account_at_one_registry(memory, directory):
+    opened = directory(accounts={"app": "me", "mine": "me", "yours": "you"})
+    app = opened.destination(at(memory))
+    assert app.can_mount_from(opened.destination(at(memory, "mine")))
+    assert not app.can_mount_from(opened.destination(at(memory, "yours")))
+    assert not app.can_mount_from(opened.destination(at(memory, "anyone")))
+    assert not app.can_mount_from(opened.destination(Repository("other.test", "mine")))
+
+
+async def test_an_upload_that_is_given_up_is_gone(memory, directory):
+    upload = await directory().destination(at(memory)).start_upload()
+    assert memory.open_uploads == 1
+    await upload.cancel()
+    assert memory.open_uploads == 0
+    await upload.cancel()
+
+
+async def test_giving_up_never_fails(memory, directory):
+    upload = await directory().destination(at(memory)).start_upload()
+
+    @memory.before
+    async def refuse(_request):
+        return Answer(500)
+
+    await upload.cancel()
+
+
+async def test_a_manifest_stored_as_something_else_is_a_failure(memory, directory, image):
+    @memory.before
+    async def rewrite(request):
+        other = {"Docker-Content-Digest": Digest.of(b"other")}
+        return Answer(201, other) if request.method == "PUT" else None
+
+    manifest = await directory().source(at(memory)).fetch_manifest("1")
+    with pytest.raises(RegistryError) as raised:
+        await directory().destination(at(memory)).push_manifest(manifest, tag="1")
+    assert raised.value.kind is Kind.DIGEST_MISMATCH
+    assert raised.value.permanent
+
+
+async def test_a_rehearsal_asks_and_takes_writing_for_granted(memory, directory, image):
+    opened = directory(dry_run=True)
+    app, copy = opened.destination(at(memory)), opened.destination(at(memory, "copy"))
+    assert (await app.find("1")).digest == image.digest
+    assert await app.has_blob(BLOB)
+    assert await copy.is_new()
+    assert [tag async for page in app.tags() for tag in page] == ["1"]
+    asked = len(memory.requests)
+    assert await copy.mount(BLOB, from_=at(memory)) is None
+    upload = await copy.start_upload()
+    await upload.put(Descriptor("", BLOB, 1), b"")
+    await upload.cancel()
+    await copy.push_manifest(await app.fetch_manifest("1"), tag="1")
+    assert len(memory.requests) == asked + 1
+    assert memory.store.repositories() == ["app"]
+
+
+async def test_a_rehearsal_mounts_where_the_real_one_would(memory, directory):
+    opened = directory(dry_run=True, accounts={"app": "me", "mine": "me"})
+    app = opened.destination(at(memory))
+    assert app.can_mount_from(opened.destination(at(memory, "mine")))
+    assert not app.can_mount_from(opened.destination(at(memory, "yours")))
+
+
+async def test_a_manifest_comes_as_it_is(memory, directory, image):
+    fetched = await directory().source(at(memory)).fetch_manifest(image.digest)
+    stored = memory.store.get_manifest("app", "1")
+    assert fetched == parse_manifest(stored.raw, stored.media_type)

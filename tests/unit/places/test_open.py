@@ -1,0 +1,57 @@
+"""What holds for a whole registry, whichever repository is asked for."""
+
+import asyncio
+
+import anyio
+
+from syncer.accounts.settings import Account, HostSettings, Secret
+from syncer.demo import Answer
+from syncer.events import ConcurrencyChanged
+from syncer.http.wire import ConnectionPool
+from syncer.oci.reference import Repository
+from syncer.places.open import RepositoryDirectory
+from tests.support.waiting import Waiting
+from tests.support.wire import Recorder
+
+
+async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts_together(memory):
+    told = Recorder()
+    accounts = {"ours": Account("ours", "user", Secret("password"))}
+    answers = [Answer(429, {}, b""), Answer(404, {}, b"")]
+
+    @memory.before
+    async def throttle(_request):
+        return answers.pop(0) if answers else None
+
+    async with ConnectionPool() as transport:
+        directory = RepositoryDirectory(
+            account_for=lambda name: accounts.get(name.path),
+            settings_for=lambda _name: HostSettings(plain_http=True),
+            transport=transport,
+            observer=told,
+            connections=4,
+        )
+        for path in ("ours", "others", "others2"):
+            directory.source(Repository(memory.host, path))
+        await directory.source(Repository(memory.host, "others")).find("1")
+    host = memory.host
+    assert told.of(ConcurrencyChanged) == [
+        ConcurrencyChanged(host, 4),
+        ConcurrencyChanged(host, 8),
+        ConcurrencyChanged(host, 6),
+    ]
+    assert not answers
+
+
+async def test_connections_are_opened_for_what_follows_while_tags_are_asked_for(directory):
+    """As many as may be asked at once, 4 here, and no more: the answers come only when they are there."""
+    waiting = Waiting(4, b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"tags": ["1"]}')
+    opener = directory()
+    async with await asyncio.start_server(waiting.serve, "127.0.0.1", 0) as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with anyio.fail_after(5):
+            found = [page async for page in opener.source(Repository(host, "a")).tags()]
+            assert not await opener.destination(Repository(host, "b")).is_new()
+        await opener._transport.aclose()
+    assert found == [["1"]]
+    assert waiting.most == 4

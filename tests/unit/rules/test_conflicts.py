@@ -1,0 +1,93 @@
+"""Rules that cannot both be meant are found before anything is contacted, as far as the file shows it."""
+
+import pytest
+
+from syncer.config.rule_reader import rules_from
+from syncer.diagnostics import ConfigError
+from syncer.oci.digest import Digest
+
+DIGEST = Digest.of(b"one")
+OTHER = Digest.of(b"other")
+
+
+def messages(images: dict[str, object]) -> list[str]:
+    try:
+        rules_from(images)
+    except ConfigError as error:
+        return [problem.message for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ("a", "a"),
+        ("nginx", "registry.hub.docker.com/library/nginx"),
+        ("q.io/a:1", "q.io/a"),
+        ("q.io/a:1", "q.io/a:1"),
+        ("q.io/a:1,2", "q.io/a:3,2"),
+        ("q.io/a:/x/", "q.io/a"),
+        (f"q.io/a@{DIGEST}", "q.io/a"),
+        (f"q.io/a:1@{DIGEST}", "q.io/a:1"),
+        ("q.io/a:1", ["d.io/a", "Q.io/a"]),
+    ],
+)
+def test_a_rule_whose_two_sides_are_the_same_image_is_a_problem(source, destination):
+    (message,) = messages({source: destination})
+    assert message.startswith("both sides are the same image, ")
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ("q.io/a:1", "q.io/a:2"),
+        ("q.io/a:1", "q.io/b"),
+        ("q.io/a:/x/", "q.io/a:1"),
+        (f"q.io/a@{DIGEST}", "q.io/a:1"),
+    ],
+)
+def test_another_tag_of_the_same_repository_is_another_image(source, destination):
+    assert messages({source: destination}) == []
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"a:1": "d.io/x", "b:1": "d.io/x"},
+        {"a:1": "d.io/x:n", "a:2": "d.io/x:n"},
+        {"a:1,2": "d.io/x:n,n"},
+        {"a:1": ["d.io/x:n", "e.io/x"], "b:2,3": "d.io/x:m,n"},
+        {f"a@{DIGEST}": "d.io/x:n", f"a@{OTHER}": "d.io/x:n"},
+        {f"a:1@{DIGEST}": "d.io/x", "b:1": "d.io/x"},
+        {"a:1": {"to": "d.io/x", "platforms": ["linux/amd64"]}, "docker.io/a:1": "d.io/x"},
+    ],
+)
+def test_two_images_for_one_destination_tag_are_a_problem(images):
+    (message,) = messages(images)
+    assert message.startswith("d.io/x:")
+    assert message.endswith("expected one image for each tag")
+
+
+def test_the_problem_names_both_images_and_the_other_rule():
+    (message,) = messages({"a:1": "d.io/x:n", "b:2": "d.io/x:n"})
+    assert message == (
+        "d.io/x:n would get docker.io/library/b:2 as well as docker.io/library/a:1 (from the rule in line 1): "
+        "expected one image for each tag"
+    )
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"a": "d.io/x", "a:1": "d.io/x", "a:1,2": "d.io/x"},
+        {"a": "d.io/x", "b": "d.io/x"},
+        {"a": "d.io/x", "b:1": "d.io/x"},
+        {"a:/x/": "d.io/x", "b:1": "d.io/x"},
+        {"a:1,1": "d.io/x"},
+        {f"a@{DIGEST}": "d.io/x", f"b@{OTHER}": "d.io/x"},
+        {f"a@{DIGEST}": "d.io/x:n", f"b@{DIGEST}": "d.io/x:n"},
+        {"a:1": "d.io/x", f"a:1@{DIGEST}": "d.io/x"},
+    ],
+)
+def test_what_is_the_same_or_shows_only_at_run_time_is_no_problem(images):
+    assert messages(images) == []
