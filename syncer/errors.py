@@ -30,7 +30,7 @@ class Kind(StrEnum):
     INTERNAL = "internal"
 
 
-PASSING = frozenset(
+RETRYABLE_KINDS = frozenset(
     {Kind.THROTTLED, Kind.TIMEOUT, Kind.CONNECTION, Kind.SERVER_ERROR, Kind.INTERRUPTED, Kind.INTERNAL}
 )
 """Kinds that may be gone at the next try."""
@@ -64,7 +64,7 @@ class RegistryError(Exception):
         self.attempt = attempt
         self.status = status
         self.codes = codes
-        self.permanent = kind not in PASSING if permanent is None else permanent
+        self.permanent = kind not in RETRYABLE_KINDS if permanent is None else permanent
         self.retry_after = retry_after
         self.advice = advice
 

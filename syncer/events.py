@@ -88,13 +88,13 @@ class BlobCounts(Event, frozen=True):
     shared: int = 0
 
 
-class IndexNarrowed(Event, frozen=True):
+class IndexFiltered(Event, frozen=True):
     """A platform filter drops entries of an index: what is pushed has another digest than the source's."""
 
     rule: int
     source: Reference
     digest: Digest
-    narrowed: Digest
+    filtered: Digest
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
 
@@ -164,7 +164,7 @@ class BlobFinished(Event, frozen=True):
     ok: bool
 
 
-class BlobPlaced(Event, frozen=True):
+class BlobCompleted(Event, frozen=True):
     """A blob is in a repository: `copied` there, `mounted` from another, `present` before, or `shared`: brought by another image of the run.
 
     `size` is in bytes, -1 where only a manifest of schema 1 told of it.

@@ -13,15 +13,15 @@ from syncer.accounts.book import AuthBook
 from syncer.accounts.credentials import Credentials
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
-from syncer.engine.ledger import BlobLedger, Memory, Recall
+from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
-from syncer.engine.ranges import Spare
+from syncer.engine.ranges import IdleSlots
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.wire import ConnectionPool, Transport
 from syncer.oci.reference import Repository
-from syncer.places.open import RepositoryDirectory
+from syncer.places.open import PlaceDirectory
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 
@@ -73,7 +73,7 @@ class _Tally(Observer):
 class Run:
     """Brings the images of some rules to their destinations, once.
 
-    `credentials` find the accounts: those of `auth`, and of other tools' logins where it has none. `memory` is what
+    `credentials` find the accounts: those of `auth`, and of other tools' logins where it has none. `cache` is what
     earlier runs knew of the destinations.
     """
 
@@ -84,7 +84,7 @@ class Run:
         options: RunOptions,
         *,
         credentials: Credentials | None = None,
-        memory: Memory | None = None,
+        cache: BlobCache | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
         transport: Callable[[], Transport] = ConnectionPool,
@@ -93,8 +93,8 @@ class Run:
         self._rules = rules
         self._auth = auth
         self._credentials = credentials or Credentials(auth)
-        known = memory or Memory()
-        self._memory = Recall(known) if options.dry_run else known
+        known = cache or BlobCache()
+        self._cache = ReadOnlyBlobCache(known) if options.dry_run else known
         self._options = options
         self._trigger = trigger
         self._transport = transport
@@ -123,7 +123,7 @@ class Run:
         )
         width = options.transfers
         transport = self._transport()
-        directory = RepositoryDirectory(
+        directory = PlaceDirectory(
             account_for=self._credentials.account_for,
             settings_for=self._auth.settings_for,
             transport=transport,
@@ -131,23 +131,23 @@ class Run:
             connections=width + METADATA_WIDTH * width,
             dry_run=self._options.dry_run,
         )
-        contested = self._contested()
+        shared_destinations = self._shared_destinations()
         job = Job(
             self._graph,
             directory,
             self._observer,
-            Spare(width, lambda: self._graph.transfers_wanted),
-            BlobLedger(self._memory),
+            IdleSlots(width, lambda: self._graph.transfers_wanted),
+            BlobLedger(self._cache),
             force=self._options.force,
             dry_run=self._options.dry_run,
-            contested=contested,
+            shared_destinations=shared_destinations,
         )
-        self._add_rules(contested)
+        self._add_rules(shared_destinations)
         async with transport:
             await self._pool.run(job)
             if self._pool.stopping:
                 await self._abandon(job)
-        self._memory.flush()
+        self._cache.flush()
         seconds = time.monotonic() - started
         outcome = self._outcome()
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
@@ -164,7 +164,7 @@ class Run:
             for task in abandoned:
                 await task.close()
 
-    def _contested(self) -> frozenset[Repository]:
+    def _shared_destinations(self) -> frozenset[Repository]:
         """Destinations of several rules: the earlier rule wins there, tag by tag."""
         writers = Counter(
             repository
@@ -173,10 +173,10 @@ class Run:
         )
         return frozenset(repository for repository, rules in writers.items() if rules > 1)
 
-    def _add_rules(self, contested: frozenset[Repository]) -> None:
+    def _add_rules(self, shared_destinations: frozenset[Repository]) -> None:
         last: dict[Repository, Rule] = {}
         for rule in self._rules:
-            repositories = {each.repository for each in rule.destinations} & contested
+            repositories = {each.repository for each in rule.destinations} & shared_destinations
             earlier = {rule_key(last[repository]) for repository in repositories if repository in last}
             self._graph.add(ListTags(rule), after=earlier)
             last.update(dict.fromkeys(repositories, rule))

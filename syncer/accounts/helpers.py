@@ -24,11 +24,11 @@ from syncer.oci.reference import DOCKER_HUB
 TIMEOUT = 30.0
 """Seconds that a program has for its answer."""
 MAX_OUTPUT = 64 * 1024
-GOOD_FOR = 15 * 60.0
+ACCOUNT_TTL = 15 * 60.0
 """Seconds that an answer is used. No program says how long its answer lasts; those whose secrets do not last for
 long (ECR 12 h, Google 1 h) keep and renew them by themselves, and asking them is cheap."""
-NOTHING_FOR = 60.0
-FAILED_FOR = 10.0
+NOT_FOUND_TTL = 60.0
+FAILURE_TTL = 10.0
 """Seconds for which "no credentials" and a failure are believed."""
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class HelperAccount(AccountProvider):
         age = self._clock() - answer.asked_at
         if refused is not None and answer.account == refused:
             # What the program said a moment ago it would say again.
-            return age < FAILED_FOR
+            return age < FAILURE_TTL
         return age < answer.good_for
 
     async def _ask(self) -> _Answer:
@@ -123,16 +123,16 @@ class HelperAccount(AccountProvider):
             return self._failed(failed)
         now = self._clock()
         if output is None:
-            return _Answer(None, None, now, NOTHING_FOR)
+            return _Answer(None, None, now, NOT_FOUND_TTL)
         username, secret = output
         if username == "<token>":
-            return _Answer(Account(self.name, identity_token=secret), None, now, GOOD_FOR)
-        return _Answer(Account(self.name, username, secret), None, now, GOOD_FOR)
+            return _Answer(Account(self.name, identity_token=secret), None, now, ACCOUNT_TTL)
+        return _Answer(Account(self.name, username, secret), None, now, ACCOUNT_TTL)
 
     def _failed(self, failed: HelperFailed) -> _Answer:
         if not self._required:
             _log.warning("%s for %s: %s; going on without it", self.program, self._host, failed)
-            return _Answer(None, None, self._clock(), NOTHING_FOR)
+            return _Answer(None, None, self._clock(), NOT_FOUND_TTL)
         failure = RegistryError(
             Kind.UNAUTHORIZED,
             str(failed),
@@ -141,7 +141,7 @@ class HelperAccount(AccountProvider):
             permanent=failed.lasting,
             advice="mend it, or add an entry with credentials to the auth file",
         )
-        return _Answer(None, failure, self._clock(), FAILED_FOR)
+        return _Answer(None, failure, self._clock(), FAILURE_TTL)
 
 
 async def ask(program: str, server: str, environment: Mapping[str, str]) -> tuple[str, Secret] | None:

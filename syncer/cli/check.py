@@ -35,14 +35,14 @@ async def _ask_registries(config: Config) -> int:
     from syncer.errors import RegistryError
     from syncer.events import Observer
     from syncer.http.wire import ConnectionPool
-    from syncer.places.open import RepositoryDirectory
+    from syncer.places.open import PlaceDirectory
 
     wanted: dict[Repository, None] = {}
     for rule in config.rules:
         wanted |= dict.fromkeys([rule.source, *(each.repository for each in rule.destinations)])
     refused = 0
     async with ConnectionPool() as transport:
-        directory = RepositoryDirectory(
+        directory = PlaceDirectory(
             account_for=Credentials(config.auth).account_for,
             settings_for=config.auth.settings_for,
             transport=transport,

@@ -22,7 +22,7 @@ def read_config(*, auth: Path | None, images: Path | None, config: Path | None) 
     return load(auth, images, config)
 
 
-def narrowed(config: Config, *, os_: list[str], arch: list[str]) -> Config:
+def filtered(config: Config, *, os_: list[str], arch: list[str]) -> Config:
     """The same, with every rule narrowed by `--os` and `--arch`. Raises `click.BadParameter`."""
     if not os_ and not arch:
         return config

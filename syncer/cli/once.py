@@ -17,10 +17,10 @@ import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
-from syncer.cli.files import describe_share, narrowed, read_config, sharded, tell_problems
+from syncer.cli.files import describe_share, filtered, read_config, sharded, tell_problems
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
-from syncer.engine.ledger import Memory
+from syncer.engine.ledger import BlobCache
 from syncer.events import Observer, RunFinished
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import Logging, configure_logging
@@ -71,7 +71,7 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_config(options: OnceOptions) -> Config:
     """The files, all of them checked, and of their rules what is to be done here. Raises `ConfigError`."""
-    config = narrowed(
+    config = filtered(
         read_config(auth=options.auth, images=options.images, config=options.config),
         os_=list(itertools.chain(*options.os_)),
         arch=list(itertools.chain(*options.arch)),
@@ -106,16 +106,16 @@ def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _memory(options: OnceOptions) -> Iterator[Memory | None]:
+def _memory(options: OnceOptions) -> Iterator[BlobCache | None]:
     """What earlier runs with the same state folder learnt of the registries."""
     if options.state_dir is None:
         yield None
         return
-    from syncer.state.blob_cache import Knowledge
+    from syncer.state.blob_cache import SqliteBlobCache
     from syncer.state.database import open_database
 
     with closing(open_database(options.state_dir)) as database:
-        yield Knowledge(database)
+        yield SqliteBlobCache(database)
 
 
 async def run_config(config: Config, options: OnceOptions) -> int:
@@ -186,7 +186,7 @@ def new_run(
     observers: Sequence[Observer],
     rules: Sequence[Rule] | None = None,
     trigger: str = "cli",
-    memory: Memory | None = None,
+    memory: BlobCache | None = None,
 ) -> R:
     """A run of all rules, or of some, as the options want it."""
     return kind(
@@ -196,7 +196,7 @@ def new_run(
             options.proc, options.retries, force=options.force, dry_run=options.dry_run, shard=options.shard
         ),
         credentials=credentials,
-        memory=memory,
+        cache=memory,
         observers=observers,
         trigger=trigger,
     )
@@ -230,7 +230,7 @@ async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[]
     `tell` says so to the user; `at_once` leaves the terminal as it was before the process is gone.
     """
 
-    async def heed() -> None:
+    async def handle_signals() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
                 if run.stopping:
@@ -241,7 +241,7 @@ async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[]
                 run.stop()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(heed)
+        group.start_soon(handle_signals)
         result = await run.execute()
         group.cancel_scope.cancel()
     return result

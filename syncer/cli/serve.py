@@ -40,7 +40,7 @@ from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
 from syncer.rules.rule import Rule
 from syncer.rules.schedules import InvalidSchedule, check_schedule
-from syncer.state.blob_cache import Knowledge
+from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
 from syncer.state.lock import StateError, hold_lock
@@ -140,7 +140,7 @@ async def _serve(service: Service, server: Server, bound: socket.socket, log: Da
         closed.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(_heed, service, log)
+        group.start_soon(_handle_signals, service, log)
         group.start_soon(answer)
         await service.run()
         service.live.close()
@@ -150,7 +150,7 @@ async def _serve(service: Service, server: Server, bound: socket.socket, log: Da
         group.cancel_scope.cancel()
 
 
-async def _heed(service: Service, log: DaemonLog) -> None:
+async def _handle_signals(service: Service, log: DaemonLog) -> None:
     """Signals: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the files; SIGUSR1 switches debugging."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     async with anyio.create_task_group() as group:
@@ -211,7 +211,7 @@ class _Preparation:
             config,
             self._options,
             credentials=credentials,
-            memory=Knowledge(self._database) if self._options.state_dir else None,
+            memory=SqliteBlobCache(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
             rules=rules,
             trigger=trigger,

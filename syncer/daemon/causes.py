@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from syncer.state.history import Document
 
-MOST_CAUSES = 20
+MAX_CAUSES = 20
 """Told apart at most; failures of further causes are only counted."""
-MOST_EXAMPLES = 5
+MAX_EXAMPLES = 5
 """Images named for a cause."""
 
 _WORD = re.compile(r"[\w./@:-]+")
@@ -41,12 +41,12 @@ class Causes:
         key = _key(image)
         cause = self._causes.get(key)
         if cause is None:
-            if len(self._causes) >= MOST_CAUSES:
+            if len(self._causes) >= MAX_CAUSES:
                 self.others += 1
                 return
             cause = self._causes[key] = Cause(image["error"])
         cause.count += 1
-        if len(cause.examples) < MOST_EXAMPLES:
+        if len(cause.examples) < MAX_EXAMPLES:
             cause.examples.append(image)
 
     @property

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from syncer.state.history import Document
 
-MOST_BARS = 60
+MAX_BARS = 60
 STEP = 12
 """Width of a bar with the gap behind it, in the units of the drawing."""
 HEIGHT = 40
@@ -42,11 +42,11 @@ def seconds_of(run: Document, now: str) -> float:
 
 def chart_of(runs: Sequence[Document], now: str) -> Chart:
     """Of runs as the history has them, the newest first."""
-    shown = [run for run in runs if run["finished"]][:MOST_BARS][::-1]
+    shown = [run for run in runs if run["finished"]][:MAX_BARS][::-1]
     seconds = [seconds_of(run, now) for run in shown]
     nbytes = [run["totals"]["bytes"]["pushed"] for run in shown]
     longest, largest = max(seconds, default=0.0), max(nbytes, default=0)
-    first = MOST_BARS - len(shown)
+    first = MAX_BARS - len(shown)
     bars = tuple(
         Bar(run, (first + place) * STEP, _height(seconds[place], longest), _height(nbytes[place], largest))
         for place, run in enumerate(shown)

@@ -12,17 +12,17 @@ import msgspec
 from syncer.engine.graph import TaskGraph
 from syncer.engine.task import KINDS
 from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
-from syncer.observe.progress.run_progress import Picture
-from syncer.observe.report import PLACINGS
+from syncer.observe.progress.run_progress import RunProgress
+from syncer.observe.report import BLOB_OUTCOMES
 from syncer.oci.digest import Digest
 from syncer.state.history import utc
 
 TICK_SECONDS = 0.25
 """How often progress is told at most."""
-MOST_CLIENTS = 32
-_MOST_WAITING = 256
+MAX_CLIENTS = 32
+_MAX_WAITING = 256
 """Events that wait for one client. The oldest are dropped."""
-_MOST_TRANSFERS = 32
+_MAX_TRANSFERS = 32
 
 Document = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Client:
     """What one open stream has not been sent yet."""
 
     def __init__(self) -> None:
-        self._events: deque[bytes] = deque(maxlen=_MOST_WAITING)
+        self._events: deque[bytes] = deque(maxlen=_MAX_WAITING)
         self._progress: bytes | None = None
         self._wake = anyio.Event()
         self.closed = False
@@ -71,7 +71,7 @@ class Live(Observer):
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._picture = Picture(clock)
+        self._progress_now = RunProgress(clock)
         self._graph: TaskGraph | None = None
         self._run: Document | None = None
         self._clients: set[Client] = set()
@@ -84,7 +84,7 @@ class Live(Observer):
         self._graph = graph
 
     def notify(self, event: object) -> None:
-        self._picture.notify(event)
+        self._progress_now.notify(event)
         super().notify(event)
 
     def on_run_started(self, event: RunStarted) -> None:
@@ -97,7 +97,7 @@ class Live(Observer):
             # Before the news that it is over, not after it.
             client.put(last)
         run, self._run = self._run or {}, None
-        self._picture = Picture(self._clock)
+        self._progress_now = RunProgress(self._clock)
         self._tell("run", run | {"finished": utc(time.time()), "outcome": event.outcome})
         self._tell_progress()
 
@@ -116,31 +116,31 @@ class Live(Observer):
         """The run as it stands, in the form of docs/api.md; None where there is none."""
         if self._run is None:
             return None
-        picture = self._picture
-        speed = picture.speed()
-        left = picture.time_left(speed)
+        progress_now = self._progress_now
+        speed = progress_now.speed()
+        left = progress_now.time_left(speed)
         counts = [self._graph.counts(kind) for kind in KINDS] if self._graph else []
         return {
             **self._run,
-            "elapsed": round(picture.elapsed, 1),
-            "round": picture.round,
+            "elapsed": round(progress_now.elapsed, 1),
+            "round": progress_now.round,
             "images": {
-                "total": max(picture.total, picture.done),
-                "done": picture.done,
-                "synced": picture.synced,
-                "skipped": picture.skipped,
-                "failed": picture.failed,
+                "total": max(progress_now.total, progress_now.done),
+                "done": progress_now.done,
+                "synced": progress_now.synced,
+                "skipped": progress_now.skipped,
+                "failed": progress_now.failed,
             },
-            "blobs": {name: picture.blobs[name] for name in PLACINGS},
+            "blobs": {name: progress_now.blobs[name] for name in BLOB_OUTCOMES},
             "bytes": {
-                "pulled": picture.nbytes["pulled"],
-                "pushed": picture.nbytes["pushed"],
-                "moved": picture.moved,
+                "pulled": progress_now.nbytes["pulled"],
+                "pushed": progress_now.nbytes["pushed"],
+                "moved": progress_now.moved,
             },
             "rate": round(speed),
             "eta": None if left is None else round(left),
-            "requests": picture.requests,
-            "retries": picture.retries,
+            "requests": progress_now.requests,
+            "retries": progress_now.retries,
             "tasks": {
                 state: sum(getattr(count, state) for count in counts)
                 for state in ("waiting", "ready", "running")
@@ -151,9 +151,9 @@ class Live(Observer):
                     "source": str(transfer.source),
                     "size": transfer.whole,
                     "moved": transfer.moved,
-                    "rate": round(picture.speed_of(transfer)),
+                    "rate": round(progress_now.speed_of(transfer)),
                 }
-                for transfer in picture.transfers[:_MOST_TRANSFERS]
+                for transfer in progress_now.transfers[:_MAX_TRANSFERS]
             ],
             "failures": [
                 {
@@ -161,7 +161,7 @@ class Live(Observer):
                     "destination": str(failed.destination),
                     "error": msgspec.structs.asdict(failed.failure),
                 }
-                for failed in list(picture.failures)
+                for failed in list(progress_now.failures)
             ],
         }
 
@@ -170,7 +170,7 @@ class Live(Observer):
     @contextmanager
     def client(self) -> Iterator[Client]:
         """One more stream. It begins with how things stand. Raises `TooManyClients`."""
-        if self._closed or len(self._clients) >= MOST_CLIENTS:
+        if self._closed or len(self._clients) >= MAX_CLIENTS:
             raise TooManyClients
         client = Client()
         client.put_progress(_event("progress", self.progress()))

@@ -30,9 +30,9 @@ USUALLY = ("failure", "partial", "recovery")
 _ATTEMPTS = 5
 _BACKOFF = wait_exponential_jitter(initial=1, max=30)
 _ANSWER_SECONDS = 10.0
-_MOST_WAITING = 32
-_MOST_IMAGES = 20
-_MOST_LINES = 5
+_MAX_WAITING = 32
+_MAX_IMAGES = 20
+_MAX_LINES = 5
 _LONGEST_LINE = 300
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class _Target:
         self._name = _shown(url)
         self._secret = secret
         self._wait = wait
-        self._send, self._receive = anyio.create_memory_object_stream[bytes](_MOST_WAITING)
+        self._send, self._receive = anyio.create_memory_object_stream[bytes](_MAX_WAITING)
         self._left = 0
         self._empty = anyio.Event()
 
@@ -181,7 +181,7 @@ def message(occasion: str, ended: Ended) -> dict[str, Any]:
         "event": occasion,
         "run": {key: value for key, value in ended.summary.items() if key != "totals"},
         "totals": ended.summary["totals"],
-        "failed": failed[:_MOST_IMAGES],
+        "failed": failed[:_MAX_IMAGES],
     }
 
 
@@ -200,10 +200,10 @@ def _text(occasion: str, ended: Ended, failed: Sequence[dict[str, Any]]) -> str:
         lines.append(str(summary["error"]))
     lines += [
         f"{image['source']} -> {image['destination']}: {image['error']['message']}"
-        for image in failed[:_MOST_LINES]
+        for image in failed[:_MAX_LINES]
     ]
-    if len(failed) > _MOST_LINES:
-        lines.append(f"and {len(failed) - _MOST_LINES} more")
+    if len(failed) > _MAX_LINES:
+        lines.append(f"and {len(failed) - _MAX_LINES} more")
     return "\n".join(_plain(line) for line in lines)
 
 

@@ -9,7 +9,7 @@ import anyio.to_thread
 import msgspec
 
 from syncer.daemon.causes import Causes, parts_of
-from syncer.daemon.chart import MOST_BARS
+from syncer.daemon.chart import MAX_BARS
 from syncer.daemon.guard import Guard
 from syncer.daemon.run_view import Reports, page_of, text_of
 from syncer.daemon.service import Service
@@ -19,7 +19,7 @@ from syncer.state.history import Document, utc
 
 RULES_PER_PAGE = 50
 RECENT_RUNS = 8
-_MOST_REPORTS = 5
+_MAX_REPORTS = 5
 """Reports that are read for the causes of failing rules."""
 
 Level = Literal["good", "note", "bad"]
@@ -109,7 +109,7 @@ class Overview:
         names = {rule["source"] for rule in failing}
         sources = {str(rule.source) for rule in self._service.files.config.rules if str(rule) in names}
         last = {rule["last"]["run"]: rule["last"]["finished"] for rule in failing}
-        runs = sorted(last, key=lambda run: last[run], reverse=True)[:_MOST_REPORTS]
+        runs = sorted(last, key=lambda run: last[run], reverse=True)[:_MAX_REPORTS]
         key = (tuple(runs), frozenset(sources))
         if self._known.key != key:
             causes = Causes(lambda image: parts_of(image["source"])[0] in sources)
@@ -201,7 +201,7 @@ def _no_trouble(status: Document) -> Statement:
 
 def _past(service: Service) -> _Past:
     try:
-        runs = [msgspec.json.decode(text) for text in service.history.summaries(MOST_BARS)]
+        runs = [msgspec.json.decode(text) for text in service.history.summaries(MAX_BARS)]
         return _Past(runs, service.history.last_times()[0])
     except sqlite3.Error:
         return _Past(readable=False)

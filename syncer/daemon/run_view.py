@@ -17,8 +17,8 @@ from syncer.observe.report import OUTCOMES
 from syncer.state.history import Document
 
 PER_PAGE = 100
-_MOST_TEXT = 200
-_MOST_PAGES = 10**6
+_MAX_TEXT = 200
+_MAX_PAGES = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +102,13 @@ class Reports:
 
 def text_of(query: Mapping[str, str]) -> str:
     """The text that a query looks for."""
-    return query.get("q", "").strip()[:_MOST_TEXT]
+    return query.get("q", "").strip()[:_MAX_TEXT]
 
 
 def page_of(query: Mapping[str, str]) -> int:
     """The number of a page in a query, from 1."""
     text = query.get("page", "")
-    return max(1, min(int(text), _MOST_PAGES)) if text.isascii() and text.isdigit() and len(text) < 8 else 1
+    return max(1, min(int(text), _MAX_PAGES)) if text.isascii() and text.isdigit() and len(text) < 8 else 1
 
 
 def _texts(image: Document) -> list[str]:

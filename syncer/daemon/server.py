@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from syncer.serving import embedded
 
-_MOST_CONNECTIONS = 512
+_MAX_CONNECTIONS = 512
 _GRACE_SECONDS = 1
 """What requests that are under way get at the end."""
 
@@ -28,7 +28,7 @@ def server_for(app: ASGIApp) -> Server:
         embedded(
             app,
             http="h11",
-            limit_concurrency=_MOST_CONNECTIONS,
+            limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )

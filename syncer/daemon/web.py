@@ -26,9 +26,9 @@ from syncer.observe.metrics import CONTENT_TYPE
 from syncer.state.history import unpacked
 from syncer.state.lock import StateLocked, StateUnusable
 
-MOST_RUNS = 500
+MAX_RUNS = 500
 USUAL_RUNS = 50
-MOST_BODY = 64 * 1024
+MAX_BODY = 64 * 1024
 """Bytes of a request's body."""
 _BODY_SECONDS = 10.0
 _ALIVE_SECONDS = 15.0
@@ -96,8 +96,8 @@ async def admit(guard: Guard, request: Request) -> None:
         with anyio.fail_after(_BODY_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > MOST_BODY:
-                    raise HTTPException(413, f"more than {MOST_BODY} bytes", {"connection": "close"})
+                if size > MAX_BODY:
+                    raise HTTPException(413, f"more than {MAX_BODY} bytes", {"connection": "close"})
     except (TimeoutError, ClientDisconnect):
         raise HTTPException(408, "the request did not come to its end", {"connection": "close"}) from None
 
@@ -270,7 +270,7 @@ def _limit(text: str | None) -> int:
         return USUAL_RUNS
     if not (text.isascii() and text.isdigit() and int(text[:10]) >= 1 and len(text) <= 10):
         raise HTTPException(400, "limit: expected a number of runs")
-    return min(int(text), MOST_RUNS)
+    return min(int(text), MAX_RUNS)
 
 
 def _before(text: str | None) -> str | float | None:

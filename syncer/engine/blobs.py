@@ -11,13 +11,13 @@ import anyio
 
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
-from syncer.engine.ranges import Ahead
+from syncer.engine.ranges import RangePrefetcher
 from syncer.engine.relay import Download, relay, relay_whole
-from syncer.engine.task import Again, Key, Lane, SourcedTask
+from syncer.engine.task import Key, Lane, Reschedule, SourcedTask
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.events import (
+    BlobCompleted,
     BlobFinished,
-    BlobPlaced,
     BlobProgress,
     BlobStarted,
     BytesMoved,
@@ -34,7 +34,7 @@ Outcome = Literal["copied", "mounted", "present", "shared"]
 
 SMALL = 256 * 1024
 """Bytes. Smaller blobs travel in memory, in the metadata lane."""
-WORTH_ASKING = 32 * 1024 * 1024
+ASK_FIRST_THRESHOLD = 32 * 1024 * 1024
 """Bytes. For such a blob it is asked even in a new repository: an interrupted run may have left it there."""
 
 CANCEL_SECONDS = 2.0
@@ -85,10 +85,10 @@ class CopyBlob(SourcedTask):
         return f"blob {self.blob.digest[:19]} of {self.source}"
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         return (self.source, *self.targets)
 
-    async def run(self, job: Job) -> Again | None:
+    async def run(self, job: Job) -> Reschedule | None:
         source = self.source
         try:
             return await self._advance(job)
@@ -96,38 +96,38 @@ class CopyBlob(SourcedTask):
             if self.source == source:
                 raise
             self._say(job, f"is taken from {self.source} instead: {error}")
-            return Again(Lane.METADATA)
+            return Reschedule(Lane.METADATA)
 
-    async def _advance(self, job: Job) -> Again | None:
+    async def _advance(self, job: Job) -> Reschedule | None:
         match self.lane:
             case Lane.METADATA:
                 for target in list(self.targets):
                     try:
                         await self._try_without_bytes(job, target)
                     except RegistryError as error:
-                        self._part_with(job, target, error)
+                        self._split_off(job, target, error)
                 if not self.targets:
                     return None
                 if others := self._uploaders(job):
                     self._say(job, "waits for another upload to this registry, to mount from it")
-                    return Again(Lane.METADATA, after=others)
+                    return Reschedule(Lane.METADATA, after=others)
                 if job.dry_run:
                     self._pretend(job)
                 else:
                     self._begin_uploads(job)
                     if not 0 <= self.blob.size < SMALL:
-                        return Again(Lane.OPENING)
+                        return Reschedule(Lane.OPENING)
                     await self._open(job)
                     await self._deliver(job)
             case Lane.OPENING:
                 await self._open(job)
-                return Again(Lane.TRANSFER)
+                return Reschedule(Lane.TRANSFER)
             case Lane.TRANSFER:
                 await self._deliver(job)
         # Further repositories at a registry mount what is there now.
-        return Again(Lane.METADATA) if self.targets else None
+        return Reschedule(Lane.METADATA) if self.targets else None
 
-    def _part_with(self, job: Job, target: Repository, error: RegistryError) -> None:
+    def _split_off(self, job: Job, target: Repository, error: RegistryError) -> None:
         """Leave a target that failed to a task of its own. Raises `error` where it is the only one."""
         if len(self.targets) == 1:
             raise error
@@ -137,21 +137,21 @@ class CopyBlob(SourcedTask):
         part.mismatched = self.mismatched
         if session := self.sessions.pop(target, None):
             part.sessions[target] = session
-        job.part_with(self, part, error)
+        job.split_off(self, part, error)
 
     async def _try_without_bytes(self, job: Job, target: Repository) -> None:
         digest = self.blob.digest
         if job.ledger.has(target, digest):
-            self._placed(job, target, "shared")
+            self._complete(job, target, "shared")
             return
         if target in self.sessions or await self._is_mounted(job, target):
             return
-        ask = job.force or self.blob.size >= WORTH_ASKING or not job.ledger.is_new(target)
+        ask = job.force or self.blob.size >= ASK_FIRST_THRESHOLD or not job.ledger.is_new(target)
         if not ask or target in self.absent:
             return
         if await job.repositories.destination(target).has_blob(digest):
             self._say(job, f"{target} has it")
-            self._placed(job, target, "present")
+            self._complete(job, target, "present")
             return
         self._say(job, f"{target} has it not")
         self.absent.add(target)
@@ -169,21 +169,21 @@ class CopyBlob(SourcedTask):
                 upload = await destination.mount(self.blob.digest, from_=holder)
                 if upload is None:
                     self._say(job, f"mounted into {target} from {holder.path}")
-                    self._placed(job, target, "mounted")
+                    self._complete(job, target, "mounted")
                     return True
                 self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
                 self.sessions[target] = upload
                 # Whoever was thought to hold it may have lost it; if not, that will be learnt again.
-                job.ledger.memory.lost(holder, self.blob.digest)
+                job.ledger.cache.forget(holder, self.blob.digest)
                 return False
         return False
 
-    def _placed(self, job: Job, target: Repository, outcome: Outcome) -> None:
+    def _complete(self, job: Job, target: Repository, outcome: Outcome) -> None:
         digest = self.blob.digest
         job.ledger.record(target, digest)
         job.ledger.end_upload(target, digest)
         self.targets.pop(target).blobs[outcome] += 1
-        job.observer.notify(BlobPlaced(outcome, digest, self.blob.size, target))
+        job.observer.notify(BlobCompleted(outcome, digest, self.blob.size, target))
         job.graph.settle(self, blob_key(target, digest))
 
     def _uploaders(self, job: Job) -> tuple[Key, ...]:
@@ -195,7 +195,7 @@ class CopyBlob(SourcedTask):
                 continue
             destination = job.repositories.destination(target)
             key = blob_key(other, self.blob.digest)
-            if destination.can_mount_from(job.repositories.destination(other)) and job.graph.promiser(key):
+            if destination.can_mount_from(job.repositories.destination(other)) and job.graph.producer(key):
                 keys.append(key)
         return tuple(keys)
 
@@ -294,7 +294,7 @@ class CopyBlob(SourcedTask):
         assert self.download is not None
         outcome: list[RegistryError | None] | RegistryError = _UNFINISHED
         source = job.repositories.source(self.source)
-        async with Ahead(source, self.download.blob, job.spare) as self.download.ahead:
+        async with RangePrefetcher(source, self.download.blob, job.idle_slots) as self.download.prefetcher:
             try:
                 outcome = await relay(self.download, uploads)
             except RegistryError as error:
@@ -309,7 +309,7 @@ class CopyBlob(SourcedTask):
         if isinstance(error, DigestMismatch):
             error.permanent = error.permanent or self.mismatched
             self.mismatched = True
-        if self.turn_away(error):
+        if self.fail_over(error):
             self.mismatched = False
         return error
 
@@ -339,7 +339,7 @@ class CopyBlob(SourcedTask):
             if failure is None:
                 self.targets[target].nbytes += size
                 job.observer.notify(BytesMoved("pushed", target.host, size))
-                self._placed(job, target, "copied")
+                self._complete(job, target, "copied")
         for target, failure in failures.items():
             if failure is not None:
-                self._part_with(job, target, failure)
+                self._split_off(job, target, failure)

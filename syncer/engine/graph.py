@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from syncer.engine.task import KINDS, MOST_THROTTLED, Again, Key, Kind, Lane, State, Task
+from syncer.engine.task import KINDS, MAX_THROTTLED, Key, Kind, Lane, Reschedule, State, Task
 from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
 from syncer.http.limits import MAX_HOLD
@@ -21,11 +21,11 @@ from syncer.oci.reference import Repository
 class _Edge(enum.IntEnum):
     NEEDS = 0  # released when the key is settled well, fails when it is not
     AFTER = 1  # released when the key is settled either way
-    TURN = 2  # as AFTER, and also when the key's task is put aside
+    AFTER_ATTEMPT = 2  # as AFTER, and also when the key's task is put aside
 
 
-_EVERY_EDGE = frozenset(_Edge)
-_TURN_EDGE = frozenset({_Edge.TURN})
+_ALL_EDGES = frozenset(_Edge)
+_AFTER_ATTEMPT_EDGE = frozenset({_Edge.AFTER_ATTEMPT})
 
 
 class _Waiter(msgspec.Struct):
@@ -41,28 +41,28 @@ class Counts(msgspec.Struct):
     running: int = 0
 
 
-class _Expansion(msgspec.Struct):
+class _LazyTasks(msgspec.Struct):
     """Tasks that are made only when there is room for them, and the repositories they will speak to."""
 
     tasks: Iterator[Task]
-    places: tuple[Repository, ...]
+    repositories: tuple[Repository, ...]
 
 
 class TaskGraph:
     """Tasks and what they wait for.
 
     `transfers` is the width of the transfer lane: it decides how far ahead new images are opened. `retries` is
-    how often a failed task is tried again. `woken(lane)` is called whenever a worker of that lane has work.
-    `closed(repository)` names the registry's account that has to wait, or None; its tasks are held back, without a
-    worker, until `reopen` is called with that name.
+    how often a failed task is tried again. `on_ready(lane)` is called whenever a worker of that lane has work.
+    `throttled(repository)` names the registry's account that has to wait, or None; its tasks are held back, without a
+    worker, until `resume` is called with that name.
     """
 
     def __init__(self, *, transfers: int, retries: int) -> None:
         self._retries = retries
-        self.woken: Callable[[Lane], None] = lambda _lane: None
-        self.closed: Callable[[Repository], str | None] = lambda _repository: None
+        self.on_ready: Callable[[Lane], None] = lambda _lane: None
+        self.throttled: Callable[[Repository], str | None] = lambda _repository: None
         self._held: dict[str, deque[Task]] = {}
-        self._promised: dict[Key, Task] = {}
+        self._pending: dict[Key, Task] = {}
         self._waiters: dict[Key, list[_Waiter]] = {}
         self._ready: dict[Lane, dict[Kind, deque[Task]]] = {
             lane: {kind: deque() for kind in KINDS} for lane in Lane
@@ -70,50 +70,55 @@ class TaskGraph:
         self._ready_count = [0] * len(Lane)
         self._opening = 0
         self._transferring = 0
-        self._expansions: deque[_Expansion] = deque()
-        self._aside: deque[Task] = deque()
+        self._lazy: deque[_LazyTasks] = deque()
+        self._deferred: deque[Task] = deque()
         self._failed: deque[tuple[Task, RegistryError]] = deque()
         self._counts = {kind: [0] * len(State) for kind in KINDS}
         self._running = 0
         # Keys that wait, in the end, for something put aside: they do not count as open work.
-        self._parked: set[Key] = set()
+        self._deferred_keys: set[Key] = set()
         self._transfers = transfers
         self._most_open = 256 * transfers
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def promiser(self, key: Key) -> Task | None:
+    def producer(self, key: Key) -> Task | None:
         """The task that promises `key` and has not ended yet, if there is one."""
-        return self._promised.get(key)
+        return self._pending.get(key)
 
     def add(
-        self, task: Task, *, needs: Iterable[Key] = (), after: Iterable[Key] = (), heir_of: Task | None = None
+        self,
+        task: Task,
+        *,
+        needs: Iterable[Key] = (),
+        after: Iterable[Key] = (),
+        replaces: Task | None = None,
     ) -> None:
         """Take a task in. It runs when every key of `needs` is settled well and every key of `after` is settled.
 
         Keys that nobody promises count as settled. The task's own keys must not be promised yet, but by
-        `heir_of`: from that task it takes them over.
+        `replaces`: from that task it takes them over.
         """
-        self._promise(task, heir_of)
+        self._set_pending(task, replaces)
         self._enter(task, State.WAITING)
         self._wait(task, needs, _Edge.NEEDS)
         self._wait(task, after, _Edge.AFTER)
         if not task.unmet:
             self._make_ready(task)
 
-    def expand(self, tasks: Iterator[Task], *, places: Iterable[Repository] = ()) -> None:
-        """Take in tasks that are drawn from `tasks` only when there is room for them, and `places` are open."""
-        self._expansions.append(_Expansion(tasks, tuple(places)))
+    def add_lazy(self, tasks: Iterator[Task], *, repositories: Iterable[Repository] = ()) -> None:
+        """Take in tasks that are drawn from `tasks` only when there is room for them, and `repositories` are open."""
+        self._lazy.append(_LazyTasks(tasks, tuple(repositories)))
 
     def _wait(self, task: Task, keys: Iterable[Key], edge: _Edge) -> None:
         for key in keys:
-            holder = self._promised.get(key)
-            if holder is None or (edge is _Edge.TURN and holder.state is State.ASIDE):
+            holder = self._pending.get(key)
+            if holder is None or (edge is _Edge.AFTER_ATTEMPT and holder.state is State.DEFERRED):
                 continue
             self._waiters.setdefault(key, []).append(_Waiter(task, edge))
             task.unmet += 1
-            if key in self._parked and edge is not _Edge.TURN:
-                self._park(task)
+            if key in self._deferred_keys and edge is not _Edge.AFTER_ATTEMPT:
+                self._defer_waiting(task)
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -129,7 +134,7 @@ class TaskGraph:
         if task is None and (lane is Lane.METADATA or self.transfers_may_help):
             task = (
                 self._take_ready(Lane.METADATA, ("image",))
-                or self._draw()
+                or self._pull_next()
                 or self._take_ready(Lane.METADATA, ("tags",))
             )
         if task is not None:
@@ -139,7 +144,7 @@ class TaskGraph:
             self._transferring += task.lane is Lane.TRANSFER
             if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
                 # What was next has begun: something else may be opened ahead.
-                self.woken(Lane.METADATA)
+                self.on_ready(Lane.METADATA)
         return task
 
     def has_work(self, lane: Lane) -> bool:
@@ -153,7 +158,9 @@ class TaskGraph:
                 return True
         elif self._ready_count[Lane.OPENING] and self._may_open_ahead():
             return True
-        return self._has_room() and any(self._closed_place(each.places) is None for each in self._expansions)
+        return self._has_room() and any(
+            self._throttled_account(each.repositories) is None for each in self._lazy
+        )
 
     def _may_open_ahead(self) -> bool:
         return self._ready_count[Lane.TRANSFER] + self._opening < self._transfers
@@ -165,52 +172,52 @@ class TaskGraph:
                 self._ready_count[lane] -= 1
                 task = queue.popleft()
                 # What is open already goes on: holding it back would hold its connections.
-                name = None if lane is Lane.TRANSFER else self._closed_place(task.places)
+                name = None if lane is Lane.TRANSFER else self._throttled_account(task.repositories)
                 if name is None:
                     return task
                 self._held.setdefault(name, deque()).append(task)
         return None
 
-    def _closed_place(self, places: Iterable[Repository]) -> str | None:
-        for place in places:
-            if (name := self.closed(place)) is not None:
+    def _throttled_account(self, repositories: Iterable[Repository]) -> str | None:
+        for place in repositories:
+            if (name := self.throttled(place)) is not None:
                 return name
         return None
 
-    def reopen(self, name: str, most: int) -> None:
-        """A registry's account that `closed` named may be asked again: let up to `most` of its tasks go."""
+    def resume(self, name: str, limit: int) -> None:
+        """A registry's account that `throttled` named may be asked again: let up to `limit` of its tasks go."""
         held = self._held.get(name)
-        for _ in range(min(most, len(held or ()))):
+        for _ in range(min(limit, len(held or ()))):
             assert held is not None
             task = held.popleft()
             self._ready[task.lane][task.kind].appendleft(task)
             self._ready_count[task.lane] += 1
-            self.woken(Lane.METADATA)
+            self.on_ready(Lane.METADATA)
         if not held:
             self._held.pop(name, None)
-            if self._expansions:
-                self.woken(Lane.METADATA)
+            if self._lazy:
+                self.on_ready(Lane.METADATA)
 
-    def _draw(self) -> Task | None:
+    def _pull_next(self) -> Task | None:
         if not self._has_room():
             return None
-        for expansion in list(self._expansions):
-            if self._closed_place(expansion.places) is not None:
+        for lazy in list(self._lazy):
+            if self._throttled_account(lazy.repositories) is not None:
                 continue
-            task = next(expansion.tasks, None)
+            task = next(lazy.tasks, None)
             if task is not None:
-                self._promise(task)
+                self._set_pending(task)
                 # Who takes one wakes the next: an expansion is work for all, and was told to one.
                 self._tell_of_room()
                 return task
-            self._expansions.remove(expansion)
+            self._lazy.remove(lazy)
         return None
 
     def _has_room(self) -> bool:
         """Whether another image may be opened: bytes are not queueing up, and what is open stays bounded."""
         if self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING] >= 2 * self._transfers:
             return False
-        return len(self._promised) - len(self._parked) < self._most_open
+        return len(self._pending) - len(self._deferred_keys) < self._most_open
 
     def done(self, task: Task) -> None:
         """`task` ran well: what it still promises is settled."""
@@ -220,53 +227,53 @@ class TaskGraph:
             self._settle(task, key, None)
         self._tell_of_room()
 
-    def again(self, task: Task, again: Again) -> None:
+    def reschedule(self, task: Task, reschedule: Reschedule) -> None:
         """`task` wants to run once more."""
         self._leave_running(task)
         self._enter(task, State.WAITING)
-        task.lane = again.lane
-        self._wait(task, again.after, _Edge.TURN)
+        task.lane = reschedule.lane
+        self._wait(task, reschedule.after, _Edge.AFTER_ATTEMPT)
         if not task.unmet:
             self._make_ready(task)
 
-    def give_back(self, task: Task, error: RegistryError) -> bool:
+    def task_failed(self, task: Task, error: RegistryError) -> bool:
         """`task` failed. True if it will be tried again, False if that was its end."""
         says_when = error.kind is ErrorKind.THROTTLED and 0 < (error.retry_after or 0) <= MAX_HOLD
-        if says_when and task.throttled < MOST_THROTTLED:
+        if says_when and task.throttle_count < MAX_THROTTLED:
             # Not the task's fault, and the registry has said when: it waits with all others of that host.
-            task.throttled += 1
-            self.again(task, Again(Lane.METADATA))
+            task.throttle_count += 1
+            self.reschedule(task, Reschedule(Lane.METADATA))
             return True
         self._leave_running(task)
         task.attempts += 1
         task.error = error
-        aside = not error.permanent and task.attempts <= self._retries
-        if aside:
-            self._enter(task, State.ASIDE)
-            self._aside.append(task)
-            self._park(task)
+        deferred = not error.permanent and task.attempts <= self._retries
+        if deferred:
+            self._enter(task, State.DEFERRED)
+            self._deferred.append(task)
+            self._defer_waiting(task)
             for key in task.keys:
-                self._release(key, _TURN_EDGE)
+                self._release(key, _AFTER_ATTEMPT_EDGE)
         else:
             self._enter(task, State.OVER)
             self._fail(task, error)
         self._tell_of_room()
-        return aside
+        return deferred
 
-    def part_with(self, task: Task, part: Task, error: RegistryError) -> bool:
+    def split_off(self, task: Task, part: Task, error: RegistryError) -> bool:
         """Only a part of the running `task` failed: `part` takes its keys over, and is given back in its place."""
-        part.attempts, part.throttled = task.attempts, task.throttled
-        self._promise(part, task)
+        part.attempts, part.throttle_count = task.attempts, task.throttle_count
+        self._set_pending(part, task)
         self._enter(part, State.RUNNING)
         self._running += 1
-        return self.give_back(part, error)
+        return self.task_failed(part, error)
 
     def next_round(self) -> int:
         """Make everything that was put aside ready again; how many tasks that is. Only when nothing else is left."""
-        count = len(self._aside)
-        self._parked.clear()
-        while self._aside:
-            task = self._aside.popleft()
+        count = len(self._deferred)
+        self._deferred_keys.clear()
+        while self._deferred:
+            task = self._deferred.popleft()
             task.lane = Lane.METADATA
             self._make_ready(task)
         return count
@@ -289,12 +296,12 @@ class TaskGraph:
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing can, short of another round."""
-        return not (self._running or any(self._ready_count) or self._held or self._expansions)
+        return not (self._running or any(self._ready_count) or self._held or self._lazy)
 
     @property
-    def has_aside(self) -> bool:
+    def has_deferred(self) -> bool:
         """Whether something waits for another round."""
-        return bool(self._aside)
+        return bool(self._deferred)
 
     @property
     def transfers_may_help(self) -> bool:
@@ -311,38 +318,38 @@ class TaskGraph:
     def counts(self, kind: Kind) -> Counts:
         counts = self._counts[kind]
         return Counts(
-            waiting=counts[State.WAITING] + counts[State.ASIDE],
+            waiting=counts[State.WAITING] + counts[State.DEFERRED],
             ready=counts[State.READY],
             running=counts[State.RUNNING],
         )
 
     def abandon(self) -> Iterator[Task]:
         """Give up: every task that still promises something, each once, those never opened too."""
-        for expansion in self._expansions:
-            for task in expansion.tasks:
-                self._promise(task)
-        yield from {id(task): task for task in self._promised.values()}.values()
+        for lazy in self._lazy:
+            for task in lazy.tasks:
+                self._set_pending(task)
+        yield from {id(task): task for task in self._pending.values()}.values()
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _promise(self, task: Task, heir_of: Task | None = None) -> None:
+    def _set_pending(self, task: Task, replaces: Task | None = None) -> None:
         for key in task.keys:
-            assert self._promised.get(key, heir_of) is heir_of, f"{key} is promised twice"
-            self._promised[key] = task
+            assert self._pending.get(key, replaces) is replaces, f"{key} is promised twice"
+            self._pending[key] = task
 
-    def _park(self, task: Task) -> None:
+    def _defer_waiting(self, task: Task) -> None:
         """What `task` promises, and what waits for that, is no open work until the next round."""
         row = [task]
         for parked in row:  # grows while it is walked: recursion would not reach the end of a long one
             for key in parked.keys:
-                if self._promised.get(key) is parked and key not in self._parked:
-                    self._parked.add(key)
+                if self._pending.get(key) is parked and key not in self._deferred_keys:
+                    self._deferred_keys.add(key)
                     waiters = self._waiters.get(key, ())
-                    row += [waiter.task for waiter in waiters if waiter.edge is not _Edge.TURN]
+                    row += [waiter.task for waiter in waiters if waiter.edge is not _Edge.AFTER_ATTEMPT]
 
     def _tell_of_room(self) -> None:
-        if self._expansions and self._has_room():
-            self.woken(Lane.METADATA)
+        if self._lazy and self._has_room():
+            self.on_ready(Lane.METADATA)
 
     def _enter(self, task: Task, state: State) -> None:
         counts = self._counts[task.kind]
@@ -354,7 +361,7 @@ class TaskGraph:
         self._enter(task, State.READY)
         self._ready[task.lane][task.kind].append(task)
         self._ready_count[task.lane] += 1
-        self.woken(Lane.TRANSFER if task.lane is Lane.TRANSFER else Lane.METADATA)
+        self.on_ready(Lane.TRANSFER if task.lane is Lane.TRANSFER else Lane.METADATA)
 
     def _leave_running(self, task: Task) -> None:
         assert task.state is State.RUNNING
@@ -363,11 +370,11 @@ class TaskGraph:
         self._transferring -= task.lane is Lane.TRANSFER
         # Who was let go may have asked nothing there: then nobody else tells of the room that is left.
         for name, held in list(self._held.items()):
-            if self._closed_place(held[0].places) != name:
-                self.reopen(name, 1)
+            if self._throttled_account(held[0].repositories) != name:
+                self.resume(name, 1)
 
     def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
-        for blocked in self._strike(task, key, error):
+        for blocked in self._complete_key(task, key, error):
             assert error is not None
             self._fail(blocked, error)
 
@@ -378,15 +385,15 @@ class TaskGraph:
             failed.error = error
             self._failed.append((failed, error))
             for key in failed.keys:
-                row += self._strike(failed, key, error)
+                row += self._complete_key(failed, key, error)
 
-    def _strike(self, task: Task, key: Key, error: RegistryError | None) -> Sequence[Task]:
+    def _complete_key(self, task: Task, key: Key, error: RegistryError | None) -> Sequence[Task]:
         """Take a promise of `task` off the list, kept or broken. Those that can never run now are over."""
-        if self._promised.get(key) is not task:
+        if self._pending.get(key) is not task:
             return ()
-        del self._promised[key]
-        self._parked.discard(key)
-        return self._release(key, _EVERY_EDGE, error)
+        del self._pending[key]
+        self._deferred_keys.discard(key)
+        return self._release(key, _ALL_EDGES, error)
 
     def _release(
         self, key: Key, edges: frozenset[_Edge], error: RegistryError | None = None

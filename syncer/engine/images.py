@@ -7,11 +7,11 @@ import anyio
 
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
-from syncer.engine.manifests import PushManifest, Unfolding
-from syncer.engine.platform_filter import fetch_config, narrow_index, platform_in
-from syncer.engine.task import Again, Key, Task
+from syncer.engine.manifests import PushManifest, Successors
+from syncer.engine.platform_filter import fetch_config, filter_index, platform_in
+from syncer.engine.task import Key, Reschedule, Task
 from syncer.errors import RegistryError
-from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexNarrowed, RuleWarning
+from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexFiltered, RuleWarning
 from syncer.http import failures
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -57,10 +57,10 @@ class CopyImage(Task):
         return f"copy {self.source}"
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         return (self.source.repository, *(copy.destination.repository for copy in self.copies))
 
-    async def run(self, job: Job) -> Again | None:
+    async def run(self, job: Job) -> Reschedule | None:
         for copy in self.copies:
             copy.started = copy.started or time.monotonic()
         wanted = await self._ask_all(job)
@@ -81,7 +81,7 @@ class CopyImage(Task):
         async def ask(copy: ImageCopy) -> None:
             try:
                 destination = job.repositories.destination(copy.destination.repository)
-                found = await destination.find(self._named(job, copy))
+                found = await destination.resolve(self._named(job, copy))
                 copy.previous = found.digest if found else None
             except RegistryError as error:
                 refused[copy] = error
@@ -97,7 +97,7 @@ class CopyImage(Task):
                         # Not raised in here: a task group would wrap it.
                         wanted = error
         for copy, refusal in refused.items():
-            self._part_with(job, copy, refusal)
+            self._split_off(job, copy, refusal)
         if isinstance(wanted, RegistryError):
             raise wanted
         return wanted
@@ -105,15 +105,15 @@ class CopyImage(Task):
     def _named(self, job: Job, copy: ImageCopy) -> str:
         """What the image is called at a destination: by its tag, or by the digest that the filter gives it there."""
         digest = copy.destination.digest
-        narrowed = self.platforms and digest and job.ledger.memory.narrowed(digest, str(self.platforms))
-        return narrowed or copy.destination.target
+        filtered = self.platforms and digest and job.ledger.cache.filtered(digest, str(self.platforms))
+        return filtered or copy.destination.target
 
-    def _part_with(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
+    def _split_off(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
         """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
         if len(self.copies) == 1:
             raise error
         self.copies.remove(copy)
-        job.part_with(self, CopyImage(self.source, [copy], self.platforms), error)
+        job.split_off(self, CopyImage(self.source, [copy], self.platforms), error)
 
     def _stale(self, job: Job, copies: list[ImageCopy], wanted: Digest | None) -> list[ImageCopy]:
         """Those of `copies` that are not up to date; the others are done."""
@@ -132,11 +132,11 @@ class CopyImage(Task):
         if copy.previous == copy.digest:
             return True
         # What is there may be what the filter makes of the source's index: an earlier run may know.
-        narrowed = self.platforms and job.ledger.memory.narrowed(copy.digest, str(self.platforms))
-        return copy.previous == narrowed
+        filtered = self.platforms and job.ledger.cache.filtered(copy.digest, str(self.platforms))
+        return copy.previous == filtered
 
     async def _resolve(self, job: Job) -> Descriptor:
-        found = await job.repositories.source(self.source.repository).find(self.source.target)
+        found = await job.repositories.source(self.source.repository).resolve(self.source.target)
         if found is None:
             raise failures.from_absence(str(self.source), registry=self.source.repository.host)
         return found
@@ -147,7 +147,7 @@ class CopyImage(Task):
         found = await source.fetch_manifest(self.copies[0].digest or self.source.target)
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
         fetched: dict[Digest, bytes] = {}
-        manifest = await self._narrowed(job, found, fetched) if self.platforms else found
+        manifest = await self._filtered(job, found, fetched) if self.platforms else found
         if manifest is None:
             message = f"{self.source}: no platform is left by the filter"
             job.observer.notify(RuleWarning(self.copies[0].rule, message))
@@ -168,27 +168,27 @@ class CopyImage(Task):
         for copy in stale:
             why = f"it names {copy.previous} there" if copy.previous else "it is not there"
             job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
-        unfolding = Unfolding(self.source.repository, manifest, stale, depth=0, fetched=fetched)
-        unfolding.add_parts(job)
+        successors = Successors(self.source.repository, manifest, stale, depth=0, fetched=fetched)
+        successors.add_parts(job)
         for copy in stale:
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
             push = PushManifest(image_key(copy), manifest, repository, copy=copy)
-            job.graph.add(push, needs=() if known else unfolding.needs(repository), heir_of=self)
+            job.graph.add(push, needs=() if known else successors.needs(repository), replaces=self)
 
-    async def _look_again(self, job: Job, narrowed: Digest) -> None:
+    async def _look_again(self, job: Job, filtered: Digest) -> None:
         """Ask destinations without a tag for what the filter has made: its digest is known only now."""
         for copy in list(self.copies):
             if copy.destination.tag or copy.previous:
                 continue
             try:
-                there = await job.repositories.destination(copy.destination.repository).find(narrowed)
+                there = await job.repositories.destination(copy.destination.repository).resolve(filtered)
             except RegistryError as error:
-                self._part_with(job, copy, error)
+                self._split_off(job, copy, error)
             else:
                 copy.previous = there.digest if there else None
 
-    async def _narrowed(self, job: Job, found: Manifest, fetched: dict[Digest, bytes]) -> Manifest | None:
+    async def _filtered(self, job: Job, found: Manifest, fetched: dict[Digest, bytes]) -> Manifest | None:
         """What the rule's platforms leave of an image; None if nothing. A config that is read goes into `fetched`."""
         if not found.is_index:
             content = await fetch_config(found, job.repositories.source(self.source.repository))
@@ -196,16 +196,16 @@ class CopyImage(Task):
             if found.config and 0 < len(content) <= _KEPT_CONFIG:
                 fetched[found.config.digest] = content
             return found if self.platforms.matches(platform_in(content)) else None
-        narrowed = narrow_index(found, self.platforms)
-        if narrowed is not None and narrowed is not found:
-            job.ledger.memory.record_narrowed(found.digest, str(self.platforms), narrowed.digest)
-            kept = {child.digest for child in narrowed.children}
+        filtered = filter_index(found, self.platforms)
+        if filtered is not None and filtered is not found:
+            job.ledger.cache.record_filtered(found.digest, str(self.platforms), filtered.digest)
+            kept = {child.digest for child in filtered.children}
             job.observer.notify(
-                IndexNarrowed(
+                IndexFiltered(
                     self.copies[0].rule,
                     self.source,
                     found.digest,
-                    narrowed.digest,
+                    filtered.digest,
                     tuple(
                         str(child.platform or "unknown") for child in found.children if child.digest in kept
                     ),
@@ -216,7 +216,7 @@ class CopyImage(Task):
                     ),
                 )
             )
-        return narrowed
+        return filtered
 
     def _skip(self, job: Job, copy: ImageCopy, reason: str) -> None:
         copy.finished = True

@@ -7,7 +7,7 @@ import msgspec
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobLedger
-from syncer.engine.ranges import Spare
+from syncer.engine.ranges import IdleSlots
 from syncer.engine.task import Task
 from syncer.errors import RegistryError
 from syncer.events import Observer, TaskEnded
@@ -25,7 +25,7 @@ class Repositories(Protocol):
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
         """The account that speaks for a repository, and how many seconds it has to wait before new work.
 
-        None for not at all; 0 until an answer makes room, which `on_eased` hears of.
+        None for not at all; 0 until an answer makes room, which `on_capacity` hears of.
         """
         ...
 
@@ -33,7 +33,7 @@ class Repositories(Protocol):
         """Seconds until every registry that is down may be tried again."""
         ...
 
-    def on_eased(self, told: Callable[[str], None]) -> None:
+    def on_capacity(self, told: Callable[[str], None]) -> None:
         """Call `told` with an account's name whenever there may be room for new work again."""
         ...
 
@@ -41,7 +41,7 @@ class Repositories(Protocol):
 class Job(msgspec.Struct, frozen=True):
     """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell, transfers to borrow.
 
-    `force` means that nothing at a destination is trusted unseen. `contested` are the destinations that several
+    `force` means that nothing at a destination is trusted unseen. `shared_destinations` are the destinations that several
     rules write to: only there has it to be remembered who wrote which tag. In a `dry_run` no blob is moved; the
     repositories see to it that nothing is written.
     """
@@ -49,23 +49,23 @@ class Job(msgspec.Struct, frozen=True):
     graph: TaskGraph
     repositories: Repositories
     observer: Observer
-    spare: Spare = msgspec.field(default_factory=Spare)
+    idle_slots: IdleSlots = msgspec.field(default_factory=IdleSlots)
     ledger: BlobLedger = msgspec.field(default_factory=BlobLedger)
     force: bool = False
     dry_run: bool = False
-    contested: frozenset[Repository] = frozenset()
+    shared_destinations: frozenset[Repository] = frozenset()
     _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
 
-    def part_with(self, task: Task, part: Task, error: RegistryError) -> None:
+    def split_off(self, task: Task, part: Task, error: RegistryError) -> None:
         """One destination of the running `task` failed: `part` stands for it from now on, and the others go ahead."""
         outcome: Literal["retried", "failed"] = (
-            "retried" if self.graph.part_with(task, part, error) else "failed"
+            "retried" if self.graph.split_off(task, part, error) else "failed"
         )
         self.observer.notify(TaskEnded(part.kind, outcome, str(part), error.as_failure()))
 
     def claim(self, destination: Reference, source: Reference) -> Reference | None:
         """Take a destination for a source. None when it was free, else the source that has it."""
-        if destination.repository not in self.contested:
+        if destination.repository not in self.shared_destinations:
             return None
         holder = self._claims.setdefault(destination, source)
         return None if holder is source else holder

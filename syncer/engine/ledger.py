@@ -9,52 +9,52 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 
 
-class Memory:
+class BlobCache:
     """What is remembered from one run to the next. This one remembers nothing."""
 
     def holders(self, host: str, digest: Digest) -> Sequence[Repository]:  # noqa: ARG002
         """Repositories of a registry in which a blob was seen, the newest first."""
         return ()
 
-    def placed(self, repository: Repository, digest: Digest) -> None:
+    def record(self, repository: Repository, digest: Digest) -> None:
         """A blob is in a repository."""
 
-    def lost(self, repository: Repository, digest: Digest) -> None:
+    def forget(self, repository: Repository, digest: Digest) -> None:
         """It is not there after all."""
 
-    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:  # noqa: ARG002
+    def filtered(self, digest: Digest, platforms: str) -> Digest | None:  # noqa: ARG002
         """What an index became under a platform filter, if that is known."""
         return None
 
-    def record_narrowed(self, digest: Digest, platforms: str, narrowed: Digest) -> None:
+    def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
         """An index became another one under a platform filter."""
 
     def flush(self) -> None:
         """Write down what has not been yet."""
 
 
-class Recall(Memory):
+class ReadOnlyBlobCache(BlobCache):
     """Another memory that is asked and never told: what only would be done is not to be remembered."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, cache: BlobCache) -> None:
+        self._cache = cache
 
     def holders(self, host: str, digest: Digest) -> Sequence[Repository]:
-        return self._memory.holders(host, digest)
+        return self._cache.holders(host, digest)
 
-    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:
-        return self._memory.narrowed(digest, platforms)
+    def filtered(self, digest: Digest, platforms: str) -> Digest | None:
+        return self._cache.filtered(digest, platforms)
 
 
 class BlobLedger:
     """Blobs by registry and digest, with the repositories that hold them; and who is uploading what.
 
-    `memory` is what earlier runs knew: only where to mount from is taken from there. Whether a blob is in the very
+    `cache` is what earlier runs knew: only where to mount from is taken from there. Whether a blob is in the very
     repository that needs it is asked again, since nothing may ever rest on a memory.
     """
 
-    def __init__(self, memory: Memory | None = None) -> None:
-        self.memory = memory or Memory()
+    def __init__(self, cache: BlobCache | None = None) -> None:
+        self.cache = cache or BlobCache()
         self._holders: dict[tuple[str, bytes], Repository | set[Repository]] = {}
         self._manifests: dict[Repository, set[bytes]] = {}
         self._uploading: dict[tuple[str, bytes], Repository] = {}
@@ -71,7 +71,7 @@ class BlobLedger:
         """`digest` is in `repository` now."""
         key = _key(repository, digest)
         held = self._holders.get(key)
-        self.memory.placed(repository, digest)
+        self.cache.record(repository, digest)
         if held is None or held == repository:
             # Most blobs are in one repository only: no set for those.
             self._holders[key] = repository
@@ -88,13 +88,13 @@ class BlobLedger:
             held.discard(repository)
         elif held == repository:
             del self._holders[key]
-        self.memory.lost(repository, digest)
+        self.cache.forget(repository, digest)
 
     def holders(self, repository: Repository, digest: Digest) -> Iterable[Repository]:
         """Other repositories at the same registry that hold `digest`."""
         held = self._holders.get(_key(repository, digest))
         if held is None:
-            remembered = self.memory.holders(repository.host, digest)
+            remembered = self.cache.holders(repository.host, digest)
             return [each for each in remembered if each != repository]
         return [each for each in (held if isinstance(held, set) else (held,)) if each != repository]
 
@@ -123,7 +123,7 @@ class BlobLedger:
     def forget_manifest(self, repository: Repository, digest: Digest) -> None:
         self._manifests.get(repository, set()).discard(_short(digest))
 
-    def begin_look(self, repository: Repository) -> bool:
+    def claim_probe(self, repository: Repository) -> bool:
         """True for the first who asks: it is theirs to find out whether the repository is new."""
         first = repository not in self._looked_at
         self._looked_at.add(repository)

@@ -7,7 +7,7 @@ import anyio
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage
 from syncer.engine.job import Job
-from syncer.engine.task import Again, Key, Task
+from syncer.engine.task import Key, Reschedule, Task
 from syncer.errors import Kind, RegistryError
 from syncer.events import Decision, RuleWarning, TagsListed
 from syncer.oci.reference import Reference, Repository
@@ -33,17 +33,17 @@ class ListTags(Task):
         return f"list {self.rule.source}"
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         return (self.rule.source, *(each.repository for each in self.rule.destinations))
 
-    async def run(self, job: Job) -> Again | None:
+    async def run(self, job: Job) -> Reschedule | None:
         rule = self.rule
         selected = await self._learn(job)
         if mismatch := rule.mismatch(len(selected)):
             raise RegistryError(Kind.INVALID, mismatch, registry=rule.source.host, permanent=True)
         if not selected:
             job.observer.notify(RuleWarning(rule.number, f"{rule}: no tag of {rule.source} is selected"))
-        job.graph.expand(self._images(job, selected), places=self.places)
+        job.graph.add_lazy(self._images(job, selected), repositories=self.repositories)
         return None
 
     async def _learn(self, job: Job) -> Sequence[str | None]:
@@ -63,7 +63,7 @@ class ListTags(Task):
 
     async def _look_at(self, job: Job, repository: Repository) -> None:
         """Learn whether the destination is new: then nothing has to be asked for there."""
-        if job.force or not job.ledger.begin_look(repository):
+        if job.force or not job.ledger.claim_probe(repository):
             return
         try:
             if await job.repositories.destination(repository).is_new():

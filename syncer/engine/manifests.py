@@ -7,9 +7,9 @@ import msgspec
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
-from syncer.engine.task import Again, Key, Lane, SourcedTask, Task
+from syncer.engine.task import Key, Lane, Reschedule, SourcedTask, Task
 from syncer.errors import Kind, RegistryError
-from syncer.events import BlobPlaced, BytesMoved, Decision, ImageSkipped, ImageSynced
+from syncer.events import BlobCompleted, BytesMoved, Decision, ImageSkipped, ImageSynced
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -41,16 +41,16 @@ class CopyManifest(SourcedTask):
         return f"copy {self.source}@{self.child.digest}"
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         return (self.source, *(copy.destination.repository for copy in self.copies))
 
-    async def run(self, job: Job) -> Again | None:
+    async def run(self, job: Job) -> Reschedule | None:
         for copy in list(self.copies):
             repository = copy.destination.repository
             try:
                 found = await self._is_there(job, repository)
             except RegistryError as error:
-                self._part_with(job, copy, error)
+                self._split_off(job, copy, error)
                 continue
             if found:
                 job.observer.notify(Decision(str(self), f"{repository} has it, and so its parts"))
@@ -63,35 +63,35 @@ class CopyManifest(SourcedTask):
         try:
             manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
         except RegistryError as error:
-            if not self.turn_away(error):
+            if not self.fail_over(error):
                 raise
             job.observer.notify(Decision(str(self), f"this source instead: {error}"))
-            return Again(Lane.METADATA)
+            return Reschedule(Lane.METADATA)
         job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw)))
-        unfolding = Unfolding(self.source, manifest, missing, depth=self.depth)
-        unfolding.add_parts(job)
+        successors = Successors(self.source, manifest, missing, depth=self.depth)
+        successors.add_parts(job)
         for copy in missing:
             repository = copy.destination.repository
             push = PushManifest(
                 manifest_key(repository, manifest.digest), manifest, repository, copy=copy, child=True
             )
-            job.graph.add(push, needs=unfolding.needs(repository), heir_of=self)
+            job.graph.add(push, needs=successors.needs(repository), replaces=self)
         return None
 
-    def _part_with(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
+    def _split_off(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
         """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
         if len(self.copies) == 1:
             raise error
         self.copies.remove(copy)
         part = CopyManifest(self.child, self.source, [copy], depth=self.depth)
         part.other_sources = list(self.other_sources)
-        job.part_with(self, part, error)
+        job.split_off(self, part, error)
 
     async def _is_there(self, job: Job, repository: Repository) -> bool:
         """A manifest that is there implies its blobs: the registry took it only with them."""
         if job.force or job.ledger.is_new(repository):
             return False
-        return await job.repositories.destination(repository).find(self.child.digest) is not None
+        return await job.repositories.destination(repository).resolve(self.child.digest) is not None
 
 
 class PushManifest(Task):
@@ -114,10 +114,10 @@ class PushManifest(Task):
         return f"push {self.repository}@{self.manifest.digest}"
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         return (self.repository,)
 
-    async def run(self, job: Job) -> Again | None:
+    async def run(self, job: Job) -> Reschedule | None:
         manifest, copy = self.manifest, self.copy
         tag = None if self.child else copy.destination.tag
         try:
@@ -143,14 +143,14 @@ class PushManifest(Task):
                     copy.nbytes,
                     copy.seconds,
                     copy.blob_counts(),
-                    unverified=not job.repositories.source(copy.source.repository).vouches_for(
+                    unverified=not job.repositories.source(copy.source.repository).is_authoritative(
                         copy.source.target
                     ),
                 )
             )
         return None
 
-    def _complete(self, job: Job, error: RegistryError) -> Again:
+    def _complete(self, job: Job, error: RegistryError) -> Reschedule:
         """The registry lacks parts that it had, or said it had: bring them, and push again."""
         self.completed = not self.completed
         if not self.completed:
@@ -162,9 +162,9 @@ class PushManifest(Task):
             job.ledger.forget(self.repository, blob.digest)
         for known in (self.manifest.digest, *(child.digest for child in self.manifest.children)):
             job.ledger.forget_manifest(self.repository, known)
-        unfolding = Unfolding(self.copy.source.repository, self.manifest, [self.copy], depth=0)
-        unfolding.add_parts(job)
-        return Again(Lane.METADATA, after=tuple(unfolding.needs(self.repository)))
+        successors = Successors(self.copy.source.repository, self.manifest, [self.copy], depth=0)
+        successors.add_parts(job)
+        return Reschedule(Lane.METADATA, after=tuple(successors.needs(self.repository)))
 
     async def _is_equal_there(self, job: Job) -> bool:
         """Whether an immutable tag names an index of the same images, in other bytes. Then that is told."""
@@ -186,7 +186,7 @@ class PushManifest(Task):
             self.copy.tell_failed(job.observer, error.as_failure())
 
 
-class Unfolding(msgspec.Struct, frozen=True):
+class Successors(msgspec.Struct, frozen=True):
     """A manifest that goes to some destinations, and the tasks that its parts become.
 
     `fetched` is the content of small blobs that is known already.
@@ -208,14 +208,14 @@ class Unfolding(msgspec.Struct, frozen=True):
     def add_parts(self, job: Job) -> None:
         """Add a task for each part that is neither known to be there nor on its way."""
         # Two tags of one repository are one place.
-        places = {copy.destination.repository: copy for copy in self.copies}
+        repositories = {copy.destination.repository: copy for copy in self.copies}
         if self.manifest.children and self.depth >= MAX_DEPTH:
             raise RegistryError(
                 Kind.INVALID, f"indexes within indexes, more than {MAX_DEPTH} deep", registry=self.source.host
             )
         wanted = {
             place: copy
-            for place, copy in places.items()
+            for place, copy in repositories.items()
             if job.force or not job.ledger.has_manifest(place, self.manifest.digest)
         }
         for child in self.manifest.children:
@@ -234,7 +234,7 @@ class Unfolding(msgspec.Struct, frozen=True):
                     job, blob_key(place, blob.digest)
                 ):
                     copy.blobs["shared"] += 1
-                    job.observer.notify(BlobPlaced("shared", blob.digest, blob.size, place))
+                    job.observer.notify(BlobCompleted("shared", blob.digest, blob.size, place))
                 else:
                     absent[place] = copy
             if absent:
@@ -242,7 +242,7 @@ class Unfolding(msgspec.Struct, frozen=True):
 
     def _is_on_its_way(self, job: Job, key: Key) -> bool:
         """Whether another image brings it already; if so, that task learns where this image would take it from."""
-        promiser = job.graph.promiser(key)
-        if isinstance(promiser, SourcedTask):
-            promiser.offer(self.source)
-        return promiser is not None
+        producer = job.graph.producer(key)
+        if isinstance(producer, SourcedTask):
+            producer.offer(self.source)
+        return producer is not None

@@ -42,7 +42,7 @@ def kept_children(index: Manifest, wanted: PlatformFilter) -> Sequence[Descripto
     ]
 
 
-def narrow_index(index: Manifest, wanted: PlatformFilter) -> Manifest | None:
+def filter_index(index: Manifest, wanted: PlatformFilter) -> Manifest | None:
     """The index with the wanted entries only: the same where none is dropped, None where none is left."""
     kept = kept_children(index, wanted)
     if len(kept) == len(index.children):

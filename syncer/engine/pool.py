@@ -47,9 +47,9 @@ class WorkerPool:
         """Run the graph to its end. Returns early, with tasks unfinished, after `stop`."""
         if self._stopping:
             return
-        self._graph.woken = self._wake
-        self._graph.closed = lambda repository: self._closed(job, repository)
-        job.repositories.on_eased(lambda name: self._graph.reopen(name, 2))
+        self._graph.on_ready = self._wake
+        self._graph.throttled = lambda repository: self._throttled(job, repository)
+        job.repositories.on_capacity(lambda name: self._graph.resume(name, 2))
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -76,20 +76,20 @@ class WorkerPool:
                 await self._rested.wait()
         self._group.cancel_scope.cancel()
 
-    def _closed(self, job: Job, repository: Repository) -> str | None:
+    def _throttled(self, job: Job, repository: Repository) -> str | None:
         """The account that has to wait before this repository is asked, if any; and see that the wait ends."""
         name, seconds = job.repositories.wait_for(repository)
         if seconds is None:
             return None
         if seconds > 0 and name not in self._timers and self._group is not None:
             self._timers.add(name)
-            self._group.start_soon(self._reopen_after, name, seconds)
+            self._group.start_soon(self._resume_after, name, seconds)
         return name
 
-    async def _reopen_after(self, name: str, seconds: float) -> None:
+    async def _resume_after(self, name: str, seconds: float) -> None:
         await anyio.sleep(seconds)
         self._timers.discard(name)
-        self._graph.reopen(name, self._widths[Lane.METADATA])
+        self._graph.resume(name, self._widths[Lane.METADATA])
 
     def _wake(self, lane: Lane) -> None:
         idle = self._idle[lane]
@@ -121,7 +121,7 @@ class WorkerPool:
     def _begin_round(self, job: Job) -> bool:
         """Try again what was put aside, now that everything else has run. False if there is nothing."""
         wait = job.repositories.recovery()
-        if wait > 0 and self._graph.has_aside and self._group is not None:
+        if wait > 0 and self._graph.has_deferred and self._group is not None:
             # Nothing else is left to do: registries that are down get the time to come back.
             self._recovering = True
             self._group.start_soon(self._recover, wait)
@@ -139,7 +139,7 @@ class WorkerPool:
     async def _perform(self, job: Job, task: Task) -> None:
         error: RegistryError
         try:
-            again = await task.run(job)
+            reschedule = await task.run(job)
         except RegistryError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001
@@ -147,13 +147,15 @@ class WorkerPool:
             _log.debug("%s failed unexpectedly", task, exc_info=raised)
             error = RegistryError(Kind.INTERNAL, f"unexpected {type(raised).__name__}: {raised}")
         else:
-            if again is None:
+            if reschedule is None:
                 self._graph.done(task)
                 job.observer.notify(TaskEnded(task.kind, "done", str(task)))
             else:
-                self._graph.again(task, again)
+                self._graph.reschedule(task, reschedule)
             return
-        outcome: Literal["retried", "failed"] = "retried" if self._graph.give_back(task, error) else "failed"
+        outcome: Literal["retried", "failed"] = (
+            "retried" if self._graph.task_failed(task, error) else "failed"
+        )
         job.observer.notify(TaskEnded(task.kind, outcome, str(task), error.as_failure()))
 
     def _settle_accounts(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""`Ahead`: fetches parts of a large blob beyond where its download is, over connections that would be idle.
+"""`RangePrefetcher`: fetches parts of a large blob beyond where its download is, over connections that would be idle.
 
 The download stays the one that reads, checks and hands on; it takes a part from here when it gets to where the part
 begins. How many parts are held at once is bounded for the whole process; a connection is borrowed from the transfer
@@ -17,15 +17,15 @@ from syncer.errors import RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.places.content import Source
 
-WORTH_SPLITTING = 32 * 1024 * 1024
+SPLIT_THRESHOLD = 32 * 1024 * 1024
 """Bytes. Smaller blobs are done before a second connection would be of use."""
 PART = 8 * 1024 * 1024
 """Bytes of one part: on a path of 100 ms and 100 Mbit/s its round trip is an eighth of its time."""
-MOST_PARTS = 8
+MAX_PARTS = 8
 """Parts in memory, in the whole process."""
 
 
-class Spare:
+class IdleSlots:
     """Transfers that may be borrowed: places in the transfer lane that are idle, and room for parts in memory.
 
     `busy()` tells how many of the `width` places have work. Without any, nothing can be borrowed.
@@ -39,13 +39,13 @@ class Spare:
         self._without_ranges: set[str] = set()
 
     def borrow(self) -> bool:
-        """Take a place if one is idle; `give_back` returns it."""
+        """Take a place if one is idle; `release` returns it."""
         if self._busy() + self._borrowed >= self._width:
             return False
         self._borrowed += 1
         return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._borrowed -= 1
 
     @property
@@ -55,7 +55,7 @@ class Spare:
 
     def take_room(self) -> bool:
         """Room for one more part, if there is."""
-        if self._parts >= MOST_PARTS:
+        if self._parts >= MAX_PARTS:
             return False
         self._parts += 1
         return True
@@ -101,16 +101,16 @@ class Part:
                 await self._changed.wait()
 
 
-class Ahead:
+class RangePrefetcher:
     """Parts of one blob that are fetched before the download gets there. An async context manager.
 
     `position` of the download is told by `reached`; the parts are in order and without gaps between them.
     """
 
-    def __init__(self, source: Source, blob: Descriptor, spare: Spare) -> None:
+    def __init__(self, source: Source, blob: Descriptor, idle_slots: IdleSlots) -> None:
         self._source = source
         self._blob = blob
-        self._spare = spare
+        self._idle_slots = idle_slots
         self._parts: deque[Part] = deque()
         self._position = 0
         self._frontier = 0
@@ -133,7 +133,7 @@ class Ahead:
     def forget(self) -> None:
         """The download begins anew: a part that was read in part is of no use."""
         for _ in self._parts:
-            self._spare.leave_room()
+            self._idle_slots.leave_room()
         self._parts.clear()
         self._frontier = 0
 
@@ -141,7 +141,7 @@ class Ahead:
         """The download goes back to `position`: only a part that was read in part is of no use."""
         if self._parts and self._parts[0].start < self._position:
             self._parts.popleft()
-            self._spare.leave_room()
+            self._idle_slots.leave_room()
         self._position = position
 
     def reached(self, position: int) -> None:
@@ -149,7 +149,7 @@ class Ahead:
         self._position = position
         while self._parts and self._parts[0].end <= position:
             self._parts.popleft()
-            self._spare.leave_room()
+            self._idle_slots.leave_room()
         self._start_fetchers()
 
     def next_start(self) -> int | None:
@@ -162,26 +162,26 @@ class Ahead:
 
     def _start_fetchers(self) -> None:
         assert self._group is not None
-        while self._has_more() and self._spare.borrow():
+        while self._has_more() and self._idle_slots.borrow():
             self._group.start_soon(self._fetch_parts)
 
     def _has_more(self) -> bool:
         if not self._parts:
             # What the download is about to read itself is not worth a round trip.
             self._frontier = max(self._frontier, self._position + PART)
-        large = self._blob.size >= WORTH_SPLITTING
-        return large and self._frontier < self._blob.size and self._spare.serves(self._source.name.host)
+        large = self._blob.size >= SPLIT_THRESHOLD
+        return large and self._frontier < self._blob.size and self._idle_slots.serves(self._source.name.host)
 
     async def _fetch_parts(self) -> None:
         try:
-            while self._has_more() and not self._spare.wanted_back and self._spare.take_room():
+            while self._has_more() and not self._idle_slots.wanted_back and self._idle_slots.take_room():
                 part = Part(self._frontier, min(self._frontier + PART, self._blob.size))
                 self._frontier = part.end
                 self._parts.append(part)
                 if not await self._fetch(part):
                     return
         finally:
-            self._spare.give_back()
+            self._idle_slots.release()
 
     async def _fetch(self, part: Part) -> bool:
         """Fill a part. False if that did not work: the download then gets the rest of it by itself."""
@@ -190,7 +190,7 @@ class Ahead:
             body_of = self._source.fetch_blob(self._blob, offset=part.start, length=part.end - part.start)
             async with body_of as body:
                 if body.start != part.start:
-                    self._spare.refused(self._source.name.host)
+                    self._idle_slots.refused(self._source.name.host)
                     return False
                 async for piece in body.chunks:
                     got += len(piece)

@@ -12,9 +12,9 @@ from typing import Self
 import anyio
 import msgspec
 
-from syncer.engine.ranges import PART, WORTH_SPLITTING, Ahead
+from syncer.engine.ranges import PART, SPLIT_THRESHOLD, RangePrefetcher
 from syncer.errors import DigestMismatch, Kind, RegistryError
-from syncer.http.retry import is_passing
+from syncer.http.retry import is_retryable
 from syncer.oci.descriptor import Descriptor
 from syncer.places.content import BlobBody, Content, Source, Upload
 
@@ -31,7 +31,7 @@ class Download(Content):
 
     `moved` hears of bytes when they come for the first time, `resumed` of each break that it goes on from. `error` is
     what went wrong with the source, if anything did. `received` counts the bytes from the source, repeated ones too.
-    Where somebody has set `ahead`, parts of the blob come from there. `content` is what was fetched and checked
+    Where somebody has set `prefetcher`, parts of the blob come from there. `content` is what was fetched and checked
     before: then the source is not asked, and all that can be had is the `whole`.
     """
 
@@ -57,7 +57,7 @@ class Download(Content):
         self._hashed = 0
         self.blob = blob
         self.received = 0
-        self.ahead: Ahead | None = None
+        self.prefetcher: RangePrefetcher | None = None
         self.error: RegistryError | None = None
         self._elsewhere = False
         self._repeated = False
@@ -79,7 +79,7 @@ class Download(Content):
         if self._body is None and self.blob.size and self._content is None:
             # Of a large blob only the first part at first: others may fetch what comes then, and an answer that is
             # cut off has bytes on their way for nothing.
-            length = PART if self._position == 0 and self.blob.size >= WORTH_SPLITTING else None
+            length = PART if self._position == 0 and self.blob.size >= SPLIT_THRESHOLD else None
             body = await self._stack.enter_async_context(
                 self._source.fetch_blob(self.blob, offset=self._position, length=length)
             )
@@ -111,7 +111,7 @@ class Download(Content):
                             return
                 except RegistryError as error:
                     fruitless = fruitless + 1 if self._position == before else 0
-                    if mine != self._reading or not is_passing(error) or fruitless > RESUMES:
+                    if mine != self._reading or not is_retryable(error) or fruitless > RESUMES:
                         raise
                     self._resumed(error)
                     await self._close()
@@ -145,10 +145,10 @@ class Download(Content):
     async def _seek(self, offset: int) -> None:
         if offset != self._position or self._begun:
             await self._close()
-        if self.ahead and self._position and offset:
-            self.ahead.rewound(offset)
-        elif self.ahead and self._position:
-            self.ahead.forget()
+        if self.prefetcher and self._position and offset:
+            self.prefetcher.rewound(offset)
+        elif self.prefetcher and self._position:
+            self.prefetcher.forget()
         self._position = offset
         if offset == 0:
             self._hasher = self.blob.digest.hasher()
@@ -156,14 +156,14 @@ class Download(Content):
 
     async def _rest(self) -> AsyncIterator[bytes]:
         """What comes next: the part that was fetched ahead, or else the blob's own body up to where one begins."""
-        if self.ahead and (part := self.ahead.at(self._position)):
+        if self.prefetcher and (part := self.prefetcher.at(self._position)):
             await self._close()
             async for piece in part.pieces():
                 self.received += len(piece)
                 self._advance(piece)
                 yield piece
             # It may have brought nothing at all: then it is over all the same.
-            self.ahead.reached(self._position)
+            self.prefetcher.reached(self._position)
             return
         await self.open()
         body = self._body
@@ -180,11 +180,11 @@ class Download(Content):
                 chunk, skip = piece[skip:], max(0, skip - len(piece))
                 if not chunk:
                     continue
-            if self.ahead and (end := self.ahead.next_start()) is not None:
+            if self.prefetcher and (end := self.prefetcher.next_start()) is not None:
                 chunk = chunk[: end - self._position]
             self._advance(chunk)
             yield chunk
-            if self.ahead and self.ahead.at(self._position):
+            if self.prefetcher and self.prefetcher.at(self._position):
                 return
         if self._position < self._end:
             raise RegistryError(
@@ -200,8 +200,8 @@ class Download(Content):
         if self._position > self.blob.size:
             raise self._mismatch(f"has more than its {self.blob.size} bytes")
         self._take(chunk)
-        if self.ahead:
-            self.ahead.reached(self._position)
+        if self.prefetcher:
+            self.prefetcher.reached(self._position)
 
     def _take(self, chunk: bytes) -> None:
         """Hash what is new of it; the last bytes are let through only if the whole is right."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
-MOST_THROTTLED = 20
+MAX_THROTTLED = 20
 """How often a task is sent back by a registry that says when to come again, before that counts as a failure."""
 KINDS: tuple[Kind, ...] = ("tags", "image", "blob", "manifest")
 
@@ -37,11 +37,11 @@ class State(enum.IntEnum):
     WAITING = 1
     READY = 2
     RUNNING = 3
-    ASIDE = 4
+    DEFERRED = 4
     OVER = 5
 
 
-class Again(msgspec.Struct, frozen=True):
+class Reschedule(msgspec.Struct, frozen=True):
     """What a task's run returns to be run once more: in `lane`, when each key of `after` is settled or put aside."""
 
     lane: Lane
@@ -53,7 +53,7 @@ class Task(ABC):
 
     kind: ClassVar[Kind]
 
-    __slots__ = ("attempts", "error", "keys", "lane", "state", "throttled", "unmet")
+    __slots__ = ("attempts", "error", "keys", "lane", "state", "throttle_count", "unmet")
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self.keys = tuple(keys)
@@ -61,16 +61,16 @@ class Task(ABC):
         self.state = State.NEW
         self.unmet = 0
         self.attempts = 0
-        self.throttled = 0
+        self.throttle_count = 0
         self.error: RegistryError | None = None
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         """The repositories that it will speak to: it is not begun while one of their registries has to wait."""
         return ()
 
     @abstractmethod
-    async def run(self, job: "Job") -> Again | None:
+    async def run(self, job: "Job") -> Reschedule | None:
         """Do it. May add tasks and settle some of its keys; raises `RegistryError`."""
 
     async def close(self) -> None:  # noqa: B027 - most hold nothing open
@@ -95,7 +95,7 @@ class SourcedTask(Task):
         if source != self.source and source not in self.other_sources:
             self.other_sources.append(source)
 
-    def turn_away(self, error: RegistryError) -> bool:
+    def fail_over(self, error: RegistryError) -> bool:
         """The source failed: turn to another one, if it is for good and one is known."""
         if not (error.permanent and self.other_sources):
             return False

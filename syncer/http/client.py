@@ -23,7 +23,7 @@ from syncer.http.address import Address
 from syncer.http.auth import Authenticator, Scopes
 from syncer.http.challenge import Challenge, parse_challenges
 from syncer.http.limits import HostLimits
-from syncer.http.retry import Reason, persist
+from syncer.http.retry import Reason, with_retries
 from syncer.http.wire import RequestBody
 
 MAX_BODY = 16 * 1024 * 1024
@@ -107,17 +107,17 @@ class RegistryClient:
         headers: dict[str, str] | None = None,
         content: bytes | AsyncGenerator[bytes] | None = None,
         ok: frozenset[int] = frozenset({200}),
-        again: bool = True,
+        retry: bool = True,
         read_seconds: float | None = None,
-        followers: int = 0,
+        prewarm: int = 0,
     ) -> Answer:
         """Send a request and read the answer whole.
 
         `target` is a path behind the registry's address, or an absolute URL that the registry gave. `endpoint`
         is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
         Statuses in `ok` are answers; anything else raises `RegistryError`, after further tries where they may
-        help and `again` allows it (a streamed `content` can be sent only once). `read_seconds` is how long the
-        registry may be silent, where that is longer than usual. `followers` is how many requests are likely to
+        help and `retry` allows it (a streamed `content` can be sent only once). `read_seconds` is how long the
+        registry may be silent, where that is longer than usual. `prewarm` is how many requests are likely to
         follow the answer at once: connections for them are opened meanwhile.
         """
 
@@ -132,7 +132,7 @@ class RegistryClient:
                 content=content,
                 ok=ok,
                 read_seconds=read_seconds,
-                followers=followers,
+                prewarm=prewarm,
             )
             try:
                 body = await self._read(response, what)
@@ -140,7 +140,7 @@ class RegistryClient:
                 await self._close(response)
             return Answer(response.status_code, response.headers, body, response.extensions["url"])
 
-        return await (persist(attempt, told=self.tell_retry) if again else attempt())
+        return await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
 
     @asynccontextmanager
     async def open(
@@ -152,7 +152,7 @@ class RegistryClient:
         what: str,
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = frozenset({200}),
-        again: bool = True,
+        retry: bool = True,
     ) -> AsyncIterator[httpx.Response]:
         """GET something whose body is streamed; opening is tried again, a body that breaks off is the caller's."""
 
@@ -168,7 +168,7 @@ class RegistryClient:
                 ok=ok,
             )
 
-        response = await (persist(attempt, told=self.tell_retry) if again else attempt())
+        response = await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
         try:
             yield response
         finally:
@@ -186,7 +186,7 @@ class RegistryClient:
         content: bytes | AsyncGenerator[bytes] | None,
         ok: frozenset[int],
         read_seconds: float | None = None,
-        followers: int = 0,
+        prewarm: int = 0,
     ) -> httpx.Response:
         """One try: token, limit, redirects. An answer whose status is in `ok`, to be given to `_close` in the end.
 
@@ -215,7 +215,7 @@ class RegistryClient:
                     what=what,
                     own=own,
                     read_seconds=read_seconds,
-                    followers=followers,
+                    prewarm=prewarm,
                 )
             except BaseException:
                 self.limits.release(stream=stream)
@@ -289,15 +289,15 @@ class RegistryClient:
         what: str,
         own: bool,
         read_seconds: float | None = None,
-        followers: int = 0,
+        prewarm: int = 0,
     ) -> httpx.Response:
         # Registries and their CDNs compress blobs when they are let: then digests would not match.
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
         if read_seconds is not None:
             extensions["read_seconds"] = read_seconds
-        if followers and own:
-            extensions["ahead"] = followers, self.limits.window
+        if prewarm and own:
+            extensions["prewarm"] = prewarm, self.limits.window
         if content is None:
             content = b""
         if isinstance(content, bytes):
@@ -350,7 +350,7 @@ class RegistryClient:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             response.stream = _Metered(response.stream, self._metered)
         if "ratelimit-remaining" in response.headers:
-            self._heed_quota(response.headers, counted=method == "GET" and endpoint == "manifest")
+            self._handle_quota(response.headers, counted=method == "GET" and endpoint == "manifest")
         return response
 
     async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
@@ -359,7 +359,7 @@ class RegistryClient:
             await self.limits.spend(len(chunk))
             yield chunk
 
-    def _heed_quota(self, headers: httpx.Headers, *, counted: bool) -> None:
+    def _handle_quota(self, headers: httpx.Headers, *, counted: bool) -> None:
         """Docker Hub says how many pulls are left; a pull is a GET of a manifest."""
         left = _QUOTA.match(headers["ratelimit-remaining"])
         if left is None:
@@ -442,7 +442,7 @@ class RegistryClient:
                 )
             return raw
 
-        return await persist(attempt, told=self.tell_retry)
+        return await with_retries(attempt, on_retry=self.tell_retry)
 
     def tell_retry(self, reason: Reason, wait: float) -> None:
         """Something is asked for again, after `wait` seconds."""

@@ -18,7 +18,7 @@ SLACK = 0.25
 """Seconds of a byte rate that may be spent in one go."""
 MAX_HOLD = 600.0
 """Seconds that a registry may ask the whole host to wait; what asks for more has failed, for now."""
-MOST_UNREACHABLE = 6
+MAX_UNREACHABLE = 6
 """Connections in a row that may fail before a host counts as down."""
 DOWN_SECONDS = 10.0
 """How long a host that is down is left alone."""
@@ -30,7 +30,7 @@ class HostLimits:
     """Shared by everyone who speaks to one registry.
 
     `connections` is the most requests under way at once; the window moves between that and 1. `settings` may ask
-    for less. `clock` gives seconds, `name` is what `eased` is told.
+    for less. `clock` gives seconds, `name` is what `on_capacity` is told.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HostLimits:
         self._unreachable = 0
         self._down_until = 0.0
         self.name = name
-        self.eased: Callable[[str], None] = lambda _name: None
+        self.on_capacity: Callable[[str], None] = lambda _name: None
         """Called with `name` when `ready` may have become true again."""
         self.resized: Callable[[], None] = lambda: None
         """Called when `window` has changed."""
@@ -89,7 +89,7 @@ class HostLimits:
     def connected(self, *, ok: bool) -> None:
         """A connection was made, or was not: several failures in a row mean that the host is down for a while."""
         self._unreachable = 0 if ok else self._unreachable + 1
-        if self._unreachable >= MOST_UNREACHABLE:
+        if self._unreachable >= MAX_UNREACHABLE:
             self._down_until = self._clock() + DOWN_SECONDS
 
     async def acquire(self, *, stream: bool = False) -> float:
@@ -149,7 +149,7 @@ class HostLimits:
     def _wake(self) -> None:
         free = int(self._window) - self._in_use
         if free > 0 and not self._waiting:
-            self.eased(self.name)
+            self.on_capacity(self.name)
         for _ in range(min(free, len(self._waiting))):
             self._waiting.popleft()[0].set()
         if free <= 0 and self._in_use == self._streams:

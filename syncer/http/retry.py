@@ -27,11 +27,11 @@ _REASONS: dict[Kind, Reason] = {
 
 
 def reason_of(error: RegistryError) -> Reason:
-    """Why something is asked for again after an error that `is_passing`."""
+    """Why something is asked for again after an error that `is_retryable`."""
     return _REASONS[error.kind]
 
 
-def is_passing(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether the same request may go through in a few seconds."""
     return (
         isinstance(error, RegistryError)
@@ -53,10 +53,12 @@ def _wait(state: "RetryCallState") -> float:
     return asked if asked is not None else _backoff(state)
 
 
-async def persist(attempt: Callable[[], Awaitable[T]], *, told: Callable[[Reason, float], None]) -> T:
+async def with_retries(
+    attempt: Callable[[], Awaitable[T]], *, on_retry: Callable[[Reason, float], None]
+) -> T:
     """Call `attempt` until it succeeds, fails for good, or has failed `ATTEMPTS` times.
 
-    `told` hears the reason and the seconds to wait before each further try. Raises the last failure.
+    `on_retry` hears the reason and the seconds to wait before each further try. Raises the last failure.
     """
     failed: list[BaseException] = []
 
@@ -69,12 +71,12 @@ async def persist(attempt: Callable[[], Awaitable[T]], *, told: Callable[[Reason
     def before_sleep(state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, RegistryError)
-        told(reason_of(error), state.upcoming_sleep)
+        on_retry(reason_of(error), state.upcoming_sleep)
 
     try:
         return await attempt()
     except RegistryError as error:
-        if not is_passing(error):
+        if not is_retryable(error):
             raise
         failed.append(error)
     # tenacity comes in only now: importing it costs the start, its bookkeeping every request a quarter of its time.
@@ -83,7 +85,7 @@ async def persist(attempt: Callable[[], Awaitable[T]], *, told: Callable[[Reason
     return await AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=_wait,
-        retry=retry_if_exception(is_passing),
+        retry=retry_if_exception(is_retryable),
         before_sleep=before_sleep,
         reraise=True,
     )(replay)

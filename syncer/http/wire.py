@@ -44,14 +44,14 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     """Sends httpx requests, each over a connection of its own while it lasts.
 
     A request may carry extensions: `ssl` (an `ssl.SSLContext`, for an https URL), `read_seconds`, httpx' own
-    `target` (what stands behind the URL's origin), and `ahead`: how many connections to open for the requests that
+    `target` (what stands behind the URL's origin), and `prewarm`: how many connections to open for the requests that
     will follow it, and how many there may be in all. Otherwise there are as many as requests at once, and that is
     for the caller to bound. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`).
     """
 
     def __init__(self) -> None:
         self._idle: dict[Origin, list[Connection]] = {}
-        self._coming: dict[Origin, deque[asyncio.Task[Connection]]] = {}
+        self._warming: dict[Origin, deque[asyncio.Task[Connection]]] = {}
         """Connections that are being opened ahead, and that nobody waits for yet."""
         self._connections: dict[Connection, Origin] = {}
         self._buffer = memoryview(bytearray(READ_SIZE))
@@ -66,19 +66,21 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         seconds: float = request.extensions.get("read_seconds", READ_SECONDS)
         repeatable = isinstance(body, bytes) and request.method in _IDEMPOTENT
         found = (
-            self._rested(origin) or self._claimed(origin) or self._opened(self._begun(origin), origin, proxy)
+            self._idle_connection(origin)
+            or self._claimed(origin)
+            or self._opened(self._begun(origin), origin, proxy)
         )
-        if ahead := request.extensions.get("ahead"):
-            self._open_ahead(origin, proxy, *ahead)
+        if prewarm := request.extensions.get("prewarm"):
+            self._prewarm(origin, proxy, *prewarm)
         while True:
-            rested = isinstance(found, Connection)
+            reused = isinstance(found, Connection)
             connection = found if isinstance(found, Connection) else await found
             try:
                 await connection.exchange(head, body, seconds=seconds, bodiless=request.method == "HEAD")
             except httpx.TransportError:
                 connection.abort()
                 # A server may close a connection that waits just when it is used again (RFC 9112, section 9.3.1).
-                if not (rested and repeatable and connection.untouched):
+                if not (reused and repeatable and connection.untouched):
                     raise
                 found = self._opened(self._begun(origin), origin, proxy)
             except BaseException:
@@ -95,7 +97,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 response.headers.encoding = "iso-8859-1"
                 return response
 
-    def _rested(self, origin: Origin) -> Connection | None:
+    def _idle_connection(self, origin: Origin) -> Connection | None:
         """A connection that waits for a request, the one used last."""
         waiting = self._idle.get(origin)
         while waiting:
@@ -106,8 +108,8 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 
     def _claimed(self, origin: Origin) -> Awaitable[Connection] | None:
         """A connection that was to be opened ahead: whoever waits for it shares its failure, and ends it."""
-        coming = self._coming.get(origin)
-        return coming.popleft() if coming else None
+        warming = self._warming.get(origin)
+        return warming.popleft() if warming else None
 
     def _begun(self, origin: Origin) -> Connection:
         connection = Connection(self._forget, self._buffer)
@@ -123,25 +125,25 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             raise
         return connection
 
-    def _open_ahead(self, origin: Origin, proxy: Proxy | None, count: int, most: int) -> None:
+    def _prewarm(self, origin: Origin, proxy: Proxy | None, count: int, most: int) -> None:
         """Open connections while a request is under way that others will follow: their round trips are over then."""
         room = most - sum(other == origin for other in self._connections.values())
         for _ in range(min(count, room)):
             connection = self._begun(origin)
             opening = asyncio.create_task(self._opened(connection, origin, proxy))
             opening.add_done_callback(partial(self._arrived, origin, connection))
-            self._coming.setdefault(origin, deque()).append(opening)
+            self._warming.setdefault(origin, deque()).append(opening)
 
     def _arrived(self, origin: Origin, connection: Connection, opened: asyncio.Task[Connection]) -> None:
         failed = opened.cancelled() or opened.exception() is not None
         if failed:
             # Perhaps before it ran at all. Why it failed is for the next who tries to tell.
             self._forget(connection)
-        coming = self._coming[origin]
-        if opened in coming:
-            coming.remove(opened)
+        warming = self._warming[origin]
+        if opened in warming:
+            warming.remove(opened)
             if not failed:
-                self.give_back(connection)
+                self.release_connection(connection)
 
     def _forget(self, connection: Connection) -> None:
         origin = self._connections.pop(connection, None)
@@ -151,7 +153,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         if self._closing is not None and not self._connections:
             self._closing.set()
 
-    def give_back(self, connection: Connection) -> None:
+    def release_connection(self, connection: Connection) -> None:
         """Nobody uses it now: keep the connection if it can be used again."""
         if connection.reusable:
             connection.rest(IDLE_SECONDS)
@@ -160,7 +162,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             connection.abort()
 
     async def aclose(self) -> None:
-        for opening in [each for coming in self._coming.values() for each in coming]:
+        for opening in [each for warming in self._warming.values() for each in warming]:
             opening.cancel()
         for connection in list(self._connections):
             connection.abort()
@@ -234,4 +236,4 @@ class _Body(httpx.AsyncByteStream):
         # A body that was read to its end gives its connection back; any other closes it.
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._pool.give_back(connection)
+            self._pool.release_connection(connection)

@@ -8,7 +8,7 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    IndexNarrowed,
+    IndexFiltered,
     QuotaLow,
     RateLimitSeen,
     RequestRetried,
@@ -103,15 +103,15 @@ class LogObserver(Totals):
 
     # --- images -------------------------------------------------------------------------------------------------
 
-    def on_index_narrowed(self, event: IndexNarrowed) -> None:
+    def on_index_filtered(self, event: IndexFiltered) -> None:
         self._tell(
             "index narrowed",
             message=f"{event.source}: {', '.join(event.kept) or 'nothing'} kept, {', '.join(event.dropped)} left out; "
-            f"{words.short(event.digest)} becomes {words.short(event.narrowed)}",
+            f"{words.short(event.digest)} becomes {words.short(event.filtered)}",
             rule=event.rule,
             source=event.source,
             digest=event.digest,
-            narrowed=event.narrowed,
+            filtered=event.filtered,
             kept=event.kept,
             dropped=event.dropped,
         )

@@ -16,7 +16,7 @@ from syncer.rules.shard import InvalidShard, Shard
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-_MOST_SHOWN = 10
+_MAX_SHOWN = 10
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
 
@@ -223,8 +223,8 @@ def _common_images(parts: Sequence[_Part]) -> list[str]:
         f"{destination} is in two reports, {owner[destination].path} and {part.path}: had they the same rules?"
         for destination, part in twice.items()
     ]
-    more = len(problems) - _MOST_SHOWN
-    return problems if more <= 1 else [*problems[:_MOST_SHOWN], f"{more} more images are in two reports"]
+    more = len(problems) - _MAX_SHOWN
+    return problems if more <= 1 else [*problems[:_MAX_SHOWN], f"{more} more images are in two reports"]
 
 
 def _joined(runs: Sequence[RunPart], images: dict[str, int], missing: list[str]) -> RunPart:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from syncer import __version__
 from syncer.events import (
-    BlobPlaced,
+    BlobCompleted,
     BytesMoved,
     ConcurrencyChanged,
     ImageFailed,
@@ -229,7 +229,7 @@ class MetricsObserver(Observer, Collector):
             hosts = event.source.repository.host, event.destination.repository.host
             self._images.add((outcome, *hosts))
 
-    def on_blob_placed(self, event: BlobPlaced) -> None:
+    def on_blob_completed(self, event: BlobCompleted) -> None:
         if not self._dry_run:
             self._blobs.add((event.outcome, event.destination.host))
 

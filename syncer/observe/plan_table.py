@@ -8,7 +8,7 @@ import msgspec
 
 from syncer.observe.words import count, short, size
 
-MOST_DRAWN = 2_000
+MAX_DRAWN = 2_000
 """Images. A longer table is printed as plain lines: rich would take minutes to measure it."""
 
 _HEADINGS = ("action", "copy", "mount", "there", "bytes", "image")
@@ -39,7 +39,7 @@ def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = 
     line, however long.
     """
     rows = [_row(image) for image in document["images"]]
-    if styled and len(rows) <= MOST_DRAWN:
+    if styled and len(rows) <= MAX_DRAWN:
         yield from _drawn(rows, width)
     else:
         yield from _plain(rows)
@@ -50,8 +50,8 @@ def _row(image: Mapping[str, Any]) -> _Row:
     plan = image["plan"]
     blobs = plan["blobs"]
     action, notes = _action(image)
-    if narrowed := image.get("narrowed"):
-        notes = (*notes, f"keeps {', '.join(narrowed['kept'])}, drops {', '.join(narrowed['dropped'])}")
+    if filtered := image.get("narrowed"):
+        notes = (*notes, f"keeps {', '.join(filtered['kept'])}, drops {', '.join(filtered['dropped'])}")
     return _Row(
         action,
         blobs["copied"],

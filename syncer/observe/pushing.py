@@ -11,7 +11,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import pushadd_to_gateway
 
-_MOST_SAID = 200
+_MAX_SAID = 200
 
 
 class PushFailed(OSError):
@@ -32,7 +32,7 @@ def push_metrics(
         )
     except HTTPError as error:
         with error:
-            said = error.read(_MOST_SAID).decode("utf-8", "replace").partition("\n")[0].strip()
+            said = error.read(_MAX_SAID).decode("utf-8", "replace").partition("\n")[0].strip()
         reason = f"{error.code} {error.reason}{f' ({said})' if said else ''}"
         raise PushFailed(f"cannot push metrics to {gateway}: {reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from syncer.events import (
-    BlobPlaced,
+    BlobCompleted,
     BytesMoved,
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    IndexNarrowed,
+    IndexFiltered,
     Observer,
     RequestRetried,
     RequestSent,
@@ -28,7 +28,7 @@ from syncer.oci.reference import Reference
 __all__ = ["ReportObserver", "render_plan", "write_parts", "write_report"]
 
 OUTCOMES = ("synced", "skipped", "failed")
-PLACINGS = ("copied", "mounted", "present", "shared")
+BLOB_OUTCOMES = ("copied", "mounted", "present", "shared")
 _NUMBER = re.compile(r"(\d+)", re.ASCII)
 
 _Ended = ImageSynced | ImageSkipped | ImageFailed
@@ -52,9 +52,9 @@ class ReportObserver(Observer):
         self._started_at: datetime | None = None
         self._finished_at: datetime | None = None
         self._images: list[_Ended] = []
-        self._narrowed: dict[tuple[int, Reference], IndexNarrowed] = {}
+        self._filtered: dict[tuple[int, Reference], IndexFiltered] = {}
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
-        self._blobs = dict.fromkeys(PLACINGS, 0)
+        self._blobs = dict.fromkeys(BLOB_OUTCOMES, 0)
         self._bytes = {"pulled": 0, "pushed": 0}
         self._requests = 0
         self._retries = 0
@@ -69,8 +69,8 @@ class ReportObserver(Observer):
         self._finished = event
         self._finished_at = self._now()
 
-    def on_index_narrowed(self, event: IndexNarrowed) -> None:
-        self._narrowed[event.rule, _named(event.source)] = event
+    def on_index_filtered(self, event: IndexFiltered) -> None:
+        self._filtered[event.rule, _named(event.source)] = event
 
     def on_image_synced(self, event: ImageSynced) -> None:
         self._outcomes["synced"] += 1
@@ -84,7 +84,7 @@ class ReportObserver(Observer):
         self._outcomes["failed"] += 1
         self._images.append(event)
 
-    def on_blob_placed(self, event: BlobPlaced) -> None:
+    def on_blob_completed(self, event: BlobCompleted) -> None:
         self._blobs[event.outcome] += 1
 
     def on_bytes_moved(self, event: BytesMoved) -> None:
@@ -158,12 +158,12 @@ class ReportObserver(Observer):
             document["error"] = msgspec.structs.asdict(image.failure)
         elif image.unverified:
             document["unverified"] = True
-        narrowed = self._narrowed.get((image.rule, _named(image.source)))
-        if narrowed is not None:
+        filtered = self._filtered.get((image.rule, _named(image.source)))
+        if filtered is not None:
             document["narrowed"] = {
-                "kept": list(narrowed.kept),
-                "dropped": list(narrowed.dropped),
-                "source_digest": str(narrowed.digest),
+                "kept": list(filtered.kept),
+                "dropped": list(filtered.dropped),
+                "source_digest": str(filtered.digest),
             }
         if self._dry_run:
             document["plan"] = _plan(image)
@@ -200,7 +200,7 @@ def _outcome(image: _Ended) -> str:
 
 def _plan(image: _Ended) -> dict[str, object]:
     """What a run would do with the image, and why."""
-    blobs = dict.fromkeys(PLACINGS, 0)
+    blobs = dict.fromkeys(BLOB_OUTCOMES, 0)
     match image:
         case ImageSynced():
             blobs = msgspec.structs.asdict(image.blobs)

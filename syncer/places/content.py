@@ -44,7 +44,7 @@ class Source(Protocol):
 
     name: Repository
 
-    def vouches_for(self, _target: str) -> bool:
+    def is_authoritative(self, _target: str) -> bool:
         """Whether the registry itself said what a tag names; False where only a mirror did."""
         return True
 
@@ -52,7 +52,7 @@ class Source(Protocol):
         """All tags, page by page."""
         ...
 
-    async def find(self, target: str) -> Descriptor | None:
+    async def resolve(self, target: str) -> Descriptor | None:
         """What a tag or digest names, without its content; None if it names nothing."""
         ...
 

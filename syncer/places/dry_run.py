@@ -12,7 +12,7 @@ from syncer.oci.reference import Repository
 from syncer.places.content import BlobBody, Content, Destination, Upload
 
 
-class Rehearsal(Destination):
+class DryRunDestination(Destination):
     """Answers as `real` does, and takes writes for granted."""
 
     def __init__(self, real: Destination) -> None:
@@ -22,8 +22,8 @@ class Rehearsal(Destination):
     def tags(self) -> AsyncIterator[list[str]]:
         return self._real.tags()
 
-    async def find(self, target: str) -> Descriptor | None:
-        return await self._real.find(target)
+    async def resolve(self, target: str) -> Descriptor | None:
+        return await self._real.resolve(target)
 
     async def fetch_manifest(self, target: str) -> Manifest:
         return await self._real.fetch_manifest(target)
@@ -40,7 +40,7 @@ class Rehearsal(Destination):
         return await self._real.has_blob(digest)
 
     def can_mount_from(self, other: Destination) -> bool:
-        return isinstance(other, Rehearsal) and self._real.can_mount_from(other._real)  # noqa: SLF001
+        return isinstance(other, DryRunDestination) and self._real.can_mount_from(other._real)  # noqa: SLF001
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         return None

@@ -11,14 +11,14 @@ from syncer.http.client import RegistryClient
 from syncer.http.limits import HostLimits
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, Source
-from syncer.places.dry_run import Rehearsal
+from syncer.places.dry_run import DryRunDestination
 from syncer.places.registry.harbor import HarborProjects
-from syncer.places.registry.mirrors import MirroredSource, Resting
+from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
 from syncer.places.registry.remote import RemoteRepository
-from syncer.places.registry.upload import UploadWays
+from syncer.places.registry.upload import UploadMethods
 
 
-class RepositoryDirectory:
+class PlaceDirectory:
     """Remote repositories, each made once.
 
     `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
@@ -43,14 +43,14 @@ class RepositoryDirectory:
         self._addresses: dict[tuple[str, HostSettings], Address] = {}
         self._limits: dict[str, HostLimits] = {}
         self._limits_by_host: dict[str, list[HostLimits]] = {}
-        self._eased: Callable[[str], None] = lambda _name: None
+        self._on_capacity: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
         self._named: dict[Repository, RegistryClient] = {}
         self._sources: dict[Repository, Source] = {}
         self._destinations: dict[Repository, Destination] = {}
         self._dry_run = dry_run
-        self._resting = Resting()
-        self._ways: dict[str, UploadWays] = {}
+        self._resting = MirrorBackoff()
+        self._methods: dict[str, UploadMethods] = {}
         self._projects: dict[RegistryClient, HarborProjects] = {}
 
     def source(self, name: Repository) -> Source:
@@ -64,7 +64,7 @@ class RepositoryDirectory:
         if not mirrors:
             return registry
         repositories = [
-            RemoteRepository(self.client(mirror), mirror, writable=False, patient=False) for mirror in mirrors
+            RemoteRepository(self.client(mirror), mirror, writable=False, retry=False) for mirror in mirrors
         ]
         return MirroredSource(registry, repositories, self._resting)
 
@@ -72,7 +72,7 @@ class RepositoryDirectory:
         if name not in self._destinations:
             # A dry run asks for no more rights than it needs.
             self._destinations[name] = (
-                Rehearsal(RemoteRepository(self.client(name), name, writable=False))
+                DryRunDestination(RemoteRepository(self.client(name), name, writable=False))
                 if self._dry_run
                 else self._destination(name)
             )
@@ -85,7 +85,7 @@ class RepositoryDirectory:
             client,
             name,
             writable=True,
-            ways=self._ways.setdefault(name.host, UploadWays()),
+            methods=self._methods.setdefault(name.host, UploadMethods()),
             projects=self._projects.setdefault(client, HarborProjects(client)) if create else None,
         )
 
@@ -96,17 +96,17 @@ class RepositoryDirectory:
     def recovery(self) -> float:
         return max((limits.down for limits in self._limits.values()), default=0.0)
 
-    def on_eased(self, told: Callable[[str], None]) -> None:
+    def on_capacity(self, on_retry: Callable[[str], None]) -> None:
         for limits in self._limits.values():
-            limits.eased = told
-        self._eased = told
+            limits.on_capacity = on_retry
+        self._on_capacity = on_retry
 
     def _limits_of(self, host: str, account: Account | None, settings: HostSettings) -> HostLimits:
         """Of one account at one registry: registries count by account."""
         name = f"{host} as {account.name if account else 'anonymous'}"
         if name not in self._limits:
             limits = self._limits[name] = HostLimits(self._connections, settings, name=name)
-            limits.eased = self._eased
+            limits.on_capacity = self._on_capacity
             of_host = self._limits_by_host.setdefault(host, [])
             of_host.append(limits)
             limits.resized = lambda: self._tell_concurrency(host, of_host)

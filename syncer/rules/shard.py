@@ -15,7 +15,7 @@ import msgspec
 from syncer.oci.reference import Repository
 from syncer.rules.rule import Rule
 
-MOST_SHARES = 1000
+MAX_SHARES = 1000
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 _WORDS = 8
 """Scores that one digest of 64 bytes gives."""
@@ -39,8 +39,8 @@ class Shard(msgspec.Struct, frozen=True):
         if found is None:
             raise InvalidShard(f"{expected}, found {text[:40]!r}")
         index, count = map(int, found.groups())
-        if count > MOST_SHARES:
-            raise InvalidShard(f"expected {MOST_SHARES} shares at most, found {count}")
+        if count > MAX_SHARES:
+            raise InvalidShard(f"expected {MAX_SHARES} shares at most, found {count}")
         if index >= count:
             hint = f" (the last of {count} is {count - 1})" if count else ""
             raise InvalidShard(f"{expected}, found {text.strip()!r}{hint}")

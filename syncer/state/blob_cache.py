@@ -8,14 +8,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
-from syncer.engine.ledger import Memory
+from syncer.engine.ledger import BlobCache
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.state.database import Database
 
-MOST_PENDING = 500
+MAX_PENDING = 500
 """Facts that are written in one transaction."""
-MOST_HOLDERS = 3
+MAX_HOLDERS = 3
 """Repositories that are named for a blob: the next one is tried only where the one before refused."""
 KEPT_DAYS = 90
 
@@ -23,7 +23,7 @@ _DAY = 86400
 _log = logging.getLogger(__name__)
 
 
-class Knowledge(Memory):
+class SqliteBlobCache(BlobCache):
     """Facts in the state folder's database. `now` gives seconds since the epoch.
 
     A database that cannot be written is told once in the log, and then does without.
@@ -32,7 +32,7 @@ class Knowledge(Memory):
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._today = int(now() // _DAY)
-        self._placed: list[tuple[str, str, str, int]] = []
+        self._recorded: list[tuple[str, str, str, int]] = []
         self._usable = True
         self._write("DELETE FROM blobs WHERE seen < ?", [(self._today - KEPT_DAYS,)])
         self._write("DELETE FROM narrowed WHERE seen < ?", [(self._today - KEPT_DAYS,)])
@@ -40,37 +40,37 @@ class Knowledge(Memory):
     def holders(self, host: str, digest: Digest) -> Sequence[Repository]:
         found = self._read(
             "SELECT path FROM blobs WHERE host = ? AND digest = ? ORDER BY seen DESC LIMIT ?",
-            (host, digest, MOST_HOLDERS),
+            (host, digest, MAX_HOLDERS),
         )
         return [Repository(host, path) for (path,) in found]
 
-    def placed(self, repository: Repository, digest: Digest) -> None:
-        self._placed.append((repository.host, digest, repository.path, self._today))
-        if len(self._placed) >= MOST_PENDING:
+    def record(self, repository: Repository, digest: Digest) -> None:
+        self._recorded.append((repository.host, digest, repository.path, self._today))
+        if len(self._recorded) >= MAX_PENDING:
             self.flush()
 
-    def lost(self, repository: Repository, digest: Digest) -> None:
+    def forget(self, repository: Repository, digest: Digest) -> None:
         self.flush()
         self._write(
             "DELETE FROM blobs WHERE host = ? AND digest = ? AND path = ?",
             [(repository.host, digest, repository.path)],
         )
 
-    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:
+    def filtered(self, digest: Digest, platforms: str) -> Digest | None:
         found = self._read(
             "SELECT narrowed FROM narrowed WHERE digest = ? AND platforms = ?", (digest, platforms)
         )
         return Digest.parse(found[0][0]) if found else None
 
-    def record_narrowed(self, digest: Digest, platforms: str, narrowed: Digest) -> None:
+    def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
         self._write(
             "INSERT OR REPLACE INTO narrowed (digest, platforms, narrowed, seen) VALUES (?, ?, ?, ?)",
-            [(digest, platforms, narrowed, self._today)],
+            [(digest, platforms, filtered, self._today)],
         )
 
     def flush(self) -> None:
-        placed, self._placed = self._placed, []
-        self._write("INSERT OR REPLACE INTO blobs (host, digest, path, seen) VALUES (?, ?, ?, ?)", placed)
+        record, self._recorded = self._recorded, []
+        self._write("INSERT OR REPLACE INTO blobs (host, digest, path, seen) VALUES (?, ?, ?, ?)", record)
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[str, ...]]:
         if not self._usable:

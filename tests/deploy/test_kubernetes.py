@@ -317,11 +317,11 @@ def test_a_pod_may_reach_names_registries_and_the_gateway_only(pod):
     assert near == {53, 9091}
     if gateway := pod.command.options.get("metrics_push"):
         assert gateway.endswith(".monitoring.svc:9091")
-    coming = [rule for policy in policies for rule in policy.get("ingress", [])]
+    warming = [rule for policy in policies for rule in policy.get("ingress", [])]
     assert any("Ingress" in policy["policyTypes"] for policy in policies)
     if pod.overlay != "daemon":
-        assert not coming
+        assert not warming
         return
-    (rule,) = coming
+    (rule,) = warming
     assert [port["port"] for port in rule["ports"]] == [pod.container["ports"][0]["containerPort"]]
     assert rule["from"]

@@ -27,7 +27,7 @@ class Narrowed:
 
 
 @pytest.fixture(scope="module")
-def narrowed(source, scratch, tmp_path_factory):
+def filtered(source, scratch, tmp_path_factory):
     folder = tmp_path_factory.mktemp("narrowed")
     destination = Registry(folder=scratch / "narrowed", storage=scratch / "narrowed/storage")
     destination.start()
@@ -42,8 +42,8 @@ def narrowed(source, scratch, tmp_path_factory):
     destination.close()
 
 
-def test_a_narrowed_index_is_pulled_by_skopeo_for_its_platform(source, narrowed, tmp_path):
-    assert narrowed.first.returncode == 0, narrowed.first.stderr
+def test_a_narrowed_index_is_pulled_by_skopeo_for_its_platform(source, filtered, tmp_path):
+    assert filtered.first.returncode == 0, filtered.first.stderr
     for image in source.corpus.images:
         if image.kind not in INDEXES:
             continue
@@ -51,28 +51,28 @@ def test_a_narrowed_index_is_pulled_by_skopeo_for_its_platform(source, narrowed,
         command = ["skopeo", "copy", "--override-arch", "arm64", "--override-variant", "v8"]
         command += [
             "--src-tls-verify=false",
-            f"docker://{narrowed.destination.host}/{image.name}",
+            f"docker://{filtered.destination.host}/{image.name}",
             f"dir:{folder}",
         ]
         subprocess.run(command, check=True, capture_output=True)
         config = json.loads((folder / "manifest.json").read_text())["config"]["digest"]
         assert json.loads((folder / config.removeprefix("sha256:")).read_text())["architecture"] == "arm64"
-    assert whole(narrowed.destination) == 6
+    assert whole(filtered.destination) == 6
 
 
-def test_what_is_kept_of_an_index_is_as_it_was(source, narrowed):
+def test_what_is_kept_of_an_index_is_as_it_was(source, filtered):
     for image in source.corpus.images:
         if image.kind in INDEXES:
             before = json.loads(raw_manifest(source.registry, image.name))
-            after = json.loads(raw_manifest(narrowed.destination, image.name))
+            after = json.loads(raw_manifest(filtered.destination, image.name))
             kept = [each for each in before["manifests"] if each["platform"]["architecture"] == "arm64"]
             assert after == before | {"manifests": kept}
             assert list(after) == list(before)
 
 
-def test_the_report_says_what_was_kept_and_what_was_left_out(source, narrowed):
+def test_the_report_says_what_was_kept_and_what_was_left_out(source, filtered):
     digests = {f"{source.registry.host}/{image.name}": image.digest for image in source.corpus.images}
-    synced = [image for image in narrowed.report["images"] if image["outcome"] == "synced"]
+    synced = [image for image in filtered.report["images"] if image["outcome"] == "synced"]
     assert len(synced) == 6
     for image in synced:
         assert image["narrowed"] == {
@@ -83,17 +83,17 @@ def test_the_report_says_what_was_kept_and_what_was_left_out(source, narrowed):
         assert image["digest"] != digests[image["source"]]
 
 
-def test_images_of_other_platforms_are_skipped_with_a_warning(narrowed):
-    skipped = [image for image in narrowed.report["images"] if image["outcome"] == "skipped"]
+def test_images_of_other_platforms_are_skipped_with_a_warning(filtered):
+    skipped = [image for image in filtered.report["images"] if image["outcome"] == "skipped"]
     assert {image["reason"] for image in skipped} == {"no platform is left by the filter"}
-    assert len(skipped) == len(lines_with("warning", narrowed.first.stderr)) == 6
+    assert len(skipped) == len(lines_with("warning", filtered.first.stderr)) == 6
 
 
-def test_a_second_narrowed_run_uploads_nothing(narrowed):
-    assert narrowed.second.returncode == 0
-    assert methods(narrowed.asked) <= {"GET", "HEAD"}
-    assert narrowed.report["totals"]["images"] == {"synced": 6, "skipped": 6, "failed": 0}
-    assert "0 synced, 12 skipped, 0 failed" in narrowed.second.stderr
+def test_a_second_narrowed_run_uploads_nothing(filtered):
+    assert filtered.second.returncode == 0
+    assert methods(filtered.asked) <= {"GET", "HEAD"}
+    assert filtered.report["totals"]["images"] == {"synced": 6, "skipped": 6, "failed": 0}
+    assert "0 synced, 12 skipped, 0 failed" in filtered.second.stderr
 
 
 def test_a_rules_platforms_and_the_options_both_narrow(source, registry, files, run_syncer):

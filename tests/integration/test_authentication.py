@@ -18,7 +18,7 @@ from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, Observer
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
-from syncer.places.open import RepositoryDirectory
+from syncer.places.open import PlaceDirectory
 from syncer.run import Run, RunOptions
 from tests.support.judge import judge
 from tests.support.registries import PASSWORD, USER, Registry
@@ -33,7 +33,7 @@ OURS = Account("ours", USER, Secret(PASSWORD))
 async def opened(account_for: Callable[[Repository], Account | None], settings: HostSettings = PLAIN):
     """Repositories as a run opens them."""
     async with ConnectionPool() as transport:
-        yield RepositoryDirectory(
+        yield PlaceDirectory(
             account_for=account_for,
             settings_for=lambda repository: settings,
             transport=transport,
@@ -42,13 +42,13 @@ async def opened(account_for: Callable[[Repository], Account | None], settings: 
         )
 
 
-async def find(
+async def resolve(
     registry: Registry, account_for: Callable[[Repository], Account | None], settings: HostSettings = PLAIN
 ) -> bool:
     """Whether an image of the corpus is found. Raises `RegistryError`."""
     name, _, tag = filled(registry).partition(":")
     async with opened(account_for, settings) as directory:
-        return await directory.source(Repository(registry.host, name)).find(tag) is not None
+        return await directory.source(Repository(registry.host, name)).resolve(tag) is not None
 
 
 def filled(registry: Registry) -> str:
@@ -138,7 +138,7 @@ async def test_one_token_serves_all_requests_to_a_repository(registry):
     name, _, tag = filled(guarded).partition(":")
     async with opened(lambda repository: OURS) as directory:
         for _ in range(5):
-            await directory.source(Repository(guarded.host, name)).find(tag)
+            await directory.source(Repository(guarded.host, name)).resolve(tag)
 
     (asked,) = guarded.token_server.requests
     assert (asked.user, asked.service, asked.scopes) == (USER, "test-registry", (f"repository:{name}:pull",))
@@ -148,7 +148,7 @@ async def test_an_identity_token_opens_a_registry(registry):
     guarded = registry(auth="token")
     guarded.token_server.refresh_tokens["1dentity"] = USER
 
-    assert await find(guarded, lambda repository: Account("x", identity_token=Secret("1dentity")))
+    assert await resolve(guarded, lambda repository: Account("x", identity_token=Secret("1dentity")))
     assert [asked.method for asked in guarded.token_server.requests] == ["POST"]
 
 
@@ -173,7 +173,7 @@ async def test_a_token_service_that_grants_one_scope_costs_a_mount_and_nothing_e
             parameters = {**parameters, "scope": kept}
         return answer(method, parameters, authorization)
 
-    tokens.answer = narrow
+    tokens.answer = filter
 
     assert await job.run() == "success", job.failures
     assert several
@@ -194,8 +194,8 @@ async def test_accounts_by_namespace_each_open_their_own(registry):
             repository.path.partition("/")[0], Account("out", "outsider", Secret("o-pw"))
         )
     ) as directory:
-        assert await directory.source(Repository(guarded.host, name)).find(tag) is not None
-        assert await directory.source(Repository(guarded.host, "other/app")).find(tag) is None
+        assert await directory.source(Repository(guarded.host, name)).resolve(tag) is not None
+        assert await directory.source(Repository(guarded.host, "other/app")).resolve(tag) is None
     assert {asked.user for asked in tokens.requests} == {"reader", "outsider"}
 
 
@@ -207,7 +207,7 @@ async def test_a_wrong_password_is_one_clear_line(registry, auth):
     guarded = registry(auth=auth)
 
     with pytest.raises(RegistryError) as error:
-        await find(guarded, lambda repository: Account("the-key", USER, Secret("wr0ng-pw")))
+        await resolve(guarded, lambda repository: Account("the-key", USER, Secret("wr0ng-pw")))
 
     line = str(error.value)
     assert error.value.kind is Kind.UNAUTHORIZED
@@ -235,14 +235,14 @@ async def test_without_credentials_the_error_says_what_to_add(registry, auth):
     guarded = registry(auth=auth)
 
     with pytest.raises(RegistryError, match=f"no credentials for {guarded.host} were found: add an entry"):
-        await find(guarded, lambda repository: None)
+        await resolve(guarded, lambda repository: None)
 
 
 async def test_credentials_do_not_go_to_a_token_service_without_tls(registry):
     guarded = registry(auth="token", tls=True)
 
     with pytest.raises(RegistryError, match="credentials are not sent there") as error:
-        await find(guarded, lambda repository: OURS, HostSettings(ca_file=str(guarded.ca_file)))
+        await resolve(guarded, lambda repository: OURS, HostSettings(ca_file=str(guarded.ca_file)))
     assert error.value.kind is Kind.TLS
     assert not guarded.token_server.requests
 
@@ -253,7 +253,7 @@ async def test_credentials_do_not_go_to_a_token_service_without_tls(registry):
 async def test_a_private_ca_opens_a_registry(registry):
     guarded = registry(auth="htpasswd", tls=True)
 
-    assert await find(guarded, lambda repository: OURS, HostSettings(ca_file=str(guarded.ca_file)))
+    assert await resolve(guarded, lambda repository: OURS, HostSettings(ca_file=str(guarded.ca_file)))
 
 
 async def test_an_unknown_ca_is_told_with_its_remedy_and_gets_no_password(registry):
@@ -262,7 +262,7 @@ async def test_an_unknown_ca_is_told_with_its_remedy_and_gets_no_password(regist
     with pytest.raises(
         RegistryError, match=f'"ca_file", or set "insecure": true, for {guarded.host}'
     ) as error:
-        await find(guarded, lambda repository: OURS, HostSettings())
+        await resolve(guarded, lambda repository: OURS, HostSettings())
     assert error.value.kind is Kind.TLS
 
 
@@ -270,7 +270,7 @@ async def test_an_unknown_ca_is_told_with_its_remedy_and_gets_no_password(regist
 async def test_insecure_goes_on_without_a_certificate_or_without_tls(registry, options):
     guarded = registry(auth="htpasswd", **options)
 
-    assert await find(guarded, lambda repository: OURS, HostSettings(insecure=True))
+    assert await resolve(guarded, lambda repository: OURS, HostSettings(insecure=True))
 
 
 # --- other tools' credentials ----------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ async def test_what_docker_login_wrote_opens_a_registry(registry, user, auth):
     guarded = registry(auth=auth)
     credentials = user.credentials(auths={guarded.host: {"username": USER, "password": PASSWORD}})
 
-    assert await find(guarded, credentials.account_for)
+    assert await resolve(guarded, credentials.account_for)
 
 
 @pytest.mark.parametrize("auth", ["htpasswd", "token"])
@@ -316,7 +316,7 @@ async def test_a_helper_program_opens_a_registry(registry, user, auth):
     guarded = registry(auth=auth)
     user.helper("vault", USER, PASSWORD)
 
-    assert await find(guarded, user.credentials(credHelpers={guarded.host: "vault"}).account_for)
+    assert await resolve(guarded, user.credentials(credHelpers={guarded.host: "vault"}).account_for)
 
 
 async def test_an_identity_token_of_a_helper_opens_a_registry(registry, user):
@@ -324,7 +324,7 @@ async def test_an_identity_token_of_a_helper_opens_a_registry(registry, user):
     guarded.token_server.refresh_tokens["1dentity"] = USER
     user.helper("vault", "<token>", "1dentity")
 
-    assert await find(guarded, user.credentials(credsStore="vault").account_for)
+    assert await resolve(guarded, user.credentials(credsStore="vault").account_for)
 
 
 async def test_a_password_that_changes_in_the_middle_is_asked_for_again(registry, user):
@@ -336,12 +336,12 @@ async def test_a_password_that_changes_in_the_middle_is_asked_for_again(registry
 
     async with opened(credentials.account_for) as directory:
         source = directory.source(Repository(guarded.host, name))
-        assert await source.find(tag)
+        assert await source.resolve(tag)
         user.helper("vault", USER, "rotated")
         guarded.token_server.users[USER] = "rotated"
         user.time += 60
         other = directory.source(Repository(guarded.host, "never/seen"))
-        assert await other.find(tag) is None
+        assert await other.resolve(tag) is None
 
 
 async def test_a_helper_that_is_missing_is_one_clear_line(registry, user):
@@ -349,8 +349,8 @@ async def test_a_helper_that_is_missing_is_one_clear_line(registry, user):
     credentials = user.credentials(credHelpers={guarded.host: "gone"})
 
     with pytest.raises(RegistryError, match=r"docker-credential-gone .*no such program on the PATH; mend it"):
-        await find(guarded, credentials.account_for)
+        await resolve(guarded, credentials.account_for)
 
 
 async def test_a_helper_is_not_asked_where_nobody_wants_to_know(registry, user):
-    assert await find(registry(), user.credentials(credsStore="gone").account_for)
+    assert await resolve(registry(), user.credentials(credsStore="gone").account_for)

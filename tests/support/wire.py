@@ -19,8 +19,8 @@ from syncer.config.json_reader import read_json
 from syncer.config.rule_reader import rules_from
 from syncer.demo import Answer, DropConnection, MemoryRegistry, Recorded, Request, Store
 from syncer.diagnostics import Findings
-from syncer.engine.ledger import Memory
-from syncer.events import BlobPlaced, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.engine.ledger import BlobCache
+from syncer.events import BlobCompleted, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Run, RunOptions, RunResult
 
@@ -80,7 +80,7 @@ class Outcome:
     @property
     def blobs(self) -> Counter[str]:
         """Blobs by what became of them."""
-        return Counter(event.outcome for event in self.told.of(BlobPlaced))
+        return Counter(event.outcome for event in self.told.of(BlobCompleted))
 
     @property
     def moved(self) -> Counter[tuple[str, str]]:
@@ -106,7 +106,7 @@ class Net:
         *,
         heard: Callable[[object], None] | None = None,
         drain_seconds: float = 5.0,
-        memory: Memory | None = None,
+        cache: BlobCache | None = None,
         shard: Shard = WHOLE,
         **options: Any,
     ) -> tuple[Run, Recorder]:
@@ -115,7 +115,7 @@ class Net:
         chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
         config = sharded(Config(self._auth(), rules), shard)
-        run = Run(config.rules, config.auth, chosen, memory=memory, observers=[recorder])
+        run = Run(config.rules, config.auth, chosen, cache=cache, observers=[recorder])
         run._pool._drain_seconds = drain_seconds
         return run, recorder
 

@@ -22,7 +22,7 @@ from syncer.observe.progress.layout import (
     warning_line,
 )
 from syncer.observe.progress.region import Region
-from syncer.observe.progress.run_progress import INTERRUPTED, Clock, FailedImage, Picture
+from syncer.observe.progress.run_progress import INTERRUPTED, Clock, FailedImage, RunProgress
 
 DRAW_EVERY = 1 / 5
 """Seconds. More often looks no better, and takes its share of a core."""
@@ -51,7 +51,7 @@ class BarProgress(Progress):
         encoding = getattr(stream, "encoding", None) or "ascii"
         self._glyphs = FANCY if encoding.lower().startswith("utf") else ASCII
         self._region = Region(self._console, stream)
-        self._picture = Picture(clock)
+        self._progress_now = RunProgress(clock)
         # Text of the log that came as it is, or things of our own to be drawn.
         self._above: deque[str | Iterable[RenderableType]] = deque()
         self._ticking = ticking
@@ -64,7 +64,7 @@ class BarProgress(Progress):
             # A registry may echo what it was sent.
             failure = msgspec.structs.replace(event.failure, message=self.mask(event.failure.message))
             event = msgspec.structs.replace(event, failure=failure)
-        self._picture.notify(event)
+        self._progress_now.notify(event)
         super().notify(event)
 
     def on_run_started(self, _event: RunStarted) -> None:
@@ -86,7 +86,7 @@ class BarProgress(Progress):
 
     def on_run_finished(self, _event: RunFinished) -> None:
         self.close()
-        self._above.append(closing(self._picture, self._console.width, self._glyphs))
+        self._above.append(closing(self._progress_now, self._console.width, self._glyphs))
         self._write_now(self._take_above())
 
     def write(self, text: str, /) -> int:
@@ -110,7 +110,7 @@ class BarProgress(Progress):
     def draw(self) -> None:
         """Draw the run as it is now."""
         width, height = self._console.size
-        lines = live_lines(self._picture, width, height, self._glyphs)
+        lines = live_lines(self._progress_now, width, height, self._glyphs)
         self._region.draw(lines, above=self._take_above())
 
     def _tick(self) -> None:

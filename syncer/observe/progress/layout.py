@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from syncer.observe import words
-from syncer.observe.progress.run_progress import INTERRUPTED, FailedImage, Picture, Transfer
+from syncer.observe.progress.run_progress import INTERRUPTED, FailedImage, RunProgress, Transfer
 
 NARROW = 64
 """Columns below which numbers are left out."""
-_MOST_REPOSITORY = 44
+_MAX_REPOSITORY = 44
 _ATTEMPT = re.compile(r"(?:GET|HEAD|PUT|POST|PATCH|DELETE) .*?: ")
 
 
@@ -35,47 +35,47 @@ FANCY = Glyphs("━", "╾", "─", "✗", "✓", "!", "→", "·", "…")
 ASCII = Glyphs("#", "#", "-", "x", "*", "!", "->", "|", "..")
 
 
-def live_lines(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list[Text]:
+def live_lines(progress_now: RunProgress, width: int, height: int, glyphs: Glyphs) -> list[Text]:
     """The lines that are drawn over while the run goes on, each shorter than `width`."""
     width -= 1
-    lines = [Text(), _overall(picture, width, glyphs), _details(picture, width, glyphs)]
+    lines = [Text(), _overall(progress_now, width, glyphs), _details(progress_now, width, glyphs)]
     # Some lines stay free: for a blank one, the cursor, and the last of what went up.
     room = height - len(lines) - 3
-    slots = list(picture.slots)
+    slots = list(progress_now.slots)
     if slots and room > 0:
         lines.append(Text())
         shown = slots if len(slots) <= room else slots[: room - 1]
-        lines += [_transfer(slot, picture, width, glyphs) if slot else Text() for slot in shown]
+        lines += [_transfer(slot, progress_now, width, glyphs) if slot else Text() for slot in shown]
         hidden = sum(slot is not None for slot in slots[len(shown) :])
         if hidden:
             lines.append(Text(f"  and {hidden} more", "dim"))
     return lines
 
 
-def _overall(picture: Picture, width: int, glyphs: Glyphs) -> Text:
-    title = "Planning" if picture.dry_run else "Syncing"
-    if picture.round:
-        title = f"Trying again ({picture.round})"
-    total = picture.total
-    count = f"{picture.done}/{total} images"
+def _overall(progress_now: RunProgress, width: int, glyphs: Glyphs) -> Text:
+    title = "Planning" if progress_now.dry_run else "Syncing"
+    if progress_now.round:
+        title = f"Trying again ({progress_now.round})"
+    total = progress_now.total
+    count = f"{progress_now.done}/{total} images"
     line = Text(f"  {title}  ", "bold")
     room = width - line.cell_len - len(count) - 2
-    parts = ((picture.done - picture.failed, "green"), (picture.failed, "red"))
+    parts = ((progress_now.done - progress_now.failed, "green"), (progress_now.failed, "red"))
     line.append_text(bar(parts, max(1, total), room, glyphs))
     line.append(f"  {count}", "bold")
     line.truncate(width)
     return line
 
 
-def _details(picture: Picture, width: int, glyphs: Glyphs) -> Text:
-    speed = picture.speed()
-    left = picture.time_left(speed)
+def _details(progress_now: RunProgress, width: int, glyphs: Glyphs) -> Text:
+    speed = progress_now.speed()
+    left = progress_now.time_left(speed)
     line = Text("  ")
-    if picture.failed:
+    if progress_now.failed:
         # What matters most must not fall off at the right of a narrow window.
-        line.append(f"{picture.failed} failed", "bold red").append(f" {glyphs.dot} ", "dim")
-    line.append(f"{words.size(picture.moved)} at {words.rate(speed)}")
-    line.append(f" {glyphs.dot} ", "dim").append(_whole(picture.elapsed))
+        line.append(f"{progress_now.failed} failed", "bold red").append(f" {glyphs.dot} ", "dim")
+    line.append(f"{words.size(progress_now.moved)} at {words.rate(speed)}")
+    line.append(f" {glyphs.dot} ", "dim").append(_whole(progress_now.elapsed))
     if left is not None:
         line.append(f", about {_whole(max(left, 1.0))} left")
     line.truncate(width)
@@ -87,8 +87,8 @@ def _whole(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 10 else words.duration(seconds)
 
 
-def _transfer(transfer: Transfer, picture: Picture, width: int, glyphs: Glyphs) -> Text:
-    speed = picture.speed_of(transfer)
+def _transfer(transfer: Transfer, progress_now: RunProgress, width: int, glyphs: Glyphs) -> Text:
+    speed = progress_now.speed_of(transfer)
     whole = transfer.whole
     if width < NARROW:
         digest, numbers = transfer.digest.hex[:7], f"{_percent(transfer):>5}"
@@ -97,7 +97,7 @@ def _transfer(transfer: Transfer, picture: Picture, width: int, glyphs: Glyphs) 
         digest = transfer.digest.hex[:12]
         rate = words.rate(speed) if transfer.moved else ""
         numbers = f"{_of(transfer.moved, whole):>16}  {rate:>10}"
-        repository_room = min(_MOST_REPOSITORY, (width - len(digest) - len(numbers) - 8) // 2)
+        repository_room = min(_MAX_REPOSITORY, (width - len(digest) - len(numbers) - 8) // 2)
     name = str(transfer.source) if len(str(transfer.source)) <= repository_room else transfer.source.path
     name = _from_right(name, repository_room, glyphs)
     line = Text("  ")
@@ -166,18 +166,18 @@ def warning_line(message: str, glyphs: Glyphs) -> Text:
     return Text.assemble((f"{glyphs.warning} ", "bold yellow"), _printable(message))
 
 
-def closing(picture: Picture, width: int, glyphs: Glyphs) -> Iterator[Text | Table | Padding]:
+def closing(progress_now: RunProgress, width: int, glyphs: Glyphs) -> Iterator[Text | Table | Padding]:
     """What the run came to. Reasons take a line each: in full they stand above, and in the report."""
     yield Text()
-    yield _verdict(picture, glyphs)
+    yield _verdict(progress_now, glyphs)
     yield Text()
-    yield _table(picture) if width > NARROW else Padding(_sums(picture), (0, 0, 0, 2))
-    listed = [failed for failed in picture.failures if failed.failure.kind != INTERRUPTED]
+    yield _table(progress_now) if width > NARROW else Padding(_sums(progress_now), (0, 0, 0, 2))
+    listed = [failed for failed in progress_now.failures if failed.failure.kind != INTERRUPTED]
     if listed:
         yield Text()
         for failed in listed:
             yield from _short_failure(failed, glyphs)
-        if rest := picture.failed - picture.interrupted - len(listed):
+        if rest := progress_now.failed - progress_now.interrupted - len(listed):
             yield Text(f"  and {rest} more, see the report", "dim")
     yield Text()
 
@@ -189,31 +189,35 @@ def _short_failure(failed: FailedImage, glyphs: Glyphs) -> Iterator[Text | Paddi
     yield Padding(reason, (0, 0, 0, 2))
 
 
-def _verdict(picture: Picture, glyphs: Glyphs) -> Text:
-    assert picture.finished is not None
-    took = f" in {words.duration(picture.finished.seconds)}"
-    match picture.finished.outcome:
+def _verdict(progress_now: RunProgress, glyphs: Glyphs) -> Text:
+    assert progress_now.finished is not None
+    took = f" in {words.duration(progress_now.finished.seconds)}"
+    match progress_now.finished.outcome:
         case "interrupted":
-            left = f": {words.count(picture.interrupted, 'image')} not done" if picture.interrupted else ""
+            left = (
+                f": {words.count(progress_now.interrupted, 'image')} not done"
+                if progress_now.interrupted
+                else ""
+            )
             return Text(f"{glyphs.warning} Stopped before the end{took}{left}", "bold yellow")
-        case "success" if picture.dry_run:
+        case "success" if progress_now.dry_run:
             return Text(f"{glyphs.check} Planned{took}: nothing was changed", "bold green")
         case "success":
             return Text(f"{glyphs.check} Finished{took}: every image is at its destination", "bold green")
-    failed = words.count(picture.failed, "image")
-    return Text(f"{glyphs.cross} Finished{took}: {failed} of {picture.done} failed", "bold red")
+    failed = words.count(progress_now.failed, "image")
+    return Text(f"{glyphs.cross} Finished{took}: {failed} of {progress_now.done} failed", "bold red")
 
 
-def _cells(picture: Picture) -> list[tuple[str, list[tuple[str, str, str]]]]:
+def _cells(progress_now: RunProgress) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """The rows of the closing table: a title, and numbers with their names and styles."""
-    blobs, nbytes = picture.blobs, picture.nbytes
+    blobs, nbytes = progress_now.blobs, progress_now.nbytes
     return [
         (
             "Images",
             [
-                (str(picture.synced), "would be synced" if picture.dry_run else "synced", "green"),
-                (str(picture.skipped), "skipped", ""),
-                (str(picture.failed), "failed", "bold red"),
+                (str(progress_now.synced), "would be synced" if progress_now.dry_run else "synced", "green"),
+                (str(progress_now.skipped), "skipped", ""),
+                (str(progress_now.failed), "failed", "bold red"),
             ],
         ),
         ("Blobs", [(str(blobs[name]), name, "") for name in ("copied", "mounted", "shared", "present")]),
@@ -222,19 +226,19 @@ def _cells(picture: Picture) -> list[tuple[str, list[tuple[str, str, str]]]]:
             [
                 (words.size(nbytes["pulled"]), "pulled", ""),
                 (words.size(nbytes["pushed"]), "pushed", ""),
-                (words.rate(picture.average()), "on average", ""),
+                (words.rate(progress_now.average()), "on average", ""),
             ],
         ),
     ]
 
 
-def _table(picture: Picture) -> Table:
+def _table(progress_now: RunProgress) -> Table:
     table = Table.grid()
     table.add_column(style="dim")
     for _ in range(4):
         table.add_column(justify="right")
         table.add_column(style="dim")
-    for title, cells in _cells(picture):
+    for title, cells in _cells(progress_now):
         row = [Text(f"  {title}  ")]
         for number, name, style in cells:
             row += [Text(number, style if number != "0" else "dim"), Text(f" {name}   ")]
@@ -242,7 +246,7 @@ def _table(picture: Picture) -> Table:
     return table
 
 
-def _sums(picture: Picture) -> Text:
+def _sums(progress_now: RunProgress) -> Text:
     """The same for narrow windows: it wraps."""
     lines = [
         Text.assemble((f"{title}: ", "dim")).append_text(
@@ -251,6 +255,6 @@ def _sums(picture: Picture) -> Text:
                 for number, name, style in cells
             )
         )
-        for title, cells in _cells(picture)
+        for title, cells in _cells(progress_now)
     ]
     return Text("\n").join(lines)

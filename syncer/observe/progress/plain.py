@@ -5,7 +5,7 @@ import time
 from syncer.events import RunFinished, RunStarted
 from syncer.observe import words
 from syncer.observe.progress.base import Progress, Sink
-from syncer.observe.progress.run_progress import Clock, Picture
+from syncer.observe.progress.run_progress import Clock, RunProgress
 
 EVERY = 5.0
 """Seconds between two lines."""
@@ -20,37 +20,37 @@ class PlainProgress(Progress):
     def __init__(self, stream: Sink, clock: Clock = time.monotonic) -> None:
         super().__init__(stream)
         self._clock = clock
-        self._picture = Picture(clock)
+        self._progress_now = RunProgress(clock)
         self._next = 0.0
         self._last = ""
 
     def notify(self, event: object) -> None:
-        self._picture.notify(event)
+        self._progress_now.notify(event)
         now = self._clock()
         if isinstance(event, RunStarted):
-            self._picture.speed()
+            self._progress_now.speed()
             self._next = now + EVERY
         elif isinstance(event, RunFinished):
             self._tell()
-        elif now >= self._next and not self._picture.finished:
+        elif now >= self._next and not self._progress_now.finished:
             self._next = now + EVERY
             self._tell()
 
     def _tell(self) -> None:
-        line = plain_line(self._picture)
+        line = plain_line(self._progress_now)
         if line != self._last:
             self._last = line
             self.write(f"{line}\n")
             self.flush()
 
 
-def plain_line(picture: Picture) -> str:
+def plain_line(progress_now: RunProgress) -> str:
     """Where the run is, in a few words."""
-    parts = [f"{picture.done}/{picture.total} images"]
-    if running := len(picture.transfers):
+    parts = [f"{progress_now.done}/{progress_now.total} images"]
+    if running := len(progress_now.transfers):
         parts.append(words.count(running, "transfer"))
-    speed = picture.average() if picture.finished else picture.speed()
-    parts.append(f"{words.size(picture.moved)} at {words.rate(speed)}")
-    if picture.failed:
-        parts.append(f"{picture.failed} failed")
+    speed = progress_now.average() if progress_now.finished else progress_now.speed()
+    parts.append(f"{words.size(progress_now.moved)} at {words.rate(speed)}")
+    if progress_now.failed:
+        parts.append(f"{progress_now.failed} failed")
     return ", ".join(parts)

@@ -94,7 +94,7 @@ class FailedImage(msgspec.Struct, frozen=True):
     failure: Failure
 
 
-class Picture(Totals):
+class RunProgress(Totals):
     """The run as its events tell it. Rates are taken when they are asked for."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:

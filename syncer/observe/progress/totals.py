@@ -3,7 +3,7 @@
 from collections import Counter
 
 from syncer.events import (
-    BlobPlaced,
+    BlobCompleted,
     BytesMoved,
     ImageFailed,
     ImageSkipped,
@@ -43,7 +43,7 @@ class Totals(Observer):
     def on_image_failed(self, _event: ImageFailed) -> None:
         self.failed += 1
 
-    def on_blob_placed(self, event: BlobPlaced) -> None:
+    def on_blob_completed(self, event: BlobCompleted) -> None:
         self.blobs[event.outcome] += 1
 
     def on_bytes_moved(self, event: BytesMoved) -> None:

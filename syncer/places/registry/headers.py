@@ -44,7 +44,7 @@ def session_offset(value: str | None) -> int:
     return int(match[1]) + 1 if match and int(match[1]) else 0
 
 
-def least_chunk(value: str | None) -> int:
+def min_chunk_size(value: str | None) -> int:
     """Bytes, from `OCI-Chunk-Min-Length`; 0 where there is none, or one beyond reason."""
     text = (value or "").strip()
     least = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0

@@ -1,7 +1,7 @@
 """A registry with mirrors before it: content comes from the first mirror that has it, its digest from the registry itself.
 
 A mirror that fails is passed over and left alone for a while. Only where the registry cannot be asked at all is a
-mirror's word taken for what a tag names; `vouches_for` then says so.
+mirror's word taken for what a tag names; `is_authoritative` then says so.
 """
 
 import logging
@@ -21,10 +21,10 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
 from syncer.places.content import BlobBody, Source
 
-PATIENCE_SECONDS = 20.0
+ANSWER_SECONDS = 20.0
 """How long a mirror may take to begin an answer."""
-FIRST_REST = 30.0
-LONGEST_REST = 600.0
+FIRST_BACKOFF = 30.0
+MAX_BACKOFF = 600.0
 
 _UNREACHABLE = frozenset({Kind.TIMEOUT, Kind.CONNECTION, Kind.TLS, Kind.SERVER_ERROR})
 _OF_ONE_REPOSITORY = frozenset({401, 403, 404})
@@ -33,8 +33,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class Resting:
-    """Which mirrors are left alone, since they failed: each time longer, up to `LONGEST_REST` seconds."""
+class MirrorBackoff:
+    """Which mirrors are left alone, since they failed: each time longer, up to `MAX_BACKOFF` seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,7 +49,7 @@ class Resting:
         """It failed: as a host, or only where one repository is concerned."""
         key = str(name) if one_repository else name.host
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        self._until[key] = self._clock() + min(LONGEST_REST, FIRST_REST * 2.0 ** (min(count, 20) - 1))
+        self._until[key] = self._clock() + min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** (min(count, 20) - 1))
 
     def worked(self, name: Repository) -> None:
         for key in (name.host, str(name)):
@@ -60,7 +60,7 @@ class Resting:
 class MirroredSource(Source):
     """One repository at a registry, and the same at its mirrors in the order to try them."""
 
-    def __init__(self, registry: Source, mirrors: Sequence[Source], resting: Resting) -> None:
+    def __init__(self, registry: Source, mirrors: Sequence[Source], resting: MirrorBackoff) -> None:
         self.name = registry.name
         self._registry = registry
         self._mirrors = tuple(mirrors)
@@ -68,7 +68,7 @@ class MirroredSource(Source):
         self._unverified: set[str] = set()
         self._wrong: set[tuple[Repository, Digest]] = set()
 
-    def vouches_for(self, target: str) -> bool:
+    def is_authoritative(self, target: str) -> bool:
         return target not in self._unverified
 
     async def tags(self) -> AsyncIterator[list[str]]:
@@ -90,28 +90,28 @@ class MirroredSource(Source):
                 return
         raise unreachable
 
-    async def find(self, target: str) -> Descriptor | None:
+    async def resolve(self, target: str) -> Descriptor | None:
         # A HEAD does not count against Docker Hub's limit: the registry itself can always be asked.
         unreachable = None
         if not self._resting.rests(self.name):
             try:
-                return await self._find_at_registry(target)
+                return await self._resolve_at_registry(target)
             except RegistryError as error:
                 if error.kind not in _UNREACHABLE:
                     raise
                 unreachable = error
                 self._resting.failed(self.name)
         for mirror in self._awake():
-            if (found := await self._ask(mirror, mirror.find(target))) is not None:
+            if (found := await self._ask(mirror, mirror.resolve(target))) is not None:
                 if found.digest != target:
                     self._unverified.add(target)
                 return found
         if unreachable is not None:
             raise unreachable
-        return await self._find_at_registry(target)
+        return await self._resolve_at_registry(target)
 
-    async def _find_at_registry(self, target: str) -> Descriptor | None:
-        found = await self._registry.find(target)
+    async def _resolve_at_registry(self, target: str) -> Descriptor | None:
+        found = await self._registry.resolve(target)
         self._resting.worked(self.name)
         self._unverified.discard(target)
         return found
@@ -119,7 +119,7 @@ class MirroredSource(Source):
     async def fetch_manifest(self, target: str) -> Manifest:
         digest = target
         if ":" not in target:
-            found = await self.find(target)
+            found = await self.resolve(target)
             if found is None:
                 raise failures.from_absence(f"{self.name}:{target}", registry=self.name.host)
             digest = found.digest
@@ -188,7 +188,7 @@ class MirroredSource(Source):
     async def _ask(self, mirror: Source, answer: Awaitable[T]) -> T | None:
         """What a mirror answers. None where it fails or says nothing: that is nobody's matter but its own."""
         try:
-            with anyio.fail_after(PATIENCE_SECONDS):
+            with anyio.fail_after(ANSWER_SECONDS):
                 answered = await answer
         except TimeoutError:
             self._pass_over(mirror, RegistryError(Kind.TIMEOUT, "no answer in time"))

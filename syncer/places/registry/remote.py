@@ -24,15 +24,21 @@ from syncer.oci.reference import Repository, is_tag
 from syncer.places.content import BlobBody, Destination, Upload
 from syncer.places.registry.advice import advise
 from syncer.places.registry.harbor import HarborProjects
-from syncer.places.registry.headers import content_range, content_range_size, least_chunk, next_link, number
-from syncer.places.registry.upload import RemoteUpload, Session, UploadWays
+from syncer.places.registry.headers import (
+    content_range,
+    content_range_size,
+    min_chunk_size,
+    next_link,
+    number,
+)
+from syncer.places.registry.upload import RemoteUpload, Session, UploadMethods
 
 PAGE = 1000
 """Tags asked for at once: ECR refuses more."""
 ROUND = 100
 """Some registries cut lists at a multiple of this, without a link."""
 MAX_TAGS = 5_000_000
-FOLLOWERS = 4
+PREWARM = 4
 """Requests that are likely to follow at once when it is known which tags there are, or whether there are any."""
 _MISSING = frozenset({401, 403, 404})
 """How registries answer for a project that is not there."""
@@ -48,7 +54,7 @@ class RemoteRepository(Destination):
     """One repository at one registry.
 
     `writable` repositories ask for push rights from the start: one token serves all of their requests. Reads of one
-    that is not `patient` are tried once. `ways` is what is known of uploads to this registry, `projects` makes
+    that is not `retry` are tried once. `methods` is what is known of uploads to this registry, `projects` makes
     missing ones.
     """
 
@@ -58,14 +64,14 @@ class RemoteRepository(Destination):
         name: Repository,
         *,
         writable: bool,
-        patient: bool = True,
-        ways: UploadWays | None = None,
+        retry: bool = True,
+        methods: UploadMethods | None = None,
         projects: HarborProjects | None = None,
     ) -> None:
         self.name = name
         self._client = client
-        self._again = patient
-        self._ways = ways or UploadWays()
+        self._retry = retry
+        self._methods = methods or UploadMethods()
         self._projects = projects
         self._base = f"/v2/{name.path}"
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
@@ -87,8 +93,8 @@ class RemoteRepository(Destination):
                     endpoint="tags",
                     scopes=self._scopes,
                     what=f"tags of {self.name}",
-                    again=self._again,
-                    followers=FOLLOWERS,
+                    retry=self._retry,
+                    prewarm=PREWARM,
                 )
             except RegistryError as error:
                 if guessed and error.permanent:
@@ -151,7 +157,7 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=f"tags of {self.name}",
             ok=frozenset({200, 401, 403, 404, 405}),
-            followers=FOLLOWERS,
+            prewarm=PREWARM,
         )
         if (
             self._projects is not None
@@ -161,7 +167,7 @@ class RemoteRepository(Destination):
             return True
         return answer.status == 404 and b"NAME_UNKNOWN" in answer.body
 
-    async def find(self, target: str) -> Descriptor | None:
+    async def resolve(self, target: str) -> Descriptor | None:
         answer = await self._client.send(
             "HEAD",
             f"{self._base}/manifests/{target}",
@@ -170,7 +176,7 @@ class RemoteRepository(Destination):
             what=self._manifest(target),
             headers=_ACCEPT,
             ok=frozenset({200, 404, 405, 501}),
-            again=self._again,
+            retry=self._retry,
         )
         if answer.status == 404:
             return None
@@ -201,7 +207,7 @@ class RemoteRepository(Destination):
             what=what,
             headers=_ACCEPT,
             ok=_FOUND_OR_NOT if missing_ok else frozenset({200}),
-            again=self._again,
+            retry=self._retry,
         )
         if answer.status == 404:
             return None
@@ -249,7 +255,7 @@ class RemoteRepository(Destination):
             what=what,
             headers={"Range": f"bytes={offset}-{last}"} if part else None,
             ok=frozenset({200, 206, 416}) if part else frozenset({200}),
-            again=self._again,
+            retry=self._retry,
         ) as response:
             start, size = 0, -1
             if response.status_code == 416:
@@ -317,7 +323,7 @@ class RemoteRepository(Destination):
 
     def _upload(self, session: Session) -> RemoteUpload:
         return RemoteUpload(
-            self._client, self.name, self._scopes, session, ways=self._ways, start=self._begin
+            self._client, self.name, self._scopes, session, methods=self._methods, start=self._begin
         )
 
     async def _begin(self) -> Session:
@@ -348,7 +354,7 @@ class RemoteRepository(Destination):
             raise self._invalid("an upload without a Location", f"POST upload to {self.name}")
         return Session(
             self._client.address.resolve(answer.url, location),
-            least_chunk(answer.headers.get("oci-chunk-min-length")),
+            min_chunk_size(answer.headers.get("oci-chunk-min-length")),
         )
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
@@ -385,7 +391,7 @@ class RemoteRepository(Destination):
 
     async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
         """Whether a tag that cannot be written has this manifest already."""
-        found = await self.find(tag or manifest.digest)
+        found = await self.resolve(tag or manifest.digest)
         return found is not None and found.digest == manifest.digest
 
     def _manifest(self, target: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.http.auth import Scopes
 from syncer.http.client import Answer, RegistryClient
-from syncer.http.retry import MAX_RETRY_AFTER, is_passing, reason_of
+from syncer.http.retry import MAX_RETRY_AFTER, is_retryable, reason_of
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -40,7 +40,7 @@ _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 
 
-class Way(enum.IntEnum):
+class UploadMethod(enum.IntEnum):
     """How the bytes go, the shortest first."""
 
     PUT = 0
@@ -48,20 +48,23 @@ class Way(enum.IntEnum):
     CHUNKS = 2
 
 
-class UploadWays:
+class UploadMethods:
     """What a registry is known to refuse, shared by all its repositories; and how large its chunks may be."""
 
     def __init__(self) -> None:
-        self._refused: dict[Way, int] = {}
+        self._refused: dict[UploadMethod, int] = {}
         self.chunk = CHUNK
 
-    def choose(self, size: int) -> Way:
+    def choose(self, size: int) -> UploadMethod:
         """The shortest way that is not known to be refused for a blob of so many bytes."""
-        return next((way for way in Way if size < self._refused.get(way, size + 1)), Way.CHUNKS)
+        return next(
+            (method for method in UploadMethod if size < self._refused.get(method, size + 1)),
+            UploadMethod.CHUNKS,
+        )
 
-    def refuse(self, way: Way, size: int) -> None:
+    def refuse(self, method: UploadMethod, size: int) -> None:
         """A body of so many bytes, and any larger one, cannot go this way."""
-        self._refused[way] = min(size, self._refused.get(way, size))
+        self._refused[method] = min(size, self._refused.get(method, size))
 
 
 class Session(msgspec.Struct):
@@ -72,7 +75,7 @@ class Session(msgspec.Struct):
 
 
 class RemoteUpload(Upload):
-    """A blob on its way into a repository. `start` opens a session; `ways` is what is known of the registry."""
+    """A blob on its way into a repository. `start` opens a session; `methods` is what is known of the registry."""
 
     def __init__(
         self,
@@ -81,20 +84,20 @@ class RemoteUpload(Upload):
         scopes: Scopes,
         session: Session,
         *,
-        ways: UploadWays,
+        methods: UploadMethods,
         start: Callable[[], Awaitable[Session]],
     ) -> None:
         self._client = client
         self._repository = repository
         self._scopes = scopes
         self._session: Session | None = session
-        self._ways = ways
+        self._methods = methods
         self._start = start
         self._offset = 0  # what the session has
         self._given = 0  # how much of the blob was sent to it, arrived or not
         self._broken = False
         self._unsure = False  # whether the last request may have been obeyed all the same
-        self._breaks: dict[Way, int] = {}
+        self._breaks: dict[UploadMethod, int] = {}
 
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
         fruitless = farthest = mismatches = logins = 0
@@ -121,7 +124,7 @@ class RemoteUpload(Upload):
                 if error.permanent or fruitless > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
                     raise
                 wait = error.retry_after or pause(fruitless)
-                if is_passing(error):
+                if is_retryable(error):
                     self._client.tell_retry(reason_of(error), wait)
                 await anyio.sleep(wait)
 
@@ -155,7 +158,7 @@ class RemoteUpload(Upload):
         assert self._session is not None
         try:
             answer = await self._request(
-                "GET", self._session.location, ok=frozenset({200, 202, 204}), again=True
+                "GET", self._session.location, ok=frozenset({200, 202, 204}), retry=True
             )
         except RegistryError as error:
             if error.status is None or not error.permanent:
@@ -186,36 +189,38 @@ class RemoteUpload(Upload):
     # --- sending ----------------------------------------------------------------------------------------------------
 
     async def _send(self, blob: Descriptor, content: bytes | Content, pieces: "_Pieces") -> None:
-        way, resumed = self._way(blob.size), self._offset > 0
+        method, resumed = self._way(blob.size), self._offset > 0
         pieces.read(content, self._offset)
         try:
-            if way is Way.PUT and not self._offset:
+            if method is UploadMethod.PUT and not self._offset:
                 await self._finish(blob, pieces, blob.size)
             else:
-                await self._patch(blob, pieces, way)
+                await self._patch(blob, pieces, method)
                 await self._finish(blob, pieces, 0)
         except RegistryError as error:
             if pieces.failure is None:
-                await self._learn(error, way, blob.size, resumed=resumed)
+                await self._learn(error, method, blob.size, resumed=resumed)
             raise
         for shorter in self._given_up():
             # The connection was closed each time on that way: a refusal, since this one worked.
-            self._ways.refuse(shorter, blob.size)
+            self._methods.refuse(shorter, blob.size)
 
-    def _way(self, size: int) -> Way:
-        way = self._ways.choose(size)
-        return max(way, *(Way(each + 1) for each in self._given_up()), Way.PUT)
+    def _way(self, size: int) -> UploadMethod:
+        method = self._methods.choose(size)
+        return max(method, *(UploadMethod(each + 1) for each in self._given_up()), UploadMethod.PUT)
 
-    def _given_up(self) -> list[Way]:
-        return [way for way, breaks in self._breaks.items() if breaks > 1 and way < Way.CHUNKS]
+    def _given_up(self) -> list[UploadMethod]:
+        return [
+            method for method, breaks in self._breaks.items() if breaks > 1 and method < UploadMethod.CHUNKS
+        ]
 
-    async def _patch(self, blob: Descriptor, pieces: "_Pieces", way: Way) -> None:
+    async def _patch(self, blob: Descriptor, pieces: "_Pieces", method: UploadMethod) -> None:
         assert self._session is not None
-        most = max(self._ways.chunk, self._session.least) if way is Way.CHUNKS else blob.size
+        most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKS else blob.size
         while self._offset < blob.size:
             end = min(self._offset + most, blob.size)
             # A single PATCH goes without: some registries refuse chunks, and take it for one.
-            ranged = way is Way.CHUNKS or self._offset
+            ranged = method is UploadMethod.CHUNKS or self._offset
             answer = await self._request(
                 "PATCH",
                 self._session.location,
@@ -253,7 +258,7 @@ class RemoteUpload(Upload):
         body: "_Piece | None" = None,
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = _STORED,
-        again: bool = False,
+        retry: bool = False,
     ) -> Answer:
         what = f"blob {blob.digest} into {self._repository}" if blob else f"upload to {self._repository}"
         sent = dict(headers or {})
@@ -269,7 +274,7 @@ class RemoteUpload(Upload):
                 headers=sent,
                 content=body.content(scope) if body else None,
                 ok=ok,
-                again=again,
+                retry=retry,
                 read_seconds=FINISH_SECONDS + blob.size / FINISH_BYTES_PER_SECOND if blob else None,
             )
         raise RegistryError(
@@ -287,11 +292,11 @@ class RemoteUpload(Upload):
 
     # --- learning from refusals -------------------------------------------------------------------------------------
 
-    async def _learn(self, error: RegistryError, way: Way, size: int, *, resumed: bool) -> None:
+    async def _learn(self, error: RegistryError, method: UploadMethod, size: int, *, resumed: bool) -> None:
         """Take a failure for what it is: a lost session, a refused way, wrong content, or just a failure."""
         if error.status is None:
             if error.kind is Kind.CONNECTION and not resumed:
-                self._breaks[way] = self._breaks.get(way, 0) + 1
+                self._breaks[method] = self._breaks.get(method, 0) + 1
         elif _LOST & set(error.codes) or error.status == 416:
             error.permanent = False
         elif "DIGEST_INVALID" in error.codes or "SIZE_INVALID" in error.codes:
@@ -302,13 +307,13 @@ class RemoteUpload(Upload):
                 attempt=error.attempt,
             ) from error
         elif error.status in _REFUSED and "NAME_UNKNOWN" not in error.codes:
-            if resumed and way < Way.CHUNKS:
+            if resumed and method < UploadMethod.CHUNKS:
                 # It takes no second part of a session: nothing is learned of the way to begin one.
                 pass
-            elif way < Way.CHUNKS:
-                self._ways.refuse(way, size if error.status == 413 else 0)
-            elif error.status == 413 and self._ways.chunk > SMALLEST_CHUNK:
-                self._ways.chunk //= 4
+            elif method < UploadMethod.CHUNKS:
+                self._methods.refuse(method, size if error.status == 413 else 0)
+            elif error.status == 413 and self._methods.chunk > SMALLEST_CHUNK:
+                self._methods.chunk //= 4
             else:
                 return
             error.permanent = False

@@ -122,25 +122,25 @@ def test_a_run_is_cancelled_and_what_is_finished_stays(served, origin, target):
 def test_open_streams_tell_the_run_and_do_not_hold_the_end(served, origin, target):
     served.write(rules(origin, target), origin, target)
     served.start()
-    told: list[str] = []
+    on_retry: list[str] = []
 
     def listen(number):
         with httpx.stream("GET", f"{served.url}/api/v1/events", timeout=60, trust_env=False) as stream:
             for line in stream.iter_lines():
                 if number == 0:
-                    told.append(line)
+                    on_retry.append(line)
 
     listeners = [threading.Thread(target=listen, args=(number,)) for number in range(5)]
     for listener in listeners:
         listener.start()
-    wait_until(lambda: "event: progress" in told)
+    wait_until(lambda: "event: progress" in on_retry)
     served.run()
-    wait_until(lambda: told.count("event: run") == 2)
+    wait_until(lambda: on_retry.count("event: run") == 2)
     assert served.terminate() < 5
     for listener in listeners:
         listener.join(timeout=10)
         assert not listener.is_alive()
-    assert told.count("event: image") == len(origin.corpus.images)
+    assert on_retry.count("event: image") == len(origin.corpus.images)
 
 
 def test_it_answers_on_all_endpoints_while_it_copies(served, origin, target):

@@ -17,7 +17,7 @@ from syncer.places.registry.headers import (
     MAX_CHUNK,
     content_range,
     content_range_size,
-    least_chunk,
+    min_chunk_size,
     next_link,
     session_offset,
 )
@@ -130,7 +130,7 @@ def test_ranges_of_sessions(value):
 @many
 @given(numbers)
 def test_least_lengths_of_chunks(value):
-    assert 0 <= least_chunk(value) <= MAX_CHUNK
+    assert 0 <= min_chunk_size(value) <= MAX_CHUNK
 
 
 @many

@@ -8,7 +8,7 @@ from syncer.errors import Kind, RegistryError
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.registry import mirrors
-from syncer.places.registry.mirrors import FIRST_REST, LONGEST_REST, Resting
+from syncer.places.registry.mirrors import FIRST_BACKOFF, MAX_BACKOFF, MirrorBackoff
 from tests.support.faults import Faults
 from tests.support.wire import same
 
@@ -171,7 +171,7 @@ class TestResting:
 
     @pytest.fixture
     def resting(self, clock):
-        return Resting(clock=lambda: clock[0])
+        return MirrorBackoff(clock=lambda: clock[0])
 
     def test_who_failed_rests_longer_each_time_up_to_a_bound(self, resting, clock):
         rests = []
@@ -181,15 +181,15 @@ class TestResting:
             while resting.rests(self.NAME):
                 clock[0] += 1.0
             rests.append(clock[0] - began)
-        assert rests[:3] == [FIRST_REST, FIRST_REST * 2, FIRST_REST * 4]
-        assert max(rests) == LONGEST_REST
+        assert rests[:3] == [FIRST_BACKOFF, FIRST_BACKOFF * 2, FIRST_BACKOFF * 4]
+        assert max(rests) == MAX_BACKOFF
 
     def test_who_worked_is_as_new(self, resting, clock):
         resting.failed(self.NAME)
         resting.worked(self.NAME)
         assert not resting.rests(self.NAME)
         resting.failed(self.NAME)
-        clock[0] += FIRST_REST
+        clock[0] += FIRST_BACKOFF
         assert not resting.rests(self.NAME)
 
     def test_a_repository_that_is_missing_says_nothing_of_others(self, resting):

@@ -34,21 +34,23 @@ def error(code, message=""):
 
 async def test_no_credentials_for_a_private_repository(here, failure):
     here.on("*", "/v2/*", status=401, body=error("UNAUTHORIZED", "authentication required"))
-    told = await failure()
-    assert told.kind == "unauthorized"
-    assert told.permanent
-    assert f"{here.host}/app" in told.message
-    assert "401 unauthorized (UNAUTHORIZED: authentication required)" in told.message
-    assert f"no credentials for {here.host} were found: add an entry for it to the auth file" in told.message
-    assert "spelling" in told.message
+    on_retry = await failure()
+    assert on_retry.kind == "unauthorized"
+    assert on_retry.permanent
+    assert f"{here.host}/app" in on_retry.message
+    assert "401 unauthorized (UNAUTHORIZED: authentication required)" in on_retry.message
+    assert (
+        f"no credentials for {here.host} were found: add an entry for it to the auth file" in on_retry.message
+    )
+    assert "spelling" in on_retry.message
 
 
 async def test_wrong_credentials_name_their_entry(here, net, failure):
     net.settings["here"] = {"username": "me", "password": "wrong-secret"}
     here.on("*", "/v2/*", status=401, headers={"www-authenticate": 'Basic realm="x"'})
-    told = await failure()
-    assert f"check user name, password and rights of the entry {here.host!r}" in told.message
-    assert "wrong-secret" not in told.message
+    on_retry = await failure()
+    assert f"check user name, password and rights of the entry {here.host!r}" in on_retry.message
+    assert "wrong-secret" not in on_retry.message
 
 
 async def test_too_many_requests_for_good(here, failure):
@@ -58,11 +60,11 @@ async def test_too_many_requests_for_good(here, failure):
         status=429,
         body=error("TOOMANYREQUESTS", "You have reached your pull rate limit"),
     )
-    told = await failure()
-    assert told.kind == "throttled"
-    assert "pull rate limit" in told.message
-    assert "add an entry" in told.message
-    assert "trying again may help" in told.message
+    on_retry = await failure()
+    assert on_retry.kind == "throttled"
+    assert "pull rate limit" in on_retry.message
+    assert "add an entry" in on_retry.message
+    assert "trying again may help" in on_retry.message
 
 
 @pytest.mark.parametrize(
@@ -74,18 +76,18 @@ async def test_too_many_requests_for_good(here, failure):
 )
 async def test_a_read_only_project(there, failure, status, message):
     there.on("POST", UPLOADS, status=status, body=error("DENIED", message))
-    told = await failure(retries=3)
-    assert told.kind == "forbidden"
-    assert "takes no pushes there" in told.message
+    on_retry = await failure(retries=3)
+    assert on_retry.kind == "forbidden"
+    assert "takes no pushes there" in on_retry.message
     assert there.count("POST") <= 2
 
 
 async def test_a_registry_that_takes_no_pushes_at_all(registry, net, failure):
     frozen = registry(read_only=True)
     net.registries["there"] = frozen
-    told = await failure()
-    assert told.kind == "unsupported"
-    assert "takes no pushes: it is read-only" in told.message
+    on_retry = await failure()
+    assert on_retry.kind == "unsupported"
+    assert "takes no pushes: it is read-only" in on_retry.message
 
 
 async def test_a_quota_that_is_used_up(there, failure):
@@ -95,17 +97,17 @@ async def test_a_quota_that_is_used_up(there, failure):
         status=403,
         body=error("DENIED", "adding 1 MiB of storage resource exceeds the configured upper limit"),
     )
-    told = await failure()
-    assert told.kind == "forbidden"
-    assert "quota" in told.message
+    on_retry = await failure()
+    assert on_retry.kind == "forbidden"
+    assert "quota" in on_retry.message
 
 
 async def test_a_missing_harbor_project(there, failure):
     there.on("POST", UPLOADS, status=404, body=error("NOT_FOUND", "project app not found"))
-    told = await failure()
-    assert told.kind == "not_found"
-    assert "create project 'app' there" in told.message
-    assert "api/v2.0/projects" in told.message
+    on_retry = await failure()
+    assert on_retry.kind == "not_found"
+    assert "create project 'app' there" in on_retry.message
+    assert "api/v2.0/projects" in on_retry.message
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -130,57 +132,57 @@ async def test_a_harbor_project_that_may_not_be_made(there, net, failure):
     net.settings["there"] = {"create": True, "username": "admin", "password": "hush"}
     there.on("POST", "/api/v2.0/projects", status=403)
     there.on("*", "/v2/app/*", status=404, body=error("NOT_FOUND"))
-    told = await failure()
-    assert told.status == 403
-    assert "make project 'app' by hand" in told.message
+    on_retry = await failure()
+    assert on_retry.status == 403
+    assert "make project 'app' by hand" in on_retry.message
 
 
 async def test_an_index_with_attestations_that_is_refused(there, source, image, failure):
     attestation = make_attestation(source.store, "app", image=image)
     make_index(source.store, "app", "2", children=[image, attestation])
     there.on("PUT", "/v2/app/manifests/2", status=400, body=error("MANIFEST_INVALID"))
-    told = await failure({"here/app:2": "there/app"})
-    assert "attestations (platform unknown/unknown)" in told.message
+    on_retry = await failure({"here/app:2": "there/app"})
+    assert "attestations (platform unknown/unknown)" in on_retry.message
 
 
 async def test_a_registry_without_tls(source, net, failure):
     net.registries["here"] = source
     net.settings["here"] = {"plain_http": False}
-    told = await failure()
-    assert told.kind == "tls"
-    assert '"plain_http": true' in told.message
+    on_retry = await failure()
+    assert on_retry.kind == "tls"
+    assert '"plain_http": true' in on_retry.message
 
 
 async def test_a_registry_with_tls_that_is_spoken_to_without(here, failure):
     here.on("*", "*", status=400, body=b"Client sent an HTTP request to an HTTPS server.\n")
-    told = await failure()
-    assert 'remove "plain_http"' in told.message
+    on_retry = await failure()
+    assert 'remove "plain_http"' in on_retry.message
 
 
 async def test_a_certificate_that_nobody_trusts(source, net, failure, ca):
     async with Faults(source.host, tls=ca) as guarded:
         net.registries["here"] = guarded
         net.settings["here"] = {"plain_http": False}
-        told = await failure()
-    assert told.kind == "tls"
-    assert told.permanent
-    assert '"ca_file"' in told.message
-    assert "SSLContext" not in told.message
+        on_retry = await failure()
+    assert on_retry.kind == "tls"
+    assert on_retry.permanent
+    assert '"ca_file"' in on_retry.message
+    assert "SSLContext" not in on_retry.message
 
 
 async def test_a_registry_that_is_not_there(net, failure):
     net.dead["gone"] = "127.0.0.1:9"
-    told = await failure({"gone/app:1": "there/app"})
-    assert told.kind == "connection"
-    assert "cannot connect" in told.message
-    assert "trying again may help" in told.message
+    on_retry = await failure({"gone/app:1": "there/app"})
+    assert on_retry.kind == "connection"
+    assert "cannot connect" in on_retry.message
+    assert "trying again may help" in on_retry.message
 
 
 async def test_a_name_that_does_not_exist(net, failure):
     net.dead["gone"] = "registry.invalid"
-    told = await failure({"gone/app:1": "there/app"})
-    assert told.kind == "connection"
-    assert "how the registry's name is spelled" in told.message
+    on_retry = await failure({"gone/app:1": "there/app"})
+    assert on_retry.kind == "connection"
+    assert "how the registry's name is spelled" in on_retry.message
 
 
 async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
@@ -192,15 +194,15 @@ async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
         dialling.proxy_for.cache_clear()
         monkeypatch.setenv("https_proxy", f"http://user:proxy-secret@{proxy.host}")
         monkeypatch.setenv("no_proxy", "")
-        told = await failure()
+        on_retry = await failure()
         dialling.proxy_for.cache_clear()
-    assert told.kind == "connection"
-    assert "the proxy refuses" in told.message
-    assert "HTTPS_PROXY" in told.message
-    assert "proxy-secret" not in told.message
+    assert on_retry.kind == "connection"
+    assert "the proxy refuses" in on_retry.message
+    assert "HTTPS_PROXY" in on_retry.message
+    assert "proxy-secret" not in on_retry.message
 
 
 async def test_a_missing_image_names_registry_and_tag(here, failure):
-    told = await failure({"here/app:nope": "there/app"})
-    assert told.kind == "not_found"
-    assert f"{here.host}/app:nope" in told.message
+    on_retry = await failure({"here/app:nope": "there/app"})
+    assert on_retry.kind == "not_found"
+    assert f"{here.host}/app:nope" in on_retry.message

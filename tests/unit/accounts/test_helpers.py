@@ -181,7 +181,7 @@ async def test_an_answer_serves_everyone_for_a_while(machine):
     async with anyio.create_task_group() as group:
         for number in range(10):
             group.start_soon(resolved, credentials, Repository.parse(f"registry.example.com/app-{number}"))
-    machine.time += helpers.GOOD_FOR - 1
+    machine.time += helpers.ACCOUNT_TTL - 1
     await resolved(credentials)
     assert len(machine.asked) == 1
 
@@ -205,12 +205,12 @@ async def test_a_refused_answer_is_asked_for_again_unless_it_is_fresh(machine):
     machine.answers("store", "anna", "new")
 
     assert await resolved(credentials, refused=old) == old
-    machine.time += helpers.FAILED_FOR + 1
+    machine.time += helpers.FAILURE_TTL + 1
     new = await resolved(credentials, refused=old)
     assert new
     assert new.password == Secret("new")
     # The old one refused once more, elsewhere: that is known.
-    machine.time += helpers.FAILED_FOR + 1
+    machine.time += helpers.FAILURE_TTL + 1
     assert await resolved(credentials, refused=old) == new
     assert len(machine.asked) == 2
 
@@ -222,7 +222,7 @@ async def test_nothing_is_believed_for_a_shorter_time(machine):
     machine.answers("store", "anna", "pw")
 
     assert await resolved(credentials) is None
-    machine.time += helpers.NOTHING_FOR + 1
+    machine.time += helpers.NOT_FOUND_TTL + 1
     assert await resolved(credentials) is not None
 
 
@@ -298,7 +298,7 @@ async def test_a_failure_is_not_repeated_for_everyone_and_not_kept_for_long(mach
     assert len(machine.asked) == 1
 
     machine.answers("own", "anna", "pw")
-    machine.time += helpers.FAILED_FOR + 1
+    machine.time += helpers.FAILURE_TTL + 1
     assert await resolved(credentials) is not None
 
 

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.accounts.book import AuthBook, AuthEntry
+from syncer.accounts.book import AuthBook, AuthEntry, EntryCredentials
 from syncer.accounts.settings import HostSettings, Secret
-from syncer.config.auth_fields import EntryCredentials
 from syncer.diagnostics import Place
 from syncer.oci.reference import Repository
 
@@ -43,7 +42,8 @@ scopes = st.lists(segments, max_size=4).map(lambda parts: "/".join(["h.io", *par
 @given(st.sets(scopes, max_size=8), st.lists(segments, min_size=1, max_size=5))
 def test_the_longest_matching_key_always_wins(keys, path):
     book = AuthBook(
-        AuthEntry(key, key, Place(), EntryCredentials(username=key), (("bandwidth", len(key)),)) for key in keys
+        AuthEntry(key, key, Place(), EntryCredentials(username=key), (("bandwidth", len(key)),))
+        for key in keys
     )
     name = "/".join(["h.io", *path])
     matching = [key for key in keys if f"{name}/".startswith(f"{key}/")]

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from syncer.daemon.live import MOST_CLIENTS, Client, Live, TooManyClients
+from syncer.daemon.live import MAX_CLIENTS, Client, Live, TooManyClients
 from syncer.daemon.web import application
 from syncer.events import RunFinished, RunStarted
 from tests.unit.daemon.conftest import until_told
@@ -128,7 +128,7 @@ async def test_streams_end_when_the_daemon_does(daemon):
 
 
 async def test_their_number_is_bounded_and_those_that_go_make_room(daemon):
-    async with daemon.running(), streaming(daemon, MOST_CLIENTS) as streams:
+    async with daemon.running(), streaming(daemon, MAX_CLIENTS) as streams:
         async with streaming(daemon) as (further,):
             assert further.status == 503
             assert b"too many" in further.text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from syncer.accounts.settings import Secret
-from syncer.daemon.causes import MOST_CAUSES, Causes
+from syncer.daemon.causes import MAX_CAUSES, Causes
 from syncer.daemon.chart import HEIGHT, chart_of
 from syncer.daemon.guard import Guard
 from syncer.daemon.packing import pack_report, read_report
@@ -477,7 +477,7 @@ class TestReading:
 
     def test_further_reasons_are_only_counted(self):
         causes = Causes()
-        for number in range(MOST_CAUSES + 5):
+        for number in range(MAX_CAUSES + 5):
             error = {"kind": "invalid", "message": f"reason {number}", "registry": "", "status": None}
             causes.see(
                 {
@@ -488,8 +488,8 @@ class TestReading:
                     "error": error,
                 }
             )
-        assert len(causes.causes) == MOST_CAUSES
-        assert (causes.others, causes.total) == (5, MOST_CAUSES + 5)
+        assert len(causes.causes) == MAX_CAUSES
+        assert (causes.others, causes.total) == (5, MAX_CAUSES + 5)
 
 
 def test_the_chart_has_the_newest_run_at_the_right():

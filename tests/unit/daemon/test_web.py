@@ -10,7 +10,7 @@ from syncer.accounts.settings import Secret
 from syncer.daemon.guard import Guard
 from syncer.daemon.server import listen
 from syncer.daemon.service import Plan
-from syncer.daemon.web import MOST_BODY
+from syncer.daemon.web import MAX_BODY
 from syncer.observe.metrics import CONTENT_TYPE
 from tests.unit.daemon.conftest import until_told
 
@@ -267,11 +267,11 @@ class TestPosts:
     async def test_a_body_is_taken_up_to_a_limit(self, daemon):
         async def endless():
             for _ in range(100):
-                yield bytes(MOST_BODY // 10)
+                yield bytes(MAX_BODY // 10)
 
         async with daemon.running(), daemon.client() as client:
-            assert (await client.post(RUNS, content=bytes(MOST_BODY))).status_code == 202
-            assert (await client.post(RUNS, content=bytes(MOST_BODY + 1))).status_code == 413
+            assert (await client.post(RUNS, content=bytes(MAX_BODY))).status_code == 202
+            assert (await client.post(RUNS, content=bytes(MAX_BODY + 1))).status_code == 413
             assert (await client.post(RUNS, content=endless())).status_code == 413
 
     @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])

@@ -14,7 +14,7 @@ from syncer.oci.digest import Digest
 PING = b"GET /v2/ HTTP/1.1\r\nHost: here\r\n\r\n"
 UPLOAD = "/v2/team/app/blobs/uploads/"
 LARGE = 48 << 20
-MOST_ON_THE_WAY = 16 << 20
+MAX_ON_THE_WAY = 16 << 20
 """What the sockets of both sides and a pause that comes late may hold."""
 
 
@@ -149,7 +149,7 @@ async def test_a_body_is_taken_only_as_fast_as_it_is_read(client, memory):
         while before < written:
             before = written
             await anyio.sleep(0.1)
-        assert written < MOST_ON_THE_WAY
+        assert written < MAX_ON_THE_WAY
         go_on.set()
     assert (await client.answer())[0] == 201
     assert memory.requests[0].received == LARGE

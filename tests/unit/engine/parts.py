@@ -79,7 +79,7 @@ class Script:
             raise broken()
 
 
-class Taker(Upload):
+class FakeUpload(Upload):
     """An upload that keeps what it is given. `fails_at` bytes it fails; `gate` holds it before each chunk."""
 
     def __init__(

@@ -58,7 +58,7 @@ async def brought_before(here, there, net):
     await net.sync({f"here/team/app@{child}": "there/team/app"})
 
 
-def placed(outcome):
+def record(outcome):
     """A blob that is there and could be mounted too is told as one or the other, by what is known first."""
     blobs = outcome.blobs
     return blobs["copied"], blobs["shared"], blobs["mounted"] + blobs["present"]
@@ -74,7 +74,7 @@ async def test_a_dry_run_tells_what_the_run_then_does(here, there, net, before, 
     run = await net.sync(RULES, transfers=transfers)
     assert plan.counts == run.counts
     assert plan.moved == run.moved
-    assert placed(plan) == placed(run)
+    assert record(plan) == record(run)
     told = {str(event.destination): (event.digest, event.previous) for event in plan.synced}
     assert told == {str(event.destination): (event.digest, event.previous) for event in run.synced}
 

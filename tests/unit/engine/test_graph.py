@@ -2,40 +2,40 @@
 
 import pytest
 
-from syncer.engine.task import KINDS, Again, Lane
+from syncer.engine.task import KINDS, Lane, Reschedule
 from syncer.oci.reference import Repository
-from tests.unit.engine.plain import Plain, ended, graph_of, keys, lasting, passing, take_all
+from tests.unit.engine.fake_task import FakeTask, ended, graph_of, keys, lasting, passing, take_all
 
 
 def test_a_task_without_needs_is_ready_at_once():
     graph = graph_of()
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     assert graph.take(Lane.METADATA) is task
     assert graph.take(Lane.METADATA) is None
 
 
 def test_a_key_is_promised_until_it_is_settled():
     graph = graph_of()
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     take_all(graph)
-    assert graph.promiser(("a",))
+    assert graph.producer(("a",))
     graph.done(task)
-    assert not graph.promiser(("a",))
+    assert not graph.producer(("a",))
 
 
 def test_a_key_has_one_task():
     graph = graph_of()
-    graph.add(Plain("a"))
+    graph.add(FakeTask("a"))
     with pytest.raises(AssertionError, match="promised twice"):
-        graph.add(Plain("b", "a"))
+        graph.add(FakeTask("b", "a"))
 
 
 def test_a_task_waits_for_all_that_it_needs():
     graph = graph_of()
-    needs = [Plain("a"), Plain("b")]
+    needs = [FakeTask("a"), FakeTask("b")]
     for task in needs:
         graph.add(task)
-    graph.add(last := Plain("c"), needs=keys("a", "b"))
+    graph.add(last := FakeTask("c"), needs=keys("a", "b"))
     assert take_all(graph) == needs
     graph.done(needs[0])
     assert take_all(graph) == []
@@ -45,14 +45,14 @@ def test_a_task_waits_for_all_that_it_needs():
 
 def test_what_nobody_promises_is_not_waited_for():
     graph = graph_of()
-    graph.add(task := Plain("a"), needs=keys("nobody"), after=keys("no one"))
+    graph.add(task := FakeTask("a"), needs=keys("nobody"), after=keys("no one"))
     assert take_all(graph) == [task]
 
 
 def test_needing_one_thing_twice_is_needing_it_once():
     graph = graph_of()
-    graph.add(first := Plain("a"))
-    graph.add(second := Plain("b"), needs=keys("a", "a"))
+    graph.add(first := FakeTask("a"))
+    graph.add(second := FakeTask("b"), needs=keys("a", "a"))
     take_all(graph)
     graph.done(first)
     assert take_all(graph) == [second]
@@ -61,11 +61,11 @@ def test_needing_one_thing_twice_is_needing_it_once():
 @pytest.mark.parametrize("depth", [1, 5, 3000])
 def test_the_root_cause_reaches_whatever_depends_on_it(depth):
     graph = graph_of(transfers=100)
-    graph.add(root := Plain("0"))
+    graph.add(root := FakeTask("0"))
     for number in range(1, depth + 1):
-        graph.add(Plain(str(number)), needs=keys(str(number - 1)))
+        graph.add(FakeTask(str(number)), needs=keys(str(number - 1)))
     take_all(graph)
-    graph.give_back(root, lasting("the root"))
+    graph.task_failed(root, lasting("the root"))
     assert ended(graph) == {str(number): "the root" for number in range(depth + 1)}
     assert graph.idle
 
@@ -73,11 +73,11 @@ def test_the_root_cause_reaches_whatever_depends_on_it(depth):
 @pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
 def test_a_long_row_of_tasks_that_only_follow_outlives_a_failure(error):
     graph = graph_of(transfers=100)
-    graph.add(first := Plain("0"))
+    graph.add(first := FakeTask("0"))
     for number in range(1, 3000):
-        graph.add(Plain(str(number)), after=keys(str(number - 1)))
+        graph.add(FakeTask(str(number)), after=keys(str(number - 1)))
     take_all(graph)
-    graph.give_back(first, error)
+    graph.task_failed(first, error)
     ran = 0
     while graph.next_round() or not graph.idle:
         for task in take_all(graph):
@@ -88,19 +88,19 @@ def test_a_long_row_of_tasks_that_only_follow_outlives_a_failure(error):
 
 def test_after_a_task_runs_also_when_that_failed():
     graph = graph_of()
-    graph.add(first := Plain("a"))
-    graph.add(second := Plain("b"), after=keys("a"))
+    graph.add(first := FakeTask("a"))
+    graph.add(second := FakeTask("b"), after=keys("a"))
     take_all(graph)
-    graph.give_back(first, lasting())
+    graph.task_failed(first, lasting())
     assert ended(graph) == {"a": "gone"}
     assert take_all(graph) == [second]
 
 
 def test_each_of_several_promises_may_be_kept_on_its_own():
     graph = graph_of()
-    graph.add(both := Plain("a", "b"))
-    graph.add(for_a := Plain("x"), needs=keys("a"))
-    graph.add(for_b := Plain("y"), needs=keys("b"))
+    graph.add(both := FakeTask("a", "b"))
+    graph.add(for_a := FakeTask("x"), needs=keys("a"))
+    graph.add(for_b := FakeTask("y"), needs=keys("b"))
     take_all(graph)
     graph.settle(both, ("a",))
     assert take_all(graph) == [for_a]
@@ -110,9 +110,9 @@ def test_each_of_several_promises_may_be_kept_on_its_own():
 
 def test_each_of_several_promises_may_be_broken_on_its_own():
     graph = graph_of()
-    graph.add(both := Plain("a", "b"))
-    graph.add(Plain("x"), needs=keys("a"))
-    graph.add(for_b := Plain("y"), needs=keys("b"))
+    graph.add(both := FakeTask("a", "b"))
+    graph.add(FakeTask("x"), needs=keys("a"))
+    graph.add(for_b := FakeTask("y"), needs=keys("b"))
     take_all(graph)
     graph.settle(both, ("a",), lasting("half"))
     graph.done(both)
@@ -122,12 +122,12 @@ def test_each_of_several_promises_may_be_broken_on_its_own():
 
 def test_an_heir_keeps_what_was_promised():
     graph = graph_of()
-    graph.add(parent := Plain("a"))
-    graph.add(waiting := Plain("x"), needs=keys("a"))
+    graph.add(parent := FakeTask("a"))
+    graph.add(waiting := FakeTask("x"), needs=keys("a"))
     take_all(graph)
-    graph.add(heir := Plain("a"), heir_of=parent)
+    graph.add(heir := FakeTask("a"), replaces=parent)
     graph.done(parent)
-    assert graph.promiser(("a",))
+    assert graph.producer(("a",))
     assert take_all(graph) == [heir]
     graph.done(heir)
     assert take_all(graph) == [waiting]
@@ -135,30 +135,30 @@ def test_an_heir_keeps_what_was_promised():
 
 def test_a_failing_parent_leaves_its_heir_alone():
     graph = graph_of()
-    graph.add(parent := Plain("a", "b"))
+    graph.add(parent := FakeTask("a", "b"))
     take_all(graph)
-    graph.add(heir := Plain("a"), heir_of=parent)
-    graph.give_back(parent, lasting("b only"))
+    graph.add(heir := FakeTask("a"), replaces=parent)
+    graph.task_failed(parent, lasting("b only"))
     assert ended(graph) == {"a": "b only"}  # the parent, named by its first key
-    assert graph.promiser(("a",))
+    assert graph.producer(("a",))
     assert take_all(graph) == [heir]
 
 
 def test_a_task_may_run_again_in_another_lane():
     graph = graph_of()
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     take_all(graph)
-    graph.again(task, Again(Lane.TRANSFER))
+    graph.reschedule(task, Reschedule(Lane.TRANSFER))
     assert graph.take(Lane.METADATA) is None
     assert graph.take(Lane.TRANSFER) is task
 
 
 def test_a_task_may_run_again_after_another():
     graph = graph_of()
-    graph.add(uploader := Plain("a"))
-    graph.add(waiter := Plain("b"))
+    graph.add(uploader := FakeTask("a"))
+    graph.add(waiter := FakeTask("b"))
     take_all(graph)
-    graph.again(waiter, Again(Lane.METADATA, after=(("a",),)))
+    graph.reschedule(waiter, Reschedule(Lane.METADATA, after=(("a",),)))
     assert take_all(graph) == []
     graph.done(uploader)
     assert take_all(graph) == [waiter]
@@ -166,34 +166,34 @@ def test_a_task_may_run_again_after_another():
 
 def test_its_turn_has_come_too_when_the_other_was_put_aside():
     graph = graph_of()
-    graph.add(uploader := Plain("a"))
-    graph.add(waiter := Plain("b"))
-    graph.add(Plain("c"), needs=keys("a"))
+    graph.add(uploader := FakeTask("a"))
+    graph.add(waiter := FakeTask("b"))
+    graph.add(FakeTask("c"), needs=keys("a"))
     take_all(graph)
-    graph.again(waiter, Again(Lane.METADATA, after=(("a",),)))
-    assert graph.give_back(uploader, passing())
+    graph.reschedule(waiter, Reschedule(Lane.METADATA, after=(("a",),)))
+    assert graph.task_failed(uploader, passing())
     assert take_all(graph) == [waiter]
 
 
 def test_its_turn_has_come_at_once_when_the_other_is_aside_already():
     graph = graph_of()
-    graph.add(uploader := Plain("a"))
-    graph.add(waiter := Plain("b"))
+    graph.add(uploader := FakeTask("a"))
+    graph.add(waiter := FakeTask("b"))
     take_all(graph)
-    graph.give_back(uploader, passing())
-    graph.again(waiter, Again(Lane.METADATA, after=(("a",),)))
+    graph.task_failed(uploader, passing())
+    graph.reschedule(waiter, Reschedule(Lane.METADATA, after=(("a",),)))
     assert take_all(graph) == [waiter]
 
 
 def test_the_counts_tell_where_tasks_are():
     graph = graph_of()
-    graph.add(first := Plain("a"))
-    graph.add(Plain("b"), needs=keys("a"))
-    graph.add(Plain("c"))
+    graph.add(first := FakeTask("a"))
+    graph.add(FakeTask("b"), needs=keys("a"))
+    graph.add(FakeTask("c"))
     graph.take(Lane.METADATA)
     counts = graph.counts("blob")
     assert (counts.waiting, counts.ready, counts.running) == (1, 1, 1)
-    graph.give_back(first, passing())
+    graph.task_failed(first, passing())
     assert graph.counts("blob").waiting == 2
     assert graph.running == 0
 
@@ -201,7 +201,7 @@ def test_the_counts_tell_where_tasks_are():
 def test_the_counts_end_at_nothing():
     graph = graph_of()
     for kind in KINDS:
-        graph.add(Plain(kind, kind=kind))
+        graph.add(FakeTask(kind, kind=kind))
     for task in take_all(graph):
         graph.done(task)
     assert all(graph.counts(kind) == type(graph.counts(kind))() for kind in KINDS)
@@ -210,20 +210,20 @@ def test_the_counts_end_at_nothing():
 
 def test_giving_up_names_everything_that_is_not_done():
     graph = graph_of()
-    graph.add(Plain("a", "b"))
-    graph.add(Plain("c"), needs=keys("a"))
-    graph.expand(iter([Plain("d", kind="image")]))
+    graph.add(FakeTask("a", "b"))
+    graph.add(FakeTask("c"), needs=keys("a"))
+    graph.add_lazy(iter([FakeTask("d", kind="image")]))
     assert [str(task) for task in graph.abandon()] == ["a", "c", "d"]
 
 
 def test_what_was_held_back_goes_on_though_nobody_tells_of_room_again():
     graph, place, shut = graph_of(), Repository("registry.example", "app"), True
-    graph.closed = lambda _place: "an account" if shut else None
+    graph.throttled = lambda _place: "an account" if shut else None
     for number in range(10):
-        graph.add(Plain(str(number), places=[place]))
+        graph.add(FakeTask(str(number), repositories=[place]))
     assert take_all(graph) == []
     shut = False
-    graph.reopen("an account", 2)
+    graph.resume("an account", 2)
     done = 0
     while taken := take_all(graph):
         for task in taken:
@@ -234,14 +234,14 @@ def test_what_was_held_back_goes_on_though_nobody_tells_of_room_again():
 
 def test_transfers_open_images_only_where_nothing_else_is_to_be_done():
     graph = graph_of()
-    graph.expand(iter([Plain(str(number), kind="image") for number in range(3)]))
-    graph.add(first := Plain("first"))
+    graph.add_lazy(iter([FakeTask(str(number), kind="image") for number in range(3)]))
+    graph.add(first := FakeTask("first"))
     assert not graph.has_work(Lane.TRANSFER)
     assert graph.take(Lane.TRANSFER) is None
     assert graph.take(Lane.METADATA) is first
     assert graph.has_work(Lane.TRANSFER)
     assert str(graph.take(Lane.TRANSFER)) == "0"
-    graph.again(first, Again(Lane.TRANSFER))
+    graph.reschedule(first, Reschedule(Lane.TRANSFER))
     assert graph.take(Lane.TRANSFER) is first
     assert graph.take(Lane.TRANSFER) is None
     graph.done(first)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from syncer.engine.graph import Counts, TaskGraph
 from syncer.engine.pool import WorkerPool
-from syncer.engine.task import KINDS, Again, Lane
+from syncer.engine.task import KINDS, Lane, Reschedule
 from tests.support.wire import Recorder
-from tests.unit.engine.plain import Plain, job_for, keys, lasting, passing
+from tests.unit.engine.fake_task import FakeTask, job_for, keys, lasting, passing
 
 SIZE = 12
 NAMES = st.sets(st.integers(0, SIZE - 1), max_size=3)
@@ -36,7 +36,7 @@ def shapes(draw):
     ]
 
 
-class Scripted(Plain):
+class Scripted(FakeTask):
     """Does what its shape says, each thing once."""
 
     def __init__(self, number: int, shape: dict[str, Any], graph: TaskGraph) -> None:
@@ -48,15 +48,15 @@ class Scripted(Plain):
         self.moved = self.waited = False
         self.completed = 0
 
-    async def run(self, job) -> Again | None:
+    async def run(self, job) -> Reschedule | None:
         assert self.completed == 0, "it runs after its end"
         await anyio.lowlevel.checkpoint()
         if self.shape["transfer"] and not self.shape["drawn"] and not self.moved:
             self.moved = True
-            return Again(Lane.TRANSFER)
+            return Reschedule(Lane.TRANSFER)
         if self.shape["turn"] and not self.waited:
             self.waited = True
-            return Again(Lane.METADATA, after=tuple(keys(*earlier(self.number, self.shape["turn"]))))
+            return Reschedule(Lane.METADATA, after=tuple(keys(*earlier(self.number, self.shape["turn"]))))
         if self.shape["second_key"] and self.settled != "nothing":
             error = lasting() if self.settled == "badly" else None
             self.settled = "nothing"
@@ -64,7 +64,7 @@ class Scripted(Plain):
         if self.errors:
             raise passing() if self.errors.pop(0) == "passing" else lasting()
         if self.shape["heir"]:
-            self.graph.add(Plain(str(self.number), kind="manifest"), heir_of=self)
+            self.graph.add(FakeTask(str(self.number), kind="manifest"), replaces=self)
         self.completed += 1
         return None
 
@@ -85,7 +85,7 @@ def test_every_task_ends_exactly_once(shapes, retries, transfers):
                 earlier(task.number, task.shape["after"]),
             )
             graph.add(task, needs=keys(*needs), after=keys(*after))
-    graph.expand(task for task in tasks if task.shape["drawn"])
+    graph.add_lazy(task for task in tasks if task.shape["drawn"])
     recorder = Recorder(heard=lambda _event: check_counts(graph))
 
     async def run() -> None:

@@ -4,22 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncer.engine.task import Again, Lane
-from tests.unit.engine.plain import Plain, ended, graph_of, keys, lasting, passing, take_all
+from syncer.engine.task import Lane, Reschedule
+from tests.unit.engine.fake_task import FakeTask, ended, graph_of, keys, lasting, passing, take_all
 
 
-def images(count: int, drawn: list[str] | None = None) -> Iterator[Plain]:
+def images(count: int, drawn: list[str] | None = None) -> Iterator[FakeTask]:
     for number in range(count):
         if drawn is not None:
             drawn.append(str(number))
-        yield Plain(f"image {number}", kind="image")
+        yield FakeTask(f"image {number}", kind="image")
 
 
 def test_a_failed_task_waits_for_the_next_round():
     graph = graph_of()
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     take_all(graph)
-    assert graph.give_back(task, passing())
+    assert graph.task_failed(task, passing())
     assert graph.idle
     assert take_all(graph) == []
     assert graph.next_round() == 1
@@ -28,10 +28,10 @@ def test_a_failed_task_waits_for_the_next_round():
 
 def test_what_depends_on_it_waits_with_it():
     graph = graph_of()
-    graph.add(task := Plain("a"))
-    graph.add(dependent := Plain("b"), needs=keys("a"))
+    graph.add(task := FakeTask("a"))
+    graph.add(dependent := FakeTask("b"), needs=keys("a"))
     take_all(graph)
-    graph.give_back(task, passing())
+    graph.task_failed(task, passing())
     assert ended(graph) == {}
     graph.next_round()
     take_all(graph)
@@ -42,11 +42,11 @@ def test_what_depends_on_it_waits_with_it():
 @pytest.mark.parametrize("retries", [0, 1, 3])
 def test_a_task_is_tried_as_often_as_it_was_asked_for(retries):
     graph = graph_of(retries=retries)
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     tries = 0
     while graph.next_round() or not graph.idle:
         for taken in take_all(graph):
-            graph.give_back(taken, passing(f"try {tries}"))
+            graph.task_failed(taken, passing(f"try {tries}"))
             tries += 1
     assert tries == retries + 1
     assert ended(graph) == {"a": f"try {retries}"}
@@ -55,28 +55,28 @@ def test_a_task_is_tried_as_often_as_it_was_asked_for(retries):
 
 def test_what_cannot_pass_is_not_tried_again():
     graph = graph_of(retries=5)
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     take_all(graph)
-    assert not graph.give_back(task, lasting())
+    assert not graph.task_failed(task, lasting())
     assert graph.next_round() == 0
 
 
 def test_another_round_begins_with_the_short_requests():
     graph = graph_of()
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     take_all(graph)
-    graph.again(task, Again(Lane.TRANSFER))
+    graph.reschedule(task, Reschedule(Lane.TRANSFER))
     take_all(graph)
-    graph.give_back(task, passing())
+    graph.task_failed(task, passing())
     graph.next_round()
     assert graph.take(Lane.METADATA) is task
 
 
 def test_an_image_is_finished_before_the_next_is_opened():
     graph = graph_of()
-    graph.expand(images(2))
-    graph.add(blob := Plain("blob"))
-    graph.add(manifest := Plain("manifest", kind="manifest"))
+    graph.add_lazy(images(2))
+    graph.add(blob := FakeTask("blob"))
+    graph.add(manifest := FakeTask("manifest", kind="manifest"))
     assert [graph.take(Lane.METADATA), graph.take(Lane.METADATA)] == [manifest, blob]
     assert str(graph.take(Lane.METADATA)) == "image 0"
 
@@ -84,24 +84,24 @@ def test_an_image_is_finished_before_the_next_is_opened():
 def test_images_are_drawn_one_by_one():
     graph = graph_of()
     drawn: list[str] = []
-    graph.expand(images(100_000, drawn))
+    graph.add_lazy(images(100_000, drawn))
     graph.take(Lane.METADATA)
     assert drawn == ["0"]
 
 
 def test_rules_are_opened_one_after_the_other():
     graph = graph_of()
-    graph.expand(iter([Plain("a", kind="image"), Plain("b", kind="image")]))
-    graph.expand(iter(()))
-    graph.expand(iter([Plain("c", kind="image")]))
+    graph.add_lazy(iter([FakeTask("a", kind="image"), FakeTask("b", kind="image")]))
+    graph.add_lazy(iter(()))
+    graph.add_lazy(iter([FakeTask("c", kind="image")]))
     assert [str(task) for task in take_all(graph)] == ["a", "b", "c"]
 
 
 def test_no_image_is_opened_while_transfers_queue_up():
     graph = graph_of(transfers=1)
-    graph.expand(images(10))
+    graph.add_lazy(images(10))
     for number in range(2):
-        graph.add(Plain(f"large {number}", lane=Lane.TRANSFER))
+        graph.add(FakeTask(f"large {number}", lane=Lane.TRANSFER))
     assert not graph.has_work(Lane.METADATA)
     assert graph.take(Lane.METADATA) is None
     graph.take(Lane.TRANSFER)
@@ -110,7 +110,7 @@ def test_no_image_is_opened_while_transfers_queue_up():
 
 def test_what_is_open_is_bounded():
     graph = graph_of(transfers=1)
-    graph.expand(images(10_000))
+    graph.add_lazy(images(10_000))
     taken = take_all(graph)
     assert len(taken) == 256
     graph.done(taken[0])
@@ -119,35 +119,35 @@ def test_what_is_open_is_bounded():
 
 def test_room_wakes_somebody():
     graph = graph_of(transfers=1)
-    woken: list[Lane] = []
-    graph.expand(images(10_000))
+    on_ready: list[Lane] = []
+    graph.add_lazy(images(10_000))
     taken = take_all(graph)
-    graph.woken = woken.append
+    graph.on_ready = on_ready.append
     graph.done(taken[0])
-    assert woken == [Lane.METADATA]
+    assert on_ready == [Lane.METADATA]
 
 
 @pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
 def test_room_that_a_failure_makes_wakes_somebody(error):
     graph = graph_of(transfers=1)
-    graph.expand(images(10))
-    graph.add(large := Plain("large", lane=Lane.TRANSFER))
-    graph.add(Plain("another", lane=Lane.TRANSFER))
+    graph.add_lazy(images(10))
+    graph.add(large := FakeTask("large", lane=Lane.TRANSFER))
+    graph.add(FakeTask("another", lane=Lane.TRANSFER))
     assert graph.take(Lane.METADATA) is None
-    woken: list[Lane] = []
-    graph.woken = woken.append
+    on_ready: list[Lane] = []
+    graph.on_ready = on_ready.append
     assert graph.take(Lane.TRANSFER) is large
     graph.take(Lane.TRANSFER)
-    woken.clear()
-    graph.give_back(large, error)
-    assert woken == [Lane.METADATA]
+    on_ready.clear()
+    graph.task_failed(large, error)
+    assert on_ready == [Lane.METADATA]
 
 
 def open_images(graph, needs: str) -> None:
     """Take each image that there is room for, and let it wait for the key `needs`."""
     while task := graph.take(Lane.METADATA):
         graph.add(
-            Plain(*[str(key[0]) for key in task.keys], kind="manifest"), needs=keys(needs), heir_of=task
+            FakeTask(*[str(key[0]) for key in task.keys], kind="manifest"), needs=keys(needs), replaces=task
         )
         graph.done(task)
 
@@ -155,15 +155,15 @@ def open_images(graph, needs: str) -> None:
 @pytest.mark.parametrize("aside_first", [True, False])
 def test_what_waits_for_something_put_aside_takes_no_room(aside_first):
     graph = graph_of(transfers=1)
-    graph.add(base := Plain("base", lane=Lane.TRANSFER))
-    graph.expand(images(1000))
+    graph.add(base := FakeTask("base", lane=Lane.TRANSFER))
+    graph.add_lazy(images(1000))
     assert graph.take(Lane.TRANSFER) is base
     if aside_first:
-        graph.give_back(base, passing())
+        graph.task_failed(base, passing())
         open_images(graph, "base")
     else:
         open_images(graph, "base")
-        graph.give_back(base, passing())
+        graph.task_failed(base, passing())
         open_images(graph, "base")
     assert graph.idle
     assert graph.next_round() == 1
@@ -173,9 +173,9 @@ def test_what_waits_for_something_put_aside_takes_no_room(aside_first):
 
 def test_settled_keys_of_a_task_put_aside_give_no_room():
     graph = graph_of(transfers=1)
-    graph.expand(iter(Plain(f"done {number}", f"down {number}", kind="image") for number in range(100)))
+    graph.add_lazy(iter(FakeTask(f"done {number}", f"down {number}", kind="image") for number in range(100)))
     for task in take_all(graph):
         graph.settle(task, task.keys[0])
-        graph.give_back(task, passing())
-    graph.expand(images(10_000))
+        graph.task_failed(task, passing())
+    graph.add_lazy(images(10_000))
     assert len(take_all(graph)) == 256

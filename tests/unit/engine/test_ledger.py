@@ -67,7 +67,7 @@ def test_manifests_belong_to_repositories():
 
 def test_the_first_who_asks_looks_whether_a_repository_is_new():
     ledger = BlobLedger()
-    assert [ledger.begin_look(A), ledger.begin_look(A), ledger.begin_look(B)] == [True, False, True]
+    assert [ledger.claim_probe(A), ledger.claim_probe(A), ledger.claim_probe(B)] == [True, False, True]
     assert not ledger.is_new(A)
     ledger.record_new(A)
     assert ledger.is_new(A)

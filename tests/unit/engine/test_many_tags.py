@@ -26,18 +26,18 @@ def tag_both(here, there, count):
 
 async def test_few_tasks_are_alive_at_once(here, there, net):
     tag_both(here, there, TAGS)
-    most = 0
+    limit = 0
 
     def look(event):
-        nonlocal most
+        nonlocal limit
         if not isinstance(event, TaskEnded):
             return
         counts = [run._graph.counts(kind) for kind in KINDS]
-        most = max(most, sum(each.waiting + each.ready + each.running for each in counts))
+        limit = max(limit, sum(each.waiting + each.ready + each.running for each in counts))
 
     run, recorder = net.run({"here/app": "there/app"}, heard=look)
     assert (await net.finish(run, recorder)).counts == (0, TAGS, 0)
-    assert most <= 2 + 4 * 2
+    assert limit <= 2 + 4 * 2
     # Two pages, and a look behind the last full one.
     assert kinds(here) == {"GET tags": 3, "HEAD manifest": TAGS}
     assert kinds(there) == {"GET tags": 1, "HEAD manifest": TAGS}
@@ -54,16 +54,16 @@ async def test_little_is_remembered_of_what_is_done(here, there, net):
     try:
         outcome = await net.finish(run, recorder)
         gc.collect()
-        kept, most = tracemalloc.get_traced_memory()
+        kept, limit = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert outcome.counts == (0, count, 0)
     assert kept < 1500 * count
-    assert most < 1500 * count + 5_000_000
+    assert limit < 1500 * count + 5_000_000
 
 
-def hold_back(registry, what, most):
-    """Answer requests of a kind only when `most` of them have come: with fewer at once, none is ever answered."""
+def hold_back(registry, what, limit):
+    """Answer requests of a kind only when `limit` of them have come: with fewer at once, none is ever answered."""
     come = 0
 
     @registry.before
@@ -71,7 +71,7 @@ def hold_back(registry, what, most):
         nonlocal come
         if kind(request) == what:
             come += 1
-            while come < most:  # noqa: ASYNC110 - a number tells nobody
+            while come < limit:  # noqa: ASYNC110 - a number tells nobody
                 await anyio.sleep(0.001)
 
 

@@ -68,8 +68,8 @@ async def test_whatever_a_stop_leaves_is_whole(here, there, net, moment, drain_s
     assert {event.failure.kind for event in outcome.failed} == {"interrupted"}
     assert all(is_whole(there.store, name, tag) for name, tag in all_tags(there.store))
     assert len(all_tags(there.store)) == outcome.result.synced
-    again = await net.sync(DEMO)
-    assert again.counts == (9 - outcome.result.synced, outcome.result.synced, 0)
+    reschedule = await net.sync(DEMO)
+    assert reschedule.counts == (9 - outcome.result.synced, outcome.result.synced, 0)
     assert all(same(here.store, there.store, name) for name in there.store.repositories())
 
 

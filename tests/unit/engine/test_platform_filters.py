@@ -5,8 +5,8 @@ import json
 import pytest
 
 from syncer.demo.images import make_attestation, make_image, make_index, make_layer
-from syncer.engine.ledger import Memory
-from syncer.events import IndexNarrowed, RuleWarning
+from syncer.engine.ledger import BlobCache
+from syncer.events import IndexFiltered, RuleWarning
 from syncer.oci.digest import Digest
 from tests.support.wire import call_new_without_tags, kinds, same
 
@@ -62,8 +62,8 @@ async def test_the_bytes_are_always_the_same(here, there, elsewhere, net):
 async def test_what_is_dropped_is_told(here, there, net):
     source = index(here.store)
     outcome = await net.sync(rule("linux/amd64"))
-    told = outcome.told.of(IndexNarrowed)[0]
-    assert (told.digest, told.narrowed) == (source.digest, there.store.digest("app", "1"))
+    told = outcome.told.of(IndexFiltered)[0]
+    assert (told.digest, told.filtered) == (source.digest, there.store.digest("app", "1"))
     assert told.kept == ("linux/amd64",)
     assert told.dropped == ("linux/arm64/v8", "windows/amd64")
 
@@ -85,7 +85,7 @@ async def test_an_entry_of_unknown_platform_is_kept(here, there, net):
 async def test_a_filter_that_drops_nothing_keeps_the_bytes(here, there, net):
     index(here.store)
     outcome = await net.sync(rule("linux/amd64", "linux/arm64", "windows/amd64"))
-    assert outcome.told.of(IndexNarrowed) == []
+    assert outcome.told.of(IndexFiltered) == []
     assert same(here.store, there.store, "app")
 
 
@@ -153,30 +153,30 @@ async def test_a_config_that_was_read_for_its_platform_is_not_fetched_again(here
     assert outcome.moved["pulled", here.host] == sent
 
 
-class Remembered(Memory):
+class Remembered(BlobCache):
     """What indexes became, in memory."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[Digest, str], Digest] = {}
 
-    def narrowed(self, digest: Digest, platforms: str) -> Digest | None:
+    def filtered(self, digest: Digest, platforms: str) -> Digest | None:
         return self.known.get((digest, platforms))
 
-    def record_narrowed(self, digest: Digest, platforms: str, narrowed: Digest) -> None:
-        self.known[digest, platforms] = narrowed
+    def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
+        self.known[digest, platforms] = filtered
 
 
 @pytest.mark.parametrize(
-    ("memory", "asked"),
-    [(Memory(), {"GET manifest": 1}), (Remembered(), {})],
+    ("cache", "asked"),
+    [(BlobCache(), {"GET manifest": 1}), (Remembered(), {})],
 )
-async def test_a_second_filtered_run_of_a_digest_pushes_nothing(here, there, net, memory, asked):
+async def test_a_second_filtered_run_of_a_digest_pushes_nothing(here, there, net, cache, asked):
     """Without a tag, what is there is found by the digest that the filter makes."""
     call_new_without_tags(there)
     digest = index(here.store).digest
     filtered = {f"here/app@{digest}": {"to": "there/app", "platforms": ["linux/amd64"]}}
-    assert (await net.sync(filtered, memory=memory)).counts == (1, 0, 0)
+    assert (await net.sync(filtered, cache=cache)).counts == (1, 0, 0)
     net.forget()
-    assert (await net.sync(filtered, memory=memory)).counts == (0, 1, 0)
+    assert (await net.sync(filtered, cache=cache)).counts == (0, 1, 0)
     assert kinds(here) == asked
     assert {request.method for request in there.requests} == {"GET", "HEAD"}

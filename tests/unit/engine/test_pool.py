@@ -8,14 +8,14 @@ import pytest
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
-from syncer.engine.task import Again, Lane
+from syncer.engine.task import Lane, Reschedule
 from syncer.events import RoundStarted, TaskEnded
 from tests.support.wire import Recorder
-from tests.unit.engine.plain import Plain, Script, graph_of, job_for, keys, lasting, passing
+from tests.unit.engine.fake_task import FakeTask, Script, graph_of, job_for, keys, lasting, passing
 
 
 async def finish(
-    graph: TaskGraph, *, transfers: int = 1, drain_seconds: float = 5.0, stop: Iterable[Plain] = ()
+    graph: TaskGraph, *, transfers: int = 1, drain_seconds: float = 5.0, stop: Iterable[FakeTask] = ()
 ) -> Recorder:
     """Run a pool over a graph to its end. Each task of `stop` stops it when it runs. Nothing may be left running."""
     before = asyncio.all_tasks()
@@ -30,7 +30,7 @@ async def finish(
 
 
 def stopping(pool: WorkerPool, script: Script | None) -> Script:
-    async def run(task: Plain) -> Again | None:
+    async def run(task: FakeTask) -> Reschedule | None:
         pool.stop()
         return await script(task) if script else None
 
@@ -41,20 +41,20 @@ def failing(*errors: Exception) -> Script:
     """Fails in these ways, one after the other, and then goes well."""
     left = list(errors)
 
-    async def run(_task: Plain) -> None:
+    async def run(_task: FakeTask) -> None:
         if left:
             raise left.pop(0)
 
     return run
 
 
-async def yielding(_task: Plain) -> None:
+async def yielding(_task: FakeTask) -> None:
     for _ in range(3):
         await anyio.lowlevel.checkpoint()
 
 
-async def in_transfer_lane(task: Plain) -> Again | None:
-    return Again(Lane.TRANSFER) if task.runs == 1 else None
+async def in_transfer_lane(task: FakeTask) -> Reschedule | None:
+    return Reschedule(Lane.TRANSFER) if task.runs == 1 else None
 
 
 def test_the_short_requests_have_four_places_for_each_transfer():
@@ -63,26 +63,26 @@ def test_the_short_requests_have_four_places_for_each_transfer():
 
 @pytest.mark.parametrize("transfers", [1, 3])
 async def test_a_lane_is_never_wider_than_it_was_asked_to_be(transfers):
-    graph, running, most = graph_of(transfers=transfers), dict.fromkeys(Lane, 0), dict.fromkeys(Lane, 0)
+    graph, running, limit = graph_of(transfers=transfers), dict.fromkeys(Lane, 0), dict.fromkeys(Lane, 0)
 
-    async def busy(task: Plain) -> None:
+    async def busy(task: FakeTask) -> None:
         running[task.lane] += 1
-        most[task.lane] = max(most[task.lane], running[task.lane])
+        limit[task.lane] = max(limit[task.lane], running[task.lane])
         await yielding(task)
         running[task.lane] -= 1
 
     for number in range(50):
-        graph.add(Plain(f"short {number}", script=busy))
-        graph.add(Plain(f"long {number}", lane=Lane.TRANSFER, script=busy))
+        graph.add(FakeTask(f"short {number}", script=busy))
+        graph.add(FakeTask(f"long {number}", lane=Lane.TRANSFER, script=busy))
     await finish(graph, transfers=transfers)
-    assert most[Lane.METADATA] == 4 * transfers
-    assert most[Lane.TRANSFER] == transfers
+    assert limit[Lane.METADATA] == 4 * transfers
+    assert limit[Lane.TRANSFER] == transfers
 
 
 async def test_a_task_that_fails_stops_no_other():
     graph = graph_of(retries=0)
     tasks = [
-        Plain(str(number), script=failing(lasting()) if number == 5 else yielding) for number in range(10)
+        FakeTask(str(number), script=failing(lasting()) if number == 5 else yielding) for number in range(10)
     ]
     for task in tasks:
         graph.add(task)
@@ -93,9 +93,9 @@ async def test_a_task_that_fails_stops_no_other():
 
 async def test_what_depends_on_it_fails_with_its_cause():
     graph = graph_of(retries=0)
-    graph.add(Plain("a", script=failing(lasting("the cause"))))
-    graph.add(middle := Plain("b"), needs=keys("a"))
-    graph.add(end := Plain("c"), needs=keys("b"))
+    graph.add(FakeTask("a", script=failing(lasting("the cause"))))
+    graph.add(middle := FakeTask("b"), needs=keys("a"))
+    graph.add(end := FakeTask("c"), needs=keys("b"))
     await finish(graph)
     assert [error.message for error in middle.ends + end.ends] == ["the cause", "the cause"]
     assert middle.runs == end.runs == 0
@@ -103,9 +103,9 @@ async def test_what_depends_on_it_fails_with_its_cause():
 
 async def test_it_is_tried_again_after_everything_else():
     graph, order = graph_of(retries=2), []
-    graph.add(bad := Plain("bad", script=failing(passing(), passing())))
+    graph.add(bad := FakeTask("bad", script=failing(passing(), passing())))
     for number in range(20):
-        graph.add(Plain(str(number), script=yielding))
+        graph.add(FakeTask(str(number), script=yielding))
     told = await finish(graph)
     order = [event.label for event in told.of(TaskEnded)]
     assert order.count("bad") == 3
@@ -116,7 +116,7 @@ async def test_it_is_tried_again_after_everything_else():
 
 async def test_what_cannot_pass_is_run_once():
     graph = graph_of(retries=5)
-    graph.add(task := Plain("a", script=failing(lasting())))
+    graph.add(task := FakeTask("a", script=failing(lasting())))
     told = await finish(graph)
     assert task.runs == 1
     assert told.of(RoundStarted) == []
@@ -124,8 +124,8 @@ async def test_what_cannot_pass_is_run_once():
 
 async def test_a_defect_in_a_task_is_that_tasks_failure():
     graph = graph_of(retries=0)
-    graph.add(task := Plain("a", script=failing(ZeroDivisionError("a defect"))))
-    graph.add(other := Plain("b", script=yielding))
+    graph.add(task := FakeTask("a", script=failing(ZeroDivisionError("a defect"))))
+    graph.add(other := FakeTask("b", script=yielding))
     told = await finish(graph)
     assert [(error.kind, error.message) for error in task.ends] == [
         ("internal", "unexpected ZeroDivisionError: a defect")
@@ -136,7 +136,7 @@ async def test_a_defect_in_a_task_is_that_tasks_failure():
 
 async def test_a_task_may_run_in_one_lane_and_then_in_the_other():
     graph = graph_of()
-    graph.add(task := Plain("a", script=in_transfer_lane))
+    graph.add(task := FakeTask("a", script=in_transfer_lane))
     told = await finish(graph)
     assert task.runs == 2
     assert len(told.of(TaskEnded)) == 1
@@ -149,21 +149,21 @@ async def test_an_empty_graph_ends_at_once():
 @pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
 async def test_a_run_ends_when_every_transfer_fails(error):
     graph = graph_of(retries=1)
-    blobs: list[Plain] = []
+    blobs: list[FakeTask] = []
 
-    async def move(task: Plain) -> Again | None:
+    async def move(task: FakeTask) -> Reschedule | None:
         if task.lane is Lane.METADATA:
-            return Again(Lane.TRANSFER)
+            return Reschedule(Lane.TRANSFER)
         raise error
 
-    async def open_image(image: Plain) -> None:
-        graph.add(blob := Plain(f"blob of {image}", script=move))
+    async def open_image(image: FakeTask) -> None:
+        graph.add(blob := FakeTask(f"blob of {image}", script=move))
         blobs.append(blob)
 
-    def images() -> Iterator[Plain]:
-        return (Plain(str(number), kind="image", script=open_image) for number in range(30))
+    def images() -> Iterator[FakeTask]:
+        return (FakeTask(str(number), kind="image", script=open_image) for number in range(30))
 
-    graph.expand(images())
+    graph.add_lazy(images())
     await finish(graph)
     assert len(blobs) == 30
     assert all(blob.ends for blob in blobs)
@@ -171,11 +171,11 @@ async def test_a_run_ends_when_every_transfer_fails(error):
 
 async def test_after_a_stop_nothing_begins():
     graph = graph_of(transfers=1)
-    graph.add(first := Plain("first", script=yielding))
-    later = [Plain(str(number)) for number in range(10)]
+    graph.add(first := FakeTask("first", script=yielding))
+    later = [FakeTask(str(number)) for number in range(10)]
     for task in later:
         graph.add(task)
-    graph.expand(iter([image := Plain("image", kind="image")]))
+    graph.add_lazy(iter([image := FakeTask("image", kind="image")]))
     await finish(graph, stop=[first])
     assert first.runs == 1
     assert sum(task.runs for task in later) < METADATA_WIDTH
@@ -185,12 +185,12 @@ async def test_after_a_stop_nothing_begins():
 async def test_after_a_stop_what_runs_may_finish():
     graph, finished = graph_of(), []
 
-    async def slow(task: Plain) -> None:
+    async def slow(task: FakeTask) -> None:
         await anyio.sleep(0.05)
         finished.append(task)
 
-    graph.add(task := Plain("a", script=slow))
-    graph.add(dependent := Plain("b"), needs=keys("a"))
+    graph.add(task := FakeTask("a", script=slow))
+    graph.add(dependent := FakeTask("b"), needs=keys("a"))
     await finish(graph, stop=[task])
     assert finished == [task]
     assert dependent.runs == 0
@@ -199,14 +199,14 @@ async def test_after_a_stop_what_runs_may_finish():
 async def test_what_does_not_finish_in_time_is_cancelled():
     graph, cancelled = graph_of(), []
 
-    async def endless(task: Plain) -> None:
+    async def endless(task: FakeTask) -> None:
         try:
             await anyio.sleep_forever()
         except asyncio.CancelledError:
             cancelled.append(task)
             raise
 
-    graph.add(task := Plain("a", script=endless))
+    graph.add(task := FakeTask("a", script=endless))
     await finish(graph, stop=[task], drain_seconds=0.01)
     assert cancelled == [task]
     assert list(graph.abandon()) == [task]
@@ -214,8 +214,8 @@ async def test_what_does_not_finish_in_time_is_cancelled():
 
 async def test_a_stop_ends_what_is_put_aside():
     graph = graph_of(retries=5)
-    graph.add(bad := Plain("bad", script=failing(passing())))
-    graph.add(last := Plain("last"), after=keys("nobody"))
+    graph.add(bad := FakeTask("bad", script=failing(passing())))
+    graph.add(last := FakeTask("last"), after=keys("nobody"))
     told = await finish(graph, stop=[bad, last])
     assert told.of(RoundStarted) == []
     assert bad.runs == 1
@@ -223,7 +223,7 @@ async def test_a_stop_ends_what_is_put_aside():
 
 async def test_a_pool_that_was_stopped_before_begins_nothing():
     graph = graph_of()
-    graph.add(task := Plain("a"))
+    graph.add(task := FakeTask("a"))
     pool = WorkerPool(graph, transfers=1)
     pool.stop()
     with anyio.fail_after(5):

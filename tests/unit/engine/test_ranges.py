@@ -14,7 +14,7 @@ PART = 100_000
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(ranges, "PART", PART)
-    monkeypatch.setattr(ranges, "WORTH_SPLITTING", SIZE // 2)
+    monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE // 2)
 
 
 def layer(name="large"):
@@ -49,7 +49,7 @@ async def test_one_transfer_lane_means_one_connection(here, there, net):
 
 
 async def test_a_small_blob_is_not_split(here, there, net, monkeypatch):
-    monkeypatch.setattr(ranges, "WORTH_SPLITTING", SIZE * 2)
+    monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE * 2)
     make_image(here.store, "app", "1", layers=[layer()])
     await net.sync({"here/app": "there/app"}, transfers=4)
     assert ranged(here) == []
@@ -107,24 +107,27 @@ async def test_wrong_bytes_in_a_part_never_arrive(here, there, net):
 
 
 def test_no_more_is_borrowed_than_is_idle():
-    spare = ranges.Spare(3, lambda: 1)
-    assert [spare.borrow() for _ in range(3)] == [True, True, False]
-    spare.give_back()
-    assert spare.borrow()
+    idle_slots = ranges.IdleSlots(3, lambda: 1)
+    assert [idle_slots.borrow() for _ in range(3)] == [True, True, False]
+    idle_slots.release()
+    assert idle_slots.borrow()
 
 
 def test_what_is_lent_is_wanted_back_when_there_is_work():
     busy = 1
-    spare = ranges.Spare(3, lambda: busy)
-    assert spare.borrow()
-    assert spare.borrow()
-    assert not spare.wanted_back
+    idle_slots = ranges.IdleSlots(3, lambda: busy)
+    assert idle_slots.borrow()
+    assert idle_slots.borrow()
+    assert not idle_slots.wanted_back
     busy = 2
-    assert spare.wanted_back
+    assert idle_slots.wanted_back
 
 
 def test_parts_in_memory_are_bounded_for_all_together():
-    spare = ranges.Spare(3, lambda: 1)
-    assert [spare.take_room() for _ in range(ranges.MOST_PARTS + 1)] == [*[True] * ranges.MOST_PARTS, False]
-    spare.leave_room()
-    assert spare.take_room()
+    idle_slots = ranges.IdleSlots(3, lambda: 1)
+    assert [idle_slots.take_room() for _ in range(ranges.MAX_PARTS + 1)] == [
+        *[True] * ranges.MAX_PARTS,
+        False,
+    ]
+    idle_slots.leave_room()
+    assert idle_slots.take_room()

@@ -8,12 +8,12 @@ import pytest
 
 from syncer.engine.relay import Download, relay, relay_whole
 from syncer.errors import DigestMismatch, Kind, RegistryError
-from tests.unit.engine.parts import CONTENT, Part, Script, Taker, broken, descriptor
+from tests.unit.engine.parts import CONTENT, FakeUpload, Part, Script, broken, descriptor
 
 WINDOW = 4
 
 
-async def relayed(script: Script, *uploads: Taker, how=relay, content: bytes = CONTENT):
+async def relayed(script: Script, *uploads: FakeUpload, how=relay, content: bytes = CONTENT):
     """The outcome for each upload. Nothing may be left open."""
     try:
         with anyio.fail_after(10):
@@ -34,7 +34,7 @@ async def nothing_left_running() -> AsyncIterator[None]:
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("count", [1, 2, 5])
 async def test_every_upload_gets_everything(how, count):
-    script, uploads = Script(), [Taker() for _ in range(count)]
+    script, uploads = Script(), [FakeUpload() for _ in range(count)]
     assert await relayed(script, *uploads, how=how) == [None] * count
     assert all(upload.taken == CONTENT for upload in uploads)
     assert script.asked == [0]
@@ -49,7 +49,7 @@ async def test_for_nobody_nothing_is_read(how):
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 async def test_an_empty_blob_arrives_empty(how):
-    upload = Taker()
+    upload = FakeUpload()
     assert await relayed(Script(), upload, how=how, content=b"") == [None]
     assert upload.taken == b""
 
@@ -57,7 +57,7 @@ async def test_an_empty_blob_arrives_empty(how):
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("fails_at", [0, 1, 500, 1000])
 async def test_an_upload_that_fails_stops_no_other(how, fails_at):
-    bad, good, fine = Taker(fails_at=fails_at), Taker(), Taker()
+    bad, good, fine = FakeUpload(fails_at=fails_at), FakeUpload(), FakeUpload()
     outcome = await relayed(Script(), good, bad, fine, how=how)
     assert outcome == [None, bad.error, None]
     assert good.taken == fine.taken == CONTENT
@@ -65,54 +65,54 @@ async def test_an_upload_that_fails_stops_no_other(how, fails_at):
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 async def test_all_uploads_may_fail(how):
-    bad = [Taker(fails_at=0), Taker(fails_at=300)]
+    bad = [FakeUpload(fails_at=0), FakeUpload(fails_at=300)]
     assert await relayed(Script(), *bad, how=how) == [upload.error for upload in bad]
 
 
 async def test_the_download_stays_close_to_the_slowest_upload():
     gate, script = anyio.Event(), Script()
-    slow, fast = Taker(gate=gate), Taker()
-    ahead: list[int] = []
+    slow, fast = FakeUpload(gate=gate), FakeUpload()
+    prefetcher: list[int] = []
 
     async def watch() -> None:
         for _ in range(200):
             await anyio.lowlevel.checkpoint()
-        ahead.append(script.given)
+        prefetcher.append(script.given)
         gate.set()
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
         assert await relayed(script, slow, fast) == [None, None]
     # What is in the window, what the slow one has in its hands, what the download has in its own.
-    assert ahead[0] <= WINDOW + 2
+    assert prefetcher[0] <= WINDOW + 2
     assert slow.taken == fast.taken == CONTENT
 
 
 async def test_a_slow_upload_that_fails_holds_nobody():
     gate = anyio.Event()
-    slow, fast = Taker(gate=gate, fails_at=100), Taker()
+    slow, fast = FakeUpload(gate=gate, fails_at=100), FakeUpload()
     asyncio.get_running_loop().call_later(0.01, gate.set)
     assert await relayed(Script(), slow, fast) == [slow.error, None]
     assert fast.taken == CONTENT
 
 
 async def test_an_upload_that_is_cut_off_while_it_waits_stops_no_other():
-    class Impatient(Taker):
+    class Impatient(FakeUpload):
         async def put(self, blob, content):
             with anyio.move_on_after(0.01):
                 await super().put(blob, content)
             raise self.error
 
-    impatient, patient = Impatient(gate=anyio.Event()), Taker()
-    assert await relayed(Script(), impatient, patient) == [impatient.error, None]
-    assert patient.taken == CONTENT
+    impatient, retry = Impatient(gate=anyio.Event()), FakeUpload()
+    assert await relayed(Script(), impatient, retry) == [impatient.error, None]
+    assert retry.taken == CONTENT
 
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_source_that_fails_fails_all(how, count):
     refusal = RegistryError(Kind.NOT_FOUND, "gone")
-    uploads = [Taker() for _ in range(count)]
+    uploads = [FakeUpload() for _ in range(count)]
     script = Script([Part(end=500), Part(refused=refusal)])
     with pytest.raises(RegistryError) as raised:
         await relayed(script, *uploads, how=how)
@@ -123,7 +123,7 @@ async def test_a_source_that_fails_fails_all(how, count):
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("count", [1, 3])
 async def test_wrong_bytes_complete_no_upload(how, count):
-    uploads = [Taker() for _ in range(count)]
+    uploads = [FakeUpload() for _ in range(count)]
     script = Script([Part(content=CONTENT[:-1] + b"!")] * 9)
     with pytest.raises(DigestMismatch):
         await relayed(script, *uploads, how=how)
@@ -132,34 +132,34 @@ async def test_wrong_bytes_complete_no_upload(how, count):
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 async def test_wrong_bytes_are_asked_for_a_second_time(how):
-    uploads = [Taker(), Taker()]
+    uploads = [FakeUpload(), FakeUpload()]
     script = Script([Part(content=CONTENT[:-1] + b"!")])
     assert await relayed(script, *uploads, how=how) == [None, None]
     assert script.asked == [0, 0]
 
 
 async def test_a_download_is_carried_on_for_all():
-    uploads = [Taker(), Taker()]
+    uploads = [FakeUpload(), FakeUpload()]
     script = Script([Part(end=350), Part(end=700)])
     assert await relayed(script, *uploads) == [None, None]
     assert script.asked == [0, 350, 700]
 
 
 async def test_an_upload_that_fell_behind_is_served_alone():
-    class Second(Taker):
+    class Second(FakeUpload):
         async def put(self, blob, content):
             try:
                 await super().put(blob, content)
             finally:
                 self.fails_at = None
 
-    late, good = Second(fails_at=300, error=broken("the line")), Taker()
+    late, good = Second(fails_at=300, error=broken("the line")), FakeUpload()
     assert await relayed(Script(), late, good) == [None, None]
     assert late.taken == good.taken == CONTENT
 
 
 async def test_a_cancelled_relay_leaves_nothing():
-    uploads = [Taker(gate=anyio.Event()), Taker(gate=anyio.Event())]
+    uploads = [FakeUpload(gate=anyio.Event()), FakeUpload(gate=anyio.Event())]
     script = Script()
     with anyio.move_on_after(0.01) as scope:
         await relayed(script, *uploads)

@@ -10,8 +10,8 @@ from syncer.rules.shard import Shard, share_of
 from tests.support.wire import kind
 
 
-@pytest.mark.parametrize(("index", "most"), [(0, 3), (1, 2)])
-async def test_a_share_keeps_to_its_part_of_the_connections(here, there, net, index, most):
+@pytest.mark.parametrize(("index", "limit"), [(0, 3), (1, 2)])
+async def test_a_share_keeps_to_its_part_of_the_connections(here, there, net, index, limit):
     for tag in range(10):
         make_image(here.store, "app", str(tag), layers=[make_layer({"a": b"b"})])
     names = (f"copy-{number}" for number in count())
@@ -29,7 +29,7 @@ async def test_a_share_keeps_to_its_part_of_the_connections(here, there, net, in
             return
         waiting += 1
         seen = max(seen, waiting)
-        if waiting == most:
+        if waiting == limit:
             full.set()
         await full.wait()
         await anyio.sleep(0.02)
@@ -37,4 +37,4 @@ async def test_a_share_keeps_to_its_part_of_the_connections(here, there, net, in
 
     outcome = await net.sync(rules, transfers=8, shard=Shard(index, 2))
     assert outcome.counts == (10, 0, 0)
-    assert seen == most
+    assert seen == limit

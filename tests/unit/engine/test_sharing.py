@@ -6,7 +6,7 @@ import pytest
 
 from syncer.demo import Answer
 from syncer.demo.images import make_image, make_index, make_layer, noise
-from syncer.events import BlobPlaced, BytesMoved
+from syncer.events import BlobCompleted, BytesMoved
 from syncer.oci.digest import Digest
 from tests.support.wire import hold, is_whole, kind, kinds, paths, refuse, same
 
@@ -176,16 +176,19 @@ async def test_what_one_source_lacks_comes_from_that_of_another_image(here, ther
     """Two images of one destination want the same layer, and only the second one's source has it."""
     for registry, tag in ((here, "1"), (elsewhere, "2")):
         make_image(registry.store, "app", tag, layers=[layer], annotations={"tag": tag})
-    lost = Digest.of(layer.content)
-    here.store.delete_blob("app", lost)
+    forget = Digest.of(layer.content)
+    here.store.delete_blob("app", forget)
     rules = {"here/app:1": "there/app", "elsewhere/app:2": "there/app"}
     run, told = net.run(rules, retries=0)
     hold(
-        here, "GET blob", lambda: any(event.outcome == "shared" for event in told.of(BlobPlaced)), where=lost
+        here,
+        "GET blob",
+        lambda: any(event.outcome == "shared" for event in told.of(BlobCompleted)),
+        where=forget,
     )
     outcome = await net.finish(run, told)
     assert outcome.counts == (2, 0, 0)
-    assert paths(elsewhere, "GET blob") == [f"/v2/app/blobs/{lost}"]
+    assert paths(elsewhere, "GET blob") == [f"/v2/app/blobs/{forget}"]
     assert sorted(there.store.tags("app")) == ["1", "2"]
     assert is_whole(there.store, "app", "1")
     assert is_whole(there.store, "app", "2")

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from syncer.accounts.settings import HostSettings
-from syncer.http.limits import DOWN_SECONDS, MOST_UNREACHABLE, HostLimits
+from syncer.http.limits import DOWN_SECONDS, MAX_UNREACHABLE, HostLimits
 
 
 class Clock:
@@ -148,19 +148,19 @@ async def test_a_quota_that_is_nearly_gone_spreads_what_is_left(clock):
 
 
 async def test_those_who_hand_out_work_hear_when_there_is_room(clock):
-    told: list[str] = []
+    on_retry: list[str] = []
     limits = HostLimits(1, name="hub", clock=clock)
-    limits.eased = told.append
+    limits.on_capacity = on_retry.append
     await limits.acquire()
     assert not limits.ready
     limits.release(answered=True)
-    assert told == ["hub"]
+    assert on_retry == ["hub"]
     assert limits.ready
 
 
 async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a_while(clock):
     limits = HostLimits(4, clock=clock)
-    for _ in range(MOST_UNREACHABLE - 1):
+    for _ in range(MAX_UNREACHABLE - 1):
         limits.connected(ok=False)
     assert limits.down == 0
     limits.connected(ok=False)
@@ -171,7 +171,7 @@ async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a
 
 async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock):
     limits = HostLimits(4, clock=clock)
-    for _ in range(MOST_UNREACHABLE - 1):
+    for _ in range(MAX_UNREACHABLE - 1):
         limits.connected(ok=False)
     limits.connected(ok=True)
     limits.connected(ok=False)

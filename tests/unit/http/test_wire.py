@@ -250,11 +250,11 @@ async def test_a_fresh_connection_that_is_closed_is_a_failure(peer, pool):
 # --- connections opened ahead ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ahead", "wanted"), [((2, 30), 3), ((4, 2), 2), ((4, 1), 1), ((0, 30), 1)])
-async def test_connections_are_opened_while_an_answer_is_on_its_way(listen, pool, ahead, wanted):
+@pytest.mark.parametrize(("prewarm", "wanted"), [((2, 30), 3), ((4, 2), 2), ((4, 1), 1), ((0, 30), 1)])
+async def test_connections_are_opened_while_an_answer_is_on_its_way(listen, pool, prewarm, wanted):
     server = Waiting(wanted)
     url = f"http://{await listen(server.serve)}/"
-    await ask(pool, url, extensions={"ahead": ahead})
+    await ask(pool, url, extensions={"prewarm": prewarm})
     async with anyio.create_task_group() as group:
         for _ in range(wanted):
             group.start_soon(ask, pool, url)
@@ -266,7 +266,7 @@ async def test_a_request_waits_for_a_connection_that_is_being_opened_already(lis
     url = f"http://{await listen(server.serve)}/"
     async with anyio.create_task_group() as group:
         for _ in range(2):
-            group.start_soon(lambda: ask(pool, url, extensions={"ahead": (1, 2)}))
+            group.start_soon(lambda: ask(pool, url, extensions={"prewarm": (1, 2)}))
     assert server.most == 2
 
 
@@ -297,7 +297,7 @@ async def test_a_connection_that_could_not_be_opened_ahead_is_nobodys_failure(pe
 
     second_dial(fail)
     server = await peer(OK, OK)
-    await ask(pool, server.url, extensions={"ahead": (1, 30)})
+    await ask(pool, server.url, extensions={"prewarm": (1, 30)})
     await tried.wait()
     assert (await ask(pool, server.url))[1] == b"ok"
     assert server.connections == 1
@@ -313,7 +313,7 @@ async def test_whoever_waits_for_a_connection_opened_ahead_is_told_of_its_failur
     second_dial(fail)
     server = Waiting(1)
     url = f"http://{await listen(server.serve)}/"
-    first = await pool.handle_async_request(httpx.Request("GET", url, extensions={"ahead": (1, 30)}))
+    first = await pool.handle_async_request(httpx.Request("GET", url, extensions={"prewarm": (1, 30)}))
     async with anyio.create_task_group() as group:
 
         async def second() -> None:
@@ -339,14 +339,14 @@ async def test_the_end_of_the_pool_ends_what_is_being_opened_ahead(peer, second_
     server = await peer(OK)
     with anyio.fail_after(5):
         async with ConnectionPool() as pool:
-            await ask(pool, server.url, extensions={"ahead": (1, 30)})
+            await ask(pool, server.url, extensions={"prewarm": (1, 30)})
         await ended.wait()
 
 
 async def test_a_connection_that_was_given_up_before_it_was_begun_is_forgotten(listen, pool):
     server = Waiting(1)
     url = f"http://{await listen(server.serve)}/"
-    first = asyncio.create_task(ask(pool, url, extensions={"ahead": (1, 30)}))
+    first = asyncio.create_task(ask(pool, url, extensions={"prewarm": (1, 30)}))
     second = asyncio.create_task(ask(pool, url))
     # Both have begun then, and the second waits for a task that has not.
     await asyncio.sleep(0)
@@ -369,7 +369,7 @@ async def test_a_request_is_repeated_if_a_connection_opened_ahead_was_closed_as_
         writer.close()
 
     url = f"http://{await listen(serve)}/"
-    await ask(pool, url, extensions={"ahead": (1, 30)})
+    await ask(pool, url, extensions={"prewarm": (1, 30)})
     assert (await ask(pool, url))[1] == b"ok"
     assert connections == 3
 

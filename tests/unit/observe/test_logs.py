@@ -12,14 +12,14 @@ from contextlib import contextmanager
 import pytest
 
 from syncer.events import (
-    BlobPlaced,
+    BlobCompleted,
     BytesMoved,
     Decision,
     Failure,
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    IndexNarrowed,
+    IndexFiltered,
     Observers,
     QuotaLow,
     RequestRetried,
@@ -114,7 +114,7 @@ def test_the_last_line_is_image_syncers_at_any_level(level):
 
 
 def test_before_the_last_line_stands_what_the_run_came_to():
-    blob = BlobPlaced("mounted", NEW, 5, DESTINATION.repository)
+    blob = BlobCompleted("mounted", NEW, 5, DESTINATION.repository)
     moved = BytesMoved("pulled", "quay.io", 1_500_000), BytesMoved("pushed", "harbor.local", 3_000_000)
 
     lines = lines_of(STARTED, SYNCED, SKIPPED, blob, *moved, REQUEST, FAILED, FINISHED)
@@ -149,7 +149,7 @@ def test_what_goes_on_behind_the_images_is_told_by_its_weight():
     failure = Failure("timeout", "PUT blob: timed out; trying again may help", "harbor.local")
     lines = lines_of(
         TagsListed(1, SOURCE.repository, 12, 1),
-        IndexNarrowed(1, SOURCE, OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")),
+        IndexFiltered(1, SOURCE, OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")),
         RuleWarning(2, "quay.io/acme/none: no tag is selected"),
         TaskEnded("blob", "retried", "blob sha256:1234 of quay.io/acme/app", failure),
         RoundStarted(1, 2),

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from syncer import __version__
 from syncer.engine.graph import Counts
 from syncer.events import (
-    BlobPlaced,
+    BlobCompleted,
     BytesMoved,
     ConcurrencyChanged,
     Failure,
@@ -87,7 +87,7 @@ IMAGES = (
 )
 WORK = (
     *IMAGES,
-    BlobPlaced("mounted", DIGEST, 5, TO.repository),
+    BlobCompleted("mounted", DIGEST, 5, TO.repository),
     BytesMoved("pulled", "docker.io", 100),
     BytesMoved("pulled", "docker.io", 11),
     TaskEnded("blob", "retried", "blob sha256:1 of nginx"),

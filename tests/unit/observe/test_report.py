@@ -13,14 +13,14 @@ import pytest
 import syncer.observe
 from syncer.errors import Kind
 from syncer.events import (
+    BlobCompleted,
     BlobCounts,
-    BlobPlaced,
     BytesMoved,
     Failure,
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    IndexNarrowed,
+    IndexFiltered,
     RequestRetried,
     RequestSent,
     RunFinished,
@@ -151,7 +151,7 @@ def test_a_rule_whose_tags_could_not_be_listed_is_one_failure():
 
 
 def test_a_narrowed_index_tells_what_was_kept():
-    event = IndexNarrowed(
+    event = IndexFiltered(
         0, ref(f"q.io/a:1@{OLD}"), OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")
     )
     other = synced("q.io/a:2", "d.io/a:2")
@@ -169,8 +169,8 @@ def test_totals_are_sums_over_everything_that_happened():
     totals = document_of(
         synced(),
         synced("q.io/a:2", "d.io/a:2"),
-        *(BlobPlaced(outcome, NEW, 5, place) for outcome in ("copied", "mounted", "present", "shared")),
-        BlobPlaced("copied", OLD, 7, place),
+        *(BlobCompleted(outcome, NEW, 5, place) for outcome in ("copied", "mounted", "present", "shared")),
+        BlobCompleted("copied", OLD, 7, place),
         BytesMoved("pulled", "q.io", 10),
         BytesMoved("pushed", "d.io", 8),
         BytesMoved("pushed", "d.io", 3),

@@ -12,7 +12,7 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    IndexNarrowed,
+    IndexFiltered,
     RunStarted,
 )
 from syncer.observe import plan_table
@@ -53,7 +53,7 @@ EVENTS = (
     skipped("a:5", "no platform is left by the filter"),
     failed("a:6", "conflict", "another rule already writes q.io/b:6 there", None),
     failed("a:7", "not_found", "HEAD manifest q.io/a:7: 404 not found", 404),
-    IndexNarrowed(0, Reference.parse("q.io/a:8"), OLD, NEW, ("linux/arm64",), ("linux/amd64",)),
+    IndexFiltered(0, Reference.parse("q.io/a:8"), OLD, NEW, ("linux/arm64",), ("linux/amd64",)),
     synced("a:8"),
 )
 
@@ -116,7 +116,7 @@ def test_names_are_never_taken_for_markup():
 
 
 def test_a_long_plan_is_plain_lines(monkeypatch):
-    monkeypatch.setattr(plan_table, "MOST_DRAWN", 1)
+    monkeypatch.setattr(plan_table, "MAX_DRAWN", 1)
     lines = list(render_plan(document_of(*EVENTS), styled=True))
     assert len(lines) == len(EVENTS) + 2
     assert "\x1b" not in "".join(lines)

@@ -16,7 +16,7 @@ from syncer.events import (
     RunStarted,
     TagsListed,
 )
-from syncer.observe.progress.run_progress import Picture
+from syncer.observe.progress.run_progress import RunProgress
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 
@@ -38,10 +38,10 @@ def clock():
 
 
 def picture_of(clock, *events, rules=1):
-    picture = Picture(clock)
+    progress_now = RunProgress(clock)
     for event in (RunStarted("r", "cli", rules), *events):
-        picture.notify(event)
-    return picture
+        progress_now.notify(event)
+    return progress_now
 
 
 def started(tag, *places, rule=1):
@@ -63,47 +63,47 @@ def test_a_rule_that_was_not_heard_of_counts_as_one_image(clock):
 
 
 def test_a_listed_rule_counts_its_selected_tags_at_each_destination(clock):
-    picture = picture_of(clock, TagsListed(1, APP, 30, 20), rules=3)
-    assert picture.total == 20 + 2
+    progress_now = picture_of(clock, TagsListed(1, APP, 30, 20), rules=3)
+    assert progress_now.total == 20 + 2
 
-    picture.notify(started("1", HERE, THERE))
-    assert picture.total == 40 + 2
+    progress_now.notify(started("1", HERE, THERE))
+    assert progress_now.total == 40 + 2
 
 
 def test_a_rule_of_named_tags_counts_what_was_seen(clock):
-    picture = picture_of(clock, started("1"), synced("1"), skipped("2"), started("3"))
+    progress_now = picture_of(clock, started("1"), synced("1"), skipped("2"), started("3"))
 
-    assert (picture.done, picture.total) == (2, 3)
+    assert (progress_now.done, progress_now.total) == (2, 3)
 
 
 def test_an_image_that_is_opened_again_in_a_retry_round_counts_once(clock):
-    picture = picture_of(clock, started("1"), started("1"), synced("1"))
+    progress_now = picture_of(clock, started("1"), started("1"), synced("1"))
 
-    assert (picture.done, picture.total) == (1, 1)
+    assert (progress_now.done, progress_now.total) == (1, 1)
 
 
 def test_a_rule_that_could_not_be_listed_counts_its_failure(clock):
     failed = ImageFailed(1, Reference(APP), Reference(HERE), Failure("not_found", "404"))
-    picture = picture_of(clock, failed)
+    progress_now = picture_of(clock, failed)
 
-    assert (picture.failed, picture.done, picture.total) == (1, 1, 1)
-    assert [each.failure.message for each in picture.failures] == ["404"]
+    assert (progress_now.failed, progress_now.done, progress_now.total) == (1, 1, 1)
+    assert [each.failure.message for each in progress_now.failures] == ["404"]
 
 
 def test_bytes_of_running_and_of_ended_transfers_count_once(clock):
-    picture = picture_of(clock, BlobStarted(BLOB, 100, APP, (HERE,)), BlobProgress(BLOB, 60))
-    assert picture.moved == 60
+    progress_now = picture_of(clock, BlobStarted(BLOB, 100, APP, (HERE,)), BlobProgress(BLOB, 60))
+    assert progress_now.moved == 60
 
-    picture.notify(BlobProgress(BLOB, 40))
-    picture.notify(BytesMoved("pulled", "quay.io", 100))
-    picture.notify(BlobFinished(BLOB, ok=True))
-    picture.notify(BytesMoved("pushed", "a.local", 100))
-    assert picture.moved == 100
-    assert picture.transfers == []
+    progress_now.notify(BlobProgress(BLOB, 40))
+    progress_now.notify(BytesMoved("pulled", "quay.io", 100))
+    progress_now.notify(BlobFinished(BLOB, ok=True))
+    progress_now.notify(BytesMoved("pushed", "a.local", 100))
+    assert progress_now.moved == 100
+    assert progress_now.transfers == []
 
 
 def test_a_blob_that_two_registries_get_at_once_is_one_transfer_of_both(clock):
-    picture = picture_of(
+    progress_now = picture_of(
         clock,
         BlobStarted(BLOB, 100, APP, (HERE,)),
         BlobStarted(BLOB, 100, APP, (THERE,)),
@@ -112,58 +112,58 @@ def test_a_blob_that_two_registries_get_at_once_is_one_transfer_of_both(clock):
         BlobFinished(BLOB, ok=True),
     )
 
-    [transfer] = picture.transfers
+    [transfer] = progress_now.transfers
     assert (transfer.moved, transfer.whole) == (50, 100)
-    assert picture.moved == 150
+    assert progress_now.moved == 150
 
 
 def test_a_transfer_keeps_its_row_until_it_ends_and_another_takes_it(clock):
     first, second, third = (Digest.of(text) for text in (b"1", b"2", b"3"))
-    picture = picture_of(clock, *(BlobStarted(each, 1, APP, (HERE,)) for each in (first, second)))
+    progress_now = picture_of(clock, *(BlobStarted(each, 1, APP, (HERE,)) for each in (first, second)))
 
-    picture.notify(BlobFinished(first, ok=True))
-    assert [slot and slot.digest for slot in picture.slots] == [None, second]
-    picture.notify(BlobStarted(third, 1, APP, (HERE,)))
-    assert [slot and slot.digest for slot in picture.slots] == [third, second]
+    progress_now.notify(BlobFinished(first, ok=True))
+    assert [slot and slot.digest for slot in progress_now.slots] == [None, second]
+    progress_now.notify(BlobStarted(third, 1, APP, (HERE,)))
+    assert [slot and slot.digest for slot in progress_now.slots] == [third, second]
     for each in (second, third):
-        picture.notify(BlobFinished(each, ok=False))
-    assert picture.slots == []
+        progress_now.notify(BlobFinished(each, ok=False))
+    assert progress_now.slots == []
 
 
 def test_the_rate_is_that_of_the_last_seconds(clock):
-    picture = picture_of(clock, BlobStarted(BLOB, -1, APP, (HERE,)))
+    progress_now = picture_of(clock, BlobStarted(BLOB, -1, APP, (HERE,)))
     for moved in [1000] * 10 + [0] * 10:
         clock.now += 1
-        picture.notify(BlobProgress(BLOB, moved))
-        speed = picture.speed()
+        progress_now.notify(BlobProgress(BLOB, moved))
+        speed = progress_now.speed()
         if clock.now == 110.0:
             assert speed == pytest.approx(1000)
 
     assert speed == 0
-    picture.notify(RunFinished("r", "cli", "success", 20.0))
-    assert picture.average() == pytest.approx(500)
+    progress_now.notify(RunFinished("r", "cli", "success", 20.0))
+    assert progress_now.average() == pytest.approx(500)
 
 
 def test_the_time_left_is_told_only_when_it_is_no_guess(clock):
-    picture = picture_of(clock, TagsListed(1, APP, 100, 100))
-    assert picture.time_left(0.0) is None
+    progress_now = picture_of(clock, TagsListed(1, APP, 100, 100))
+    assert progress_now.time_left(0.0) is None
 
     for number in range(10):
         clock.now += 1
-        picture.notify(skipped(str(number)))
-        left = picture.time_left(0.0)
+        progress_now.notify(skipped(str(number)))
+        left = progress_now.time_left(0.0)
         assert (left is None) == (number < 3)
 
     assert left == pytest.approx(90, rel=0.2)
 
 
 def test_a_large_blob_that_still_comes_makes_the_time_left_longer(clock):
-    picture = picture_of(clock, TagsListed(1, APP, 11, 11), BlobStarted(BLOB, 10_000, APP, (HERE,)))
+    progress_now = picture_of(clock, TagsListed(1, APP, 11, 11), BlobStarted(BLOB, 10_000, APP, (HERE,)))
     for number in range(10):
         clock.now += 1
-        picture.notify(skipped(str(number)))
+        progress_now.notify(skipped(str(number)))
 
-    assert picture.time_left(speed=10.0) == pytest.approx(1000)
+    assert progress_now.time_left(speed=10.0) == pytest.approx(1000)
 
 
 def test_nothing_is_left_when_all_is_done_and_nothing_is_said_while_rules_wait_to_be_listed(clock):
@@ -177,9 +177,9 @@ def test_nothing_is_left_when_all_is_done_and_nothing_is_said_while_rules_wait_t
 
 
 def test_a_second_run_begins_with_nothing(clock):
-    picture = picture_of(clock, skipped("1"), BlobStarted(BLOB, 1, APP, (HERE,)))
+    progress_now = picture_of(clock, skipped("1"), BlobStarted(BLOB, 1, APP, (HERE,)))
     clock.now += 50
 
-    picture.notify(RunStarted("r2", "schedule", 2))
-    assert (picture.done, picture.total, picture.moved, picture.elapsed) == (0, 2, 0, 0)
-    assert picture.slots == []
+    progress_now.notify(RunStarted("r2", "schedule", 2))
+    assert (progress_now.done, progress_now.total, progress_now.moved, progress_now.elapsed) == (0, 2, 0, 0)
+    assert progress_now.slots == []

@@ -10,9 +10,9 @@ from syncer.events import Observer
 from syncer.http import retry
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
-from syncer.places.open import RepositoryDirectory
+from syncer.places.open import PlaceDirectory
 
-Open = Callable[..., RepositoryDirectory]
+Open = Callable[..., PlaceDirectory]
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,12 @@ async def directory() -> AsyncIterator[Open]:
     """`directory(dry_run=…, accounts={"path": "user"})` makes one that speaks plain HTTP."""
     async with ConnectionPool() as transport:
 
-        def open_(*, dry_run: bool = False, accounts: dict[str, str] | None = None) -> RepositoryDirectory:
+        def open_(*, dry_run: bool = False, accounts: dict[str, str] | None = None) -> PlaceDirectory:
             def account_for(name: Repository) -> Account | None:
                 user = (accounts or {}).get(name.path)
                 return Account(user, user, Secret("password")) if user else None
 
-            return RepositoryDirectory(
+            return PlaceDirectory(
                 account_for=account_for,
                 settings_for=lambda _name: HostSettings(plain_http=True),
                 transport=transport,

@@ -30,14 +30,14 @@ async def test_a_repository_is_opened_once(memory, directory):
 
 
 async def test_what_a_tag_names_is_found(memory, directory, image):
-    found = await directory().source(at(memory)).find("1")
+    found = await directory().source(at(memory)).resolve("1")
     assert (found.digest, found.media_type, found.size) == (image.digest, image.media_type, image.size)
 
 
 async def test_what_is_not_there_is_not_found(memory, directory, image):
     opened = directory()
-    assert await opened.source(at(memory)).find("2") is None
-    assert await opened.source(at(memory, "gone")).find("1") is None
+    assert await opened.source(at(memory)).resolve("2") is None
+    assert await opened.source(at(memory, "gone")).resolve("1") is None
     assert not await opened.destination(at(memory)).has_blob(Digest.of(b"gone"))
 
 
@@ -113,7 +113,7 @@ async def test_a_manifest_stored_as_something_else_is_a_failure(memory, director
 async def test_a_rehearsal_asks_and_takes_writing_for_granted(memory, directory, image):
     opened = directory(dry_run=True)
     app, copy = opened.destination(at(memory)), opened.destination(at(memory, "copy"))
-    assert (await app.find("1")).digest == image.digest
+    assert (await app.resolve("1")).digest == image.digest
     assert await app.has_blob(BLOB)
     assert await copy.is_new()
     assert [tag async for page in app.tags() for tag in page] == ["1"]

@@ -9,13 +9,13 @@ from syncer.demo import Answer
 from syncer.events import ConcurrencyChanged
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
-from syncer.places.open import RepositoryDirectory
+from syncer.places.open import PlaceDirectory
 from tests.support.waiting import Waiting
 from tests.support.wire import Recorder
 
 
 async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts_together(memory):
-    told = Recorder()
+    on_retry = Recorder()
     accounts = {"ours": Account("ours", "user", Secret("password"))}
     answers = [Answer(429, {}, b""), Answer(404, {}, b"")]
 
@@ -24,18 +24,18 @@ async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts
         return answers.pop(0) if answers else None
 
     async with ConnectionPool() as transport:
-        directory = RepositoryDirectory(
+        directory = PlaceDirectory(
             account_for=lambda name: accounts.get(name.path),
             settings_for=lambda _name: HostSettings(plain_http=True),
             transport=transport,
-            observer=told,
+            observer=on_retry,
             connections=4,
         )
         for path in ("ours", "others", "others2"):
             directory.source(Repository(memory.host, path))
-        await directory.source(Repository(memory.host, "others")).find("1")
+        await directory.source(Repository(memory.host, "others")).resolve("1")
     host = memory.host
-    assert told.of(ConcurrencyChanged) == [
+    assert on_retry.of(ConcurrencyChanged) == [
         ConcurrencyChanged(host, 4),
         ConcurrencyChanged(host, 8),
         ConcurrencyChanged(host, 6),

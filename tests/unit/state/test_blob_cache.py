@@ -6,7 +6,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_index, make_layer, noise
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.state.blob_cache import Knowledge
+from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import open_database
 from tests.support.wire import Net, kinds, same
 
@@ -35,7 +35,7 @@ async def sync(here, there, folder, images, **options):
     database = open_database(folder)
     net = Net({"here": here, "there": there})
     try:
-        return await net.sync(images, memory=Knowledge(database), **options)
+        return await net.sync(images, cache=SqliteBlobCache(database), **options)
     finally:
         database.close()
 
@@ -72,7 +72,7 @@ async def test_a_wrong_memory_costs_one_request_and_heals(here, there, folder):
     assert kinds(there) == {"GET tags": 1, "POST mount": 2, "PUT upload": 2, "PUT manifest": 1}
     assert same(here.store, there.store, "two")
     database = open_database(folder)
-    known = Knowledge(database)
+    known = SqliteBlobCache(database)
     holders = {known.holders(there.host, digest)[0].path for digest in there.store.blobs("two")}
     database.close()
     assert holders == {"two"}
@@ -96,7 +96,7 @@ async def test_a_dry_run_is_not_remembered(here, there, folder):
     await sync(here, there, folder, {"here/one": "there/one"}, dry_run=True)
     database = open_database(folder)
     digest = next(iter(here.store.blobs("one")))
-    assert Knowledge(database).holders(there.host, digest) == []
+    assert SqliteBlobCache(database).holders(there.host, digest) == []
     database.close()
 
 
@@ -105,21 +105,21 @@ def test_what_was_not_seen_for_long_is_forgotten(folder):
     place = Repository("there:5000", "app")
     now = 1_000_000_000.0
     database = open_database(folder)
-    known = Knowledge(database, now=lambda: now)
-    known.placed(place, digest)
+    known = SqliteBlobCache(database, now=lambda: now)
+    known.record(place, digest)
     known.flush()
     assert known.holders("there:5000", digest) == [place]
-    later = Knowledge(database, now=lambda: now + 91 * DAY)
+    later = SqliteBlobCache(database, now=lambda: now + 91 * DAY)
     assert later.holders("there:5000", digest) == []
     database.close()
 
 
 def test_a_database_that_cannot_be_written_is_done_without(folder, caplog):
     database = open_database(folder)
-    known = Knowledge(database)
+    known = SqliteBlobCache(database)
     with database.transaction() as connection:
         connection.execute("DROP TABLE blobs")
-    known.placed(Repository("there:5000", "app"), Digest.of(b"layer"))
+    known.record(Repository("there:5000", "app"), Digest.of(b"layer"))
     known.flush()
     assert known.holders("there:5000", Digest.of(b"layer")) == []
     assert len(caplog.records) == 1

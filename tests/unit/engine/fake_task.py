@@ -5,17 +5,17 @@ from typing import Any, cast
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.job import Job
-from syncer.engine.ranges import Spare
-from syncer.engine.task import Again, Key, Kind, Lane, Task
+from syncer.engine.ranges import IdleSlots
+from syncer.engine.task import Key, Kind, Lane, Reschedule, Task
 from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
 from syncer.events import Observer
 from syncer.oci.reference import Repository
 
-Script = Callable[["Plain"], Awaitable[Again | None]]
+Script = Callable[["FakeTask"], Awaitable[Reschedule | None]]
 
 
-class Plain(Task):
+class FakeTask(Task):
     """Promises the keys that it is named by. Runs `script`; `ends` collects the root causes of its failures."""
 
     kind: Kind = "blob"  # type: ignore[misc]
@@ -26,13 +26,13 @@ class Plain(Task):
         kind: Kind = "blob",
         lane: Lane = Lane.METADATA,
         script: Script | None = None,
-        places: Iterable[Repository] = (),
+        repositories: Iterable[Repository] = (),
     ) -> None:
         super().__init__([(name,) for name in names])
         self.kind = kind
         self.lane = lane
         self.script = script
-        self._places = places
+        self._places = repositories
         self.ends: list[RegistryError] = []
         self.runs = 0
 
@@ -40,10 +40,10 @@ class Plain(Task):
         return str(self.keys[0][0])
 
     @property
-    def places(self) -> Iterable[Repository]:
+    def repositories(self) -> Iterable[Repository]:
         return self._places
 
-    async def run(self, job: Job) -> Again | None:
+    async def run(self, job: Job) -> Reschedule | None:
         self.runs += 1
         return await self.script(self) if self.script else None
 
@@ -68,7 +68,7 @@ def graph_of(*, transfers: int = 1, retries: int = 1) -> TaskGraph:
 
 
 def job_for(graph: TaskGraph, observer: Observer | None = None) -> Job:
-    return Job(graph, cast("Any", Open()), observer or Observer(), Spare(1, lambda: 1))
+    return Job(graph, cast("Any", Open()), observer or Observer(), IdleSlots(1, lambda: 1))
 
 
 class Open:
@@ -77,7 +77,7 @@ class Open:
     def recovery(self) -> float:
         return 0.0
 
-    def on_eased(self, heard: Callable[[str], None]) -> None:
+    def on_capacity(self, heard: Callable[[str], None]) -> None:
         pass
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
