@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from syncer.accounts.settings import Account, AccountProvider, Secret
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.oci.reference import DOCKER_HUB
 
 TIMEOUT = 30.0
@@ -136,8 +136,7 @@ class HelperAccount(AccountProvider):
         failure = RegistryError(
             Kind.UNAUTHORIZED,
             str(failed),
-            registry=self._host,
-            attempt=f"ask {self.program} for the credentials of {self._host}",
+            attempt=Attempt(self._host, "", "", f"ask {self.program} for the credentials of {self._host}"),
             permanent=failed.lasting,
             advice="mend it, or add an entry with credentials to the auth file",
         )

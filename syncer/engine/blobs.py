@@ -24,7 +24,6 @@ from syncer.events import (
     Decision,
     RequestRetried,
 )
-from syncer.http.retry import reason_of
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -226,7 +225,7 @@ class CopyBlob(SourcedTask):
                 job.observer.notify(BlobProgress(self.blob.digest, nbytes))
 
         def resumed(error: RegistryError) -> None:
-            job.observer.notify(RequestRetried(error.registry, reason_of(error), 0.0))
+            job.observer.notify(RequestRetried(error.registry, error.retry_reason, 0.0))
 
         # Until it is known to have arrived, it has not.
         self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
@@ -307,7 +306,7 @@ class CopyBlob(SourcedTask):
     def _judged(self, error: RegistryError) -> RegistryError:
         """The same error, of the source. Wrong content is permanent the second time: once may be the line."""
         if isinstance(error, DigestMismatch):
-            error.permanent = error.permanent or self.mismatched
+            error = error.with_changes(permanent=error.permanent or self.mismatched)
             self.mismatched = True
         if self.fail_over(error):
             self.mismatched = False

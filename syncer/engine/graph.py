@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from syncer.engine.task import KINDS, MAX_THROTTLED, Key, Kind, Lane, Reschedule, State, Task
+from syncer.errors import MAX_HOLD, RegistryError
 from syncer.errors import Kind as ErrorKind
-from syncer.errors import RegistryError
-from syncer.http.limits import MAX_HOLD
 from syncer.oci.reference import Repository
 
 

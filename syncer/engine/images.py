@@ -10,9 +10,8 @@ from syncer.engine.job import Job
 from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import fetch_config, filter_index, platform_in
 from syncer.engine.task import Key, Reschedule, Task
-from syncer.errors import RegistryError
+from syncer.errors import RegistryError, source_not_found
 from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexFiltered, RuleWarning
-from syncer.http import failures
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -138,7 +137,7 @@ class CopyImage(Task):
     async def _resolve(self, job: Job) -> Descriptor:
         found = await job.repositories.source(self.source.repository).resolve(self.source.target)
         if found is None:
-            raise failures.from_absence(str(self.source), registry=self.source.repository.host)
+            raise source_not_found(str(self.source), self.source.repository.host)
         return found
 
     async def _bring(self, job: Job) -> None:

@@ -8,7 +8,7 @@ from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage
 from syncer.engine.job import Job
 from syncer.engine.task import Key, Reschedule, Task
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, RuleWarning, TagsListed
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
@@ -40,7 +40,7 @@ class ListTags(Task):
         rule = self.rule
         selected = await self._learn(job)
         if mismatch := rule.mismatch(len(selected)):
-            raise RegistryError(Kind.INVALID, mismatch, registry=rule.source.host, permanent=True)
+            raise RegistryError(Kind.INVALID, mismatch, attempt=Attempt(rule.source.host), permanent=True)
         if not selected:
             job.observer.notify(RuleWarning(rule.number, f"{rule}: no tag of {rule.source} is selected"))
         job.graph.add_lazy(self._images(job, selected), repositories=self.repositories)
@@ -110,7 +110,7 @@ class ListTags(Task):
                     error = RegistryError(
                         Kind.CONFLICT,
                         f"{'this' if mine else 'another'} rule already writes {claimed_by} there",
-                        registry=reference.repository.host,
+                        attempt=Attempt(reference.repository.host),
                         advice="give one of the two another destination",
                     )
                     copy.tell_failed(job.observer, error.as_failure())

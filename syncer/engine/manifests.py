@@ -8,7 +8,7 @@ from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.job import Job
 from syncer.engine.task import Key, Lane, Reschedule, SourcedTask, Task
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import BlobCompleted, BytesMoved, Decision, ImageSkipped, ImageSynced
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -155,8 +155,7 @@ class PushManifest(Task):
         self.completed = not self.completed
         if not self.completed:
             # What was brought is not seen yet, or was put aside itself: another round may find it there.
-            error.permanent = False
-            raise error
+            raise error.with_changes(permanent=False)
         job.observer.notify(Decision(str(self), f"its parts are brought again: {error}"))
         for blob in self.manifest.blobs:
             job.ledger.forget(self.repository, blob.digest)
@@ -211,7 +210,9 @@ class Successors(msgspec.Struct, frozen=True):
         repositories = {copy.destination.repository: copy for copy in self.copies}
         if self.manifest.children and self.depth >= MAX_DEPTH:
             raise RegistryError(
-                Kind.INVALID, f"indexes within indexes, more than {MAX_DEPTH} deep", registry=self.source.host
+                Kind.INVALID,
+                f"indexes within indexes, more than {MAX_DEPTH} deep",
+                attempt=Attempt(self.source.host),
             )
         wanted = {
             place: copy

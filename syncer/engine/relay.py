@@ -13,8 +13,7 @@ import anyio
 import msgspec
 
 from syncer.engine.ranges import PART, SPLIT_THRESHOLD, RangePrefetcher
-from syncer.errors import DigestMismatch, Kind, RegistryError
-from syncer.http.retry import is_retryable
+from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.places.content import BlobBody, Content, Source, Upload
 
@@ -111,7 +110,7 @@ class Download(Content):
                             return
                 except RegistryError as error:
                     fruitless = fruitless + 1 if self._position == before else 0
-                    if mine != self._reading or not is_retryable(error) or fruitless > RESUMES:
+                    if mine != self._reading or not error.retryable or fruitless > RESUMES:
                         raise
                     self._resumed(error)
                     await self._close()
@@ -129,18 +128,21 @@ class Download(Content):
             try:
                 return b"".join([chunk async for chunk in self.chunks()])
             except DigestMismatch as error:
-                if not self.worth_repeating(error):
-                    raise
+                if not self.worth_repeating():
+                    raise self.error or error from None
 
-    def worth_repeating(self, error: RegistryError) -> bool:
-        """Whether to ask again after wrong content: once may be the line, twice is the source."""
+    def worth_repeating(self) -> bool:
+        """Whether to ask again after `error`: wrong content once may be the line, twice is the source and final."""
+        error = self.error
         if not isinstance(error, DigestMismatch) or error.permanent:
             return False
         if self._elsewhere:
             return True
-        error.permanent = self._repeated
+        if self._repeated:
+            self.error = error.with_changes(permanent=True)
+            return False
         self._repeated = True
-        return not error.permanent
+        return True
 
     async def _seek(self, offset: int) -> None:
         if offset != self._position or self._begun:
@@ -190,8 +192,7 @@ class Download(Content):
             raise RegistryError(
                 Kind.CONNECTION,
                 f"the blob ended after {self._position} of {self.blob.size} bytes",
-                registry=self._source.name.host,
-                attempt=f"GET {self._what}",
+                attempt=self._attempt,
             )
         await self._close()
 
@@ -219,8 +220,8 @@ class Download(Content):
         await self._stack.aclose()
 
     @property
-    def _what(self) -> str:
-        return f"blob {self.blob.digest} of {self._source.name}"
+    def _attempt(self) -> Attempt:
+        return Attempt(self.host, "GET", "blob", f"blob {self.blob.digest} of {self._source.name}")
 
     def _check_digest(self) -> None:
         if not self.blob.digest.matches(self._hasher):
@@ -228,9 +229,7 @@ class Download(Content):
 
     def _mismatch(self, message: str) -> DigestMismatch:
         self._elsewhere = self._body is not None and self._body.reject()
-        return DigestMismatch(
-            f"the blob {message}", registry=self._source.name.host, attempt=f"GET {self._what}"
-        )
+        return DigestMismatch(f"the blob {message}", attempt=self._attempt)
 
 
 async def relay(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
@@ -239,7 +238,7 @@ async def relay(download: Download, uploads: Sequence[Upload]) -> list[RegistryE
     Raises `RegistryError` where the download itself fails.
     """
     outcome = await _fan_out(download, uploads)
-    while download.error is not None and download.worth_repeating(download.error):
+    while download.worth_repeating():
         outcome = await _fan_out(download, uploads)
     if download.error is not None:
         raise download.error

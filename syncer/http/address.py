@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 
 from syncer.accounts.settings import HostSettings
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.dialling import usual_context
 from syncer.oci.reference import DOCKER_HUB
 
@@ -92,7 +92,7 @@ class Address:
             raise RegistryError(
                 Kind.INVALID,
                 f"the registry names an impossible address: {location[:200]!r}",
-                registry=self.host,
+                attempt=Attempt(self.host),
             )
         if (
             parts.scheme == "http"
@@ -129,7 +129,7 @@ class Address:
                 context.load_cert_chain(cert_file, key_file)
         except (OSError, ssl.SSLError) as error:
             raise RegistryError(
-                Kind.TLS, f"cannot use the certificate file ({tried}): {error}", registry=self.host
+                Kind.TLS, f"cannot use the certificate file ({tried}): {error}", attempt=Attempt(self.host)
             ) from error
         if self.settings.insecure:
             context.check_hostname = False

@@ -14,8 +14,9 @@ import httpx
 import msgspec
 
 from syncer.accounts.settings import Account, Secret
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.challenge import Challenge, parse_challenges
+from syncer.http.request import Scopes
 
 MAX_TOKENS = 512
 """Tokens kept for one account at one registry: many more than are in use at once, far fewer than repositories."""
@@ -25,9 +26,6 @@ _MAX_TOKEN = 64 * 1024
 _CLIENT_ID = "image-syncer"
 _NO_POST = frozenset({404, 405, 501})
 _NOT_THESE_SCOPES = frozenset({400, 401, 403, 404, 422})
-
-Scopes = tuple[str, ...]
-"""Such as `("repository:library/nginx:pull",)`; empty for what belongs to no repository."""
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -267,7 +265,9 @@ class Authenticator:
         return _Token(f"Bearer {text}", float("inf"))
 
     def _failure(self, kind: Kind, message: str) -> RegistryError:
-        return RegistryError(kind, message, registry=self.host, attempt=f"fetch a token for {self.host}")
+        return RegistryError(
+            kind, message, attempt=Attempt(self.host, "GET", "token", f"token for {self.host}")
+        )
 
 
 def _best(offered: Iterable[Challenge]) -> Challenge | None:

@@ -12,18 +12,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 
 from syncer import __version__
 from syncer.accounts.settings import Account
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError, RetryReason
 from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestRetried, RequestSent
 from syncer.http import failures
 from syncer.http.address import Address
-from syncer.http.auth import Authenticator, Scopes
+from syncer.http.auth import Authenticator
 from syncer.http.challenge import Challenge, parse_challenges
 from syncer.http.limits import HostLimits
-from syncer.http.retry import Reason, with_retries
+from syncer.http.request import Answer, Request, Scopes
+from syncer.http.retry import with_retries
 from syncer.http.wire import RequestBody
 
 MAX_BODY = 16 * 1024 * 1024
@@ -33,15 +33,6 @@ USER_AGENT = f"image-syncer/{__version__}"
 _QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,8}))?", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """An answer that was read whole. `url` is where it came from, redirects followed."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-    url: str
 
 
 class _Metered(httpx.AsyncByteStream):
@@ -108,34 +99,33 @@ class RegistryClient:
         content: bytes | AsyncGenerator[bytes] | None = None,
         ok: frozenset[int] = frozenset({200}),
         retry: bool = True,
+        counts_as_pull: bool = False,
         read_seconds: float | None = None,
         prewarm: int = 0,
     ) -> Answer:
         """Send a request and read the answer whole.
 
-        `target` is a path behind the registry's address, or an absolute URL that the registry gave. `endpoint`
-        is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
-        Statuses in `ok` are answers; anything else raises `RegistryError`, after further tries where they may
-        help and `retry` allows it (a streamed `content` can be sent only once). `read_seconds` is how long the
-        registry may be silent, where that is longer than usual. `prewarm` is how many requests are likely to
-        follow the answer at once: connections for them are opened meanwhile.
+        `endpoint` is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
+        The other arguments are those of `Request`. A status that is not in `ok` raises `RegistryError`, after further
+        tries where they may help and `retry` allows it (a streamed `content` can be sent only once).
         """
+        request = Request(
+            method,
+            target,
+            Attempt(self.host, method, endpoint, what),
+            scopes,
+            headers or {},
+            content,
+            ok,
+            counts_as_pull=counts_as_pull,
+            read_seconds=read_seconds,
+            prewarm=prewarm,
+        )
 
         async def attempt() -> Answer:
-            response = await self._request(
-                method,
-                target,
-                endpoint=endpoint,
-                scopes=scopes,
-                what=what,
-                headers=headers,
-                content=content,
-                ok=ok,
-                read_seconds=read_seconds,
-                prewarm=prewarm,
-            )
+            response = await self._request(request)
             try:
-                body = await self._read(response, what)
+                body = await self._read(response, request.attempt)
             finally:
                 await self._close(response)
             return Answer(response.status_code, response.headers, body, response.extensions["url"])
@@ -154,19 +144,23 @@ class RegistryClient:
         ok: frozenset[int] = frozenset({200}),
         retry: bool = True,
     ) -> AsyncIterator[httpx.Response]:
-        """GET something whose body is streamed; opening is tried again, a body that breaks off is the caller's."""
+        """GET content that the caller checks by its digest, and stream its body.
+
+        Opening is tried again; a body that breaks off is for the caller to resume.
+        """
+        request = Request(
+            "GET",
+            target,
+            Attempt(self.host, "GET", endpoint, what),
+            scopes,
+            headers or {},
+            ok=ok,
+            stream=True,
+            insecure_redirect=True,
+        )
 
         async def attempt() -> httpx.Response:
-            return await self._request(
-                "GET",
-                target,
-                endpoint=endpoint,
-                scopes=scopes,
-                what=what,
-                headers=headers,
-                content=None,
-                ok=ok,
-            )
+            return await self._request(request)
 
         response = await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
         try:
@@ -174,87 +168,66 @@ class RegistryClient:
         finally:
             await self._close(response)
 
-    async def _request(
-        self,
-        method: str,
-        target: str,
-        *,
-        endpoint: str,
-        scopes: Scopes,
-        what: str,
-        headers: dict[str, str] | None,
-        content: bytes | AsyncGenerator[bytes] | None,
-        ok: frozenset[int],
-        read_seconds: float | None = None,
-        prewarm: int = 0,
-    ) -> httpx.Response:
+    async def _request(self, request: Request) -> httpx.Response:
         """One try: token, limit, redirects. An answer whose status is in `ok`, to be given to `_close` in the end.
 
         Raises `RegistryError` for any other.
         """
-        url = target if "://" in target else await self.address.base(self._probe) + target
-        stream = method == "GET" and endpoint == "blob"
+        url = request.target
+        if "://" not in url:
+            url = await self.address.base(self._probe) + url
         redirects = 0
         refreshed = outdated = False
         while True:
             own = self.address.is_own(url)
             # Credentials go to the registry that they are for, and never along to another host.
-            authorization = await self._auth.authorization(scopes) if own else None
-            sent = {**headers} if headers else {}
-            if authorization:
-                sent.setdefault("Authorization", authorization)
-            self._refuse_while_down(f"{method} {what}")
-            sent_at = await self.limits.acquire(stream=stream)
+            authorization = await self._auth.authorization(request.scopes) if own else None
+            self._refuse_while_down(request.attempt)
+            sent_at = await self.limits.acquire(stream=request.stream)
             try:
-                response = await self._exchange(
-                    method,
-                    url,
-                    sent,
-                    content,
-                    endpoint=endpoint,
-                    what=what,
-                    own=own,
-                    read_seconds=read_seconds,
-                    prewarm=prewarm,
-                )
+                response = await self._exchange(request, url, authorization, own=own)
             except BaseException:
-                self.limits.release(stream=stream)
+                self.limits.release(stream=request.stream)
                 raise
-            response.extensions["stream"] = stream
+            response.extensions["stream"] = request.stream
             status = response.status_code
             # A 401 that counts as an answer does so only when our token is not the reason.
             unproven = status == 401 and own and not refreshed
-            if status in ok and not unproven:
+            if status in request.ok and not unproven:
                 return response
             try:
-                body = await self._read(response, what)
+                body = await self._read(response, request.attempt)
             finally:
                 await self._close(response)
             if unproven:
                 refreshed = True
-                outdated = await self._auth.challenged(response.headers, scopes, authorization)
+                outdated = await self._auth.challenged(response.headers, request.scopes, authorization)
                 if outdated and authorization is not None:
                     self.tell_retry("token", 0.0)
                 # A body that was streamed is gone: whoever sent it begins anew, with a fresh token.
-                if (outdated or status in ok) and (content is None or isinstance(content, bytes)):
+                if (outdated or status in request.ok) and request.repeatable:
                     outdated = False
                     continue
             location = response.headers.get("location")
-            if status in _REDIRECTS and location and method in {"GET", "HEAD"} and redirects < MAX_REDIRECTS:
+            if (
+                status in _REDIRECTS
+                and location
+                and request.method in {"GET", "HEAD"}
+                and redirects < MAX_REDIRECTS
+            ):
                 redirects += 1
-                url = self._redirected(url, location, endpoint)
+                url = self._redirected(request, url, location)
                 continue
             error = failures.from_answer(
                 status,
                 response.headers,
                 body,
-                registry=self.host,
-                attempt=f"{method} {what}",
+                attempt=request.attempt,
                 account=self._auth.current,
                 elsewhere="" if own else urlsplit(url).netloc,
             )
             if outdated:
-                error.permanent = False
+                error = error.with_changes(permanent=False)
             if error.kind is Kind.THROTTLED:
                 self.limits.congested(sent_at)
                 if error.retry_after:
@@ -267,41 +240,31 @@ class RegistryClient:
         finally:
             self.limits.release(answered=response.status_code < 400, stream=response.extensions["stream"])
 
-    def _refuse_while_down(self, attempt: str) -> None:
+    def _refuse_while_down(self, attempt: Attempt) -> None:
         """Fail at once where connection after connection fails: others need not wait for a registry that is down."""
         if down := self.limits.down:
             raise RegistryError(
                 Kind.CONNECTION,
                 "cannot connect: several tries in a row have failed",
-                registry=self.host,
                 attempt=attempt,
                 retry_after=down,
             )
 
     async def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        content: bytes | AsyncGenerator[bytes] | None,
-        *,
-        endpoint: str,
-        what: str,
-        own: bool,
-        read_seconds: float | None = None,
-        prewarm: int = 0,
+        self, request: Request, url: str, authorization: str | None, *, own: bool
     ) -> httpx.Response:
         # Registries and their CDNs compress blobs when they are let: then digests would not match.
-        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+        if authorization:
+            sent.setdefault("Authorization", authorization)
         extensions: dict[str, Any] = {"ssl": self.address.tls(own=own)} if url.startswith("https:") else {}
-        if read_seconds is not None:
-            extensions["read_seconds"] = read_seconds
-        if prewarm and own:
-            extensions["prewarm"] = prewarm, self.limits.window
-        if content is None:
-            content = b""
+        if request.read_seconds is not None:
+            extensions["read_seconds"] = request.read_seconds
+        if request.prewarm and own:
+            extensions["prewarm"] = request.prewarm, self.limits.window
+        content = request.content or b""
         if isinstance(content, bytes):
-            if content or method in _WITH_BODY:
+            if content or request.method in _WITH_BODY:
                 sent["Content-Length"] = str(len(content))
                 await self.limits.spend(len(content))
         elif self.limits.metered:
@@ -315,42 +278,44 @@ class RegistryClient:
             url, path = f"{url}/", len(url)
         extensions["target"] = url[path:].encode("ascii")
         try:
-            request = httpx.Request(
-                method,
+            message = httpx.Request(
+                request.method,
                 _origin(url[:path]),
                 headers=sent,
                 stream=RequestBody(content),
                 extensions=extensions,
             )
-            response = await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(message)
             self.limits.connected(ok=True)
             status = response.status_code
         except httpx.InvalidURL as error:
-            raise RegistryError(Kind.INVALID, f"impossible address: {error}", registry=self.host) from error
+            raise RegistryError(
+                Kind.INVALID, f"impossible address: {error}", attempt=request.attempt
+            ) from error
         except httpx.HTTPError as error:
             if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and own:
                 self.limits.connected(ok=False)
             raise failures.from_transport(
-                error, registry=self.host, attempt=f"{method} {what}", insecure=self.address.settings.insecure
+                error, attempt=request.attempt, insecure=self.address.settings.insecure
             ) from error
         finally:
             self._observer.notify(
                 RequestSent(
                     self.host,
-                    method,
-                    endpoint,
+                    request.method,
+                    request.attempt.endpoint,
                     url[path:].partition("?")[0],
                     status,
                     time.perf_counter() - start,
                 )
             )
-        response.request = request
+        response.request = message
         response.extensions["url"] = url
         if self.limits.metered:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             response.stream = _Metered(response.stream, self._metered)
         if "ratelimit-remaining" in response.headers:
-            self._handle_quota(response.headers, counted=method == "GET" and endpoint == "manifest")
+            self._handle_quota(response.headers, counted=request.counts_as_pull)
         return response
 
     async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
@@ -373,7 +338,7 @@ class RegistryClient:
             if wait:
                 self._observer.notify(QuotaLow(self.host, account, remaining, wait))
 
-    async def _read(self, response: httpx.Response, what: str) -> bytes:
+    async def _read(self, response: httpx.Response, attempt: Attempt) -> bytes:
         parts: list[bytes] = []
         size = 0
         try:
@@ -383,26 +348,26 @@ class RegistryClient:
                 if size > MAX_BODY:
                     raise RegistryError(
                         Kind.TOO_LARGE,
-                        f"{what}: the answer is larger than {MAX_BODY} bytes",
-                        registry=self.host,
+                        f"the answer is larger than {MAX_BODY} bytes",
+                        attempt=attempt,
                     )
                 parts.append(chunk)
         except httpx.HTTPError as error:
-            raise failures.from_transport(error, registry=self.host, attempt=f"read {what}") from error
+            raise failures.from_transport(error, attempt=attempt) from error
         return b"".join(parts)
 
-    def _redirected(self, url: str, location: str, endpoint: str) -> str:
+    def _redirected(self, request: Request, url: str, location: str) -> str:
         target = self.address.resolve(url, location)
-        if url.startswith("https:") and target.startswith("http:") and endpoint != "blob":
-            # A blob is checked by its digest whatever way it came; a manifest named by a tag is not.
+        if url.startswith("https:") and target.startswith("http:") and not request.insecure_redirect:
             raise RegistryError(
-                Kind.TLS, "the registry redirects from https to http: not followed", registry=self.host
+                Kind.TLS, "the registry redirects from https to http: not followed", attempt=request.attempt
             )
         return target
 
     async def _probe(self, base: str) -> httpx.Response:
+        url = f"{base}/v2/"
         response = await self._exchange(
-            "GET", f"{base}/v2/", {}, None, endpoint="ping", what=f"{base}/v2/", own=True
+            Request("GET", url, Attempt(self.host, "GET", "ping", url)), url, None, own=True
         )
         await response.aclose()
         return response
@@ -421,14 +386,15 @@ class RegistryClient:
         await self.send("GET", "/v2/", endpoint="ping", scopes=(), what=f"/v2/ of {self.host}")
 
     async def _fetch_token(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> bytes:
-        what = f"token for {self.host}"
+        subject = f"token for {self.host} at {urlsplit(url).netloc}"
+        request = Request(
+            method, url, Attempt(self.host, method, "token", subject), headers=headers, content=body
+        )
 
         async def attempt() -> bytes:
-            response = await self._exchange(
-                method, url, headers, body, endpoint="token", what=what, own=self.address.is_own(url)
-            )
+            response = await self._exchange(request, url, None, own=self.address.is_own(url))
             try:
-                raw = await self._read(response, what)
+                raw = await self._read(response, request.attempt)
             finally:
                 await response.aclose()
             if response.status_code != 200:
@@ -436,14 +402,13 @@ class RegistryClient:
                     response.status_code,
                     response.headers,
                     raw,
-                    registry=self.host,
-                    attempt=f"{method} {what} at {urlsplit(url).netloc}",
+                    attempt=request.attempt,
                     account=self._auth.current,
                 )
             return raw
 
         return await with_retries(attempt, on_retry=self.tell_retry)
 
-    def tell_retry(self, reason: Reason, wait: float) -> None:
+    def tell_retry(self, reason: RetryReason, wait: float) -> None:
         """Something is asked for again, after `wait` seconds."""
         self._observer.notify(RequestRetried(self.host, reason, wait))

@@ -12,9 +12,8 @@ import httpx
 import msgspec
 
 from syncer.accounts.settings import Account
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError, check_source
 from syncer.http.dialling import ProxyRefused, ProxyUnreachable
-from syncer.http.retry import TRANSIENT_STATUSES
 
 _KINDS = {
     400: Kind.INVALID,
@@ -47,7 +46,7 @@ _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MES
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
 
-_READS_OF_A_RULE = ("GET manifest", "HEAD manifest", "GET tags")
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
 
 def from_answer(
@@ -55,8 +54,7 @@ def from_answer(
     headers: httpx.Headers,
     body: bytes,
     *,
-    registry: str,
-    attempt: str,
+    attempt: Attempt,
     account: Account | None,
     elsewhere: str = "",
 ) -> RegistryError:
@@ -66,26 +64,25 @@ def from_answer(
     """
     codes, message = _own_words(headers, body)
     kind = _KINDS.get(status, Kind.SERVER_ERROR if status >= 500 else Kind.INVALID)
-    permanent = status not in TRANSIENT_STATUSES
+    permanent = status not in _RETRYABLE_STATUSES
     words = f"{' '.join(codes)} {message}"
     if elsewhere and status in _LINK_EXPIRED:
         # A signed link that has run out: the registry gives a new one when it is asked again.
         kind, permanent = Kind.SERVER_ERROR, False
     elif status == 503 and headers.get("retry-after"):
         kind = Kind.THROTTLED
-    elif status in {400, 403, 409} and attempt.startswith("PUT manifest") and _IMMUTABLE.search(words):
+    elif status in {400, 403, 409} and _writes_manifest(attempt) and _IMMUTABLE.search(words):
         kind = Kind.IMMUTABLE
     elif status in {403, 405} and _READ_ONLY.search(words):
         kind = Kind.FORBIDDEN
     said = f" ({': '.join(part for part in (' '.join(codes), message) if part)})" if codes or message else ""
-    advice = "" if elsewhere else _advice(kind, status, words, registry, account)
-    if kind is Kind.NOT_FOUND and attempt.startswith(_READS_OF_A_RULE):
-        advice = _check_source(registry)
+    advice = "" if elsewhere else _advice(kind, status, words, attempt.registry, account)
+    if kind is Kind.NOT_FOUND and _reads_source(attempt):
+        advice = check_source(attempt.registry)
     place = f" from {elsewhere}, where the registry sent us" if elsewhere else ""
     return RegistryError(
         kind,
         _status_words(status) + said + place,
-        registry=registry,
         attempt=attempt,
         status=status,
         codes=codes,
@@ -95,20 +92,12 @@ def from_answer(
     )
 
 
-def from_absence(reference: str, *, registry: str) -> RegistryError:
-    """The failure where a rule's source was asked for, and is not there."""
-    return RegistryError(
-        Kind.NOT_FOUND,
-        _status_words(404),
-        registry=registry,
-        attempt=f"HEAD manifest {reference}",
-        status=404,
-        advice=_check_source(registry),
-    )
+def _writes_manifest(attempt: Attempt) -> bool:
+    return (attempt.method, attempt.endpoint) == ("PUT", "manifest")
 
 
-def _check_source(registry: str) -> str:
-    return f"check the rule's source: {registry} has nothing of that name"
+def _reads_source(attempt: Attempt) -> bool:
+    return attempt.method in {"GET", "HEAD"} and attempt.endpoint in {"manifest", "tags"}
 
 
 def _status_words(status: int) -> str:
@@ -116,14 +105,10 @@ def _status_words(status: int) -> str:
     return f"{status} {word}".strip()
 
 
-def from_transport(
-    error: httpx.HTTPError, *, registry: str, attempt: str, insecure: bool = False
-) -> RegistryError:
+def from_transport(error: httpx.HTTPError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
     """The failure that a broken connection is."""
-    kind, message, advice, permanent = _broken(error, registry, insecure=insecure)
-    return RegistryError(
-        kind, message, registry=registry, attempt=attempt, advice=advice, permanent=permanent
-    )
+    kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
+    return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent)
 
 
 def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:

@@ -12,12 +12,11 @@ from collections.abc import Callable
 import anyio
 
 from syncer.accounts.settings import HostSettings
+from syncer.errors import MAX_HOLD
 
 MIN_WINDOW = 1.0
 SLACK = 0.25
 """Seconds of a byte rate that may be spent in one go."""
-MAX_HOLD = 600.0
-"""Seconds that a registry may ask the whole host to wait; what asks for more has failed, for now."""
 MAX_UNREACHABLE = 6
 """Connections in a row that may fail before a host counts as down."""
 DOWN_SECONDS = 10.0

@@ -173,7 +173,7 @@ async def test_a_token_service_that_grants_one_scope_costs_a_mount_and_nothing_e
             parameters = {**parameters, "scope": kept}
         return answer(method, parameters, authorization)
 
-    tokens.answer = filter
+    tokens.answer = narrow
 
     assert await job.run() == "success", job.failures
     assert several

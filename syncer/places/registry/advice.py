@@ -18,22 +18,27 @@ _REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
 _REFUSED_INDEX = frozenset({400, 403, 404, 405, 415, 422, 500})
 
 
-def advise(error: RegistryError, repository: Repository, manifest: Manifest | None = None) -> None:
-    """Put into a failed push's error what to do about it."""
+def advise(error: RegistryError, repository: Repository, manifest: Manifest | None = None) -> RegistryError:
+    """The error of a failed push with what to do about it."""
     if manifest is not None and error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
-        error.kind = Kind.UNSUPPORTED
-        error.advice = "it is of schema 1, which most registries no longer take: have the image built again"
-    elif manifest is not None and error.status in _REFUSED_INDEX and _has_attestations(manifest):
-        error.advice = (
-            "the index has attestations (platform unknown/unknown), which some registries refuse: if that is the"
+        return error.with_changes(
+            kind=Kind.UNSUPPORTED,
+            advice="it is of schema 1, which most registries no longer take: have the image built again",
+        )
+    if manifest is not None and error.status in _REFUSED_INDEX and _has_attestations(manifest):
+        return error.with_changes(
+            advice="the index has attestations (platform unknown/unknown), which some registries refuse: if that is the"
             " reason, copy single images of it by digest, or build without them (--provenance=false)"
         )
-    elif error.status == 404 or "NAME_UNKNOWN" in error.codes:
-        error.advice = missing(repository)
-    elif error.status in _MISSING and error.kind in {Kind.UNAUTHORIZED, Kind.FORBIDDEN}:
-        error.advice = f"{error.advice}; or it is missing: {missing(repository)}"
-    elif error.status == 405 and error.attempt.startswith("POST") and not error.advice:
-        error.advice = f"{repository.host} takes no pushes: it is read-only, or a cache of another registry"
+    if error.status == 404 or "NAME_UNKNOWN" in error.codes:
+        return error.with_changes(advice=missing(repository))
+    if error.status in _MISSING and error.kind in {Kind.UNAUTHORIZED, Kind.FORBIDDEN}:
+        return error.with_changes(advice=f"{error.advice}; or it is missing: {missing(repository)}")
+    if error.status == 405 and error.attempt.method == "POST" and not error.advice:
+        return error.with_changes(
+            advice=f"{repository.host} takes no pushes: it is read-only, or a cache of another registry"
+        )
+    return error
 
 
 def missing(repository: Repository) -> str:

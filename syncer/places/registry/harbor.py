@@ -41,9 +41,8 @@ class HarborProjects:
                 ok=frozenset({201, 409}),
             )
         except RegistryError as error:
-            error.advice = (
-                f'creating it was tried since the entry has "create": true; make project {project!r} by hand,'
+            raise error.with_changes(
+                advice=f'creating it was tried since the entry has "create": true; make project {project!r} by hand,'
                 " or give the account the right to"
-            )
-            raise
+            ) from error.__cause__
         return answer.status == 201

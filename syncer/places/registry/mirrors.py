@@ -13,8 +13,7 @@ from typing import TypeVar
 import anyio
 from msgspec.structs import replace
 
-from syncer.errors import Kind, RegistryError
-from syncer.http import failures
+from syncer.errors import Kind, RegistryError, source_not_found
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -121,7 +120,7 @@ class MirroredSource(Source):
         if ":" not in target:
             found = await self.resolve(target)
             if found is None:
-                raise failures.from_absence(f"{self.name}:{target}", registry=self.name.host)
+                raise source_not_found(f"{self.name}:{target}", self.name.host)
             digest = found.digest
         for mirror in self._awake():
             if (manifest := await self._ask(mirror, mirror.fetch_manifest(digest))) is not None:

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 import httpx
 import msgspec
 
-from syncer.errors import DigestMismatch, Kind, RegistryError
+from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
 from syncer.http import failures
-from syncer.http.client import Answer, RegistryClient
+from syncer.http.client import RegistryClient
 from syncer.http.failures import is_html, page_title
+from syncer.http.request import Answer
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
@@ -105,7 +106,9 @@ class RemoteRepository(Destination):
             page = [tag for tag in listed if isinstance(tag, str) and is_tag(tag)]
             seen += len(page)
             if seen > MAX_TAGS:
-                raise self._invalid(f"more than {MAX_TAGS} tags", f"GET tags of {self.name}")
+                raise _invalid(
+                    f"more than {MAX_TAGS} tags", self._attempt("GET", "tags", f"tags of {self.name}")
+                )
             if guessed and first_tags.intersection(page[:1]):
                 # It knows no `last` and begins anew: that was all.
                 return
@@ -113,17 +116,18 @@ class RemoteRepository(Destination):
             yield page
             target, guessed = self._next_page(answer, listed, page)
             if target in visited:
-                raise self._invalid(
-                    "the pages of the list of tags go in a circle", f"GET tags of {self.name}"
+                raise _invalid(
+                    "the pages of the list of tags go in a circle",
+                    self._attempt("GET", "tags", f"tags of {self.name}"),
                 )
 
     def _listed(self, answer: Answer) -> list[object]:
-        attempt = f"GET tags of {self.name}"
+        attempt = self._attempt("GET", "tags", f"tags of {self.name}")
         self._refuse_page(answer, attempt)
         try:
             return msgspec.json.decode(answer.body, type=_Tags).tags or []
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._invalid(f"the list of tags cannot be read: {error}", attempt) from error
+            raise _invalid(f"the list of tags cannot be read: {error}", attempt) from error
 
     def _next_page(self, answer: Answer, listed: list[object], page: list[str]) -> tuple[str | None, bool]:
         """Where the list goes on, and whether that is only a guess."""
@@ -135,19 +139,17 @@ class RemoteRepository(Destination):
             return f"{self._base}/tags/list?n={PAGE}&last={page[-1]}", True
         return None, False
 
-    def _refuse_page(self, answer: Answer, attempt: str) -> None:
+    def _refuse_page(self, answer: Answer, attempt: Attempt) -> None:
         """Raises where a portal, a proxy or a mirror out of order answered in the registry's place."""
         if is_html(answer.headers, answer.body):
-            raise self._invalid(
+            raise _invalid(
                 f"a web page came back ({page_title(answer.body) or 'without a title'}): that is no registry",
                 attempt,
                 advice=f"check the name {self.name.host}, and what is between here and there",
             )
         coding = answer.headers.get("content-encoding", "").lower()
         if coding not in {"", "identity"}:
-            raise self._invalid(
-                f"the answer came compressed ({coding[:40]}), though not asked to be", attempt
-            )
+            raise _invalid(f"the answer came compressed ({coding[:40]}), though not asked to be", attempt)
 
     async def is_new(self) -> bool:
         answer = await self._client.send(
@@ -199,6 +201,7 @@ class RemoteRepository(Destination):
 
     async def _fetch(self, target: str, *, missing_ok: bool) -> Manifest | None:
         what = self._manifest(target)
+        attempt = self._attempt("GET", "manifest", what)
         answer = await self._client.send(
             "GET",
             f"{self._base}/manifests/{target}",
@@ -207,17 +210,17 @@ class RemoteRepository(Destination):
             what=what,
             headers=_ACCEPT,
             ok=_FOUND_OR_NOT if missing_ok else frozenset({200}),
+            counts_as_pull=True,
             retry=self._retry,
         )
         if answer.status == 404:
             return None
-        self._refuse_page(answer, f"GET {what}")
+        self._refuse_page(answer, attempt)
         if len(answer.body) > MAX_MANIFEST_SIZE:
             raise RegistryError(
                 Kind.TOO_LARGE,
                 f"a manifest of {len(answer.body)} bytes: the limit is {MAX_MANIFEST_SIZE}",
-                registry=self.name.host,
-                attempt=f"GET {what}",
+                attempt=attempt,
             )
         content_type = answer.headers.get("content-type", "")
         stated = target if ":" in target else answer.headers.get("docker-content-digest")
@@ -228,16 +231,13 @@ class RemoteRepository(Destination):
         try:
             manifest = parse_manifest(answer.body, content_type, stated=expected)
         except UnsupportedManifest as error:
-            raise RegistryError(
-                Kind.UNSUPPORTED, str(error), registry=self.name.host, attempt=f"GET {what}"
-            ) from error
+            raise RegistryError(Kind.UNSUPPORTED, str(error), attempt=attempt) from error
         except InvalidManifest as error:
-            raise self._invalid(str(error), f"GET {what}") from error
+            raise _invalid(str(error), attempt) from error
         if expected is not None and manifest.digest != expected:
             raise DigestMismatch(
                 f"the registry sent a manifest of digest {manifest.digest} for {expected}",
-                registry=self.name.host,
-                attempt=f"GET {what}",
+                attempt=attempt,
             )
         return manifest
 
@@ -246,6 +246,7 @@ class RemoteRepository(Destination):
         self, blob: Descriptor, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[BlobBody]:
         what = f"blob {blob.digest} of {self.name}"
+        attempt = self._attempt("GET", "blob", what)
         part = bool(offset) or length is not None
         last = "" if length is None else str(offset + length - 1)
         async with self._client.open(
@@ -262,28 +263,25 @@ class RemoteRepository(Destination):
                 size = content_range_size(response.headers.get("content-range"))
                 raise DigestMismatch(
                     f"the blob ends before byte {offset}" + (f": it has {size}" if size >= 0 else ""),
-                    registry=self.name.host,
-                    attempt=f"GET {what}",
+                    attempt=attempt,
                 )
             if response.status_code == 206:
                 start, size = content_range(response.headers.get("content-range"))
                 if not 0 <= start <= offset:
-                    raise self._invalid(
-                        f"asked for the bytes from {offset} on, and got others", f"GET {what}"
-                    )
+                    raise _invalid(f"asked for the bytes from {offset} on, and got others", attempt)
             else:
                 size = number(response.headers.get("content-length"))
             if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
-                raise self._invalid("the blob came compressed, though not asked to be", f"GET {what}")
-            yield BlobBody(start, size, self._chunks(response, what))
+                raise _invalid("the blob came compressed, though not asked to be", attempt)
+            yield BlobBody(start, size, self._chunks(response, attempt))
 
-    async def _chunks(self, response: httpx.Response, what: str) -> AsyncIterator[bytes]:
+    async def _chunks(self, response: httpx.Response, attempt: Attempt) -> AsyncIterator[bytes]:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         try:
             async for chunk in response.stream:
                 yield chunk
         except httpx.HTTPError as error:
-            raise failures.from_transport(error, registry=self.name.host, attempt=f"GET {what}") from error
+            raise failures.from_transport(error, attempt=attempt) from error
 
     # --- writing: distribution-spec, "Push" ---------------------------------------------------------------------
 
@@ -345,13 +343,14 @@ class RemoteRepository(Destination):
         except RegistryError as error:
             if error.status in _MISSING and self._projects and await self._projects.create(self.name):
                 return self._session(await post())
-            advise(error, self.name)
-            raise
+            raise advise(error, self.name) from error.__cause__
 
     def _session(self, answer: Answer) -> Session:
         location = answer.headers.get("location", "")
         if not location:
-            raise self._invalid("an upload without a Location", f"POST upload to {self.name}")
+            raise _invalid(
+                "an upload without a Location", self._attempt("POST", "upload", f"upload to {self.name}")
+            )
         return Session(
             self._client.address.resolve(answer.url, location),
             min_chunk_size(answer.headers.get("oci-chunk-min-length")),
@@ -373,8 +372,7 @@ class RemoteRepository(Destination):
         except RegistryError as error:
             if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
                 return
-            advise(error, self.name, manifest)
-            raise
+            raise advise(error, self.name, manifest) from error.__cause__
         stored = answer.headers.get("docker-content-digest")
         if (
             stored
@@ -384,8 +382,7 @@ class RemoteRepository(Destination):
         ):
             raise DigestMismatch(
                 f"the registry stored it as {stored[:140]} instead of {manifest.digest}",
-                registry=self.name.host,
-                attempt=f"PUT {what}",
+                attempt=self._attempt("PUT", "manifest", what),
                 permanent=True,
             )
 
@@ -397,5 +394,9 @@ class RemoteRepository(Destination):
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
 
-    def _invalid(self, message: str, attempt: str, *, advice: str = "") -> RegistryError:
-        return RegistryError(Kind.INVALID, message, registry=self.name.host, attempt=attempt, advice=advice)
+    def _attempt(self, method: str, endpoint: str, subject: str) -> Attempt:
+        return Attempt(self.name.host, method, endpoint, subject)
+
+
+def _invalid(message: str, attempt: Attempt, *, advice: str = "") -> RegistryError:
+    return RegistryError(Kind.INVALID, message, attempt=attempt, advice=advice)

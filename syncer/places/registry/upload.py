@@ -11,10 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import anyio
 import msgspec
 
-from syncer.errors import DigestMismatch, Kind, RegistryError
-from syncer.http.auth import Scopes
-from syncer.http.client import Answer, RegistryClient
-from syncer.http.retry import MAX_RETRY_AFTER, is_retryable, reason_of
+from syncer.errors import MAX_RETRY_AFTER, Attempt, DigestMismatch, Kind, RegistryError
+from syncer.http.client import RegistryClient
+from syncer.http.request import Answer, Scopes
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -43,9 +42,9 @@ _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 class UploadMethod(enum.IntEnum):
     """How the bytes go, the shortest first."""
 
-    PUT = 0
-    PATCH = 1
-    CHUNKS = 2
+    MONOLITHIC = 0
+    STREAMED = 1
+    CHUNKED = 2
 
 
 class UploadMethods:
@@ -59,7 +58,7 @@ class UploadMethods:
         """The shortest way that is not known to be refused for a blob of so many bytes."""
         return next(
             (method for method in UploadMethod if size < self._refused.get(method, size + 1)),
-            UploadMethod.CHUNKS,
+            UploadMethod.CHUNKED,
         )
 
     def refuse(self, method: UploadMethod, size: int) -> None:
@@ -108,7 +107,8 @@ class RemoteUpload(Upload):
                     return
                 await self._send(blob, content, pieces)
                 return
-            except RegistryError as error:
+            except RegistryError as raised:
+                error = raised
                 self._broken = True
                 self._given = max(self._given, pieces.position)
                 if pieces.failure is not None:
@@ -118,14 +118,15 @@ class RemoteUpload(Upload):
                 self._unsure = error.status is None or error.status >= 500
                 mismatches += error.kind is Kind.DIGEST_MISMATCH
                 logins += error.kind is Kind.UNAUTHORIZED
-                error.permanent = error.permanent or mismatches > 1 or logins > 1
+                if mismatches > 1 or logins > 1:
+                    error = error.with_changes(permanent=True)
                 fruitless = fruitless + 1 if self._offset <= farthest else 0
                 farthest = max(farthest, self._offset)
                 if error.permanent or fruitless > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
-                    raise
+                    raise error from raised.__cause__
                 wait = error.retry_after or pause(fruitless)
-                if is_retryable(error):
-                    self._client.tell_retry(reason_of(error), wait)
+                if error.retryable:
+                    self._client.tell_retry(error.retry_reason, wait)
                 await anyio.sleep(wait)
 
     async def cancel(self) -> None:
@@ -192,35 +193,35 @@ class RemoteUpload(Upload):
         method, resumed = self._way(blob.size), self._offset > 0
         pieces.read(content, self._offset)
         try:
-            if method is UploadMethod.PUT and not self._offset:
+            if method is UploadMethod.MONOLITHIC and not self._offset:
                 await self._finish(blob, pieces, blob.size)
             else:
                 await self._patch(blob, pieces, method)
                 await self._finish(blob, pieces, 0)
         except RegistryError as error:
-            if pieces.failure is None:
-                await self._learn(error, method, blob.size, resumed=resumed)
-            raise
+            if pieces.failure is not None:
+                raise
+            raise await self._learn(error, method, blob.size, resumed=resumed) from error.__cause__
         for shorter in self._given_up():
             # The connection was closed each time on that way: a refusal, since this one worked.
             self._methods.refuse(shorter, blob.size)
 
     def _way(self, size: int) -> UploadMethod:
         method = self._methods.choose(size)
-        return max(method, *(UploadMethod(each + 1) for each in self._given_up()), UploadMethod.PUT)
+        return max(method, *(UploadMethod(each + 1) for each in self._given_up()), UploadMethod.MONOLITHIC)
 
     def _given_up(self) -> list[UploadMethod]:
         return [
-            method for method, breaks in self._breaks.items() if breaks > 1 and method < UploadMethod.CHUNKS
+            method for method, breaks in self._breaks.items() if breaks > 1 and method < UploadMethod.CHUNKED
         ]
 
     async def _patch(self, blob: Descriptor, pieces: "_Pieces", method: UploadMethod) -> None:
         assert self._session is not None
-        most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKS else blob.size
+        most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKED else blob.size
         while self._offset < blob.size:
             end = min(self._offset + most, blob.size)
             # A single PATCH goes without: some registries refuse chunks, and take it for one.
-            ranged = method is UploadMethod.CHUNKS or self._offset
+            ranged = method is UploadMethod.CHUNKED or self._offset
             answer = await self._request(
                 "PATCH",
                 self._session.location,
@@ -234,8 +235,12 @@ class RemoteUpload(Upload):
                 raise RegistryError(
                     Kind.CONNECTION,
                     f"the registry took {stored} of {end} bytes",
-                    registry=self._repository.host,
-                    attempt=f"PATCH blob {blob.digest} into {self._repository}",
+                    attempt=Attempt(
+                        self._repository.host,
+                        "PATCH",
+                        "upload",
+                        f"blob {blob.digest} into {self._repository}",
+                    ),
                 )
             self._offset = end
 
@@ -280,8 +285,7 @@ class RemoteUpload(Upload):
         raise RegistryError(
             Kind.TIMEOUT,
             f"the registry took nothing for {STALL_SECONDS:.0f} s",
-            registry=self._repository.host,
-            attempt=f"{method} {what}",
+            attempt=Attempt(self._repository.host, method, "upload", what),
         )
 
     def _note(self, answer: Answer) -> None:
@@ -292,32 +296,34 @@ class RemoteUpload(Upload):
 
     # --- learning from refusals -------------------------------------------------------------------------------------
 
-    async def _learn(self, error: RegistryError, method: UploadMethod, size: int, *, resumed: bool) -> None:
-        """Take a failure for what it is: a lost session, a refused way, wrong content, or just a failure."""
+    async def _learn(
+        self, error: RegistryError, method: UploadMethod, size: int, *, resumed: bool
+    ) -> RegistryError:
+        """Classify a failure: a lost session, a refused method, wrong content, or just a failure."""
         if error.status is None:
             if error.kind is Kind.CONNECTION and not resumed:
                 self._breaks[method] = self._breaks.get(method, 0) + 1
-        elif _LOST & set(error.codes) or error.status == 416:
-            error.permanent = False
-        elif "DIGEST_INVALID" in error.codes or "SIZE_INVALID" in error.codes:
+            return error
+        if _LOST & set(error.codes) or error.status == 416:
+            return error.with_changes(permanent=False)
+        if "DIGEST_INVALID" in error.codes or "SIZE_INVALID" in error.codes:
             await self._abandon()
-            raise DigestMismatch(
-                f"the registry received other content: {error.message}",
-                registry=error.registry,
-                attempt=error.attempt,
-            ) from error
-        elif error.status in _REFUSED and "NAME_UNKNOWN" not in error.codes:
-            if resumed and method < UploadMethod.CHUNKS:
-                # It takes no second part of a session: nothing is learned of the way to begin one.
-                pass
-            elif method < UploadMethod.CHUNKS:
-                self._methods.refuse(method, size if error.status == 413 else 0)
-            elif error.status == 413 and self._methods.chunk > SMALLEST_CHUNK:
-                self._methods.chunk //= 4
-            else:
-                return
-            error.permanent = False
-            await self._abandon()
+            return DigestMismatch(
+                f"the registry received other content: {error.message}", attempt=error.attempt
+            )
+        if error.status not in _REFUSED or "NAME_UNKNOWN" in error.codes:
+            return error
+        if resumed and method < UploadMethod.CHUNKED:
+            # It takes no second part of a session: nothing is learned about how to begin one.
+            pass
+        elif method < UploadMethod.CHUNKED:
+            self._methods.refuse(method, size if error.status == 413 else 0)
+        elif error.status == 413 and self._methods.chunk > SMALLEST_CHUNK:
+            self._methods.chunk //= 4
+        else:
+            return error
+        await self._abandon()
+        return error.with_changes(permanent=False)
 
 
 class _Pieces:

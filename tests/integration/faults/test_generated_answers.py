@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from syncer.accounts.settings import HostSettings
-from syncer.errors import RegistryError
+from syncer.errors import Attempt, RegistryError
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.oci.digest import Digest
@@ -181,7 +181,11 @@ def test_manifests_of_any_bytes(raw):
 )
 def test_error_answers(status, body):
     error = failures.from_answer(
-        status, httpx.Headers({}), body, registry="r", attempt="PUT manifest r/a:1", account=None
+        status,
+        httpx.Headers({}),
+        body,
+        attempt=Attempt("r", "PUT", "manifest", "manifest r/a:1"),
+        account=None,
     )
     line = str(error)
     assert "\n" not in line

@@ -73,7 +73,7 @@ async def test_a_mirror_that_fails_is_passed_over(here, mirror, net, arrived, fa
 
 
 async def test_a_mirror_that_is_silent_is_passed_over(here, mirror, net, arrived, monkeypatch):
-    monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(mirrors, "ANSWER_SECONDS", 0.1)
     mirror.on("*", "*", stall=30)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()

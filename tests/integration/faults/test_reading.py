@@ -42,7 +42,7 @@ async def test_a_download_that_is_cut_five_times_goes_on_each_time(here, net, ar
     offsets = [asked.headers.get("range") for asked in here.requests if asked.path == BIG_BLOB]
     assert len(offsets) == 6
     assert None not in offsets[2:]
-    assert [event.reason for event in outcome.on_retry.of(RequestRetried)] == ["connection"] * 5
+    assert [event.reason for event in outcome.told.of(RequestRetried)] == ["connection"] * 5
 
 
 async def test_a_download_goes_on_where_the_answer_begins_earlier_than_asked(here, net, arrived):

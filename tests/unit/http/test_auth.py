@@ -273,7 +273,7 @@ async def test_an_answer_without_a_usable_token_is_a_failure_in_one_line(answer)
     stage = Stage(ANNA, answer=lambda asked: answer)
     await stage.challenge()
 
-    with pytest.raises(RegistryError, match=r"^fetch a token for registry.example.com: ") as error:
+    with pytest.raises(RegistryError, match=r"^GET token for registry.example.com: ") as error:
         await stage.header()
 
     assert len(str(error.value)) < 200

@@ -4,22 +4,19 @@ import httpx
 import pytest
 
 from syncer.accounts.settings import Account, Secret
-from syncer.errors import Kind
+from syncer.errors import Attempt, Kind
 from syncer.http import failures
 
 ACCOUNT = Account("reg.example/team", "me", Secret("hush"))
 
 
-def answer(
-    status, body=b"", *, attempt="GET manifest reg.example/app:1", account=None, elsewhere="", **headers
-):
+def answer(status, body=b"", *, method="GET", account=None, elsewhere="", **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return failures.from_answer(
         status,
         httpx.Headers(named),
         body,
-        registry="reg.example",
-        attempt=attempt,
+        attempt=Attempt("reg.example", method, "manifest", "manifest reg.example/app:1"),
         account=account,
         elsewhere=elsewhere,
     )
@@ -101,7 +98,7 @@ def test_long_words_are_cut():
         (answer(403), "anonymous access is refused"),
         (answer(429), "anonymous access has the lowest limit"),
         (answer(413), "client_max_body_size"),
-        (answer(412, attempt="PUT manifest x"), "write to another tag"),
+        (answer(412, method="PUT"), "write to another tag"),
         (answer(403, b'{"errors":[{"message":"exceeds quota"}]}', account=ACCOUNT), "quota"),
         (answer(400, b"Client sent an HTTP request to an HTTPS server."), 'remove "plain_http"'),
     ],
@@ -119,7 +116,7 @@ def test_another_hosts_refusal_is_not_the_accounts():
 
 def test_only_a_push_can_meet_an_immutable_tag():
     body = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}'
-    assert answer(400, body, attempt="PUT manifest x").kind is Kind.IMMUTABLE
+    assert answer(400, body, method="PUT").kind is Kind.IMMUTABLE
     assert answer(400, body).kind is Kind.INVALID
 
 
