@@ -34,7 +34,7 @@ def main() -> None:
     lib = Path(__file__).parent
     sys.path[:0] = [str(lib / "any"), str(lib / f"cp{sys.version_info[0]}{sys.version_info[1]}")]
 
-    from syncer.cli import main as run
+    from syncer.__main__ import main as run
 
     run()
 

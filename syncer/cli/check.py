@@ -7,6 +7,7 @@ import click
 
 from syncer.cli import exits
 from syncer.cli.files import read_config, tell_problems
+from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.oci.reference import Repository
@@ -23,9 +24,9 @@ def check_files(*, online: bool, auth: Path | None, images: Path | None, config:
         click.echo(f"warning: {warning}", err=True)
     for rule in checked.rules:
         for destination in rule.destinations:
-            click.echo(f"{rule} -> {destination.written or destination.repository}")
+            say(f"{rule} -> {destination.written or destination.repository}")
     count = len(checked.rules)
-    click.echo(f"{count} {'rule' if count == 1 else 'rules'}: no problems found")
+    say(f"{count} {'rule' if count == 1 else 'rules'}: no problems found")
     return anyio.run(_ask_registries, checked) if online else exits.DONE
 
 
@@ -53,8 +54,8 @@ async def _ask_registries(config: Config) -> int:
             account = f"as {client.account.name}" if client.account else "anonymously"
             try:
                 await client.ping()
-                click.echo(f"{client.host} {account}: ok")
+                say(f"{client.host} {account}: ok")
             except RegistryError as error:
                 refused += 1
-                click.echo(f"{client.host} {account}: {error}")
+                say(f"{client.host} {account}: {error}")
     return exits.FAILED if refused else exits.DONE

@@ -1,14 +1,19 @@
 """Reads the files that the options name, and tells their problems."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 import msgspec
 
+from syncer.cli.process import say_error
 from syncer.config import Config, load
 from syncer.diagnostics import ConfigError
 from syncer.observe import words
+from syncer.observe.logs import configure_logging
 from syncer.rules.platforms import InvalidPlatform, PlatformFilter
 from syncer.rules.shard import Shard
 
@@ -57,8 +62,20 @@ def describe_share(config: Config, shard: Shard) -> str | None:
     return f"shard {shard} has {here} of {words.count(here + config.elsewhere, 'rule')}{nothing}"
 
 
-def tell_problems(error: ConfigError) -> None:
-    """Every problem on a line of its own, on stderr."""
-    for problem in error.problems:
-        click.echo(f"error: {problem}", err=True)
-    click.echo(f"{words.count(len(error.problems), 'problem')}; nothing was contacted", err=True)
+def tell_problems(error: ConfigError, log_format: Literal["text", "json"] = "text") -> None:
+    """Every problem of the files on a line of its own, on stderr."""
+    tell_errors([str(problem) for problem in error.problems], log_format)
+    if log_format == "text":
+        say_error(f"{words.count(len(error.problems), 'problem')}; nothing was contacted")
+
+
+def tell_errors(messages: Sequence[str], log_format: Literal["text", "json"]) -> None:
+    """Why the program cannot begin, a line for each message on stderr, in the format of the log."""
+    if log_format == "text":
+        for message in messages:
+            say_error(f"error: {message}")
+        return
+    log = configure_logging(level="error", format="json", file=None, stream=sys.stderr, secrets=())
+    for message in messages:
+        log.logger.error("config", message=message)
+    log.close()

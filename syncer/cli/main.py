@@ -2,12 +2,9 @@
 
 import gc
 import logging
-import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -63,7 +60,6 @@ def plan(**options: Any) -> None:
 @run_options
 def serve(**options: Any) -> None:
     """Run on schedule until told to stop, with metrics, an API and a status page."""
-    _end_at_sigterm(0)
     from syncer.cli.serve import ServeOptions, run_service
 
     _imported()
@@ -121,38 +117,23 @@ def demo(*, serve: bool) -> None:
     sys.exit(show_demo(keep_up=serve))
 
 
-def main() -> None:
-    """The program. Ends with the exit codes of the contract."""
+def run() -> object:
+    """Run the command that the arguments name. What `SystemExit` holds: a number, or None for success."""
     # Importing makes objects by the hundred thousand, and none of them is garbage.
     gc.disable()
-    _end_at_sigterm(exits.STOPPED)
-    code: object = exits.DONE
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
     except SystemExit as end:
-        code = end.code
+        return end.code
     except BrokenPipeError:
-        # Whoever read us has gone: nothing is left to say, not even that.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = exits.FAILED
-    _end(code)
-
-
-def _end_at_sigterm(code: int) -> None:
-    """Until a command listens itself: a signal that process 1 of a container does not handle is lost."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+        # Whoever read the output has gone: nothing is left to say, not even that.
+        return exits.FAILED
+    finally:
+        logging.shutdown()
+    return exits.DONE
 
 
 def _imported() -> None:
     """Collect garbage from here on, and leave alone what was imported: that stays."""
     gc.freeze()
     gc.enable()
-
-
-def _end(code: object) -> NoReturn:
-    """End at once: taking the interpreter apart would take as long as a run with nothing to do."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code if isinstance(code, int) else exits.DONE if code is None else exits.FAILED)

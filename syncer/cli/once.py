@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
-import click
 import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
-from syncer.cli.files import describe_share, filtered, read_config, sharded, tell_problems
+from syncer.cli.files import describe_share, filtered, read_config, sharded, tell_errors, tell_problems
+from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.engine.ledger import BlobCache
 from syncer.events import Observer, RunFinished
 from syncer.observe.log_observer import LogObserver
-from syncer.observe.logs import Logging, configure_logging
+from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report
@@ -83,19 +83,13 @@ def run_once(options: OnceOptions) -> int:
     """Do what the options ask. The exit code; problems of the files are told on stderr."""
     try:
         config = load_config(options)
-    except ConfigError as error:
-        tell_problems(error)
-        return exits.UNUSABLE
-    try:
         with _state_lock(options):
             return anyio.run(run_config, config, options)
-    except StateError as error:
-        click.echo(f"error: {error}", err=True)
-        return exits.UNUSABLE
-    except OSError as error:
-        # Only opening the log is not caught further in: nothing was contacted yet.
-        click.echo(f"error: {error}", err=True)
-        return exits.UNUSABLE
+    except ConfigError as error:
+        tell_problems(error, options.log_format)
+    except (StateError, LogFileError) as error:
+        tell_errors([str(error)], options.log_format)
+    return exits.UNUSABLE
 
 
 def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
@@ -106,7 +100,7 @@ def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _memory(options: OnceOptions) -> Iterator[BlobCache | None]:
+def _blob_cache(options: OnceOptions) -> Iterator[BlobCache | None]:
     """What earlier runs with the same state folder learnt of the registries."""
     if options.state_dir is None:
         yield None
@@ -119,7 +113,7 @@ def _memory(options: OnceOptions) -> Iterator[BlobCache | None]:
 
 
 async def run_config(config: Config, options: OnceOptions) -> int:
-    """Run checked files, with everything that watches. The exit code. Raises `OSError` if the log cannot be opened."""
+    """Run checked files, with everything that watches. The exit code. Raises `LogFileError` if the log cannot be opened."""
     credentials = Credentials(config.auth)
     with ExitStack() as stack:
         progress = stack.enter_context(
@@ -150,7 +144,7 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             config,
             options,
             credentials=credentials,
-            memory=stack.enter_context(_memory(options)),
+            cache=stack.enter_context(_blob_cache(options)),
             observers=[
                 progress,
                 report,
@@ -171,6 +165,9 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             _show_plan(report)
         write_outcome(options, log, report=report, metrics=metrics, lists=lists)
         closing.tell()
+    if result.failed and not options.dry_run:
+        # Scripts written for image-syncer look for its last words.
+        say("failed tasks exist")
     return EXITS[result.outcome]
 
 
@@ -186,7 +183,7 @@ def new_run(
     observers: Sequence[Observer],
     rules: Sequence[Rule] | None = None,
     trigger: str = "cli",
-    memory: BlobCache | None = None,
+    cache: BlobCache | None = None,
 ) -> R:
     """A run of all rules, or of some, as the options want it."""
     return kind(
@@ -196,7 +193,7 @@ def new_run(
             options.proc, options.retries, force=options.force, dry_run=options.dry_run, shard=options.shard
         ),
         credentials=credentials,
-        cache=memory,
+        cache=cache,
         observers=observers,
         trigger=trigger,
     )
@@ -253,7 +250,8 @@ def _show_plan(report: ReportObserver) -> None:
     styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((100, 24)).columns
     for line in render_plan(report.document(), width=width, styled=styled):
-        click.echo(line)
+        if not say(line):
+            return
 
 
 def _metrics_observer(options: OnceOptions) -> "MetricsObserver | None":

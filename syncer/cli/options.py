@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from syncer.rules.shard import Shard
@@ -31,6 +32,16 @@ class EnvironmentOption(click.Option):
             # Never at blanks: a cron line has some.
             return [value.strip() for value in re.split(r"[\n;]", text) if value.strip()] or None
         return text.strip() or None
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """Where the value comes from. An empty one counts as unset: wrappers pass `--arch=` for nothing."""
+        given = opts.get(self.name or "")
+        if isinstance(given, str) and not given.strip():
+            opts = {name: value for name, value in opts.items() if name != self.name}
+        elif self.multiple and isinstance(given, list | tuple):
+            kept = [value for value in given if not isinstance(value, str) or value.strip()]
+            opts = {**opts, self.name or "": kept or None}
+        return super().consume_value(ctx, opts)
 
 
 class GroupedCommand(click.Command):
@@ -60,6 +71,16 @@ class DefaultGroup(click.Group):
         if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h", "--version"}):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options of the command that is meant without a name, behind the list of commands."""
+        super().format_options(ctx, formatter)
+        default = self.get_command(ctx, self.default)
+        if default is not None:
+            with click.Context(default, info_name=self.default, parent=ctx) as default_ctx:
+                formatter.write_paragraph()
+                formatter.write_text(f"Options of {self.default}, which is meant without a command:")
+                default.format_options(default_ctx, formatter)
 
 
 def option(*names: str, group: str, **attributes: Any) -> Callable[[F], F]:

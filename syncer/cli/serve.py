@@ -18,7 +18,7 @@ import click
 from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
 from syncer.cli import exits
-from syncer.cli.files import describe_share, tell_problems
+from syncer.cli.files import describe_share, tell_errors, tell_problems
 from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
 from syncer.config import Config
 from syncer.daemon.files import ConfigFiles
@@ -119,10 +119,10 @@ def run_service(options: ServeOptions) -> int:
             anyio.run(_serve, service, server, bound, log)
             log.tell("stopped")
     except ConfigError as error:
-        tell_problems(error)
+        tell_problems(error, options.log_format)
         return exits.UNUSABLE
     except (OSError, StateError) as error:
-        click.echo(f"error: {error}", err=True)
+        tell_errors([str(error)], options.log_format)
         return exits.UNUSABLE
     if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
         # A thread that still waits for somebody (a push, a name) would hold the end.
@@ -211,7 +211,7 @@ class _Preparation:
             config,
             self._options,
             credentials=credentials,
-            memory=SqliteBlobCache(self._database) if self._options.state_dir else None,
+            cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
             rules=rules,
             trigger=trigger,

@@ -5,7 +5,9 @@ What our own modules and the libraries write with the standard `logging` goes th
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +98,7 @@ def configure_logging(
     """Send the log to `file`, or else to `stream`.
 
     No line shows any of `secrets`, nor anything that stands where secrets stand. `bind` are fields that every
-    JSON line has. Where `stream` is a progress, that masks what it shows itself, too. Raises `OSError` with a message for the user where the file cannot be written.
+    JSON line has. Where `stream` is a progress, that masks what it shows itself, too. Raises `LogFileError` where the file cannot be opened.
     """
     own = None if file is None else _open(file)
     formatter = _JsonFormatter if format == "json" else _TextFormatter
@@ -108,11 +110,15 @@ def configure_logging(
     return Logging(handler, level, format)
 
 
+class LogFileError(OSError):
+    """The log file cannot be opened. `str()` is a message for the user."""
+
+
 def _open(file: Path) -> Any:
     try:
         return file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise OSError(f"the log file {file} cannot be opened for writing: {error.strerror}") from error
+        raise LogFileError(f"the log file {file} cannot be opened for writing: {error.strerror}") from error
 
 
 class _Handler(logging.Handler):
@@ -120,18 +126,32 @@ class _Handler(logging.Handler):
         super().__init__()
         self._sink = sink
         self._closes = closes
+        self._failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._sink.write(f"{self.format(record)}\n")
             self._sink.flush()
-        except (OSError, ValueError):
-            # A full disk or a closed terminal must not stop the copying, and there is nowhere to tell it.
-            pass
+        except (OSError, ValueError) as error:
+            # A full disk or a closed terminal must not stop the copying.
+            self._complain(error)
+
+    def _complain(self, error: OSError | ValueError) -> None:
+        """Tell once that the log file cannot be written, where that is still possible."""
+        if self._failed or not self._closes:
+            return
+        self._failed = True
+        with suppress(OSError, ValueError):
+            reason = getattr(error, "strerror", None) or error
+            sys.stderr.write(f"error: cannot write to the log file: {reason}\n")
+            sys.stderr.flush()
 
     def close(self) -> None:
         if self._closes:
-            self._sink.close()
+            try:
+                self._sink.close()
+            except OSError as error:
+                self._complain(error)
         super().close()
 
 

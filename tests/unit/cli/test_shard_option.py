@@ -70,7 +70,6 @@ def test_the_flag_wins_over_its_variable_and_that_over_the_job(plan, arguments, 
     [
         (("--shard", "4/4"), {}, "'--shard': expected I/N with 0 <= I < N, such as 0/4, found '4/4'"),
         (("--shard", "1"), {}, "found '1'"),
-        (("--shard", ""), {}, "found ''"),
         ((), {"SYNCER_SHARD": "a/b"}, "found 'a/b'"),
         ((), {"JOB_COMPLETION_INDEX": "2", "SYNCER_SHARDS": "2"}, "JOB_COMPLETION_INDEX and SYNCER_SHARDS, as I and N: expected"),
         ((), {"JOB_COMPLETION_INDEX": "two", "SYNCER_SHARDS": "3"}, "found 'two/3'"),

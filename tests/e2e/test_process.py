@@ -1,0 +1,125 @@
+"""The program as a process: closed and full streams, empty options, signals at the start."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from syncer.cli import exits
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run a shell line in which `$SYNC` is a run with nothing to do and `$FAIL` one whose image fails."""
+    (tmp_path / "images.json").write_text("{}")
+    (tmp_path / "failing.json").write_text(json.dumps({"127.0.0.1:1/a:1": "127.0.0.1:1/b"}))
+    python = shlex.quote(sys.executable)
+
+    def run(line):
+        names = f"SYNC='{python} -m syncer --images images.json' FAIL='{python} -m syncer --retries 0 --images failing.json'"
+        return subprocess.run(
+            ["sh", "-c", f"{names}; {line}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_streams_leave_the_exit_code_to_the_outcome(shell, closed):
+    assert shell(f"$SYNC {closed}").returncode == exits.DONE
+    failed = shell(f"$FAIL {closed}")
+    assert failed.returncode == exits.FAILED
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("target", ["--log /dev/full", "--report /dev/full", "> /dev/full", "2> /dev/full"])
+def test_a_full_disk_leaves_the_exit_code_to_the_outcome(shell, target):
+    done = shell(f"$SYNC {target}")
+    assert done.returncode == exits.DONE
+    failed = shell(f"$FAIL {target}")
+    assert failed.returncode == exits.FAILED
+    assert "Traceback" not in failed.stderr
+    if target != "2> /dev/full":
+        assert "No space left on device" in failed.stderr
+
+
+def test_a_plan_on_a_full_disk_ends_by_its_outcome(shell):
+    planned = shell("$FAIL --dry-run > /dev/full")
+    assert planned.returncode == exits.FAILED
+    assert "error: cannot write to standard output: No space left on device" in planned.stderr
+
+
+def test_a_log_that_cannot_be_opened_ends_before_anything_is_contacted(shell):
+    done = shell("$FAIL --log missing/log")
+    assert done.returncode == exits.UNUSABLE
+    assert done.stderr.startswith("error: the log file")
+
+
+def test_failed_images_are_followed_by_the_closing_words_on_stdout(shell):
+    failed = shell("$FAIL")
+    assert failed.stdout == "failed tasks exist\n"
+    assert failed.stderr.splitlines()[-1].startswith("Synchronization finished, 1 tasks failed, cost ")
+    assert shell("$SYNC").stdout == ""
+
+
+def test_empty_option_values_count_as_unset(shell):
+    done = shell("$SYNC --auth= --arch= --os= --log= --proc= --report= --metrics-push= --state-dir= --shard=")
+    assert done.returncode == exits.DONE, done.stderr
+
+
+def test_an_empty_value_leaves_the_variable_in_force(shell):
+    done = shell("export SYNCER_PROC=0; $SYNC --proc=")
+    assert done.returncode == exits.UNUSABLE
+    assert "0 is not in the range" in done.stderr
+
+
+def test_a_bad_file_is_told_as_json_where_the_log_is(shell, tmp_path):
+    (tmp_path / "images.json").write_text('{"a": 5, "b": 6}')
+    done = shell("$SYNC --log-format json")
+    assert done.returncode == exits.UNUSABLE
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["error", "error"]
+    assert all("images.json:1" in line["message"] for line in lines)
+
+
+def test_help_without_a_command_shows_the_options_of_sync(shell):
+    done = shell(f"{shlex.quote(sys.executable)} -m syncer --help")
+    assert "--output-failed-images" in done.stdout
+    assert "Commands:" in done.stdout
+
+
+def test_the_signal_handler_is_there_before_anything_is_imported():
+    code = (
+        "import signal, sys; before = set(sys.modules)\n"
+        "from syncer.cli import process; process.prepare()\n"
+        "assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL\n"
+        "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('syncer')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"click", "logging", "re", "typing"}
+
+
+@pytest.mark.parametrize(("command", "code"), [("sync", exits.STOPPED), ("serve", exits.DONE)])
+def test_sigterm_while_the_program_is_loading_ends_it(tmp_path, command, code):
+    (tmp_path / "slow.py").write_text("import time; print('loading', flush=True); time.sleep(30)")
+    program = "import sys; sys.argv = ['syncer', sys.argv[1]]; from syncer.cli import process; process.prepare(); import slow"
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, command], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "loading\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=20) == code
+    finally:
+        running.kill()
+        running.wait()
+        running.stdout.close()
