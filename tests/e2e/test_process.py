@@ -122,4 +122,5 @@ def test_sigterm_while_the_program_is_loading_ends_it(tmp_path, command, code):
     finally:
         running.kill()
         running.wait()
-        running.stdout.close()
+        if running.stdout is not None:
+            running.stdout.close()
