@@ -130,7 +130,7 @@ def shell(program, tmp_path):
 
 
 def test_what_it_says_of_one_run_works(job, shell, source):
-    (code,) = re.findall(r"```sh\n(.*?)```", section("README.md", "Once"), re.DOTALL)
+    (code,) = re.findall(r"```sh\n(.*?)```", section("README.md", "Run once"), re.DOTALL)
 
     done = shell(code)
 
@@ -139,7 +139,7 @@ def test_what_it_says_of_one_run_works(job, shell, source):
 
 
 def test_what_it_says_of_the_service_works(job, shell, source):
-    code = re.findall(r"```sh\n(.*?)```", section("README.md", "As a service"), re.DOTALL)[0]
+    code = re.findall(r"```sh\n(.*?)```", section("README.md", "Run as a service"), re.DOTALL)[0]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
