@@ -3,12 +3,9 @@
 A request that no recording covers is answered with 501 and makes the test fail: see `Harbor.unrecorded`.
 """
 
-import hashlib
 import re
-import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any, Self
@@ -19,12 +16,12 @@ from syncer.demo.errors import Refusal
 from syncer.demo.messages import kept_headers
 from syncer.demo.server import Server
 from syncer.demo.store import StoredManifest
-from syncer.demo.uploads import Upload, Uploads
 from syncer.oci.digest import Digest
 from tests.support import harbor_answers as rows
 from tests.support.harbor_access import Access, Account, Login, NotRecorded, Project
-from tests.support.harbor_answers import Row, compact
+from tests.support.harbor_answers import compact
 from tests.support.harbor_api import Api
+from tests.support.harbor_blobs import Blobs
 from tests.support.wire import kind
 
 HOST = "127.0.0.1"
@@ -38,23 +35,17 @@ _PATH = re.compile(
     r"|referrers/(?P<referrers>[^/]+))"
 )
 _INDEX = "application/vnd.oci.image.index.v1+json"
-_GZIP = b"\x1f\x8b"
 
 Endpoint = Callable[[Request, str, str], Awaitable[Answer]]
 Hook = Callable[[Request], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Denied(Exception):
-    answer: Answer
 
 
 class Harbor:
     """Up while the `async with` block runs, at `host`. `store` is the registry behind it. What tests may set:
 
     `read_only`: the whole system refuses changes;
-    `collecting`: blobs that garbage collection is removing; `stuck`: those it has been removing for hours;
-    `vanishing`: blobs, as repository and digest, that go when the next manifest is pushed.
+    `vanishing`: blobs, as repository and digest, that go when the next manifest is pushed;
+    `projects` and `access.accounts`, and what garbage collection does: `blobs.collecting`, `blobs.stuck`.
 
     `requests`, `logins` and `unrecorded` are records, in order; `moved` are the bytes of blobs by direction.
     """
@@ -66,25 +57,21 @@ class Harbor:
         self.unrecorded: list[str] = []
         self.moved: Counter[str] = Counter()
         self.read_only = False
-        self.collecting: set[Digest] = set()
-        self.stuck: set[Digest] = set()
         self.vanishing: set[tuple[str, Digest]] = set()
         self.host = ""
+        self.blobs = Blobs(self.access, self.store, lambda: self.url)
         self._api = Api(self.access, self.store)
-        self._known: set[Digest] = set()
-        self._uploads = Uploads(self.store)
-        self._arrived: Counter[str] = Counter()  # bytes by upload
         self._hooks: list[Hook] = []
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "manifest"): self._get_manifest,
             ("HEAD", "manifest"): self._get_manifest,
             ("PUT", "manifest"): self._put_manifest,
-            ("GET", "blob"): self._get_blob,
-            ("HEAD", "blob"): self._head_blob,
-            ("POST", "upload"): self._start_upload,
-            ("PATCH", "upload"): self._continue_upload,
-            ("PUT", "upload"): self._finish_upload,
-            ("DELETE", "upload"): self._cancel_upload,
+            ("GET", "blob"): self.blobs.get,
+            ("HEAD", "blob"): self.blobs.head,
+            ("POST", "upload"): self.blobs.start,
+            ("PATCH", "upload"): self.blobs.continue_,
+            ("PUT", "upload"): self.blobs.finish,
+            ("DELETE", "upload"): self.blobs.cancel,
             ("GET", "tags"): self._list_tags,
             ("GET", "referrers"): self._list_referrers,
         }
@@ -111,10 +98,6 @@ class Harbor:
     def logins(self) -> list[Login]:
         """Each time that a name and a password came, at the token service, the registry or the API."""
         return self.access.logins
-
-    @property
-    def open_uploads(self) -> int:
-        return len(self._uploads)
 
     def entry(self, account: str) -> dict[str, Any]:
         """What an auth file says of this Harbor for an account."""
@@ -145,21 +128,6 @@ class Harbor:
         for stored in self.store.manifests(repository):
             self.store.delete_manifest(repository, stored.digest)
 
-    def collect_garbage(self) -> None:
-        """Remove the blobs that no manifest of their repository refers to."""
-        for repository in self.store.repositories():
-            used = {
-                blob.digest for stored in self.store.manifests(repository) for blob in stored.manifest.blobs
-            }
-            for digest in self.store.blobs(repository).keys() - used:
-                self.store.delete_blob(repository, digest)
-                self._known.discard(digest)
-
-    def lose_blob(self, repository: str, digest: Digest) -> None:
-        """Remove a blob from the storage; Harbor's database goes on to know it."""
-        self.store.delete_blob(repository, digest)
-        self._known.add(digest)
-
     def knows(self, repository: str) -> bool:
         """Whether Harbor lists the repository: something was pushed to it, not only blobs."""
         return bool(self.store.manifests(repository))
@@ -172,8 +140,6 @@ class Harbor:
         except ConnectionError:
             self._record(request, 0, 0)
             return None
-        except _Denied as denied:
-            answer = denied.answer
         except NotRecorded as reason:
             target = f"{request.method} {request.path}?{request.query_string}".rstrip("?")
             self.unrecorded.append(f"{target}: {reason}")
@@ -208,6 +174,8 @@ class Harbor:
             has_both = "_gorilla_csrf=" in request.headers["Cookie"]
             return (rows.NO_CSRF_TOKEN if has_both else rows.NO_CSRF_COOKIE).answer()
         if request.path.startswith("/api/v2.0/"):
+            if changes and self.read_only:
+                raise NotRecorded("a change through the API in read-only mode")
             return await self._api.answer(request)
         if request.path == "/v2/":
             return self.access.ping(request, self.url)
@@ -239,23 +207,24 @@ class Harbor:
 
     async def _get_manifest(self, request: Request, repository: str, reference: str) -> Answer:
         project = self._project(repository)
-        stored = self._stored(request, project, repository, reference)
+        stored = self.store.manifest(repository, reference)
+        if stored is None:
+            return self._no_manifest(request, repository, reference)
         if project.signed_only and not self._is_signed(repository, stored, reference):
             return rows.UNSIGNED.answer()
         row = rows.UPSTREAM_MANIFEST if project.proxy_cache else rows.MANIFEST
         return row.answer(stored.raw, media_type=stored.media_type, digest=stored.digest)
 
-    def _stored(self, request: Request, project: Project, repository: str, reference: str) -> StoredManifest:
-        if stored := self.store.manifest(repository, reference):
-            return stored
-        if project.proxy_cache:
+    def _no_manifest(self, request: Request, repository: str, reference: str) -> Answer:
+        if self._project(repository).proxy_cache:
             if request.method != "HEAD":
                 raise NotRecorded("GET of a manifest that the upstream does not have")
-            raise _Denied(rows.NO_UPSTREAM_TAG.answer(repository=repository, reference=reference))
-        if ":" in reference:
-            raise _Denied(rows.NO_MANIFEST.answer(repository=repository, reference=reference))
-        row = rows.NO_TAG if self.knows(repository) else rows.NO_REPOSITORY
-        raise _Denied(row.answer(repository=repository, reference=reference))
+            row = rows.NO_UPSTREAM_TAG
+        elif ":" in reference:
+            row = rows.NO_MANIFEST
+        else:
+            row = rows.NO_TAG if self.knows(repository) else rows.NO_REPOSITORY
+        return row.answer(repository=repository, reference=reference)
 
     def _is_signed(self, repository: str, stored: StoredManifest, reference: str) -> bool:
         """A signature of cosign is a tag beside the image; signatures themselves may be pulled."""
@@ -265,15 +234,16 @@ class Harbor:
     async def _put_manifest(self, request: Request, repository: str, reference: str) -> Answer:
         raw = await request.read(_MAX_MANIFEST)
         for name, digest in self.vanishing:
-            self.lose_blob(name, digest)
+            self.blobs.lose(name, digest)
         self.vanishing.clear()
         project = self._project(repository)
         is_immutable = any(fnmatchcase(reference, pattern) for pattern in project.immutable)
         if is_immutable and self.store.manifest(repository, reference):
             name = repository.partition("/")[2]
             return rows.IMMUTABLE.answer(name=name, reference=reference)
-        if self.store.manifest(repository, Digest.of(raw)) is None:
-            self._check_quota(project, len(raw))
+        is_new = self.store.manifest(repository, Digest.of(raw)) is None
+        if is_new and (refused := self.blobs.over_quota(project, len(raw))):
+            return refused
         try:
             stored = self.store.put_manifest(
                 repository, raw, request.headers.get("Content-Type", ""), reference=reference
@@ -327,116 +297,6 @@ class Harbor:
         index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": found}
         return row.answer(compact(index), total=len(found))
 
-    # Blobs
-
-    async def _head_blob(self, request: Request, repository: str, digest: str) -> Answer:
-        if digest in self.collecting | self.stuck:
-            return rows.BLOB_IN_COLLECTION.answer(request=uuid.uuid4())
-        known = digest in self._known or any(
-            self.store.blob(name, digest) is not None for name in self.store.repositories()
-        )
-        # Proxy projects do not ask Harbor's database.
-        if not known and not self._project(repository).proxy_cache:
-            return rows.NO_BLOB_ANYWHERE.answer(digest=digest)
-        return await self._get_blob(request, repository, digest)
-
-    async def _get_blob(self, request: Request, repository: str, digest: str) -> Answer:
-        content = self.store.blob(repository, digest)
-        if content is None:
-            return rows.NO_BLOB.answer(digest=digest)
-        if "Range" in request.headers:
-            raise NotRecorded("a part of a blob")
-        if not self._project(repository).proxy_cache:
-            return rows.BLOB.answer(content, digest=digest)
-        media_type = "application/x-gzip" if content.startswith(_GZIP) else "text/plain; charset=utf-8"
-        return rows.UPSTREAM_BLOB.answer(content, media_type=media_type)
-
-    async def _start_upload(self, request: Request, repository: str, _id: str) -> Answer:
-        if digest := request.query.get("mount"):
-            return self._mount(request, repository, digest)
-        if "digest" in request.query:
-            raise NotRecorded("an upload in one request")
-        return self._session(rows.UPLOAD_STARTED, self._uploads.start(repository))
-
-    def _mount(self, request: Request, repository: str, digest: str) -> Answer:
-        source = request.query.get("from", "")
-        if not source or self.access.refusal(request, source, "pull", self.url):
-            raise NotRecorded("a mount from a repository that the token does not cover")
-        if digest in self.collecting | self.stuck or not self.store.mount(repository, digest, source):
-            raise NotRecorded("a mount of a blob that is not there")
-        return rows.MOUNTED.answer(url=self.url, repository=repository, digest=digest)
-
-    async def _continue_upload(self, request: Request, repository: str, id_: str) -> Answer:
-        upload = self._upload(repository, id_)
-        if content_range := request.headers.get("Content-Range"):
-            self._expect(upload, content_range)
-        await self._take(upload, request)
-        return self._session(rows.UPLOAD_CONTINUED, upload)
-
-    async def _finish_upload(self, request: Request, repository: str, id_: str) -> Answer:
-        upload = self._upload(repository, id_)
-        await self._take(upload, request)
-        digest = Digest(request.query.get("digest", ""))
-        if digest in self.collecting:
-            return rows.BLOB_IN_COLLECTION.answer(request=uuid.uuid4())
-        if self.store.blob(repository, digest) is None:
-            self._check_quota(self._project(repository), self._arrived[id_])
-        try:
-            self._uploads.finish(upload, digest)
-        except Refusal as refusal:
-            raise NotRecorded(str(refusal)) from refusal
-        self.stuck.discard(digest)
-        return rows.UPLOADED.answer(url=self.url, repository=repository, digest=digest)
-
-    async def _cancel_upload(self, _request: Request, repository: str, id_: str) -> Answer:
-        upload = self._upload(repository, id_)
-        self._uploads.cancel(upload)
-        return rows.UPLOAD_CANCELLED.answer(upload=upload.id)
-
-    def _upload(self, repository: str, id_: str) -> Upload:
-        try:
-            return self._uploads.get(repository, id_)
-        except Refusal as refusal:
-            raise NotRecorded(str(refusal)) from refusal
-
-    async def _take(self, upload: Upload, request: Request) -> None:
-        await upload.take(request.chunks())
-        self._arrived[upload.id] += request.received
-
-    def _expect(self, upload: Upload, content_range: str) -> None:
-        try:
-            upload.expect(content_range)
-        except Refusal as refusal:
-            raise NotRecorded(str(refusal)) from refusal
-
-    def _session(self, row: Row, upload: Upload) -> Answer:
-        state = hashlib.sha256(upload.headers["Range"].encode() + upload.id.encode()).hexdigest()
-        return row.answer(
-            url=self.url,
-            repository=upload.repository,
-            upload=upload.id,
-            state=state,
-            end=max(self._arrived[upload.id] - 1, 0),
-        )
-
-    # Quota
-
-    def used(self, project: str) -> int:
-        """Bytes that count towards the quota: each blob and manifest once."""
-        sizes: dict[Digest, int] = {}
-        for repository in self.store.repositories():
-            if repository.startswith(f"{project}/"):
-                sizes |= {digest: len(blob) for digest, blob in self.store.blobs(repository).items()}
-                sizes |= {stored.digest: len(stored.raw) for stored in self.store.manifests(repository)}
-        return sum(sizes.values())
-
-    def _check_quota(self, project: Project, size: int) -> None:
-        used = self.used(project.name)
-        if project.quota is not None and used + size > project.quota:
-            raise _Denied(
-                rows.QUOTA.answer(size=_bytes(size), used=_bytes(used), quota=_bytes(project.quota))
-            )
-
 
 def _kind(request: Recorded) -> str:
     for prefix, name in (("/service/", "token"), ("/api/", "api"), ("/v2/_catalog", "catalog")):
@@ -447,16 +307,6 @@ def _kind(request: Recorded) -> str:
 
 def _next(path: str, page: list[str], asked: str | None) -> str:
     return f"{path}?last={quote(page[-1], safe='')}&n={asked}"
-
-
-def _bytes(size: int) -> str:
-    """As Harbor writes a size."""
-    value, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.1f} {unit}"
 
 
 def _manifest_refused(refusal: Refusal) -> Answer:

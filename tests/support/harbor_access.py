@@ -96,7 +96,7 @@ class Access:
         return made
 
     def expire_tokens(self) -> None:
-        """No token that was given so far is taken any more."""
+        """No token that was given so far is taken any more: they are answered as tokens without rights."""
         self.valid_tokens.clear()
 
     def mint(self, bearer: Bearer) -> str:
@@ -173,6 +173,8 @@ class Access:
             actions = self._actions(self.basic(request, "registry"), repository)
         else:
             bearer = self._bearer(request)
+            if bearer is None and project in self.projects and self.projects[project].public:
+                raise NotRecorded("a token that is not valid at a public project")
             actions = bearer.access.get(repository, ()) if bearer else ()
         if project not in self.projects:
             return rows.NO_PROJECT.answer(project=project)

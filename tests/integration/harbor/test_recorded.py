@@ -5,9 +5,9 @@ import pytest
 
 from tests.support.harbor import Harbor
 from tests.support.harbor_answers import EXCHANGES, recorded
-from tests.support.harbor_replay import Contents, Player, Stage, accounts_of, exchanges_of, projects_of
-
-pytestmark = pytest.mark.anyio
+from tests.support.harbor_recordings import Contents, exchanges_of
+from tests.support.harbor_replay import Player
+from tests.support.harbor_stage import Stage, accounts_of, projects_of
 
 CASES = sorted(path.stem for path in EXCHANGES.glob("*.json"))
 
@@ -18,7 +18,8 @@ async def test_recorded_requests_get_the_recorded_answers(case: str) -> None:
     contents = Contents(exchanges)
     async with Harbor(projects_of(exchanges), accounts_of(exchanges)) as harbor:
         stage = Stage(harbor, contents)
-        stage.prepare(exchanges, stuck="stuck" in case)
+        blobs = harbor.blobs
+        stage.prepare(exchanges, collecting=blobs.stuck if "stuck" in case else blobs.collecting)
         harbor.read_only = case == "read-only"
         if case == "missing-things":
             stage.put_image("mirror/app", "v1")

@@ -31,7 +31,7 @@ async def test_new_repository_gets_all_tags_byte_for_byte(
         for tag in TAGS
     )
     assert harbor.moved["in"] == sum(map(len, plain.store.blobs("app").values()))
-    assert harbor.open_uploads == 0
+    assert harbor.blobs.open_uploads == 0
 
 
 async def test_second_sync_logs_in_once_and_moves_nothing(net: Net, harbor: Harbor) -> None:
@@ -104,7 +104,7 @@ async def test_deleted_artifact_comes_back_without_its_blobs(net: Net, harbor: H
 async def test_collected_blobs_are_pushed_again(net: Net, harbor: Harbor) -> None:
     await net.sync({"plain/app": "harbor/mirror/app"})
     harbor.delete_artifact("mirror/app", harbor.store.get_manifest("mirror/app", "v2").digest)
-    harbor.collect_garbage()
+    harbor.blobs.collect_garbage()
     assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (1, 2, 0)
 
 
@@ -120,7 +120,7 @@ async def test_blob_that_goes_before_the_manifest_comes_is_pushed_again(
 async def test_blob_stuck_in_garbage_collection_is_pushed(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
-    harbor.stuck.add(shared_layer(plain))
+    harbor.blobs.stuck.add(shared_layer(plain))
     assert (await net.sync({"plain/app:v1": "harbor/mirror/app"})).counts == (1, 0, 0)
 
 
