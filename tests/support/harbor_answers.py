@@ -177,7 +177,8 @@ TAGS = Row("tags-paging", 200, {"Content-Type": ERRORS})
 TAGS_PAGE = Row("tags-paging", 200, {"Content-Type": ERRORS, "Link": '<{next}>; rel="next"'})
 BAD_PAGE = Row("tags-paging", 400, code="BAD_REQUEST", message="the N must be a positive int type")
 CATALOG_PAGE = Row("list-project", 200, TAGS_PAGE.headers)
-CATALOG = Row("list-project", 200, TAGS.headers)
+# The last page of the catalog was not recorded: it is taken to be as the last page of tags.
+CATALOG = Row("tags-paging", 200, TAGS.headers)
 _INDEX = {"Content-Type": "application/vnd.oci.image.index.v1+json", "X-Total-Count": "{total}"}
 REFERRERS = Row("referrers", 200, _INDEX)
 REFERRERS_OF_TYPE = Row("referrers", 200, {**_INDEX, "Oci-Filters-Applied": "artifactType"})

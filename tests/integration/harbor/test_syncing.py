@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from subprocess import CompletedProcess
 
-from syncer.demo import MemoryRegistry
+from syncer.demo import MemoryRegistry, Request
 from syncer.demo.images import make_image, make_index, make_layer
 from syncer.oci.digest import Digest
 from tests.integration.harbor.conftest import ADMIN, PUSHER, SYSTEM_ROBOT, add_image
@@ -47,6 +47,16 @@ async def test_robot_with_push_rights_pushes(net: Net, harbor: Harbor, log_in: C
     log_in(PUSHER)
     assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (3, 0, 0)
     assert {login.name for login in harbor.logins} == {PUSHER}
+
+
+async def test_tokens_that_die_during_a_sync_do_not_fail_it(net: Net, harbor: Harbor) -> None:
+    @harbor.before
+    async def expire_once(request: Request) -> None:
+        if request.method == "PUT" and not harbor.kinds()["PUT upload", 201]:
+            harbor.access.expire_tokens()
+
+    assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (3, 0, 0)
+    assert all(login.accepted for login in harbor.logins)
 
 
 async def test_public_project_is_pulled_without_an_account(
