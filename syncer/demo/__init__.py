@@ -3,6 +3,7 @@
 registry.py   MemoryRegistry, with hooks and a record of requests for tests
 server.py     its HTTP               handlers.py, uploads.py   the distribution specification
 store.py      what it holds          command.py                what `syncer demo` shows
+manifests.py  what a registry checks of a manifest
 images.py     making images
 """
 

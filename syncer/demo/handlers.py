@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 from syncer.demo.errors import Refusal
+from syncer.demo.manifests import MAX_SIZE
 from syncer.demo.messages import Answer, Request
 from syncer.demo.store import Store, StoredManifest, check_name, parse_digest
 from syncer.demo.uploads import Upload, Uploads
 from syncer.oci import media_types
-from syncer.oci.manifest import MAX_MANIFEST_SIZE
 from syncer.oci.reference import is_tag
 
 _PATH = re.compile(
@@ -89,7 +89,7 @@ class Endpoints:
 
     async def _put_manifest(self, request: Request, name: str, reference: str) -> Answer:
         check_name(name)
-        raw = await request.read(MAX_MANIFEST_SIZE)
+        raw = await request.read(MAX_SIZE)
         media_type = request.headers.get("Content-Type", "")
         stored = self._store.put_manifest(name, raw, media_type, reference=reference)
         return Answer(201, _manifest_headers(name, stored))

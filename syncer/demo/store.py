@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from syncer.demo.errors import Refusal
+from syncer.demo.manifests import Manifest, read_manifest
 from syncer.oci.digest import Digest, InvalidDigest
-from syncer.oci.manifest import InvalidManifest, Manifest, parse_manifest
 from syncer.oci.reference import is_tag
 
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -142,7 +140,7 @@ class Store:
         """
         check_name(repository)
         digest = _manifest_digest(raw, reference)
-        manifest = _parse(raw, media_type)
+        manifest = read_manifest(raw, media_type)
         content = self._repositories.setdefault(repository, _Content())
         missing = [blob.digest for blob in manifest.blobs if blob.digest not in content.blobs]
         missing += [child.digest for child in manifest.children if child.digest not in content.manifests]
@@ -234,20 +232,6 @@ def _manifest_digest(raw: bytes, reference: str) -> Digest:
     return stated
 
 
-def _parse(raw: bytes, media_type: str) -> Manifest:
-    try:
-        manifest = parse_manifest(raw, media_type)
-    except InvalidManifest as error:
-        raise Refusal("MANIFEST_INVALID", str(error)) from error
-    if media_type and manifest.media_type != media_type.partition(";")[0].strip().lower():
-        raise Refusal("MANIFEST_INVALID", f"Content-Type {media_type}, but a {manifest.media_type}")
-    return manifest
-
-
-class _Annotated(msgspec.Struct):
-    annotations: dict[str, Any] | None = None
-
-
 def _referrer(stored: StoredManifest) -> dict[str, Any]:
     """The descriptor that the referrers API lists (distribution-spec 1.1, "Listing Referrers")."""
     manifest = stored.manifest
@@ -259,8 +243,8 @@ def _referrer(stored: StoredManifest) -> dict[str, Any]:
     }
     if artifact_type:
         descriptor["artifactType"] = artifact_type
-    if annotations := msgspec.json.decode(stored.raw, type=_Annotated).annotations:
-        descriptor["annotations"] = annotations
+    if manifest.annotations:
+        descriptor["annotations"] = manifest.annotations
     return descriptor
 
 

@@ -263,6 +263,27 @@ async def test_what_is_no_manifest_is_refused(client, raw):
     assert error(await push(client, raw, media_type="application/json"), 400) == "MANIFEST_INVALID"
 
 
+BARE = {"mediaType": "application/octet-stream", "digest": DIGEST, "size": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schemaVersion": 1},
+        {"manifests": []},
+        {"config": None},
+        {"layers": "none"},
+        {"layers": [{**BARE, "digest": "sha256:short"}]},
+        {"layers": [{**BARE, "size": -1}]},
+        {"layers": [{"digest": DIGEST, "size": 1}]},
+        {"subject": {"digest": DIGEST}},
+    ],
+)
+async def test_manifest_that_breaks_the_image_spec_is_refused(client, blobs, change):
+    document = {**json.loads(manifest()), **change}
+    assert error(await push(client, json.dumps(document).encode()), 400) == "MANIFEST_INVALID"
+
+
 async def test_a_content_type_that_contradicts_the_manifest_is_refused(client, blobs):
     raw = manifest(mediaType=media_types.OCI_MANIFEST)
     response = await push(client, raw, media_type=media_types.DOCKER_MANIFEST)
