@@ -26,7 +26,6 @@ from benchmarks.corpus import CorpusSpec, make_corpus
 from syncer.demo import Answer, MemoryRegistry, Request, Store
 
 HERE = Path(__file__).parent
-SOCKET = "syncer-screens"
 SIZES = ((80, 24), (160, 36))
 PATIENCE = 120.0
 """Seconds that a moment may be waited for."""
@@ -73,7 +72,7 @@ class Terminal:
     height: int
 
     async def start(self, folder: Path) -> None:
-        await tmux(
+        await self._tmux(
             *("-f", "/dev/null", "new-session", "-d", "-c", str(folder)),
             *("-x", str(self.width), "-y", str(self.height)),
             *(
@@ -87,23 +86,24 @@ class Terminal:
         )
 
     async def type(self, line: str) -> None:
-        await tmux("send-keys", line, "Enter")
+        await self._tmux("send-keys", line, "Enter")
 
     async def show(self) -> str:
-        return await tmux("capture-pane", "-e", "-p")
+        return await self._tmux("capture-pane", "-e", "-p")
 
     async def end(self) -> None:
-        await tmux("kill-server")
+        await self._tmux("kill-server")
 
-
-async def tmux(*arguments: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        "tmux", "-L", SOCKET, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    if process.returncode:
-        raise SystemExit(f"tmux {arguments[0]} failed")
-    return out.decode()
+    async def _tmux(self, *arguments: str) -> str:
+        # A server for each size: the last one may still be on its way out.
+        socket = f"syncer-screens-{self.width}"
+        process = await asyncio.create_subprocess_exec(
+            "tmux", "-L", socket, *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        if process.returncode:
+            raise SystemExit(f"tmux {arguments[0]} failed")
+        return out.decode()
 
 
 async def wait_for(terminal: Terminal, moment: Callable[[str], bool]) -> str:

@@ -1,9 +1,9 @@
 """What a user sees of a run while it runs: bars on a terminal, plain lines elsewhere, or nothing.
 
 base.py     Progress: an observer that the log can be written through
-plain.py    a line every few seconds              totals.py  what a run came to, counted
-bars.py     live bars, drawn with rich            picture.py what is known of the run that is drawn
-layout.py   how that looks                        region.py  the lines of the terminal that are drawn over
+plain.py    a line every few seconds              totals.py        what a run came to, counted
+bars.py     live bars, drawn by rich              run_progress.py  what is known of the run that is drawn
+layout.py   how the bars and the closing table look
 """
 
 import os

@@ -1,38 +1,32 @@
-"""Live bars on a terminal: a thread draws a few times a second; the run itself only counts."""
+"""Live bars on a terminal. rich redraws them a few times a second; the run itself only counts."""
 
-import io
-import threading
+import re
 import time
 from collections import deque
-from collections.abc import Iterable
 from typing import TextIO
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 from syncer.events import ImageFailed, RuleWarning, RunFinished, RunStarted
-from syncer.observe.progress.base import Progress
-from syncer.observe.progress.layout import (
-    ASCII,
-    FANCY,
-    closing,
-    failure_lines,
-    live_lines,
-    warning_line,
-)
-from syncer.observe.progress.region import Region
+from syncer.observe.progress import layout
+from syncer.observe.progress.base import Progress, Sink
 from syncer.observe.progress.run_progress import INTERRUPTED, Clock, FailedImage, RunProgress
 
-DRAW_EVERY = 1 / 5
-"""Seconds. More often looks no better, and takes its share of a core."""
-_LEVELS = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "INFO": "blue"}
+DRAWS_PER_SECOND = 5
+_LOG_TIME = re.compile(r"^\S+Z(?= (?:INFO|WARNING|ERROR|CRITICAL)\b)", re.MULTILINE)
+_LOG_LEVEL = re.compile(
+    r"^\S+Z (?:(?P<info>INFO)|(?P<warning>WARNING)|(?P<error>ERROR)|(?P<critical>CRITICAL))\b", re.MULTILINE
+)
+_ASCII = str.maketrans({"✗": "x", "✓": "*", "→": ">", "·": "|", "…": "~"})
 
 
 class BarProgress(Progress):
     """Bars below, and above them what stays: failures, warnings, and lines that are written through it.
 
-    `ticking` False leaves drawing to calls of `draw`.
+    With `ticking` False, the bars are drawn by calls of `draw` only.
     """
 
     draws = True
@@ -45,100 +39,113 @@ class BarProgress(Progress):
         clock: Clock = time.monotonic,
         ticking: bool = True,
     ) -> None:
-        super().__init__(stream)
-        # It only makes text: where it wrote itself, a terminal that goes away would break the run.
-        self._console = console or Console(file=io.StringIO(), highlight=False, force_terminal=True)
-        encoding = getattr(stream, "encoding", None) or "ascii"
-        self._glyphs = FANCY if encoding.lower().startswith("utf") else ASCII
-        self._region = Region(self._console, stream)
-        self._progress_now = RunProgress(clock)
-        # Text of the log that came as it is, or things of our own to be drawn.
-        self._above: deque[str | Iterable[RenderableType]] = deque()
+        terminal = _Terminal(stream, getattr(stream, "encoding", None) or "ascii")
+        super().__init__(terminal)
+        self._console = console or Console(highlight=False, force_terminal=True)
+        # rich asks for no more of a file than to be written to.
+        self._console.file = terminal  # type: ignore[assignment]
+        self._run = RunProgress(clock)
         self._ticking = ticking
-        self._thread: threading.Thread | None = None
-        self._over = threading.Event()
-        self._live = False
+        self._above: deque[RenderableType] = deque()
+        self._bars: _Bars | None = None
 
     def notify(self, event: object) -> None:
         if isinstance(event, ImageFailed):
             # A registry may echo what it was sent.
             failure = msgspec.structs.replace(event.failure, message=self.mask(event.failure.message))
             event = msgspec.structs.replace(event, failure=failure)
-        self._progress_now.notify(event)
+        self._run.notify(event)
         super().notify(event)
 
     def on_run_started(self, _event: RunStarted) -> None:
-        self._live = True
-        self._over.clear()
-        if self._ticking:
-            self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
-            self._thread.start()
+        self.close()
+        self._bars = _Bars(self._console, self._run, self._above, ticking=self._ticking)
+        self._bars.start()
 
     def on_image_failed(self, event: ImageFailed) -> None:
-        if event.failure.kind == INTERRUPTED:
-            # A stopped run leaves hundreds: the closing table counts them.
-            return
-        failed = FailedImage(event.source, event.destination, event.failure)
-        self._above.append(failure_lines(failed, self._glyphs))
+        # A stopped run leaves hundreds that were interrupted: the closing table counts them.
+        if event.failure.kind != INTERRUPTED:
+            self._show(layout.failure(FailedImage(event.source, event.destination, event.failure)))
 
     def on_rule_warning(self, event: RuleWarning) -> None:
-        self._above.append((warning_line(self.mask(event.message), self._glyphs),))
+        self._show(layout.warning(self.mask(event.message)))
 
     def on_run_finished(self, _event: RunFinished) -> None:
         self.close()
-        self._above.append(closing(self._progress_now, self._console.width, self._glyphs))
-        self._write_now(self._take_above())
+        self._show(layout.closing(self._run))
 
     def write(self, text: str, /) -> int:
         """Put whole lines above the bars, at the next drawing."""
-        self._above.append(text)
-        if not self._live:
-            self._write_now(self._take_above())
+        lines = Text(text.removesuffix("\n"), no_wrap=True, overflow="ignore")
+        lines.highlight_regex(_LOG_TIME, "dim")
+        lines.highlight_regex(_LOG_LEVEL, style_prefix="logging.level.")
+        self._show(lines)
         return len(text)
 
     def close(self) -> None:
-        if not self._live:
-            return
-        self._live = False
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self._region.erase()
-        self._write_now(self._take_above())
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
 
     def draw(self) -> None:
         """Draw the run as it is now."""
-        width, height = self._console.size
-        lines = live_lines(self._progress_now, width, height, self._glyphs)
-        self._region.draw(lines, above=self._take_above())
+        if self._bars is not None:
+            self._bars.refresh()
 
-    def _tick(self) -> None:
-        while not self._over.wait(DRAW_EVERY):
-            self.draw()
+    def _show(self, content: RenderableType) -> None:
+        self._above.append(content)
+        if self._bars is None:
+            _print_all(self._console, self._above)
 
-    def _take_above(self) -> str:
-        parts = []
-        while self._above:
-            part = self._above.popleft()
-            if isinstance(part, str):
-                parts.append("".join(self._log_line(line) for line in part.splitlines(keepends=True)))
-            else:
-                parts += [f"{self._region.ansi(each)}\n" for each in part]
-        return "".join(parts)
 
-    def _log_line(self, line: str) -> str:
-        """A line of the text log with some color; others, and those of debug that come in floods, as they are."""
-        time_, blank, rest = line.partition(" ")
-        level = rest.partition(" ")[0]
-        if not blank or level not in _LEVELS or not time_.endswith("Z"):
-            return line
-        body = rest.removeprefix(level).rstrip("\n")
-        text = Text.assemble((time_, "dim"), " ", (level, _LEVELS[level]), body)
-        with self._console.capture() as capture:
-            self._console.print(text, soft_wrap=True)
-        return capture.get()
+class _Bars(Live):
+    """The bars of one run. What waits in `above` is printed above them when they are drawn."""
 
-    def _write_now(self, text: str) -> None:
-        if text:
-            self._region.write(text)
+    def __init__(
+        self, console: Console, run: RunProgress, above: deque[RenderableType], *, ticking: bool
+    ) -> None:
+        super().__init__(
+            console=console,
+            auto_refresh=ticking,
+            refresh_per_second=DRAWS_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            get_renderable=lambda: layout.live(run, *console.size),
+        )
+        self._above = above
+
+    def refresh(self) -> None:
+        # One write for both, or the terminal would flicker.
+        with self.console:
+            super().refresh()
+            _print_all(self.console, self._above)
+
+
+def _print_all(console: Console, above: deque[RenderableType]) -> None:
+    taken = [above.popleft() for _ in range(len(above))]
+    if taken:
+        # Lines of the log are longer than the window: cropped, they would be of no use.
+        console.print(Group(*taken), crop=False)
+
+
+class _Terminal:
+    """A terminal that may go away, or that has few characters: neither stops the run."""
+
+    def __init__(self, stream: Sink, encoding: str) -> None:
+        self._stream = stream
+        self.encoding = encoding
+
+    def write(self, text: str, /) -> None:
+        if not self.encoding.lower().startswith("utf"):
+            text = text.translate(_ASCII).encode(self.encoding, "replace").decode(self.encoding)
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):
+            return
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
