@@ -25,7 +25,6 @@ from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
-from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier
 from syncer.daemon.page import Pages
 from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun
@@ -35,6 +34,7 @@ from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
 from syncer.diagnostics import ConfigError
 from syncer.events import Observer
+from syncer.observe.metrics import MetricsObserver
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
@@ -72,7 +72,7 @@ def run_service(options: ServeOptions) -> int:
     address = _address(options.listen)
     guard = Guard(address[0], _token(options.api_token_file))
     notifier = _notifier(options)
-    metrics = DaemonMetrics()
+    metrics = MetricsObserver()
     try:
         with ExitStack() as stack:
             files = ConfigFiles(lambda: load_config(options), _paths(options), metrics=metrics)
@@ -185,7 +185,7 @@ class _Preparation:
         options: ServeOptions,
         log: DaemonLog,
         progress: Progress,
-        metrics: DaemonMetrics,
+        metrics: MetricsObserver,
         database: Database,
     ) -> None:
         self._options = options
@@ -245,7 +245,7 @@ def _log(options: ServeOptions, progress: Progress, guard: Guard, config: Config
     )
 
 
-def _look_back(history: History, metrics: DaemonMetrics, log: DaemonLog) -> None:
+def _look_back(history: History, metrics: MetricsObserver, log: DaemonLog) -> None:
     """What there was before this process."""
     for run_id in history.close_unfinished():
         log.tell(f"run {run_id} was cut off when the daemon ended the last time: marked as interrupted")

@@ -14,11 +14,11 @@ from anyio.abc import TaskGroup
 
 from syncer.config import Config
 from syncer.daemon.live import Live
-from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.outcomes import RuleOutcomes
 from syncer.daemon.packing import pack_report
 from syncer.engine.graph import TaskGraph
 from syncer.events import Observer, RunFinished
+from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
 from syncer.rules.rule import Rule
 from syncer.run import Run
@@ -102,7 +102,7 @@ class Runner:
         *,
         prepare: Prepare,
         history: History,
-        metrics: DaemonMetrics,
+        metrics: MetricsObserver,
         live: Live,
         lock: Callable[[], AbstractContextManager[None]],
         told: Callable[[Ended], None],

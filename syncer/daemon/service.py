@@ -12,10 +12,10 @@ from anyio.abc import TaskGroup
 
 from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
 from syncer.daemon.live import Live
-from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.notify import Notifier
 from syncer.daemon.runs import RunInProgress, Runner, Trigger
 from syncer.daemon.schedule import Timetable
+from syncer.observe.metrics import MetricsObserver
 from syncer.rules.rule import Rule
 from syncer.state.history import History
 from syncer.state.lock import StateLocked, StateUnusable
@@ -53,7 +53,7 @@ class Service:
         runner: Runner,
         history: History,
         live: Live,
-        metrics: DaemonMetrics,
+        metrics: MetricsObserver,
         notifier: Notifier,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,

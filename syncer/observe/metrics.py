@@ -1,19 +1,26 @@
 """Prometheus metrics of runs: counted here, written as text, to a file for node_exporter or to a Pushgateway.
 
-Events are counted into plain dicts, since there is one for every request; prometheus_client sees them only when
-somebody asks. What has no value yet is not exported at all.
+There is an event for every request: the children of a metric are looked up in a cache. Series begin with their first
+value.
 """
 
 import math
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -41,8 +48,18 @@ __all__ = ["CONTENT_TYPE", "MetricsObserver", "PushFailed"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """What `render` gives."""
 
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
 TaskKind = Literal["tags", "image", "blob", "manifest"]
 _KINDS: tuple[TaskKind, ...] = ("tags", "image", "blob", "manifest")
+_LAST_SUCCESS = "syncer_run_last_success_timestamp_seconds"
+_LAST_COMPLETION = "syncer_run_last_completion_timestamp_seconds"
+_MOMENTS = {
+    _LAST_SUCCESS: "When the last run ended in which no image failed.",
+    _LAST_COMPLETION: "When the last run ended that was not interrupted.",
+    "syncer_config_last_reload_successful": "Whether the files could be read the last time.",
+    "syncer_config_last_reload_timestamp_seconds": "When the files were read the last time.",
+}
 _RUN_OUTCOMES = ("success", "partial", "failure", "interrupted")
 _RUN_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -62,68 +79,6 @@ class Tasks(Protocol):
     def counts(self, kind: TaskKind, /) -> TaskCounts: ...
 
 
-class _Numbers:
-    """Numbers of one metric, by label values."""
-
-    def __init__(self, name: str, text: str, *labels: str) -> None:
-        self.name = name
-        self.text = text
-        self.labels = labels
-        self.values: dict[tuple[str, ...], float] = {}
-
-
-class _Counter(_Numbers):
-    def add(self, key: tuple[str, ...], amount: float = 1) -> None:
-        self.values[key] = self.values.get(key, 0) + amount
-
-    def family(self) -> Metric:
-        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
-        for key, value in list(self.values.items()):
-            family.add_metric(key, value)
-        return family
-
-
-class _Gauge(_Numbers):
-    def set(self, value: float, *key: str) -> None:
-        self.values[key] = value
-
-    def family(self) -> Metric:
-        family = GaugeMetricFamily(self.name, self.text, labels=self.labels)
-        for key, value in list(self.values.items()):
-            family.add_metric(key, value)
-        return family
-
-
-class _Histogram:
-    """Counts by bucket, the last for what is above all bounds, and the sum."""
-
-    def __init__(self, name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> None:
-        self.name = name
-        self.text = text
-        self.labels = labels
-        self.bounds = bounds
-        self.counts: dict[tuple[str, ...], list[int]] = {}
-        self.sums: dict[tuple[str, ...], float] = {}
-
-    def observe(self, value: float, key: tuple[str, ...]) -> None:
-        counts = self.counts.get(key)
-        if counts is None:
-            counts = self.counts[key] = [0] * (len(self.bounds) + 1)
-            self.sums[key] = 0.0
-        counts[bisect_left(self.bounds, value)] += 1
-        self.sums[key] += value
-
-    def family(self) -> Metric:
-        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-        for key, counts in list(self.counts.items()):
-            buckets, below = [], 0
-            for bound, count in zip((*self.bounds, math.inf), counts, strict=True):
-                below += count
-                buckets.append(("+Inf" if bound == math.inf else str(float(bound)), float(below)))
-            family.add_metric(key, buckets, self.sums[key])
-        return family
-
-
 class MetricsObserver(Observer, Collector):
     """Counts what happens in one run, or in all runs of a daemon. `now` gives Unix time."""
 
@@ -131,68 +86,73 @@ class MetricsObserver(Observer, Collector):
         super().__init__()
         self._now = now
         self._tasks: Tasks | None = None
+        self._shows_tasks = False
         self._dry_run = False
-        self._build = _Gauge("syncer_build_info", "The version that runs, as a label.", "version")
-        self._build.set(1, __version__)
-        self._runs = _Counter("syncer_runs_total", "Runs that ended.", "trigger", "outcome")
-        self._run_seconds = _Histogram(
-            "syncer_run_duration_seconds", "How long runs took.", "outcome", bounds=_RUN_SECONDS
-        )
-        self._in_progress = _Gauge("syncer_run_in_progress", "Whether a run goes on now.")
-        self._in_progress.set(0)
-        self._last_success = _Gauge(
-            "syncer_run_last_success_timestamp_seconds", "When the last run ended in which no image failed."
-        )
-        self._last_completion = _Gauge(
-            "syncer_run_last_completion_timestamp_seconds",
-            "When the last run ended that was not interrupted.",
-        )
-        self._next_run = _Gauge(
-            "syncer_schedule_next_run_timestamp_seconds", "When a schedule is due next.", "schedule"
-        )
-        self._images = _Counter(
-            "syncer_images_total", "Images by how they ended.", "outcome", "source", "destination"
-        )
-        self._task_states = _Gauge("syncer_tasks", "Tasks of the run in progress.", "kind", "state")
-        self._tasks_ended = _Counter("syncer_tasks_total", "Tasks that ended.", "kind", "outcome")
-        self._blobs = _Counter(
-            "syncer_blobs_total", "Blobs by the way they got to their repository.", "outcome", "destination"
-        )
-        self._bytes = _Counter(
-            "syncer_blob_bytes_total", "Bytes of blobs and manifests over the wire.", "direction", "registry"
-        )
-        self._requests = _Counter(
-            "syncer_http_requests_total",
-            "Requests to registries; status 0 is a request that broke off.",
-            *("registry", "method", "endpoint", "status"),
-        )
-        self._request_seconds = _Histogram(
-            "syncer_http_request_duration_seconds",
-            "Time until a registry's answer began.",
-            *("registry", "endpoint"),
-            bounds=_REQUEST_SECONDS,
-        )
-        self._retries = _Counter(
-            "syncer_http_retries_total", "Requests that were sent again.", "registry", "reason"
-        )
-        self._skipped_runs = _Counter(
-            "syncer_runs_skipped_total", "Runs that were due, and not begun.", "reason"
-        )
-        self._remaining = _Gauge(
-            "syncer_rate_limit_remaining", "Requests that a registry still allows.", "registry", "account"
-        )
-        self._limit = _Gauge("syncer_concurrency_limit", "Requests that may run at once.", "registry")
-        self._reload_ok = _Gauge(
-            "syncer_config_last_reload_successful", "Whether the files could be read the last time."
-        )
-        self._reloaded = _Gauge(
-            "syncer_config_last_reload_timestamp_seconds", "When the files were read the last time."
-        )
-        self._all = [
-            metric for metric in vars(self).values() if isinstance(metric, _Counter | _Gauge | _Histogram)
-        ]
+        self._moments: dict[str, Gauge] = {}
         self.registry = CollectorRegistry()
+        # `syncer_tasks` and `syncer_tasks_total` are both in use. prometheus_client takes them for one name, unless
+        # a collector of our own gives the gauge.
         self.registry.register(self)
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        build = gauge("syncer_build_info", "The version that runs, as a label.", ["version"])
+        build.labels(__version__).set(1)
+        self._runs = cache(counter("syncer_runs_total", "Runs that ended.", ["trigger", "outcome"]).labels)
+        self._run_seconds = histogram(
+            "syncer_run_duration_seconds", "How long runs took.", ["outcome"], buckets=_RUN_SECONDS
+        )
+        self._in_progress = gauge("syncer_run_in_progress", "Whether a run goes on now.")
+        self._next_run = gauge(
+            "syncer_schedule_next_run_timestamp_seconds", "When a schedule is due next.", ["schedule"]
+        )
+        self._images = cache(
+            counter(
+                "syncer_images_total", "Images by how they ended.", ["outcome", "source", "destination"]
+            ).labels
+        )
+        self._tasks_ended = cache(
+            counter("syncer_tasks_total", "Tasks that ended.", ["kind", "outcome"]).labels
+        )
+        self._blobs = cache(
+            counter(
+                "syncer_blobs_total",
+                "Blobs by the way they got to their repository.",
+                ["outcome", "destination"],
+            ).labels
+        )
+        self._bytes = cache(
+            counter(
+                "syncer_blob_bytes_total",
+                "Bytes of blobs and manifests over the wire.",
+                ["direction", "registry"],
+            ).labels
+        )
+        self._requests = cache(
+            counter(
+                "syncer_http_requests_total",
+                "Requests to registries; status 0 is a request that broke off.",
+                ["registry", "method", "endpoint", "status"],
+            ).labels
+        )
+        self._request_seconds = cache(
+            histogram(
+                "syncer_http_request_duration_seconds",
+                "Time until a registry's answer began.",
+                ["registry", "endpoint"],
+                buckets=_REQUEST_SECONDS,
+            ).labels
+        )
+        self._retries = counter(
+            "syncer_http_retries_total", "Requests that were sent again.", ["registry", "reason"]
+        )
+        self._skipped_runs = counter(
+            "syncer_runs_skipped_total", "Runs that were due, and not begun.", ["reason"]
+        )
+        self._remaining = gauge(
+            "syncer_rate_limit_remaining", "Requests that a registry still allows.", ["registry", "account"]
+        )
+        self._limit = gauge("syncer_concurrency_limit", "Requests that may run at once.", ["registry"])
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -201,19 +161,19 @@ class MetricsObserver(Observer, Collector):
         self._in_progress.set(1)
         for outcome in _RUN_OUTCOMES:
             # A counter that begins with its first event hides that event from `increase()`.
-            self._runs.add((event.trigger, outcome), 0)
+            self._runs(event.trigger, outcome)
 
     def on_run_finished(self, event: RunFinished) -> None:
         self._in_progress.set(0)
         if self._dry_run:
             return  # nothing was brought anywhere: no alert may be silenced by it
-        self._runs.add((event.trigger, event.outcome))
-        self._run_seconds.observe(event.seconds, (event.outcome,))
+        self._runs(event.trigger, event.outcome).inc()
+        self._run_seconds.labels(event.outcome).observe(event.seconds)
         now = self._now()
         if event.outcome != "interrupted":
-            self._last_completion.set(now)
+            self._export(_LAST_COMPLETION, now)
         if event.outcome == "success":
-            self._last_success.set(now)
+            self._export(_LAST_SUCCESS, now)
 
     def on_image_synced(self, event: ImageSynced) -> None:
         self._count_image("synced", event)
@@ -226,68 +186,80 @@ class MetricsObserver(Observer, Collector):
 
     def _count_image(self, outcome: str, event: ImageSynced | ImageSkipped | ImageFailed) -> None:
         if not self._dry_run:
-            hosts = event.source.repository.host, event.destination.repository.host
-            self._images.add((outcome, *hosts))
+            self._images(outcome, event.source.repository.host, event.destination.repository.host).inc()
 
     def on_blob_completed(self, event: BlobCompleted) -> None:
         if not self._dry_run:
-            self._blobs.add((event.outcome, event.destination.host))
+            self._blobs(event.outcome, event.destination.host).inc()
 
     def on_bytes_moved(self, event: BytesMoved) -> None:
         if not self._dry_run:
-            self._bytes.add((event.direction, event.registry), event.nbytes)
+            self._bytes(event.direction, event.registry).inc(event.nbytes)
 
     def on_task_ended(self, event: TaskEnded) -> None:
-        self._tasks_ended.add((event.kind, event.outcome))
+        self._tasks_ended(event.kind, event.outcome).inc()
 
     def on_request_sent(self, event: RequestSent) -> None:
-        self._requests.add((event.registry, event.method, event.endpoint, str(event.status)))
-        self._request_seconds.observe(event.seconds, (event.registry, event.endpoint))
+        self._requests(event.registry, event.method, event.endpoint, event.status).inc()
+        self._request_seconds(event.registry, event.endpoint).observe(event.seconds)
 
     def on_request_retried(self, event: RequestRetried) -> None:
-        self._retries.add((event.registry, event.reason))
+        self._retries.labels(event.registry, event.reason).inc()
 
     def on_rate_limit_seen(self, event: RateLimitSeen) -> None:
-        self._remaining.set(event.remaining, event.registry, event.account)
+        self._remaining.labels(event.registry, event.account).set(event.remaining)
 
     def on_concurrency_changed(self, event: ConcurrencyChanged) -> None:
-        self._limit.set(event.limit, event.registry)
+        self._limit.labels(event.registry).set(event.limit)
 
     # --- being told what is no event ------------------------------------------------------------------------------
 
     def attach_graph(self, graph: Tasks | None) -> None:
         """Read `syncer_tasks` from the graph of the run in progress; None between runs, when it is all zeros."""
         self._tasks = graph
-        for kind in _KINDS:
-            for state in ("waiting", "ready", "running"):
-                self._task_states.set(0, kind, state)
+        self._shows_tasks = True
 
     def set_reload(self, *, successful: bool) -> None:
         """The files were read just now; `successful` if they are in force."""
-        self._reload_ok.set(successful)
-        self._reloaded.set(self._now())
+        self._export("syncer_config_last_reload_successful", successful)
+        self._export("syncer_config_last_reload_timestamp_seconds", self._now())
 
     def set_next_runs(self, due: Mapping[str, float]) -> None:
         """When each schedule is due next, in Unix time. Schedules that are not named are no more."""
-        self._next_run.values = {(schedule,): when for schedule, when in due.items()}
+        self._next_run.clear()
+        for schedule, when in due.items():
+            self._next_run.labels(schedule).set(when)
 
     def count_skipped_run(self, reason: Literal["overlap", "locked"]) -> None:
-        self._skipped_runs.add((reason,))
+        self._skipped_runs.labels(reason).inc()
+
+    def restore(self, *, succeeded: float | None, completed: float | None) -> None:
+        """When the last run succeeded and when one ended, in Unix time, as known from before this process started.
+
+        An alert must not be silenced by a restart. What this process knows itself stays.
+        """
+        for name, moment in ((_LAST_SUCCESS, succeeded), (_LAST_COMPLETION, completed)):
+            if moment is not None and name not in self._moments:
+                self._export(name, moment)
+
+    def _export(self, name: str, value: float) -> None:
+        """Set a gauge of `_MOMENTS`, which is exported from its first value on."""
+        if name not in self._moments:
+            self._moments[name] = Gauge(name, _MOMENTS[name], registry=self.registry)
+        self._moments[name].set(value)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
     def collect(self) -> Iterator[Metric]:
-        """What there is now, for prometheus_client."""
-        if self._tasks is not None:
-            for kind in _KINDS:
-                counts = self._tasks.counts(kind)
-                self._task_states.set(counts.waiting, kind, "waiting")
-                self._task_states.set(counts.ready, kind, "ready")
-                self._task_states.set(counts.running, kind, "running")
-        for metric in self._all:
-            family = metric.family()
-            if family.samples:
-                yield family
+        """The tasks that are in the graph now, for prometheus_client."""
+        if not self._shows_tasks:
+            return
+        family = GaugeMetricFamily("syncer_tasks", "Tasks of the run in progress.", labels=("kind", "state"))
+        for kind in _KINDS:
+            counts = self._tasks.counts(kind) if self._tasks else None
+            for state in ("waiting", "ready", "running"):
+                family.add_metric((kind, state), getattr(counts, state, 0))
+        yield family
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -298,9 +270,7 @@ class MetricsObserver(Observer, Collector):
 
         When the last good run was stays known: this run says so itself, or what the old file says is carried over.
         """
-        for moment in (self._last_success, self._last_completion):
-            if not moment.values and (before := _value_in(path, moment.name)) is not None:
-                moment.set(before)
+        self.restore(succeeded=_value_in(path, _LAST_SUCCESS), completed=_value_in(path, _LAST_COMPLETION))
         write_beside(path, self.render())
 
     def push(

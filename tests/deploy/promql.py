@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from syncer.observe.metrics import MetricsObserver
+from tests.support.metrics import CONTRACT
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-METRICS = {metric.name: set(metric.labels) for metric in MetricsObserver()._all}
+METRICS = {name: labels for name, (_, labels) in CONTRACT.items()}
 OF_OTHERS = {"up", "push_time_seconds"}
 """Metrics of Prometheus and of the Pushgateway."""
 OF_THE_TARGET = {"job", "instance", "shard"}

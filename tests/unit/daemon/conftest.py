@@ -20,7 +20,6 @@ from syncer.config.rule_reader import rules_from
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
-from syncer.daemon.metrics import DaemonMetrics
 from syncer.daemon.notify import Notifier
 from syncer.daemon.page import Pages
 from syncer.daemon.runs import Ended, Prepared, Runner, Trigger, WatchedRun
@@ -29,6 +28,7 @@ from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
 from syncer.diagnostics import Findings
 from syncer.events import Failure, ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
+from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
@@ -152,7 +152,7 @@ class Daemon:
     def built(self) -> Iterator[Service]:
         self.database = open_database(None)
         self.history = History(self.database, bounds=self.bounds)
-        self.metrics = DaemonMetrics()
+        self.metrics = MetricsObserver()
         self.live = Live()
         self.files = ConfigFiles(self.load or self._config, [], metrics=self.metrics)
         self.runner = Runner(

@@ -8,8 +8,8 @@ import pytest
 
 from syncer.config import load
 from syncer.daemon.files import ConfigFiles
-from syncer.daemon.metrics import DaemonMetrics
 from syncer.diagnostics import ConfigError
+from syncer.observe.metrics import MetricsObserver
 
 OTHER = {"quay.io/other:1": "there.example/other"}
 
@@ -21,7 +21,7 @@ class Mounted:
         self.auth, self.images = folder / "auth.json", folder / "images.json"
         self.auth.write_text("{}")
         self.write({"quay.io/app:1": "there.example/app"})
-        self.metrics = DaemonMetrics(now=lambda: 5000.0)
+        self.metrics = MetricsObserver(now=lambda: 5000.0)
         self.files = ConfigFiles(
             lambda: load(self.auth, self.images), [self.auth, self.images], metrics=self.metrics
         )
@@ -77,7 +77,7 @@ async def test_a_config_maps_links_are_followed(tmp_path):
     data.symlink_to("one")
     images = tmp_path / "images.json"
     images.symlink_to("..data/images.json")
-    files = ConfigFiles(lambda: load(None, images), [images], metrics=DaemonMetrics())
+    files = ConfigFiles(lambda: load(None, images), [images], metrics=MetricsObserver())
 
     # As the kubelet does it: a new link is made, and renamed over the old one.
     (tmp_path / "..data_tmp").symlink_to("two")
@@ -137,4 +137,4 @@ def test_files_that_are_bad_at_the_start_are_refused(tmp_path):
     images = tmp_path / "images.json"
     images.write_text("{")
     with pytest.raises(ConfigError):
-        ConfigFiles(lambda: load(None, images), [images], metrics=DaemonMetrics())
+        ConfigFiles(lambda: load(None, images), [images], metrics=MetricsObserver())

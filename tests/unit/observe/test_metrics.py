@@ -27,35 +27,11 @@ from syncer.events import (
 from syncer.observe.metrics import MetricsObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
+from tests.support.metrics import COMPLETION, CONTRACT, SUCCESS
 
 NOW = 1_800_000_000.5
 DIGEST = Digest.of(b"one")
 SOURCE, TO = Reference.parse("nginx:1"), Reference.parse("d.io:5000/a:1")
-SUCCESS = "syncer_run_last_success_timestamp_seconds"
-COMPLETION = "syncer_run_last_completion_timestamp_seconds"
-
-CONTRACT = {
-    "syncer_build_info": ("gauge", {"version"}),
-    "syncer_runs_total": ("counter", {"trigger", "outcome"}),
-    "syncer_run_duration_seconds": ("histogram", {"outcome"}),
-    "syncer_run_in_progress": ("gauge", set()),
-    SUCCESS: ("gauge", set()),
-    COMPLETION: ("gauge", set()),
-    "syncer_schedule_next_run_timestamp_seconds": ("gauge", {"schedule"}),
-    "syncer_images_total": ("counter", {"outcome", "source", "destination"}),
-    "syncer_tasks": ("gauge", {"kind", "state"}),
-    "syncer_tasks_total": ("counter", {"kind", "outcome"}),
-    "syncer_blobs_total": ("counter", {"outcome", "destination"}),
-    "syncer_blob_bytes_total": ("counter", {"direction", "registry"}),
-    "syncer_http_requests_total": ("counter", {"registry", "method", "endpoint", "status"}),
-    "syncer_http_request_duration_seconds": ("histogram", {"registry", "endpoint"}),
-    "syncer_http_retries_total": ("counter", {"registry", "reason"}),
-    "syncer_runs_skipped_total": ("counter", {"reason"}),
-    "syncer_rate_limit_remaining": ("gauge", {"registry", "account"}),
-    "syncer_concurrency_limit": ("gauge", {"registry"}),
-    "syncer_config_last_reload_successful": ("gauge", set()),
-    "syncer_config_last_reload_timestamp_seconds": ("gauge", set()),
-}
 
 
 def observed(*events: object) -> MetricsObserver:
