@@ -6,18 +6,13 @@ No waiting and no clock in here: whoever asks says what time it is, in UTC.
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 
 from croniter import croniter
 
 LONGEST_WAIT = 30.0
 """Seconds. A machine that slept, or a clock that was set, is noticed within that time."""
-
-_DAY = timedelta(days=1)
-_SECOND = timedelta(seconds=1)
-_WIDEST_CHANGE = timedelta(hours=26)
-"""No zone ever set its clock by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +28,13 @@ class Schedule:
 
     def next_after(self, moment: datetime) -> datetime:
         """The first time later than `moment`, in UTC and whole seconds."""
-        moment = moment.astimezone(UTC).replace(microsecond=0)
-        return self._passing(moment) if _is_hourly(self.text) else self._of_the_day(moment)
-
-    def _of_the_day(self, moment: datetime) -> datetime:
-        start = self._wall(moment)
-        if self._offset(moment - _WIDEST_CHANGE) != self._offset(moment):
-            # Times that a change moved may still lie ahead, though the wall is past them.
-            start -= _WIDEST_CHANGE
-        walls = self._matches(start)
-        while (instant := self._instant(walls.get_next(datetime))) <= moment:
-            pass
-        return instant
-
-    def _passing(self, moment: datetime) -> datetime:
-        start = self._wall(moment)
-        while True:
-            due = self._at(self._matches(start).get_next(datetime), self._offset(moment))
-            change = self._first_change(moment, due)
-            if change is None:
-                return due
-            moment, start = change, self._wall(change) - _SECOND
-
-    def _matches(self, start: datetime) -> croniter:
-        return croniter(self.text, start, second_at_beginning=True)
-
-    def _wall(self, moment: datetime) -> datetime:
-        return moment.astimezone(self.zone).replace(tzinfo=None)
-
-    def _offset(self, moment: datetime) -> timedelta:
-        return moment.astimezone(self.zone).utcoffset() or timedelta()
-
-    def _at(self, wall: datetime, offset: timedelta) -> datetime:
-        return (wall - offset).replace(tzinfo=UTC)
-
-    def _instant(self, wall: datetime) -> datetime:
-        """When the wall shows this time first; for a time that it skips, when it does so."""
-        instant = wall.replace(tzinfo=self.zone).astimezone(UTC)
-        if self._wall(instant) == wall:
-            return instant
-        # Python reads a skipped time by the clock before the change, and with `fold` by the clock after it.
-        before = wall.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
-        return self._first_change(before, instant) or instant
-
-    def _first_change(self, start: datetime, end: datetime) -> datetime | None:
-        """The first moment after `start`, up to `end`, at which the clock has another offset."""
-        if isinstance(self.zone, timezone):
-            return None
-        offset = self._offset(start)
-        while start < end:
-            later = min(start + _DAY, end)
-            if self._offset(later) != offset:
-                return self._bisect(start, later)
-            start = later
-        return None
-
-    def _bisect(self, start: datetime, end: datetime) -> datetime:
-        offset = self._offset(start)
-        while end - start > _SECOND:
-            middle = start + (end - start) // 2
-            middle = middle.replace(microsecond=0) if middle.microsecond else middle
-            if self._offset(middle) == offset:
-                start = middle
-            else:
-                end = middle
-        return end
+        start = moment.replace(microsecond=0).astimezone(self.zone)
+        times = croniter(self.text, start, second_at_beginning=True)
+        due: datetime = times.get_next(datetime)
+        while due.fold and not _is_hourly(self.text):
+            # croniter names a time of day again when the clock shows it for the second time.
+            due = times.get_next(datetime)
+        return due.astimezone(UTC)
 
 
 @cache
