@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50, metavar="N", help="requests a second (50)")
     parser.add_argument("--seconds", type=float, default=30, metavar="N", help="for so long (30)")
     options = parser.parse_args()
-    with scratch() as room, copying_daemon(room.memory) as (url, run):
+    with scratch() as room, copying_daemon(room.folder) as (url, run):
         took = measure(url, run, rate=options.rate, seconds=options.seconds)
     print("\n".join(f"- {name}: {value}" for name, value in machine.facts().items()), end="\n\n")
     print(report(took))

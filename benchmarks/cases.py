@@ -31,16 +31,22 @@ class Network:
 
 LOOPBACK = Network("loopback")
 LONG_PATH = Network("long path", Line(rtt_ms=100, mbit=100), Line(rtt_ms=20, mbit=400))
+THIN_PATH = Network("thin path", Line(rtt_ms=300, mbit=20), Line(rtt_ms=60, mbit=80))
+"""So far and so thin that two cores carry both registries, both paths and four shares without being the limit."""
 ONE_LINE = Network("one line of 100 Mbit/s", Line(rtt_ms=20, shared_mbit=100), Line(rtt_ms=20, mbit=400))
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A program with its options. `once` is for those that take minutes: one run is enough to place them."""
+    """A program with its options. `once` is for those that take minutes: one run is enough to place them.
+
+    With several `shares`, so many processes run at once, each with its part of the rules.
+    """
 
     name: str
     program: Literal["syncer", "skopeo"] = "syncer"
     proc: int = PROC
+    shares: int = 1
     once: bool = False
 
 
@@ -100,12 +106,37 @@ Case = CopyCase | TagsCase | StartCase
 
 _SMALL_200 = replace(MANY_SMALL, images=200, repositories=5)
 _SIX_BLOBS = BigBlobs(images=6, nbytes=GIB)
+_SHARED_IMAGES = replace(
+    FULL, images=80, repositories=40, bases=4, kinds=("docker", "oci"), largest=5_000_000, seed="scale"
+)
+_SHARED_TAGS = replace(MANY_SMALL, images=500, repositories=40)
+
+
+def _shares(network: Network, proc: int = PROC) -> tuple["CopyCase", "CopyCase"]:
+    """One process against two and four at once: a first copy, and nothing to do."""
+    contenders = tuple(
+        Contender(f"syncer, {shares} {'share' if shares == 1 else 'shares'}", proc=proc, shares=shares)
+        for shares in (1, 2, 4)
+    )
+    name = f"shares-{network.name.partition(' ')[0]}"
+    title = f"1, 2 and 4 shares, {network.name}"
+    return (
+        CopyCase(f"{name}-cold", f"{title}, cold", _SHARED_IMAGES, network=network, contenders=contenders),
+        CopyCase(
+            f"{name}-same",
+            f"{title}, nothing to do",
+            _SHARED_TAGS,
+            "everything",
+            network,
+            contenders=contenders,
+        ),
+    )
+
 
 CASES: tuple[Case, ...] = (
     StartCase("start-version", "Start: --version", "version"),
     StartCase("start-request", "Start: until the first request arrives", "request"),
     CopyCase("loopback-cold", "Loopback, cold"),
-    CopyCase("loopback-tls-cold", "Loopback, cold, TLS", tls=True, contenders=(SYNCER,)),
     CopyCase("loopback-same", "Loopback, nothing to do", before="everything"),
     CopyCase("loopback-changed", "Loopback, 5% of the tags changed", before="an older state"),
     CopyCase("long-cold", "Long path, cold", network=LONG_PATH),
@@ -125,6 +156,9 @@ CASES: tuple[Case, ...] = (
     CopyCase("memory-tls", "Six blobs of 1 GiB at once, TLS", _SIX_BLOBS, tls=True),
     TagsCase("tags-10000", "10,000 tags, nothing to do", 10_000),
     TagsCase("tags-100000", "100,000 tags, nothing to do", 100_000),
+    *_shares(THIN_PATH, proc=2),
+    *_shares(LONG_PATH),
+    *_shares(LOOPBACK),
 )
 
 

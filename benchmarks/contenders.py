@@ -8,8 +8,11 @@ from typing import Any
 
 from benchmarks.cases import Contender
 
+Programs = list[tuple[list[str], Path]]
+"""Commands that run at once, each with the folder that is its home."""
 
-def copy_command(
+
+def copy_programs(
     contender: Contender,
     folder: Path,
     repositories: Iterable[str],
@@ -17,21 +20,23 @@ def copy_command(
     destination: str,
     *,
     ca_file: Path | None = None,
-) -> list[str]:
+) -> Programs:
     """Copies whole repositories from one host to another, where they keep their names. Writes the files it needs.
 
     With `ca_file` both hosts speak TLS. skopeo checks no certificates then, which is only in its favour.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if contender.program == "skopeo":
-        return _skopeo_sync(folder, repositories, source, destination)
+        return [(_skopeo_sync(folder, repositories, source, destination), folder)]
     entry = {"ca_file": str(ca_file)} if ca_file else {"plain_http": True}
-    return syncer_command(
-        folder,
-        {f"{source}/{name}": f"{destination}/{name}" for name in repositories},
-        {source: entry, destination: entry},
-        proc=contender.proc,
-    )
+    images = {f"{source}/{name}": f"{destination}/{name}" for name in repositories}
+    command = syncer_command(folder, images, {source: entry, destination: entry}, proc=contender.proc)
+    if contender.shares == 1:
+        return [(command, folder)]
+    shares = range(contender.shares)
+    return [
+        ([*command, "--shard", f"{share}/{contender.shares}"], folder / f"share-{share}") for share in shares
+    ]
 
 
 def syncer_command(

@@ -1,9 +1,5 @@
-"""A corpus of images to copy: the same bytes every time, with layers shared as in real registries.
+"""A corpus of images to copy: the same bytes every time, with layers shared as in real registries."""
 
-`python -m benchmarks.corpus --storage DIR` writes it into a docker-registry's storage, `--push URL` over HTTP.
-"""
-
-import argparse
 import gzip
 import io
 import json
@@ -13,7 +9,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -311,51 +307,3 @@ def _payload_size(spec: CorpusSpec, place: float) -> int:
 
 def _between(low: int, high: int, place: float) -> int:
     return round(low * math.exp(math.log(high / low) * place))
-
-
-def _share(text: str) -> float:
-    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--storage", type=Path, metavar="DIR", help="the rootdirectory of a docker-registry")
-    parser.add_argument("--push", metavar="URL", help="a registry, such as http://127.0.0.1:5001")
-    parser.add_argument("--small", type=int, metavar="N", help="N images of tiny layers, in 50 repositories")
-    parser.add_argument("--images", type=int, metavar="N", help="(60)")
-    parser.add_argument("--repositories", type=int, metavar="N", help="(10)")
-    parser.add_argument(
-        "--change", type=_share, default=0.0, metavar="5%", help="move this share of the tags"
-    )
-    parser.add_argument("--seed", help="another seed: other bytes, and no digest in common")
-    parser.add_argument("--list", type=Path, metavar="FILE", help="write what was made as JSON")
-    options = parser.parse_args()
-
-    chosen = {
-        "images": options.small or options.images,
-        "repositories": options.repositories,
-        "seed": options.seed,
-    }
-    spec = replace(
-        MANY_SMALL if options.small else FULL,
-        change=options.change,
-        **{name: value for name, value in chosen.items() if value is not None},
-    )
-    if options.storage:
-        corpus = write_corpus(options.storage, spec)
-    elif options.push:
-        with httpx.Client(base_url=options.push, timeout=60) as client:
-            corpus = push_corpus(client, spec)
-    else:
-        parser.error("one of --storage and --push is needed")
-    if options.list:
-        images = {image.name: image.digest for image in corpus.images}
-        made = {"images": images, "manifests": corpus.manifests, "blobs": corpus.blobs}
-        options.list.write_text(json.dumps(made, indent=2))
-    print(corpus.summary())
-
-
-if __name__ == "__main__":
-    main()

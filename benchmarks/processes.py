@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,14 @@ class Usage:
 
 def run_measured(command: Sequence[str], folder: Path, *, limit: float) -> Usage:
     """Run a program to its end, or `limit` seconds. `folder` is its home, working directory and where it logs to."""
-    return run_together([(command, folder)], limit=limit)[0]
+    return run_together([(command, folder)], limit=limit)
 
 
-def run_together(programs: Sequence[tuple[Sequence[str], Path]], *, limit: float) -> list[Usage]:
-    """Run several programs at once, each a command and its folder, as `run_measured` does."""
+def run_together(programs: Sequence[tuple[Sequence[str], Path]], *, limit: float) -> Usage:
+    """Run several programs at once, each a command and its folder, as `run_measured` does.
+
+    Gives the time until the last one ended, the CPU of all, and the memory of the largest.
+    """
     with ExitStack() as stack:
         started = []
         for command, folder in programs:
@@ -56,7 +59,16 @@ def run_together(programs: Sequence[tuple[Sequence[str], Path]], *, limit: float
             started.append(process)
         for process in started:
             process.wait()
-    return [_usage(command, folder) for command, folder in programs]
+    used = [_usage(command, folder) for command, folder in programs]
+    begun = min(each.started for each in used)
+    bad = next((each for each in used if each.problem), used[0])
+    return replace(
+        bad,
+        started=begun,
+        seconds=max(each.started + each.seconds for each in used) - begun,
+        cpu_seconds=sum(each.cpu_seconds for each in used),
+        peak_bytes=max(each.peak_bytes for each in used),
+    )
 
 
 def _launch(command: Sequence[str], folder: Path, limit: float) -> Process:
@@ -76,20 +88,6 @@ def _usage(command: Sequence[str], folder: Path) -> Usage:
     return Usage(**json.loads(result.read_text()), said=said[-500:])
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def busy_seconds() -> float:
-    """What all processes of the machine have taken of its cores so far, and what the machine was not given of them."""
-    user, nice, system, _idle, _wait, *interrupts = (
-        Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
-    )
-    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
-
-
 class Helper:
     """A process of ours whose first line is the address it listens on, and whose last line is JSON about its work."""
 
@@ -106,10 +104,6 @@ class Helper:
         )
         self.host = ""
         self.told: Mapping[str, Any] = {}
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -52,7 +52,7 @@ class Bench:
     def _result(self, case: Case) -> CaseResult:
         if isinstance(case, CopyCase):
             return self._copies(case)
-        folder = self.room.memory / case.name
+        folder = self.room.folder / case.name
         folder.mkdir()
         if isinstance(case, TagsCase):
             runs = self._rounds(case, lambda contender: measure_tags(case, contender, folder))

@@ -13,7 +13,7 @@ import trustme
 from benchmarks.big_blobs import BigBlobs, write_big_blobs
 from benchmarks.cases import CopyCase, Line
 from benchmarks.corpus import Corpus, CorpusSpec, write_corpus
-from benchmarks.processes import ROOT, Helper, helper
+from benchmarks.processes import Helper, helper
 from tests.support.judge import whole_storage
 from tests.support.registries import Registry
 
@@ -21,59 +21,48 @@ CHANGED = 0.05
 MEMORY = Path("/dev/shm")  # a disk would be what is measured
 SPARE = 2 * 1024**3
 """Bytes that stay free, for everyone else on the machine."""
-_PREFIX = "syncer-bench-"
 
 
 class NoRoom(Exception):
-    """Neither memory nor the disk has room for what a case writes."""
+    """There is no room for what a case writes."""
 
 
 @dataclass
 class Scratch:
-    """A folder in memory, and one on the disk for what does not fit. Content is made once for all cases."""
+    """A folder for all cases. Content is made once."""
 
-    memory: Path
-    disk: Path
-    made: dict[tuple[CorpusSpec | BigBlobs, Path], tuple[Path, Corpus]] = field(default_factory=dict)
+    folder: Path
+    made: dict[CorpusSpec | BigBlobs, tuple[Path, Corpus]] = field(default_factory=dict)
 
-    def folder_for(self, nbytes: int) -> Path:
-        """One of the two with room for so many bytes. Raises `NoRoom`."""
-        in_memory = min(shutil.disk_usage(self.memory).free, _available_memory())
-        if in_memory > nbytes + SPARE:
-            return self.memory
-        if shutil.disk_usage(self.disk).free > nbytes + SPARE:
-            return self.disk
-        raise NoRoom(f"no room for {nbytes / 1e9:.1f} GB, neither in {MEMORY} nor in {ROOT}")
+    def check_room(self, nbytes: int) -> None:
+        """Raises `NoRoom` if less than so many bytes, and some to spare, are free."""
+        free = min(shutil.disk_usage(self.folder).free, _available_memory())
+        if free < nbytes + SPARE:
+            raise NoRoom(
+                f"{nbytes / 1e9:.1f} GB are needed in {self.folder.parent}, {free / 1e9:.1f} are free"
+            )
 
-    def storage_of(self, content: CorpusSpec | BigBlobs, parent: Path) -> tuple[Path, Corpus]:
+    def storage_of(self, content: CorpusSpec | BigBlobs) -> tuple[Path, Corpus]:
         """A docker-registry's storage with this content, not to be written to."""
-        if (content, parent) not in self.made:
-            storage = parent / f"content-{len(self.made)}"
+        if content not in self.made:
+            storage = self.folder / f"content-{len(self.made)}"
             if isinstance(content, BigBlobs):
                 corpus = write_big_blobs(storage, content)
             else:
                 if content.change:
-                    copy_storage(self.storage_of(replace(content, change=0.0), parent)[0], storage)
+                    copy_storage(self.storage_of(replace(content, change=0.0))[0], storage)
                 corpus = write_corpus(storage, content)
-            self.made[content, parent] = storage, corpus
-        return self.made[content, parent]
+            self.made[content] = storage, corpus
+        return self.made[content]
 
 
 @contextmanager
 def scratch() -> Iterator[Scratch]:
-    """Gone when the block ends; folders of benchmarks that were killed go too."""
-    on_disk = ROOT / ".cache"
-    on_disk.mkdir(exist_ok=True)
-    memory = MEMORY if MEMORY.is_dir() else on_disk
-    with ExitStack() as stack:
-
-        def folder_in(parent: Path) -> Path:
-            _remove_leftovers(parent)
-            folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-            stack.callback(shutil.rmtree, folder)
-            return folder
-
-        yield Scratch(folder_in(memory), folder_in(on_disk))
+    """A folder in memory where there is one, gone when the block ends."""
+    with tempfile.TemporaryDirectory(
+        prefix="syncer-bench-", dir=MEMORY if MEMORY.is_dir() else None
+    ) as folder:
+        yield Scratch(Path(folder))
 
 
 @dataclass
@@ -166,18 +155,13 @@ def stage(case: CopyCase, room: Scratch, ca: trustme.CA) -> Iterator[Stage]:
     """Start the registries of a case, filled. Raises `NoRoom`."""
     content = case.content
     # The layers of big blobs are holes until a registry reads them: count them twice.
-    parent = room.folder_for(
-        2 * content.images * content.nbytes if isinstance(content, BigBlobs) else 1 << 30
-    )
-    before = None
-    if case.before == "everything":
-        before = room.storage_of(content, parent)[0]
-    elif case.before == "an older state":
+    room.check_room(2 * content.images * content.nbytes if isinstance(content, BigBlobs) else 1 << 30)
+    before = None if case.before == "nothing" else room.storage_of(content)[0]
+    if case.before == "an older state":
         assert isinstance(content, CorpusSpec)
-        before = room.storage_of(content, parent)[0]
         content = replace(content, change=max(CHANGED, 1 / content.images))
-    storage, corpus = room.storage_of(content, parent)
-    folder = Path(tempfile.mkdtemp(prefix=f"{case.name}-", dir=parent))
+    storage, corpus = room.storage_of(content)
+    folder = Path(tempfile.mkdtemp(prefix=f"{case.name}-", dir=room.folder))
     tls = ca if case.tls else None
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
@@ -217,9 +201,3 @@ def _available_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def _remove_leftovers(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*-*"):
-        if not Path("/proc", folder.name.removeprefix(_PREFIX).partition("-")[0]).exists():
-            shutil.rmtree(folder, ignore_errors=True)

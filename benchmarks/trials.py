@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.cases import Contender, CopyCase, StartCase, TagsCase
-from benchmarks.contenders import copy_command, syncer_command
+from benchmarks.contenders import copy_programs, syncer_command
 from benchmarks.counting import Traffic, count
 from benchmarks.many_tags import REPOSITORY
-from benchmarks.processes import Helper, Usage, helper, run_measured
+from benchmarks.processes import Helper, Usage, helper, run_measured, run_together
 from benchmarks.results import Measurement
 from benchmarks.stage import Stage
 
@@ -28,7 +28,7 @@ def measure_copy(case: CopyCase, contender: Contender, stage: Stage, *, limit: f
     folder = stage.folder / "program"
     shutil.rmtree(folder, ignore_errors=True)
     with stage.paths() as paths:
-        command = copy_command(
+        programs = copy_programs(
             contender,
             folder,
             stage.corpus.repositories,
@@ -36,7 +36,7 @@ def measure_copy(case: CopyCase, contender: Contender, stage: Stage, *, limit: f
             paths.destination,
             ca_file=stage.source.ca_file if case.tls else None,
         )
-        usage = run_measured(command, folder, limit=_limit(contender, limit))
+        usage = run_together(programs, limit=_limit(contender, limit))
         traffic = count(
             stage.source.access_log(all_agents=True),
             stage.destination.access_log(all_agents=True),

@@ -45,14 +45,12 @@ class Path:
     """Where connections lead and what they pay: `rtt_s` in seconds, rates in bytes a second, 0 for no limit.
 
     `shared_rate` is what all connections have together in one direction, `rate` what each has at most.
-    After every `reset_every` bytes from the registry a connection is reset; 0 for never.
     """
 
     to: Address
     rtt_s: float = 0.0
     rate: float = 0.0
     shared_rate: float = 0.0
-    reset_every: float = 0.0
 
 
 @dataclass(slots=True)
@@ -220,7 +218,6 @@ class Session:
         self.upwards = Pipe(self.client, self.server, self.path, proxy.lines["client"])
         self.downwards = Pipe(self.server, self.client, self.path, proxy.lines["server"])
         self.server.into, self.client.into = self.upwards, self.downwards
-        self.carried = 0
         self.early: list[bytes | None] = []
         self.connected = False
         self.counted = False
@@ -258,16 +255,7 @@ class Session:
                 self.early.append(data)
             return
         self.proxy.stats.bytes_to_client += size
-        self.carried += size
-        if self.path.reset_every and self.carried > self.path.reset_every:
-            self._reset()
-        else:
-            self.downwards.push(data)
-
-    def _reset(self) -> None:
-        for side in (self.client, self.server):
-            if side.transport:
-                side.transport.abort()
+        self.downwards.push(data)
 
     def _left(self) -> None:
         """The client has closed its end: it does not count as open any more."""
@@ -327,16 +315,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--shared-mbit", type=float, default=0, help="of all connections in one direction, in Mbit/s"
     )
-    parser.add_argument(
-        "--reset-every", type=float, default=0, metavar="MIB", help="from the registry on one connection"
-    )
     options = parser.parse_args(arguments)
     path = Path(
         options.to,
         rtt_s=options.rtt_ms / 1000,
         rate=options.mbit * 1e6 / 8,
         shared_rate=options.shared_mbit * 1e6 / 8,
-        reset_every=options.reset_every * MIB,
     )
     asyncio.run(serve(Proxy(path), options.listen))
 

@@ -55,10 +55,10 @@ def test_a_changed_copy_of_a_storage_leaves_the_first_alone(tmp_path):
 
 
 def test_content_is_made_once(tmp_path):
-    room = Scratch(tmp_path, tmp_path)
-    made = room.storage_of(FEW, tmp_path)
-    assert room.storage_of(FEW, tmp_path) == made
-    changed = room.storage_of(replace(FEW, change=0.5), tmp_path)
+    room = Scratch(tmp_path)
+    made = room.storage_of(FEW)
+    assert room.storage_of(FEW) == made
+    changed = room.storage_of(replace(FEW, change=0.5))
     assert changed[0] != made[0]
     assert whole_storage(changed[0]) == 3
 

@@ -5,23 +5,36 @@ import sys
 
 import pytest
 
-from benchmarks.cases import ONE_TRANSFER, SKOPEO
-from benchmarks.contenders import copy_command
-from benchmarks.processes import helper, run_measured
+from benchmarks.cases import ONE_TRANSFER, SKOPEO, Contender
+from benchmarks.contenders import copy_programs
+from benchmarks.processes import helper, run_measured, run_together
 
 
 def test_syncer_is_told_to_copy_each_repository(tmp_path):
-    command = copy_command(ONE_TRANSFER, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
+    [(command, _)] = copy_programs(ONE_TRANSFER, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
     images = json.loads((tmp_path / "images.json").read_text())
     assert images == {"one:1/corpus/a": "two:2/corpus/a", "one:1/corpus/b": "two:2/corpus/b"}
     assert command[-2:] == ["--proc", "1"]
 
 
+def test_each_share_is_a_program_with_a_folder_of_its_own(tmp_path):
+    programs = copy_programs(Contender("two", shares=2), tmp_path, ["corpus/a"], "one:1", "two:2")
+    assert [command[-2:] for command, _ in programs] == [["--shard", "0/2"], ["--shard", "1/2"]]
+    assert len({folder for _, folder in programs}) == 2
+
+
+def test_programs_at_once_are_measured_together(tmp_path):
+    pauses = [(["sleep", "0.2"], tmp_path / "one"), (["sh", "-c", "exit 3"], tmp_path / "two")]
+    used = run_together(pauses, limit=60)
+    assert used.seconds >= 0.2
+    assert used.problem.startswith("exit code 3")
+
+
 def test_skopeo_is_told_to_keep_the_names(tmp_path):
-    command = copy_command(SKOPEO, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
+    [(command, _)] = copy_programs(SKOPEO, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
     assert command[-1] == "two:2/corpus"
     with pytest.raises(ValueError, match="several folders"):
-        copy_command(SKOPEO, tmp_path, ["corpus/a", "other/b"], "one:1", "two:2")
+        copy_programs(SKOPEO, tmp_path, ["corpus/a", "other/b"], "one:1", "two:2")
 
 
 def test_the_time_cpu_and_memory_of_a_program_are_its_own(tmp_path):
