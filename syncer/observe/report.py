@@ -8,20 +8,16 @@ from pathlib import Path
 import msgspec
 
 from syncer.events import (
-    BlobCompleted,
-    BytesMoved,
     ImageFailed,
     ImageSkipped,
     ImageSynced,
     IndexFiltered,
-    Observer,
-    RequestRetried,
-    RequestSent,
     RunFinished,
     RunStarted,
 )
 from syncer.observe.files import open_beside
 from syncer.observe.plan_table import render_plan
+from syncer.observe.progress.totals import Totals
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 
@@ -38,7 +34,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class ReportObserver(Observer):
+class ReportObserver(Totals):
     """Collects one run. `document()` may be asked at any time, also while the run goes on.
 
     An image that has ended is kept as its event, a few hundred bytes; what JSON needs is made when it is asked for.
@@ -53,15 +49,11 @@ class ReportObserver(Observer):
         self._finished_at: datetime | None = None
         self._images: list[_Ended] = []
         self._filtered: dict[tuple[int, Reference], IndexFiltered] = {}
-        self._outcomes = dict.fromkeys(OUTCOMES, 0)
-        self._blobs = dict.fromkeys(BLOB_OUTCOMES, 0)
-        self._bytes = {"pulled": 0, "pushed": 0}
-        self._requests = 0
-        self._retries = 0
 
     # --- taking events --------------------------------------------------------------------------------------------
 
     def on_run_started(self, event: RunStarted) -> None:
+        super().on_run_started(event)
         self._started = event
         self._started_at = self._now()
 
@@ -73,28 +65,16 @@ class ReportObserver(Observer):
         self._filtered[event.rule, _named(event.source)] = event
 
     def on_image_synced(self, event: ImageSynced) -> None:
-        self._outcomes["synced"] += 1
+        super().on_image_synced(event)
         self._images.append(event)
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
-        self._outcomes["skipped"] += 1
+        super().on_image_skipped(event)
         self._images.append(event)
 
     def on_image_failed(self, event: ImageFailed) -> None:
-        self._outcomes["failed"] += 1
+        super().on_image_failed(event)
         self._images.append(event)
-
-    def on_blob_completed(self, event: BlobCompleted) -> None:
-        self._blobs[event.outcome] += 1
-
-    def on_bytes_moved(self, event: BytesMoved) -> None:
-        self._bytes[event.direction] += event.nbytes
-
-    def on_request_sent(self, _event: RequestSent) -> None:
-        self._requests += 1
-
-    def on_request_retried(self, _event: RequestRetried) -> None:
-        self._retries += 1
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -111,7 +91,7 @@ class ReportObserver(Observer):
             "finished": _utc(self._finished_at),
             "outcome": self._finished.outcome if self._finished else None,
         }
-        if self._dry_run:
+        if self.dry_run:
             run["dry_run"] = True
         if self._started and self._started.shard:
             run["shard"] = self._started.shard
@@ -127,19 +107,9 @@ class ReportObserver(Observer):
         for image in list(self._images):
             yield self._image(image)
 
-    def totals(self) -> dict[str, object]:
+    def totals(self) -> dict[str, int | dict[str, int]]:
         """Sums over the run; in a dry run, of what would be. Blobs and bytes of failed images count too."""
-        return {
-            "images": dict(self._outcomes),
-            "blobs": dict(self._blobs),
-            "bytes": dict(self._bytes),
-            "requests": self._requests,
-            "retries": self._retries,
-        }
-
-    @property
-    def _dry_run(self) -> bool:
-        return self._started is not None and self._started.dry_run
+        return self.as_fields()
 
     def _image(self, image: _Ended) -> dict[str, object]:
         synced = image if isinstance(image, ImageSynced) else None
@@ -165,7 +135,7 @@ class ReportObserver(Observer):
                 "dropped": list(filtered.dropped),
                 "source_digest": str(filtered.digest),
             }
-        if self._dry_run:
+        if self.dry_run:
             document["plan"] = _plan(image)
         return document
 

@@ -5,16 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from syncer.demo import MemoryRegistry
-from syncer.http import retry
-from syncer.places.registry import upload
+from tests.support.backoff import no_backoff  # noqa: F401 - a fixture for all tests here
 from tests.support.wire import Net
-
-
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are tried again at once: how long to wait is tested elsewhere."""
-    monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
-    monkeypatch.setattr(upload, "pause", lambda _fruitless: 0.0)
 
 
 @pytest.fixture

@@ -7,17 +7,12 @@ import pytest
 from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.demo import MemoryRegistry
 from syncer.events import Observer
-from syncer.http import retry
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
+from tests.support.backoff import no_backoff  # noqa: F401 - a fixture for all tests here
 
 Open = Callable[..., PlaceDirectory]
-
-
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
 
 
 @pytest.fixture
