@@ -15,6 +15,9 @@ from benchmarks.corpus import FOR_TESTS, FULL, CorpusSpec, write_corpus
 from tests.support.program import Program
 from tests.support.registries import Registry, Source
 
+# What needs the tools of scripts/interop, which sets this variable.
+collect_ignore = [] if "INTEROP_BIN" in os.environ else ["interop"]
+
 _MEMORY = Path("/dev/shm")  # the registries' storage: a disk would be what is measured
 _ROOM = 4 << 30
 

@@ -1,6 +1,7 @@
-"""Debian's docker-registry as real processes on free ports of 127.0.0.1."""
+"""Registries as real processes on free ports of 127.0.0.1: Debian's docker-registry, and others of its kind."""
 
 import json
+import os
 import random
 import re
 import socket
@@ -68,7 +69,10 @@ class Request:
 
 @dataclass
 class Registry:
-    """A docker-registry. `folder` has its files; what it stores is in `storage`."""
+    """A docker-registry. `folder` has its files; what it stores is in `storage`.
+
+    `program` is docker-registry 2.8, or the path of a later release of the same.
+    """
 
     folder: Path
     storage: Path
@@ -77,6 +81,7 @@ class Registry:
     delete: bool = True
     read_only: bool = False
     token_server: TokenServer | None = None
+    program: str | Path = "docker-registry"
     port: int = 0
     process: Process | None = field(default=None, repr=False)
     _log_start: int = 0
@@ -145,15 +150,16 @@ class Registry:
             self.port = port
             self._write_config()
             self.process = Process(
-                ["docker-registry", "serve", str(self.folder / "config.yml")],
+                [str(self.program), "serve", str(self.folder / "config.yml")],
                 stdout=self._access_log,
                 stderr=self.folder / "registry.log",
+                env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
             )
             if self._wait_until_ready():
                 return
             self.process.end()
         log = self.folder / "registry.log"
-        raise RuntimeError(f"docker-registry does not start:\n{log.read_text() if log.exists() else ports}")
+        raise RuntimeError(f"{self.program} does not start:\n{log.read_text() if log.exists() else ports}")
 
     def stop(self) -> None:
         """Kill it. What it stored stays, and `start` brings it back on the same port."""
