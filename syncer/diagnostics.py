@@ -4,6 +4,8 @@ import re
 
 import msgspec
 
+MAX_SHOWN = 120
+"""Characters of a stranger's text in a message."""
 _LEADING_LINE = re.compile(r"[0-9]+")
 
 
@@ -77,3 +79,8 @@ class Place(msgspec.Struct, frozen=True):
     def unexpected(self, message: str) -> Unexpected:
         """A problem of this place, to be raised."""
         return Unexpected(self.problem(message))
+
+
+def shown(text: str) -> str:
+    """A stranger's text for a message: quoted, without control characters, not endless."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")

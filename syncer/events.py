@@ -1,16 +1,18 @@
 """What happens during a run, as small frozen records, and `Observer`: whoever takes them.
 
-Everyone may import this module; it imports only the formats. Times are seconds, sizes are bytes.
+Everyone may import this module but the formats and the rules, which it imports. Times are seconds, sizes are bytes.
 """
 
 import logging
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
 
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.rule import Rule
 
 _log = logging.getLogger(__name__)
 
@@ -57,14 +59,14 @@ class RoundStarted(Event, frozen=True):
 class RuleWarning(Event, frozen=True):
     """A rule that is fine but does nothing, or not all that one might think."""
 
-    rule: int
+    rule: Rule
     message: str
 
 
 class TagsListed(Event, frozen=True):
     """A rule's source was listed: `selected` tags are wanted of `found`."""
 
-    rule: int
+    rule: Rule
     source: Repository
     found: int
     selected: int
@@ -74,7 +76,7 @@ class TagsListed(Event, frozen=True):
 
 
 class ImageStarted(Event, frozen=True):
-    rule: int
+    rule: Rule
     source: Reference
     destinations: tuple[Reference, ...]
 
@@ -91,7 +93,7 @@ class BlobCounts(Event, frozen=True):
 class IndexFiltered(Event, frozen=True):
     """A platform filter drops entries of an index: what is pushed has another digest than the source's."""
 
-    rule: int
+    rule: Rule
     source: Reference
     digest: Digest
     filtered: Digest
@@ -105,7 +107,7 @@ class ImageSynced(Event, frozen=True):
     `unverified` says that only a mirror vouches for it. In a dry run, all this is what would be.
     """
 
-    rule: int
+    rule: Rule
     source: Reference
     destination: Reference
     digest: Digest
@@ -116,21 +118,33 @@ class ImageSynced(Event, frozen=True):
     unverified: bool = False
 
 
-class ImageSkipped(Event, frozen=True):
-    """Nothing to do; `reason` says why ("up to date", "no platform is left by the filter")."""
+class SkipReason(StrEnum):
+    """Why an image is left as it is at a destination."""
 
-    rule: int
+    UP_TO_DATE = "up_to_date"
+    KEPT = "kept"
+    """The rule never overwrites a tag."""
+    NO_PLATFORM = "no_platform"
+    """The platform filter leaves nothing of it."""
+    IMMUTABLE = "immutable"
+    """The tag cannot be written, and names the same images in other bytes."""
+
+
+class ImageSkipped(Event, frozen=True):
+    """Nothing to do. `digest` is what the destination has, None where it has nothing."""
+
+    rule: Rule
     source: Reference
     destination: Reference
     digest: Digest | None
-    reason: str
+    reason: SkipReason
     seconds: float = 0.0
 
 
 class ImageFailed(Event, frozen=True):
     """`destination` and `source` have no tag where a rule's tags could not be listed."""
 
-    rule: int
+    rule: Rule
     source: Reference
     destination: Reference
     failure: Failure

@@ -12,11 +12,11 @@ import msgspec
 from syncer.accounts.book import AuthBook
 from syncer.accounts.credentials import Credentials
 from syncer.engine.graph import TaskGraph
-from syncer.engine.job import Job
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import IdleSlots
+from syncer.engine.task import Job
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.wire import ConnectionPool, Transport

@@ -3,8 +3,7 @@
 The longest key that is equal to a repository or a whole-segment prefix of it wins.
 """
 
-from collections.abc import Iterable, Iterator
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import msgspec
@@ -60,12 +59,18 @@ class AuthEntry(msgspec.Struct, frozen=True):
 
 
 class AuthBook:
-    """Who we are, and how to speak, at each registry."""
+    """Who we are, and how to speak, at each registry. `adjust` changes what the entries say of a registry."""
 
-    def __init__(self, entries: Iterable[AuthEntry] = (), *, warnings: Iterable[Problem] = ()) -> None:
+    def __init__(
+        self,
+        entries: Iterable[AuthEntry] = (),
+        *,
+        warnings: Iterable[Problem] = (),
+        adjust: Callable[[HostSettings], HostSettings] = lambda settings: settings,
+    ) -> None:
         self._entries = {entry.scope: entry for entry in entries}
         self._accounts = {scope: entry.account for scope, entry in self._entries.items()}
-        self._settings = self._merged_settings()
+        self._settings = {scope: adjust(settings) for scope, settings in self._merged_settings().items()}
         self.warnings = tuple(warnings)
 
     def account_for(self, repository: Repository) -> Account | None:
@@ -84,9 +89,7 @@ class AuthBook:
     def part(self, index: int, count: int) -> Self:
         """The same accounts, with what one of `count` processes may use of the registries' limits."""
         parts = {settings: settings.part(index, count) for settings in self._settings.values()}
-        book = copy(self)
-        book._settings = {scope: parts[settings] for scope, settings in self._settings.items()}  # noqa: SLF001
-        return book
+        return type(self)(self._entries.values(), warnings=self.warnings, adjust=parts.__getitem__)
 
     def scarce_connections(self, count: int) -> list[Problem]:
         """The entries that allow fewer connections than there are processes: each needs one."""

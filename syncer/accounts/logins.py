@@ -12,8 +12,7 @@ import msgspec
 
 from syncer.accounts.helpers import is_helper_name
 from syncer.accounts.settings import Account, Secret
-from syncer.config.nodes import shown
-from syncer.diagnostics import Problem
+from syncer.diagnostics import Problem, shown
 from syncer.files import read_bytes, why
 from syncer.oci.reference import DOCKER_HUB, InvalidReference, canonical_host, is_path
 

@@ -11,9 +11,9 @@ from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.config.auth_reader import parse_auth
 from syncer.config.documents import read_document
 from syncer.config.image_lists import merge_entries
-from syncer.config.nodes import mapping_of, shown
+from syncer.config.nodes import mapping_of
 from syncer.config.rule_reader import parse_rules, rules_from
-from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected
+from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected, shown
 from syncer.oci.reference import Repository
 from syncer.rules.platforms import (
     InvalidPlatform,

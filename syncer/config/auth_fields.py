@@ -9,8 +9,8 @@ from syncer.accounts.book import EntryCredentials
 from syncer.accounts.settings import Secret
 from syncer.config import nodes
 from syncer.config.documents import variable_named
-from syncer.config.nodes import Node, shown
-from syncer.diagnostics import Findings, Problem, Unexpected
+from syncer.config.nodes import Node
+from syncer.diagnostics import Findings, Problem, Unexpected, shown
 from syncer.files import read_bytes, why
 from syncer.oci.reference import InvalidReference, canonical_host
 

@@ -11,8 +11,8 @@ from typing import Any
 from syncer.accounts.book import AuthBook, AuthEntry, prefixes
 from syncer.config import nodes
 from syncer.config.auth_fields import SETTINGS, read_credentials
-from syncer.config.nodes import Entry, Node, shown
-from syncer.diagnostics import Findings, Unexpected
+from syncer.config.nodes import Entry, Node
+from syncer.diagnostics import Findings, Unexpected, shown
 from syncer.oci.reference import InvalidReference, canonical_host, is_host, is_path
 
 _CREDENTIALS = ("username", "password", "password_file", "token", "token_file")

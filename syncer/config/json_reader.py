@@ -5,8 +5,8 @@ from bisect import bisect_right
 from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumented, and as old as the module
 
-from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, child_path, shown
-from syncer.diagnostics import Findings, Place, Problem, Unexpected
+from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, child_path
+from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
 
 MAX_DEPTH = 32
 """Levels of nesting; the deepest file that makes sense has five."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from syncer.diagnostics import Place
+from syncer.diagnostics import MAX_SHOWN, Place
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_-]*", re.ASCII)
 _YAML_TRUE = frozenset({"true", "yes", "on", "y"})
@@ -19,7 +19,6 @@ _YAML_FALSE = frozenset({"false", "no", "off", "n"})
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
 )
-_SHOWN = 120
 
 
 Kind = Literal["text", "plain", "number", "boolean", "null"]
@@ -67,16 +66,11 @@ class Mapping(msgspec.Struct, frozen=True):
 Node = Scalar | Sequence | Mapping
 
 
-def shown(text: str) -> str:
-    """A stranger's text for a message: quoted, without control characters, not endless."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
-
-
 def child_path(parent: str, key: str) -> str:
     """The path of a name below `parent`: `images."quay.io/x".to`."""
     if not _PLAIN_NAME.fullmatch(key):
         key = json.dumps(
-            key if len(key) <= _SHOWN else f"{key[:_SHOWN]}…", ensure_ascii=not key.isprintable()
+            key if len(key) <= MAX_SHOWN else f"{key[:MAX_SHOWN]}…", ensure_ascii=not key.isprintable()
         )
     return f"{parent}.{key}" if parent else key
 

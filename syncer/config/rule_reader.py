@@ -7,8 +7,8 @@ from typing import TypeVar
 from syncer.config import nodes
 from syncer.config.documents import expand
 from syncer.config.json_reader import read_json
-from syncer.config.nodes import Entry, Node, found, shown
-from syncer.diagnostics import Findings, Place, Unexpected
+from syncer.config.nodes import Entry, Node, found
+from syncer.diagnostics import Findings, Place, Unexpected, shown
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
 from syncer.rules.conflicts import find_conflicts

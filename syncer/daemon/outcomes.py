@@ -11,7 +11,7 @@ class RuleOutcomes(Observer):
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         super().__init__()
-        self._names = {rule.number: str(rule) for rule in rules}
+        self._names = {rule.number: rule.name for rule in rules}
         self._went = dict.fromkeys(self._names, 0)
         self._failed = dict.fromkeys(self._names, 0)
         self._stopped: set[int] = set()
@@ -22,16 +22,16 @@ class RuleOutcomes(Observer):
         return frozenset(self._names.values())
 
     def on_image_synced(self, event: ImageSynced) -> None:
-        self._went[event.rule] += 1
+        self._went[event.rule.number] += 1
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
-        self._went[event.rule] += 1
+        self._went[event.rule.number] += 1
 
     def on_image_failed(self, event: ImageFailed) -> None:
         if event.failure.kind == "interrupted":
-            self._stopped.add(event.rule)
+            self._stopped.add(event.rule.number)
         else:
-            self._failed[event.rule] += 1
+            self._failed[event.rule.number] += 1
 
     def outcomes(self) -> dict[str, str]:
         """By the names of the rules. One that was stopped before its end says nothing, unless an image failed."""

@@ -107,7 +107,7 @@ class Overview:
     async def _causes(self, failing: Sequence[Document]) -> Causes:
         """Why these rules fail, by the reports of their last runs."""
         names = {rule["source"] for rule in failing}
-        sources = {str(rule.source) for rule in self._service.files.config.rules if str(rule) in names}
+        sources = {str(rule.source) for rule in self._service.files.config.rules if rule.name in names}
         last = {rule["last"]["run"]: rule["last"]["finished"] for rule in failing}
         runs = sorted(last, key=lambda run: last[run], reverse=True)[:_MAX_REPORTS]
         key = (tuple(runs), frozenset(sources))

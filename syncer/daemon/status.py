@@ -35,7 +35,7 @@ async def status_of(service: Service, *, post: str) -> Document:
             "warnings": [str(warning) for warning in files.config.warnings],
         },
         "schedules": _schedules(service, times),
-        "rules": [_rule(rule, service, times, results.get(str(rule))) for rule in files.config.rules],
+        "rules": [_rule(rule, service, times, results.get(rule.name)) for rule in files.config.rules],
         "run": service.live.progress(),
         "queued": service.queued,
         "last_run": last,
@@ -61,7 +61,7 @@ def _schedules(service: Service, times: dict[str, float]) -> list[Document]:
 def _rule(rule: Rule, service: Service, times: dict[str, float], result: RuleResult | None) -> Document:
     due = [times[text] for text in service.schedules_of(rule) if text in times]
     return {
-        "source": str(rule),
+        "source": rule.name,
         "destinations": [each.written or str(each.repository) for each in rule.destinations],
         "schedule": rule.schedule,
         "next": utc(min(due)) if due else None,

@@ -10,10 +10,10 @@ from typing import Literal
 import anyio
 
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.job import Job
 from syncer.engine.ranges import RangePrefetcher
 from syncer.engine.relay import Download, relay, relay_whole
-from syncer.engine.task import Key, Lane, Reschedule, SourcedTask
+from syncer.engine.targets import SourcedTask
+from syncer.engine.task import Job, Key, Lane, Reschedule
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.events import (
     BlobCompleted,
@@ -27,7 +27,7 @@ from syncer.events import (
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.places.content import Upload
+from syncer.places.content import Source, Upload
 
 Outcome = Literal["copied", "mounted", "present", "shared"]
 
@@ -60,7 +60,6 @@ class CopyBlob(SourcedTask):
         "failures",
         "mismatched",
         "sessions",
-        "targets",
     )
 
     def __init__(
@@ -70,10 +69,9 @@ class CopyBlob(SourcedTask):
         targets: Mapping[Repository, ImageCopy],
         content: bytes | None = None,
     ) -> None:
-        super().__init__([blob_key(target, blob.digest) for target in targets], source)
         self.blob = blob
+        super().__init__(source, targets)
         self.content = content
-        self.targets = dict(targets)
         self.mismatched = False
         self.absent: set[Repository] = set()  # asked, and not there
         self.sessions: dict[Repository, Upload] = {}  # opened, or left by mounts that were not done
@@ -86,6 +84,18 @@ class CopyBlob(SourcedTask):
     @property
     def repositories(self) -> Iterable[Repository]:
         return (self.source, *self.targets)
+
+    def key_for(self, target: Repository) -> Key:
+        return blob_key(target, self.blob.digest)
+
+    def split(self, target: Repository) -> "CopyBlob":
+        part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)}, self.content)
+        part.other_sources = list(self.other_sources)
+        part.absent = self.absent & {target}
+        part.mismatched = self.mismatched
+        if session := self.sessions.pop(target, None):
+            part.sessions[target] = session
+        return part
 
     async def run(self, job: Job) -> Reschedule | None:
         source = self.source
@@ -104,7 +114,7 @@ class CopyBlob(SourcedTask):
                     try:
                         await self._try_without_bytes(job, target)
                     except RegistryError as error:
-                        self._split_off(job, target, error)
+                        self.split_off(job, target, error)
                 if not self.targets:
                     return None
                 if others := self._uploaders(job):
@@ -125,18 +135,6 @@ class CopyBlob(SourcedTask):
                 await self._deliver(job)
         # Further repositories at a registry mount what is there now.
         return Reschedule(Lane.METADATA) if self.targets else None
-
-    def _split_off(self, job: Job, target: Repository, error: RegistryError) -> None:
-        """Leave a target that failed to a task of its own. Raises `error` where it is the only one."""
-        if len(self.targets) == 1:
-            raise error
-        part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)}, self.content)
-        part.other_sources = list(self.other_sources)
-        part.absent = self.absent & {target}
-        part.mismatched = self.mismatched
-        if session := self.sessions.pop(target, None):
-            part.sessions[target] = session
-        job.split_off(self, part, error)
 
     async def _try_without_bytes(self, job: Job, target: Repository) -> None:
         digest = self.blob.digest
@@ -164,7 +162,7 @@ class CopyBlob(SourcedTask):
         """Try to mount it from where it is known to be. False if that is nowhere, or was refused."""
         destination = job.repositories.destination(target)
         for holder in job.ledger.holders(target, self.blob.digest):
-            if destination.can_mount_from(job.repositories.destination(holder)):
+            if _same_group(destination, job.repositories.destination(holder)):
                 upload = await destination.mount(self.blob.digest, from_=holder)
                 if upload is None:
                     self._say(job, f"mounted into {target} from {holder.path}")
@@ -183,7 +181,7 @@ class CopyBlob(SourcedTask):
         job.ledger.end_upload(target, digest)
         self.targets.pop(target).blobs[outcome] += 1
         job.observer.notify(BlobCompleted(outcome, digest, self.blob.size, target))
-        job.graph.settle(self, blob_key(target, digest))
+        job.graph.settle(self, self.key_for(target))
 
     def _uploaders(self, job: Job) -> tuple[Key, ...]:
         """Others that are bringing this blob to a registry where it can be mounted from then."""
@@ -194,7 +192,7 @@ class CopyBlob(SourcedTask):
                 continue
             destination = job.repositories.destination(target)
             key = blob_key(other, self.blob.digest)
-            if destination.can_mount_from(job.repositories.destination(other)) and job.graph.producer(key):
+            if _same_group(destination, job.repositories.destination(other)) and job.graph.producer(key):
                 keys.append(key)
         return tuple(keys)
 
@@ -203,7 +201,7 @@ class CopyBlob(SourcedTask):
         chosen: list[Repository] = []
         for target in self.targets:
             destination = job.repositories.destination(target)
-            if not any(destination.can_mount_from(job.repositories.destination(other)) for other in chosen):
+            if not any(_same_group(destination, job.repositories.destination(other)) for other in chosen):
                 chosen.append(target)
         return chosen
 
@@ -341,4 +339,9 @@ class CopyBlob(SourcedTask):
                 self._complete(job, target, "copied")
         for target, failure in failures.items():
             if failure is not None:
-                self._split_off(job, target, failure)
+                self.split_off(job, target, failure)
+
+
+def _same_group(one: Source, other: Source) -> bool:
+    """Whether blobs may be mounted from one into the other."""
+    return one.mount_group == other.mount_group

@@ -8,9 +8,11 @@ No I/O and no await in here.
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
+from syncer.engine.ready import LazyTasks, ReadyQueues
 from syncer.engine.task import KINDS, MAX_THROTTLED, Key, Kind, Lane, Reschedule, State, Task
 from syncer.errors import MAX_HOLD, RegistryError
 from syncer.errors import Kind as ErrorKind
@@ -40,40 +42,29 @@ class Counts(msgspec.Struct):
     running: int = 0
 
 
-class _LazyTasks(msgspec.Struct):
-    """Tasks that are made only when there is room for them, and the repositories they will speak to."""
-
-    tasks: Iterator[Task]
-    repositories: tuple[Repository, ...]
-
-
 class TaskGraph:
     """Tasks and what they wait for.
 
     `transfers` is the width of the transfer lane: it decides how far ahead new images are opened. `retries` is
     how often a failed task is tried again. `on_ready(lane)` is called whenever a worker of that lane has work.
-    `throttled(repository)` names the registry's account that has to wait, or None; its tasks are held back, without a
-    worker, until `resume` is called with that name.
+    `throttled` and `resume` are those of `ReadyQueues`: what is held back needs no worker.
     """
 
     def __init__(self, *, transfers: int, retries: int) -> None:
         self._retries = retries
         self.on_ready: Callable[[Lane], None] = lambda _lane: None
         self.throttled: Callable[[Repository], str | None] = lambda _repository: None
-        self._held: dict[str, deque[Task]] = {}
+        self._ready = ReadyQueues(self._account_that_waits)
         self._pending: dict[Key, Task] = {}
         self._waiters: dict[Key, list[_Waiter]] = {}
-        self._ready: dict[Lane, dict[Kind, deque[Task]]] = {
-            lane: {kind: deque() for kind in KINDS} for lane in Lane
-        }
-        self._ready_count = [0] * len(Lane)
         self._opening = 0
         self._transferring = 0
-        self._lazy: deque[_LazyTasks] = deque()
+        self._lazy: deque[LazyTasks] = deque()
         self._deferred: deque[Task] = deque()
         self._failed: deque[tuple[Task, RegistryError]] = deque()
         self._counts = {kind: [0] * len(State) for kind in KINDS}
         self._running = 0
+        self._holders = 0
         # Keys that wait, in the end, for something put aside: they do not count as open work.
         self._deferred_keys: set[Key] = set()
         self._transfers = transfers
@@ -107,7 +98,19 @@ class TaskGraph:
 
     def add_lazy(self, tasks: Iterator[Task], *, repositories: Iterable[Repository] = ()) -> None:
         """Take in tasks that are drawn from `tasks` only when there is room for them, and `repositories` are open."""
-        self._lazy.append(_LazyTasks(tasks, tuple(repositories)))
+        self._lazy.append(LazyTasks(tasks, tuple(repositories)))
+        self._tell_of_room()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the graph open: while somebody holds it, more may be added even when nothing is left to do."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            # Whoever sleeps must see that it may be over.
+            self.on_ready(Lane.METADATA)
 
     def _wait(self, task: Task, keys: Iterable[Key], edge: _Edge) -> None:
         for key in keys:
@@ -128,13 +131,13 @@ class TaskGraph:
         """
         task = None
         if lane is Lane.METADATA and self._may_open_ahead():
-            task = self._take_ready(Lane.OPENING, ("blob",))
-        task = task or self._take_ready(lane, ("manifest", "blob"))
+            task = self._ready.take(Lane.OPENING, ("blob",))
+        task = task or self._ready.take(lane, ("manifest", "blob"))
         if task is None and (lane is Lane.METADATA or self.transfers_may_help):
             task = (
-                self._take_ready(Lane.METADATA, ("image",))
+                self._ready.take(Lane.METADATA, ("image",))
                 or self._pull_next()
-                or self._take_ready(Lane.METADATA, ("tags",))
+                or self._ready.take(Lane.METADATA, ("tags",))
             )
         if task is not None:
             self._enter(task, State.RUNNING)
@@ -148,60 +151,37 @@ class TaskGraph:
 
     def has_work(self, lane: Lane) -> bool:
         """Whether `take` would give a task."""
-        if self._ready_count[lane]:
+        if self._ready.count(lane):
             return True
         if lane is Lane.TRANSFER:
             if not self.transfers_may_help:
                 return False
-            if self._ready_count[Lane.METADATA]:
+            if self._ready.count(Lane.METADATA):
                 return True
-        elif self._ready_count[Lane.OPENING] and self._may_open_ahead():
+        elif self._ready.count(Lane.OPENING) and self._may_open_ahead():
             return True
         return self._has_room() and any(
-            self._throttled_account(each.repositories) is None for each in self._lazy
+            self._ready.throttled_account(each.repositories) is None for each in self._lazy
         )
 
     def _may_open_ahead(self) -> bool:
-        return self._ready_count[Lane.TRANSFER] + self._opening < self._transfers
-
-    def _take_ready(self, lane: Lane, kinds: tuple[Kind, ...]) -> Task | None:
-        for kind in kinds:
-            queue = self._ready[lane][kind]
-            while queue:
-                self._ready_count[lane] -= 1
-                task = queue.popleft()
-                # What is open already goes on: holding it back would hold its connections.
-                name = None if lane is Lane.TRANSFER else self._throttled_account(task.repositories)
-                if name is None:
-                    return task
-                self._held.setdefault(name, deque()).append(task)
-        return None
-
-    def _throttled_account(self, repositories: Iterable[Repository]) -> str | None:
-        for place in repositories:
-            if (name := self.throttled(place)) is not None:
-                return name
-        return None
+        return self._ready.count(Lane.TRANSFER) + self._opening < self._transfers
 
     def resume(self, name: str, limit: int) -> None:
         """A registry's account that `throttled` named may be asked again: let up to `limit` of its tasks go."""
-        held = self._held.get(name)
-        for _ in range(min(limit, len(held or ()))):
-            assert held is not None
-            task = held.popleft()
-            self._ready[task.lane][task.kind].appendleft(task)
-            self._ready_count[task.lane] += 1
+        for _ in range(self._ready.resume(name, limit)):
             self.on_ready(Lane.METADATA)
-        if not held:
-            self._held.pop(name, None)
-            if self._lazy:
-                self.on_ready(Lane.METADATA)
+        if self._lazy and not self._ready.holds(name):
+            self.on_ready(Lane.METADATA)
+
+    def _account_that_waits(self, repository: Repository) -> str | None:
+        return self.throttled(repository)
 
     def _pull_next(self) -> Task | None:
         if not self._has_room():
             return None
         for lazy in list(self._lazy):
-            if self._throttled_account(lazy.repositories) is not None:
+            if self._ready.throttled_account(lazy.repositories) is not None:
                 continue
             task = next(lazy.tasks, None)
             if task is not None:
@@ -214,7 +194,7 @@ class TaskGraph:
 
     def _has_room(self) -> bool:
         """Whether another image may be opened: bytes are not queueing up, and what is open stays bounded."""
-        if self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING] >= 2 * self._transfers:
+        if self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING) >= 2 * self._transfers:
             return False
         return len(self._pending) - len(self._deferred_keys) < self._most_open
 
@@ -223,7 +203,7 @@ class TaskGraph:
         self._leave_running(task)
         self._enter(task, State.OVER)
         for key in task.keys:
-            self._settle(task, key, None)
+            self.settle(task, key)
         self._tell_of_room()
 
     def reschedule(self, task: Task, reschedule: Reschedule) -> None:
@@ -279,7 +259,9 @@ class TaskGraph:
 
     def settle(self, task: Task, key: Key, error: RegistryError | None = None) -> None:
         """One of a running task's promises is kept, or broken for good, before the others."""
-        self._settle(task, key, error)
+        for blocked in self._complete_key(task, key, error):
+            assert error is not None
+            self._fail(blocked, error)
 
     def failures(self) -> Iterator[tuple[Task, RegistryError]]:
         """Tasks that ended badly since the last call, each with its root cause."""
@@ -295,7 +277,11 @@ class TaskGraph:
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing can, short of another round."""
-        return not (self._running or any(self._ready_count) or self._held or self._lazy)
+        return not self._running and not self._lazy and self._ready.empty
+
+    @property
+    def held(self) -> bool:
+        return self._holders > 0
 
     @property
     def has_deferred(self) -> bool:
@@ -305,13 +291,12 @@ class TaskGraph:
     @property
     def transfers_may_help(self) -> bool:
         """Whether the transfer lane may open images: it has nothing to do, and no image that is open waits."""
-        ready = self._ready[Lane.METADATA]
-        return not (self.transfers_wanted or ready["manifest"] or ready["blob"])
+        return not (self.transfers_wanted or self._ready.has(Lane.METADATA, ("manifest", "blob")))
 
     @property
     def transfers_wanted(self) -> int:
         """Tasks that are in the transfer lane, or on their way there."""
-        ready = self._ready_count[Lane.TRANSFER] + self._ready_count[Lane.OPENING]
+        ready = self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING)
         return self._transferring + self._opening + ready
 
     def counts(self, kind: Kind) -> Counts:
@@ -358,8 +343,7 @@ class TaskGraph:
 
     def _make_ready(self, task: Task) -> None:
         self._enter(task, State.READY)
-        self._ready[task.lane][task.kind].append(task)
-        self._ready_count[task.lane] += 1
+        self._ready.push(task)
         self.on_ready(Lane.TRANSFER if task.lane is Lane.TRANSFER else Lane.METADATA)
 
     def _leave_running(self, task: Task) -> None:
@@ -368,14 +352,8 @@ class TaskGraph:
         self._opening -= task.lane is Lane.OPENING
         self._transferring -= task.lane is Lane.TRANSFER
         # Who was let go may have asked nothing there: then nobody else tells of the room that is left.
-        for name, held in list(self._held.items()):
-            if self._throttled_account(held[0].repositories) != name:
-                self.resume(name, 1)
-
-    def _settle(self, task: Task, key: Key, error: RegistryError | None) -> None:
-        for blocked in self._complete_key(task, key, error):
-            assert error is not None
-            self._fail(blocked, error)
+        for name in self._ready.resumable():
+            self.resume(name, 1)
 
     def _fail(self, task: Task, error: RegistryError) -> None:
         """End `task`, which is over, and all that needs it, with the same root cause."""

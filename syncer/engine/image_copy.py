@@ -8,6 +8,7 @@ import msgspec
 from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
+from syncer.rules.rule import Rule
 
 
 class ImageCopy(msgspec.Struct, eq=False):
@@ -18,7 +19,7 @@ class ImageCopy(msgspec.Struct, eq=False):
     the monotonic clock, 0 before it begins.
     """
 
-    rule: int
+    rule: Rule
     source: Reference
     destination: Reference
     digest: Digest | None = None

@@ -1,29 +1,37 @@
 """`CopyImage`: bring one image to its destinations, unless it is there already."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import anyio
 
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.job import Job
 from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import fetch_config, filter_index, platform_in
-from syncer.engine.task import Key, Reschedule, Task
+from syncer.engine.targets import MultiTargetTask
+from syncer.engine.task import Job, Key, Reschedule
 from syncer.errors import RegistryError, source_not_found
-from syncer.events import BytesMoved, Decision, ImageSkipped, ImageStarted, IndexFiltered, RuleWarning
+from syncer.events import (
+    BytesMoved,
+    Decision,
+    ImageSkipped,
+    ImageStarted,
+    IndexFiltered,
+    RuleWarning,
+    SkipReason,
+)
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
-from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
+from syncer.rules.rule import Rule
 
 _KEPT_CONFIG = 32 * 1024
 """Bytes. A config that was read for its platform is kept until it is pushed, if it is no larger."""
 
 
-def image_key(copy: ImageCopy) -> Key:
-    return ("image", copy.destination.repository, copy.destination.target)
+def image_key(destination: Reference) -> Key:
+    return ("image", destination.repository, destination.target)
 
 
 def _may_be_there(job: Job, copy: ImageCopy) -> bool:
@@ -34,7 +42,7 @@ def _may_be_there(job: Job, copy: ImageCopy) -> bool:
     return copy.destination.tag is None or not job.ledger.is_new(copy.destination.repository)
 
 
-class CopyImage(Task):
+class CopyImage(MultiTargetTask[Reference]):
     """Bring one image to its destinations, unless it is there already.
 
     Where the destination is new, nothing is asked there but for what has no tag, and the source's manifest is fetched
@@ -42,29 +50,35 @@ class CopyImage(Task):
     """
 
     kind = "image"
-    __slots__ = ("copies", "platforms", "source")
+    __slots__ = ("rule", "source")
 
-    def __init__(
-        self, source: Reference, copies: list[ImageCopy], platforms: PlatformFilter = EVERY_PLATFORM
-    ) -> None:
-        super().__init__([image_key(copy) for copy in copies])
-        self.platforms = platforms
+    def __init__(self, rule: Rule, source: Reference, copies: Iterable[ImageCopy]) -> None:
+        super().__init__({copy.destination: copy for copy in copies})
+        self.rule = rule
         self.source = source
-        self.copies = copies
 
     def __str__(self) -> str:
         return f"copy {self.source}"
 
     @property
     def repositories(self) -> Iterable[Repository]:
-        return (self.source.repository, *(copy.destination.repository for copy in self.copies))
+        return (self.source.repository, *(destination.repository for destination in self.targets))
+
+    def key_for(self, target: Reference) -> Key:
+        return image_key(target)
+
+    def split(self, target: Reference) -> "CopyImage":
+        return CopyImage(self.rule, self.source, [self.targets.pop(target)])
 
     async def run(self, job: Job) -> Reschedule | None:
-        for copy in self.copies:
+        for copy in self.targets.values():
             copy.started = copy.started or time.monotonic()
         wanted = await self._ask_all(job)
-        self.copies = self._stale(job, self.copies, wanted)
-        if self.copies:
+        for copy in list(self.targets.values()):
+            copy.digest = wanted
+            if not job.force and self._is_current(job, copy):
+                self._skip(job, copy, SkipReason.UP_TO_DATE)
+        if self.targets:
             await self._bring(job)
         return None
 
@@ -73,7 +87,7 @@ class CopyImage(Task):
 
         It is not where all destinations are new: its manifest will be fetched anyway.
         """
-        asked = [copy for copy in self.copies if _may_be_there(job, copy)]
+        asked = [copy for copy in self.targets.values() if _may_be_there(job, copy)]
         refused: dict[ImageCopy, RegistryError] = {}
         wanted: Digest | RegistryError | None = self.source.digest
 
@@ -96,7 +110,7 @@ class CopyImage(Task):
                         # Not raised in here: a task group would wrap it.
                         wanted = error
         for copy, refusal in refused.items():
-            self._split_off(job, copy, refusal)
+            self.split_off(job, copy.destination, refusal)
         if isinstance(wanted, RegistryError):
             raise wanted
         return wanted
@@ -104,26 +118,10 @@ class CopyImage(Task):
     def _named(self, job: Job, copy: ImageCopy) -> str:
         """What the image is called at a destination: by its tag, or by the digest that the filter gives it there."""
         digest = copy.destination.digest
-        filtered = self.platforms and digest and job.ledger.cache.filtered(digest, str(self.platforms))
+        filtered = (
+            self.rule.platforms and digest and job.ledger.cache.filtered(digest, str(self.rule.platforms))
+        )
         return filtered or copy.destination.target
-
-    def _split_off(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
-        """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
-        if len(self.copies) == 1:
-            raise error
-        self.copies.remove(copy)
-        job.split_off(self, CopyImage(self.source, [copy], self.platforms), error)
-
-    def _stale(self, job: Job, copies: list[ImageCopy], wanted: Digest | None) -> list[ImageCopy]:
-        """Those of `copies` that are not up to date; the others are done."""
-        stale = []
-        for copy in copies:
-            copy.digest = wanted
-            if job.force or not self._is_current(job, copy):
-                stale.append(copy)
-            else:
-                self._skip(job, copy, "up to date")
-        return stale
 
     def _is_current(self, job: Job, copy: ImageCopy) -> bool:
         if copy.previous is None or copy.digest is None:
@@ -131,7 +129,7 @@ class CopyImage(Task):
         if copy.previous == copy.digest:
             return True
         # What is there may be what the filter makes of the source's index: an earlier run may know.
-        filtered = self.platforms and job.ledger.cache.filtered(copy.digest, str(self.platforms))
+        filtered = self.rule.platforms and job.ledger.cache.filtered(copy.digest, str(self.rule.platforms))
         return copy.previous == filtered
 
     async def _resolve(self, job: Job) -> Descriptor:
@@ -143,27 +141,30 @@ class CopyImage(Task):
     async def _bring(self, job: Job) -> None:
         source = job.repositories.source(self.source.repository)
         # The digest where it is known: the tag may have moved since it was asked for.
-        found = await source.fetch_manifest(self.copies[0].digest or self.source.target)
+        known = next(iter(self.targets.values())).digest
+        found = await source.fetch_manifest(known or self.source.target)
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
         fetched: dict[Digest, bytes] = {}
-        manifest = await self._filtered(job, found, fetched) if self.platforms else found
+        manifest = await self._filtered(job, found, fetched) if self.rule.platforms else found
         if manifest is None:
             message = f"{self.source}: no platform is left by the filter"
-            job.observer.notify(RuleWarning(self.copies[0].rule, message))
-        elif manifest is not found:
-            await self._look_again(job, manifest.digest)
-        copies = self.copies
-        for copy in copies:
-            copy.digest = manifest.digest if manifest else None
-        stale = [copy for copy in copies if manifest and (copy.previous != manifest.digest or job.force)]
-        for copy in copies:
-            if copy not in stale:
-                self._skip(job, copy, "up to date" if manifest else "no platform is left by the filter")
-        if manifest is None or not stale:
+            job.observer.notify(RuleWarning(self.rule, message))
+            for copy in list(self.targets.values()):
+                copy.digest = None
+                self._skip(job, copy, SkipReason.NO_PLATFORM)
             return
-        job.observer.notify(
-            ImageStarted(stale[0].rule, self.source, tuple(copy.destination for copy in stale))
-        )
+        if manifest is not found:
+            await self._look_again(job, manifest.digest)
+        for copy in list(self.targets.values()):
+            copy.digest = manifest.digest
+            if copy.previous == manifest.digest and not job.force:
+                self._skip(job, copy, SkipReason.UP_TO_DATE)
+        if self.targets:
+            self._add_parts(job, manifest, fetched)
+
+    def _add_parts(self, job: Job, manifest: Manifest, fetched: Mapping[Digest, bytes]) -> None:
+        job.observer.notify(ImageStarted(self.rule, self.source, tuple(self.targets)))
+        stale = list(self.targets.values())
         for copy in stale:
             why = f"it names {copy.previous} there" if copy.previous else "it is not there"
             job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
@@ -172,18 +173,18 @@ class CopyImage(Task):
         for copy in stale:
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
-            push = PushManifest(image_key(copy), manifest, repository, copy=copy)
+            push = PushManifest(image_key(copy.destination), manifest, repository, copy=copy)
             job.graph.add(push, needs=() if known else successors.needs(repository), replaces=self)
 
     async def _look_again(self, job: Job, filtered: Digest) -> None:
         """Ask destinations without a tag for what the filter has made: its digest is known only now."""
-        for copy in list(self.copies):
-            if copy.destination.tag or copy.previous:
+        for destination, copy in list(self.targets.items()):
+            if destination.tag or copy.previous:
                 continue
             try:
-                there = await job.repositories.destination(copy.destination.repository).resolve(filtered)
+                there = await job.repositories.destination(destination.repository).resolve(filtered)
             except RegistryError as error:
-                self._split_off(job, copy, error)
+                self.split_off(job, destination, error)
             else:
                 copy.previous = there.digest if there else None
 
@@ -194,14 +195,14 @@ class CopyImage(Task):
             job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(content)))
             if found.config and 0 < len(content) <= _KEPT_CONFIG:
                 fetched[found.config.digest] = content
-            return found if self.platforms.matches(platform_in(content)) else None
-        filtered = filter_index(found, self.platforms)
+            return found if self.rule.platforms.matches(platform_in(content)) else None
+        filtered = filter_index(found, self.rule.platforms)
         if filtered is not None and filtered is not found:
-            job.ledger.cache.record_filtered(found.digest, str(self.platforms), filtered.digest)
+            job.ledger.cache.record_filtered(found.digest, str(self.rule.platforms), filtered.digest)
             kept = {child.digest for child in filtered.children}
             job.observer.notify(
                 IndexFiltered(
-                    self.copies[0].rule,
+                    self.rule,
                     self.source,
                     found.digest,
                     filtered.digest,
@@ -217,15 +218,17 @@ class CopyImage(Task):
             )
         return filtered
 
-    def _skip(self, job: Job, copy: ImageCopy, reason: str) -> None:
+    def _skip(self, job: Job, copy: ImageCopy, reason: SkipReason) -> None:
+        """There is nothing to do at one destination: it is done."""
         copy.finished = True
+        del self.targets[copy.destination]
         job.observer.notify(Decision(str(copy.destination), f"left as it is: {reason}"))
-        job.graph.settle(self, image_key(copy))
+        job.graph.settle(self, image_key(copy.destination))
         job.observer.notify(
             ImageSkipped(copy.rule, copy.source, copy.destination, copy.digest, reason, copy.seconds)
         )
 
     def failed(self, job: Job, error: RegistryError) -> None:
-        for copy in self.copies:
+        for copy in self.targets.values():
             if not copy.finished:
                 copy.tell_failed(job.observer, error.as_failure())

@@ -6,8 +6,7 @@ import anyio
 
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage
-from syncer.engine.job import Job
-from syncer.engine.task import Key, Reschedule, Task
+from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, RuleWarning, TagsListed
 from syncer.oci.reference import Reference, Repository
@@ -42,7 +41,7 @@ class ListTags(Task):
         if mismatch := rule.mismatch(len(selected)):
             raise RegistryError(Kind.INVALID, mismatch, attempt=Attempt(rule.source.host), permanent=True)
         if not selected:
-            job.observer.notify(RuleWarning(rule.number, f"{rule}: no tag of {rule.source} is selected"))
+            job.observer.notify(RuleWarning(rule, f"{rule}: no tag of {rule.source} is selected"))
         job.graph.add_lazy(self._images(job, selected), repositories=self.repositories)
         return None
 
@@ -85,7 +84,7 @@ class ListTags(Task):
                     found += page
                 # Registries may list a tag twice when it moves while pages are read.
                 selected = [tag for tag in dict.fromkeys(found) if selection.matches(tag)]
-                job.observer.notify(TagsListed(rule.number, rule.source, len(found), len(selected)))
+                job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
                 return selected
 
     def _images(self, job: Job, tags: Sequence[str | None]) -> Iterator[Task]:
@@ -99,7 +98,7 @@ class ListTags(Task):
             for destination in rule.destinations:
                 to_tag = destination.tag_for(tag, index)
                 reference = Reference(destination.repository, to_tag, None if to_tag else digest)
-                copy = ImageCopy(rule.number, source, reference)
+                copy = ImageCopy(rule, source, reference)
                 mine = own.get(reference)
                 claimed_by = mine or job.claim(reference, source)
                 if may_meet:
@@ -115,7 +114,7 @@ class ListTags(Task):
                     )
                     copy.tell_failed(job.observer, error.as_failure())
             if copies:
-                yield CopyImage(source, copies, rule.platforms)
+                yield CopyImage(rule, source, copies)
 
     def _may_meet(self, tags: Sequence[str | None]) -> bool:
         """Whether images of this very rule can have the same destination."""
@@ -128,5 +127,5 @@ class ListTags(Task):
         rule = self.rule
         tag = rule.selection.tag if isinstance(rule.selection, OneDigest) else None
         for destination in rule.destinations:
-            copy = ImageCopy(rule.number, Reference(rule.source, tag), Reference(destination.repository, tag))
+            copy = ImageCopy(rule, Reference(rule.source, tag), Reference(destination.repository, tag))
             copy.tell_failed(job.observer, error.as_failure())

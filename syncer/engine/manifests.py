@@ -1,15 +1,15 @@
 """`CopyManifest` and `PushManifest`: a manifest becomes blobs, children, and a push that waits for them all."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.job import Job
-from syncer.engine.task import Key, Lane, Reschedule, SourcedTask, Task
+from syncer.engine.targets import SourcedTask
+from syncer.engine.task import Job, Key, Lane, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import BlobCompleted, BytesMoved, Decision, ImageSkipped, ImageSynced
+from syncer.events import BlobCompleted, BytesMoved, Decision, ImageSkipped, ImageSynced, SkipReason
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -29,36 +29,43 @@ class CopyManifest(SourcedTask):
     """Bring a child of an index to the destinations that have it not."""
 
     kind = "manifest"
-    __slots__ = ("child", "copies", "depth")
+    __slots__ = ("child", "depth")
 
-    def __init__(self, child: Descriptor, source: Repository, copies: list[ImageCopy], *, depth: int) -> None:
-        super().__init__([manifest_key(copy.destination.repository, child.digest) for copy in copies], source)
+    def __init__(
+        self, child: Descriptor, source: Repository, targets: Mapping[Repository, ImageCopy], *, depth: int
+    ) -> None:
         self.child = child
-        self.copies = copies
         self.depth = depth
+        super().__init__(source, targets)
 
     def __str__(self) -> str:
         return f"copy {self.source}@{self.child.digest}"
 
     @property
     def repositories(self) -> Iterable[Repository]:
-        return (self.source, *(copy.destination.repository for copy in self.copies))
+        return (self.source, *self.targets)
+
+    def key_for(self, target: Repository) -> Key:
+        return manifest_key(target, self.child.digest)
+
+    def split(self, target: Repository) -> "CopyManifest":
+        part = CopyManifest(self.child, self.source, {target: self.targets.pop(target)}, depth=self.depth)
+        part.other_sources = list(self.other_sources)
+        return part
 
     async def run(self, job: Job) -> Reschedule | None:
-        for copy in list(self.copies):
-            repository = copy.destination.repository
+        for repository in list(self.targets):
             try:
                 found = await self._is_there(job, repository)
             except RegistryError as error:
-                self._split_off(job, copy, error)
+                self.split_off(job, repository, error)
                 continue
             if found:
                 job.observer.notify(Decision(str(self), f"{repository} has it, and so its parts"))
-                self.copies.remove(copy)
+                del self.targets[repository]
                 job.ledger.record_manifest(repository, self.child.digest)
-                job.graph.settle(self, manifest_key(repository, self.child.digest))
-        missing = self.copies
-        if not missing:
+                job.graph.settle(self, self.key_for(repository))
+        if not self.targets:
             return None
         try:
             manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
@@ -68,24 +75,14 @@ class CopyManifest(SourcedTask):
             job.observer.notify(Decision(str(self), f"this source instead: {error}"))
             return Reschedule(Lane.METADATA)
         job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw)))
-        successors = Successors(self.source, manifest, missing, depth=self.depth)
+        successors = Successors(self.source, manifest, list(self.targets.values()), depth=self.depth)
         successors.add_parts(job)
-        for copy in missing:
-            repository = copy.destination.repository
+        for repository, copy in self.targets.items():
             push = PushManifest(
                 manifest_key(repository, manifest.digest), manifest, repository, copy=copy, child=True
             )
             job.graph.add(push, needs=successors.needs(repository), replaces=self)
         return None
-
-    def _split_off(self, job: Job, copy: ImageCopy, error: RegistryError) -> None:
-        """Leave a destination that failed to a task of its own. Raises `error` where it is the only one."""
-        if len(self.copies) == 1:
-            raise error
-        self.copies.remove(copy)
-        part = CopyManifest(self.child, self.source, [copy], depth=self.depth)
-        part.other_sources = list(self.other_sources)
-        job.split_off(self, part, error)
 
     async def _is_there(self, job: Job, repository: Repository) -> bool:
         """A manifest that is there implies its blobs: the registry took it only with them."""
@@ -174,9 +171,15 @@ class PushManifest(Task):
         if {child.digest for child in there.children} != {child.digest for child in manifest.children}:
             return False
         copy.finished = True
-        reason = f"an index of the same images is there as {there.digest}, and its tag is immutable"
         job.observer.notify(
-            ImageSkipped(copy.rule, copy.source, copy.destination, there.digest, reason, copy.seconds)
+            ImageSkipped(
+                copy.rule,
+                copy.source,
+                copy.destination,
+                there.digest,
+                SkipReason.IMMUTABLE,
+                copy.seconds,
+            )
         )
         return True
 
@@ -193,7 +196,7 @@ class Successors(msgspec.Struct, frozen=True):
 
     source: Repository
     manifest: Manifest
-    copies: Iterable[ImageCopy]
+    copies: Sequence[ImageCopy]
     depth: int
     fetched: Mapping[Digest, bytes] = {}
 
@@ -220,12 +223,12 @@ class Successors(msgspec.Struct, frozen=True):
             if job.force or not job.ledger.has_manifest(place, self.manifest.digest)
         }
         for child in self.manifest.children:
-            missing = [
-                copy
+            missing = {
+                place: copy
                 for place, copy in wanted.items()
                 if not job.ledger.has_manifest(place, child.digest)
                 and not self._is_on_its_way(job, manifest_key(place, child.digest))
-            ]
+            }
             if missing:
                 job.graph.add(CopyManifest(child, self.source, missing, depth=self.depth + 1))
         for blob in self.manifest.blobs:

@@ -8,8 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from syncer.engine.graph import TaskGraph
-from syncer.engine.job import Job
-from syncer.engine.task import Lane, Task
+from syncer.engine.task import Job, Lane, Task
 from syncer.errors import Kind, RegistryError
 from syncer.events import RoundStarted, TaskEnded
 from syncer.oci.reference import Repository
@@ -44,7 +43,7 @@ class WorkerPool:
         return self._stopping
 
     async def run(self, job: Job) -> None:
-        """Run the graph to its end. Returns early, with tasks unfinished, after `stop`."""
+        """Run until nothing is left and nobody holds the graph open. Returns early, with tasks unfinished, after `stop`."""
         if self._stopping:
             return
         self._graph.on_ready = self._wake
@@ -110,13 +109,20 @@ class WorkerPool:
                 await self._perform(job, task)
                 self._settle_accounts(job)
             elif not self._stopping and not self._recovering and self._graph.idle:
-                if not self._begin_round(job):
+                if self._begin_round(job):
+                    continue
+                if self._graph.held:
+                    await self._sleep(lane)
+                else:
                     self._over = True
                     self._wake_all()
             elif not self._graph.has_work(lane) or self._stopping:
-                event = anyio.Event()
-                self._idle[lane].append(event)
-                await event.wait()
+                await self._sleep(lane)
+
+    async def _sleep(self, lane: Lane) -> None:
+        event = anyio.Event()
+        self._idle[lane].append(event)
+        await event.wait()
 
     def _begin_round(self, job: Job) -> bool:
         """Try again what was put aside, now that everything else has run. False if there is nothing."""
@@ -126,8 +132,8 @@ class WorkerPool:
             self._recovering = True
             self._group.start_soon(self._recover, wait)
             return True
-        self._round += 1
         if count := self._graph.next_round():
+            self._round += 1
             job.observer.notify(RoundStarted(self._round, count))
         return count > 0
 

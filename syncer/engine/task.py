@@ -1,17 +1,18 @@
-"""`Task`: one piece of work in the graph, the keys it promises, and the lane it runs in."""
+"""`Task`: one piece of work, the keys it promises, the lane it runs in; `Job`: what the tasks of one run share."""
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
+from syncer.engine.ledger import BlobLedger
+from syncer.engine.ranges import IdleSlots
 from syncer.errors import RegistryError
-from syncer.oci.reference import Repository
-
-if TYPE_CHECKING:
-    from syncer.engine.job import Job
+from syncer.events import Observer
+from syncer.oci.reference import Reference, Repository
+from syncer.places.content import Destination, Source
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
@@ -48,6 +49,76 @@ class Reschedule(msgspec.Struct, frozen=True):
     after: tuple[Key, ...] = ()
 
 
+class Repositories(Protocol):
+    """Opens repositories by name; asking twice gives the same one."""
+
+    def source(self, name: Repository) -> Source: ...
+
+    def destination(self, name: Repository) -> Destination: ...
+
+    def wait_for(self, name: Repository) -> tuple[str, float | None]:
+        """The account that speaks for a repository, and how many seconds it has to wait before new work.
+
+        None for not at all; 0 until an answer makes room, which `on_capacity` hears of.
+        """
+        ...
+
+    def recovery(self) -> float:
+        """Seconds until every registry that is down may be tried again."""
+        ...
+
+    def on_capacity(self, on_retry: Callable[[str], None]) -> None:
+        """Call `on_retry` with an account's name whenever there may be room for new work again."""
+        ...
+
+
+class Graph(Protocol):
+    """What a running task may ask of the graph that it is in: see `syncer.engine.graph.TaskGraph`."""
+
+    def producer(self, key: Key) -> "Task | None": ...
+
+    def add(
+        self,
+        task: "Task",
+        *,
+        needs: Iterable[Key] = (),
+        after: Iterable[Key] = (),
+        replaces: "Task | None" = None,
+    ) -> None: ...
+
+    def add_lazy(self, tasks: "Iterator[Task]", *, repositories: Iterable[Repository] = ()) -> None: ...
+
+    def settle(self, task: "Task", key: Key) -> None: ...
+
+    def split_off(self, task: "Task", part: "Task", error: RegistryError) -> bool: ...
+
+
+class Job(msgspec.Struct, frozen=True):
+    """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell, transfers to borrow.
+
+    `force` means that nothing at a destination is trusted unseen. `shared_destinations` are the destinations that several
+    rules write to: only there has it to be remembered who wrote which tag. In a `dry_run` no blob is moved; the
+    repositories see to it that nothing is written.
+    """
+
+    graph: Graph
+    repositories: Repositories
+    observer: Observer
+    idle_slots: IdleSlots = msgspec.field(default_factory=IdleSlots)
+    ledger: BlobLedger = msgspec.field(default_factory=BlobLedger)
+    force: bool = False
+    dry_run: bool = False
+    shared_destinations: frozenset[Repository] = frozenset()
+    _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
+
+    def claim(self, destination: Reference, source: Reference) -> Reference | None:
+        """Take a destination for a source. None when it was free, else the source that has it."""
+        if destination.repository not in self.shared_destinations:
+            return None
+        holder = self._claims.setdefault(destination, source)
+        return None if holder is source else holder
+
+
 class Task(ABC):
     """One piece of work. Subclasses say what `kind` it is and do it in `run`."""
 
@@ -70,34 +141,11 @@ class Task(ABC):
         return ()
 
     @abstractmethod
-    async def run(self, job: "Job") -> Reschedule | None:
+    async def run(self, job: Job) -> Reschedule | None:
         """Do it. May add tasks and settle some of its keys; raises `RegistryError`."""
 
     async def close(self) -> None:  # noqa: B027 - most hold nothing open
         """Let go of what is held between two runs: there will be no further one."""
 
-    def failed(self, job: "Job", error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
+    def failed(self, job: Job, error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
         """It will never be done: `error` is the root cause. Called once."""
-
-
-class SourcedTask(Task):
-    """A task that fetches by digest from `source`; images from elsewhere that want the same know other places."""
-
-    __slots__ = ("other_sources", "source")
-
-    def __init__(self, keys: Sequence[Key], source: Repository) -> None:
-        super().__init__(keys)
-        self.source = source
-        self.other_sources: list[Repository] = []
-
-    def offer(self, source: Repository) -> None:
-        """Here it may be had too."""
-        if source != self.source and source not in self.other_sources:
-            self.other_sources.append(source)
-
-    def fail_over(self, error: RegistryError) -> bool:
-        """The source failed: turn to another one, if it is for good and one is known."""
-        if not (error.permanent and self.other_sources):
-            return False
-        self.source = self.other_sources.pop(0)
-        return True

@@ -17,6 +17,7 @@ from syncer.events import (
     RuleWarning,
     RunFinished,
     RunStarted,
+    SkipReason,
     TagsListed,
     TaskEnded,
 )
@@ -89,13 +90,13 @@ class LogObserver(Totals):
 
     def on_rule_warning(self, event: RuleWarning) -> None:
         if not self._beside_bars:
-            self._log.warning("rule warning", message=event.message, rule=event.rule)
+            self._log.warning("rule warning", message=event.message, rule=event.rule.number)
 
     def on_tags_listed(self, event: TagsListed) -> None:
         self._tell(
             "tags listed",
             message=f"{event.source}: {words.count(event.found, 'tag')}, {event.selected} selected",
-            rule=event.rule,
+            rule=event.rule.number,
             source=event.source,
             found=event.found,
             selected=event.selected,
@@ -108,7 +109,7 @@ class LogObserver(Totals):
             "index narrowed",
             message=f"{event.source}: {', '.join(event.kept) or 'nothing'} kept, {', '.join(event.dropped)} left out; "
             f"{words.short(event.digest)} becomes {words.short(event.filtered)}",
-            rule=event.rule,
+            rule=event.rule.number,
             source=event.source,
             digest=event.digest,
             filtered=event.filtered,
@@ -136,12 +137,13 @@ class LogObserver(Totals):
     def on_image_skipped(self, event: ImageSkipped) -> None:
         super().on_image_skipped(event)
         # That nothing was to do is the rule; that something was not done is news.
-        tell = self._log.debug if event.reason == "up to date" else self._tell
+        tell = self._log.debug if event.reason is SkipReason.UP_TO_DATE else self._tell
+        why = words.skipped(event)
         tell(
             "image skipped",
-            message=f"skipped {event.source} -> {event.destination}: {event.reason}",
+            message=f"skipped {event.source} -> {event.destination}: {why}",
             **_image_fields(event),
-            reason=event.reason,
+            reason=why,
         )
 
     def on_image_failed(self, event: ImageFailed) -> None:
@@ -237,7 +239,7 @@ _TROUBLES = {
 
 def _image_fields(event: ImageSynced | ImageSkipped | ImageFailed) -> dict[str, Any]:
     return {
-        "rule": event.rule,
+        "rule": event.rule.number,
         "source": event.source,
         "destination": event.destination,
         "digest": event.digest,

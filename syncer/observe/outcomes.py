@@ -42,18 +42,18 @@ class OutcomeLists(Observer):
 
     def on_image_failed(self, event: ImageFailed) -> None:
         if event.source.tag is None and event.source.digest is None:
-            self._unlisted.add(event.rule)
+            self._unlisted.add(event.rule.number)
         elif event.failure.kind == "conflict" and event.failure.status is None:
-            self._lost.setdefault((event.rule, event.source.tag), set()).add(event.destination)
+            self._lost.setdefault((event.rule.number, event.source.tag), set()).add(event.destination)
             self._record(event, _LOST)
         else:
             self._record(event, _FAILED)
 
     def _record(self, event: ImageSynced | ImageSkipped | ImageFailed, how: int) -> None:
         tag = event.source.tag
-        tags = self._tags.setdefault(event.rule, {})
+        tags = self._tags.setdefault(event.rule.number, {})
         tags[tag] = tags.get(tag, 0) | how
-        rule = self._rules.get(event.rule)
+        rule = self._rules.get(event.rule.number)
         if rule is not None and isinstance(rule.selection, MatchingTags):
             self._record_place(rule, tag, event.destination)
 

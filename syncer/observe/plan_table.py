@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from syncer.events import SkipReason
 from syncer.observe.words import count, short, size
 
 MAX_DRAWN = 2_000
@@ -71,7 +72,7 @@ def _action(image: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
             # A registry's own 409 has a status; two rules that meet at one tag have none.
             between_rules = error["kind"] == "conflict" and error["status"] is None
             return ("conflict" if between_rules else "failed"), (error["message"],)
-        case "skipped" if image["reason"] == "up to date":
+        case "skipped" if image["skip_reason"] == SkipReason.UP_TO_DATE:
             return "up to date", ()
         case "skipped":
             return "left out", (image["reason"],)

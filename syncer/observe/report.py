@@ -15,6 +15,7 @@ from syncer.events import (
     RunFinished,
     RunStarted,
 )
+from syncer.observe import words
 from syncer.observe.files import open_beside
 from syncer.observe.plan_table import render_plan
 from syncer.observe.progress.totals import Totals
@@ -62,7 +63,7 @@ class ReportObserver(Totals):
         self._finished_at = self._now()
 
     def on_index_filtered(self, event: IndexFiltered) -> None:
-        self._filtered[event.rule, _named(event.source)] = event
+        self._filtered[event.rule.number, _named(event.source)] = event
 
     def on_image_synced(self, event: ImageSynced) -> None:
         super().on_image_synced(event)
@@ -123,12 +124,13 @@ class ReportObserver(Totals):
             "seconds": round(image.seconds, 3),
         }
         if isinstance(image, ImageSkipped):
-            document["reason"] = image.reason
+            document["reason"] = words.skipped(image)
+            document["skip_reason"] = str(image.reason)
         elif isinstance(image, ImageFailed):
             document["error"] = msgspec.structs.asdict(image.failure)
         elif image.unverified:
             document["unverified"] = True
-        filtered = self._filtered.get((image.rule, _named(image.source)))
+        filtered = self._filtered.get((image.rule.number, _named(image.source)))
         if filtered is not None:
             document["narrowed"] = {
                 "kept": list(filtered.kept),
@@ -181,7 +183,7 @@ def _plan(image: _Ended) -> dict[str, object]:
             else:
                 action, reason = "replace", "the destination has another digest"
         case ImageSkipped():
-            action, reason = "none", image.reason
+            action, reason = "none", words.skipped(image)
         case ImageFailed():
             action, reason = "none", image.failure.message
     nbytes = image.nbytes if isinstance(image, ImageSynced) else 0
@@ -197,7 +199,7 @@ def _order(image: _Ended) -> tuple[int, list[str | int], str]:
     # 1.9 before 1.10. Text and numbers take turns, so that the parts can always be compared.
     parts = _NUMBER.split(image.source.tag or "")
     tag = [int(part) if index % 2 else part for index, part in enumerate(parts)]
-    return image.rule, tag, str(image.destination)
+    return image.rule.number, tag, str(image.destination)
 
 
 def _text(digest: Digest | None) -> str | None:

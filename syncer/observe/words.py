@@ -1,5 +1,7 @@
 """How sizes, rates, durations and digests are written for people, the same in logs, bars and tables."""
 
+from syncer.events import ImageSkipped, SkipReason
+
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
@@ -58,3 +60,16 @@ def short(digest: str) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """`1 image`, `2 images`, `3 retries`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def skipped(image: ImageSkipped) -> str:
+    """Why an image was left as it is."""
+    match image.reason:
+        case SkipReason.UP_TO_DATE:
+            return "up to date"
+        case SkipReason.KEPT:
+            return "the rule keeps the tag that is there"
+        case SkipReason.NO_PLATFORM:
+            return "no platform is left by the filter"
+        case SkipReason.IMMUTABLE:
+            return f"an index of the same images is there as {image.digest}, and its tag is immutable"

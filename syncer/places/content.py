@@ -1,6 +1,6 @@
 """The protocols the engine works with: a repository that images come from, and one that they are brought to.
 
-The engine never asks what kind of repository it has; what a rehearsal or a test needs is another class.
+The engine never asks what kind of repository it has; what a dry run or a test needs is another class.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -43,6 +43,8 @@ class Source(Protocol):
     """A repository that images come from. Every method raises `RegistryError`."""
 
     name: Repository
+    mount_group: object
+    """Repositories with an equal one share a registry and an account: blobs may be mounted from one into another."""
 
     def is_authoritative(self, _target: str) -> bool:
         """Whether the registry itself said what a tag names; False where only a mirror did."""
@@ -94,12 +96,8 @@ class Destination(Source, Protocol):
 
     async def has_blob(self, digest: Digest) -> bool: ...
 
-    def can_mount_from(self, other: "Destination") -> bool:
-        """Whether blobs of `other` may be mounted here: same registry, same account."""
-        ...
-
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
-        """Take a blob over from another repository. None when done, else the upload to bring it by."""
+        """Take a blob over from another repository of the same `mount_group`. None when done, else the upload to bring it by."""
         ...
 
     async def start_upload(self) -> Upload: ...

@@ -17,6 +17,7 @@ class DryRunDestination(Destination):
 
     def __init__(self, real: Destination) -> None:
         self.name = real.name
+        self.mount_group = real.mount_group
         self._real = real
 
     def tags(self) -> AsyncIterator[list[str]]:
@@ -38,9 +39,6 @@ class DryRunDestination(Destination):
 
     async def has_blob(self, digest: Digest) -> bool:
         return await self._real.has_blob(digest)
-
-    def can_mount_from(self, other: Destination) -> bool:
-        return isinstance(other, DryRunDestination) and self._real.can_mount_from(other._real)  # noqa: SLF001
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         return None

@@ -71,7 +71,7 @@ def _copied_onto_itself(rule: Rule, destination: Destination) -> str:
     if rule.source != destination.repository:
         return ""
     if destination.tags is None:
-        return str(rule)
+        return rule.source_text
     tags: tuple[str | None, ...] = ()
     match rule.selection:
         case TheseTags(named):

@@ -55,7 +55,7 @@ class Rule:
     """One line of the images file. `number` is its place among the rules, from 0: the earlier one wins.
 
     `schedule` is the rule's own, None if it goes with all others. `written_source` and `written` are key and value
-    as they stand in the file.
+    as they stand in the file. `name` is what logs, pages and the API call it: the source, if it has no other.
     """
 
     number: int
@@ -67,9 +67,23 @@ class Rule:
     written_source: str = ""
     written: Any = field(default=None, compare=False)
     place: Place = field(default=Place(), compare=False)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.source_text)
 
     def __str__(self) -> str:
+        return self.name
+
+    @property
+    def source_text(self) -> str:
+        """The source as it is written in the file."""
         return self.written_source or str(self.source)
+
+    def writes_to(self, repository: Repository) -> bool:
+        """Whether a repository is one of the destinations."""
+        return any(destination.repository == repository for destination in self.destinations)
 
     def mismatch(self, selected: int) -> str | None:
         """Why `selected` source tags cannot go to these destinations; None if they can.
@@ -91,7 +105,7 @@ class Rule:
         for a regular expression whose destination has tags. Raises `ValueError` for tags that the rule has not.
         """
         if tags is None or isinstance(self.selection, OneDigest):
-            return str(self), self._value(
+            return self.source_text, self._value(
                 [destination.written or str(destination.repository) for destination in self.destinations]
             )
         wanted = list(dict.fromkeys(tags))
@@ -103,7 +117,7 @@ class Rule:
             indexes, named = list(range(len(wanted))), wanted
         if not wanted or set(named) != set(wanted):
             raise ValueError(f"the rule for {self} does not select {', '.join(wanted) or 'no tag at all'}")
-        name = split_reference(str(self))[0]
+        name = split_reference(self.source_text)[0]
         destinations = [destination.written_for(indexes) for destination in self.destinations]
         return f"{name}:{','.join(named)}", self._value(destinations)
 

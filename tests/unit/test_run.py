@@ -84,4 +84,4 @@ async def test_every_image_is_told_once(net):
     rules = {"here/app": "there/app", "here/gone": "there/gone", "here/app:1,gone": "there/other"}
     outcome = await net.sync(rules)
     told = [*outcome.synced, *outcome.skipped, *outcome.failed]
-    assert len({(event.rule, event.destination) for event in told}) == len(told) == 5
+    assert len({(event.rule.number, event.destination) for event in told}) == len(told) == 5

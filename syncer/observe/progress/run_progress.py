@@ -134,18 +134,18 @@ class RunProgress(Totals):
         self.round = event.number
 
     def on_rule_warning(self, event: RuleWarning) -> None:
-        self._learn(event.rule)
+        self._learn(event.rule.number)
 
     def on_tags_listed(self, event: TagsListed) -> None:
         self._listed = True
-        self._learn(event.rule, selected=event.selected)
+        self._learn(event.rule.number, selected=event.selected)
 
     def on_image_started(self, event: ImageStarted) -> None:
         for destination in event.destinations:
             image = (event.source, destination)
             if image not in self._open:
                 self._open.add(image)
-                self._learn(event.rule, seen=destination.repository)
+                self._learn(event.rule.number, seen=destination.repository)
 
     def on_image_synced(self, event: ImageSynced) -> None:
         super().on_image_synced(event)
@@ -167,7 +167,7 @@ class RunProgress(Totals):
         if image in self._open:
             self._open.discard(image)
         else:
-            self._learn(event.rule, seen=event.destination.repository)
+            self._learn(event.rule.number, seen=event.destination.repository)
 
     def _learn(self, number: int, *, selected: int = 0, seen: Repository | None = None) -> None:
         rule = self._rules.setdefault(number, _Rule())

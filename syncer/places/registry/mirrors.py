@@ -61,6 +61,7 @@ class MirroredSource(Source):
 
     def __init__(self, registry: Source, mirrors: Sequence[Source], resting: MirrorBackoff) -> None:
         self.name = registry.name
+        self.mount_group = registry.mount_group
         self._registry = registry
         self._mirrors = tuple(mirrors)
         self._resting = resting

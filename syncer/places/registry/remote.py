@@ -70,6 +70,8 @@ class RemoteRepository(Destination):
         projects: HarborProjects | None = None,
     ) -> None:
         self.name = name
+        # One client is one account at one registry: mounting needs pull there and push here in one token.
+        self.mount_group = client
         self._client = client
         self._retry = retry
         self._methods = methods or UploadMethods()
@@ -296,10 +298,6 @@ class RemoteRepository(Destination):
             ok=frozenset({200, 404, 405, 501}),
         )
         return answer.status == 200
-
-    def can_mount_from(self, other: Destination) -> bool:
-        # One client is one account at one registry: mounting needs pull there and push here in one token.
-        return isinstance(other, RemoteRepository) and other._client is self._client  # noqa: SLF001
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         answer = await self._client.send(

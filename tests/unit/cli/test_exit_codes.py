@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from syncer.cli.main import cli
 from syncer.cli.once import EXITS, ClosingLine
 from syncer.events import Observer, RuleWarning, RunFinished
+from tests.support.rules import numbered
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_the_end_of_a_run_is_told_last_and_once_all_is_written_down():
             heard.append(event)
 
     closing = ClosingLine(Log())
-    warning, end = RuleWarning(0, "x"), RunFinished("1", "cli", "success", 1.0)
+    warning, end = RuleWarning(numbered(0), "x"), RunFinished("1", "cli", "success", 1.0)
     for event in (end, warning):
         closing.notify(event)
     assert heard == [warning]

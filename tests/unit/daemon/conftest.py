@@ -36,6 +36,7 @@ from syncer.rules.rule import Rule
 from syncer.run import RunOptions, RunOutcome, RunResult
 from syncer.state.database import open_database
 from syncer.state.history import Bounds, History
+from tests.support.rules import numbered
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PATIENCE = 10.0
@@ -98,11 +99,15 @@ class Scripted(WatchedRun):
 
     def synced(self, rule: int = 0) -> None:
         self.tell(
-            ImageSynced(rule, reference("source.example"), reference("there.example"), DIGEST, None, 10, 0.1)
+            ImageSynced(
+                numbered(rule), reference("source.example"), reference("there.example"), DIGEST, None, 10, 0.1
+            )
         )
 
     def failed(self, rule: int = 0, failure: Failure = FAILURE) -> None:
-        self.tell(ImageFailed(rule, reference("source.example"), reference("there.example"), failure))
+        self.tell(
+            ImageFailed(numbered(rule), reference("source.example"), reference("there.example"), failure)
+        )
 
 
 def auth_book(document: dict[str, Any]) -> AuthBook:

@@ -17,6 +17,7 @@ from syncer.daemon.runs import Ended
 from syncer.events import Failure, ImageFailed, RunFinished, RunStarted
 from syncer.observe.report import ReportObserver
 from syncer.state.history import RuleResult
+from tests.support.rules import numbered
 from tests.unit.daemon.conftest import reference
 
 URL = "https://hooks.example/services/T000/B000/s3cret"
@@ -27,7 +28,9 @@ def ended(outcome="failure", *, failures=1, rules=None, before=None, message="no
     report.notify(RunStarted("r1", "schedule", 1))
     for _ in range(failures):
         failure = Failure("not_found", message, "quay.io", 404)
-        report.notify(ImageFailed(0, reference("source.example"), reference("there.example"), failure))
+        report.notify(
+            ImageFailed(numbered(0), reference("source.example"), reference("there.example"), failure)
+        )
     report.notify(RunFinished("r1", "schedule", outcome, 1.0))
     summary = report.run() | {"totals": report.totals()} | ({"error": error} if error else {})
     results = {rule: RuleResult("r0", 1.0, result) for rule, result in (before or {}).items()}

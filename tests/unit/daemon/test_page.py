@@ -19,10 +19,11 @@ from syncer.daemon.page import ago
 from syncer.daemon.run_view import PER_PAGE
 from syncer.daemon.service import Plan
 from syncer.diagnostics import ConfigError, Problem
-from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced, RunStarted
+from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced, RunStarted, SkipReason
 from syncer.observe.report import ReportObserver
 from syncer.oci.reference import Reference, Repository
 from syncer.state.history import gzip_of, unpacked
+from tests.support.rules import numbered
 from tests.unit.daemon.conftest import DIGEST, until_told
 
 TOKEN = Guard("0.0.0.0", lambda: Secret("s3cret-token"))
@@ -36,12 +37,12 @@ def image(host: str, tag: str, repository: str = "team/app") -> Reference:
 
 def failed(tag: str, message: str, *, rule: int = 0, kind: str = "invalid", **fields: Any) -> ImageFailed:
     failure = Failure(kind, message, "there.example", **fields)
-    return ImageFailed(rule, image("source.example", tag), image("there.example", tag), failure)
+    return ImageFailed(numbered(rule), image("source.example", tag), image("there.example", tag), failure)
 
 
 def synced(tag: str) -> ImageSynced:
     return ImageSynced(
-        0, image("source.example", tag), image("there.example", tag), DIGEST, None, 2_000_000, 1.5
+        numbered(0), image("source.example", tag), image("there.example", tag), DIGEST, None, 2_000_000, 1.5
     )
 
 
@@ -115,7 +116,7 @@ class TestHealth:
         daemon.images = {f"source.example/{name}": f"there.example/{name}" for name in ("a", "b")}
         bad = [
             ImageFailed(
-                rule,
+                numbered(rule),
                 image("source.example", "1", name),
                 image("there.example", "1", name),
                 Failure("invalid", f"bad {name}"),
@@ -206,7 +207,7 @@ async def test_the_run_in_progress_is_on_the_front_page_and_has_one_of_its_own(d
 class TestRunPage:
     async def test_it_has_summary_failures_and_images(self, daemon):
         skipped = ImageSkipped(
-            0, image("source.example", "3"), image("there.example", "3"), DIGEST, "left out"
+            numbered(0), image("source.example", "3"), image("there.example", "3"), DIGEST, SkipReason.KEPT
         )
         script = telling(synced("1"), failed("2", "no labels", status=400, permanent=True), skipped)
         html = await page_after(daemon, script, path="/runs/{}")
@@ -214,7 +215,7 @@ class TestRunPage:
         assert "1 synced, 1 skipped, 1 failed" in text
         assert "1 image invalid there.example no labels" in text
         assert "may pass" not in text
-        assert "left out" in text
+        assert "the rule keeps the tag that is there" in text
         assert re.search(r'href="/api/v1/runs/\w+"', html)
 
     @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, cast
 
 from syncer.engine.graph import TaskGraph
-from syncer.engine.job import Job
 from syncer.engine.ranges import IdleSlots
-from syncer.engine.task import Key, Kind, Lane, Reschedule, Task
+from syncer.engine.task import Job, Key, Kind, Lane, Reschedule, Task
 from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
 from syncer.events import Observer

@@ -170,7 +170,7 @@ async def test_of_two_rules_for_one_tag_the_earlier_wins(here, there, net, first
     outcome = await net.sync({f"here/{first}": "there/app", f"here/{second}": "there/app"})
     assert outcome.counts == (3, 0, 1)
     failed = outcome.failed[0]
-    assert (failed.failure.kind, failed.rule) == ("conflict", 1)
+    assert (failed.failure.kind, failed.rule.number) == ("conflict", 1)
     assert f"{first}:1" in failed.failure.message
     assert there.store.digest("app", "1") == here.store.digest(first, "1")
 

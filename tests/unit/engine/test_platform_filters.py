@@ -6,7 +6,7 @@ import pytest
 
 from syncer.demo.images import make_attestation, make_image, make_index, make_layer
 from syncer.engine.ledger import BlobCache
-from syncer.events import IndexFiltered, RuleWarning
+from syncer.events import IndexFiltered, RuleWarning, SkipReason
 from syncer.oci.digest import Digest
 from tests.support.wire import call_new_without_tags, kinds, same
 
@@ -104,7 +104,7 @@ async def test_where_nothing_is_left_is_a_warning(here, there, net):
     outcome = await net.sync(rule("plan9/amd64"))
     assert outcome.counts == (0, 1, 0)
     assert outcome.result.outcome == "success"
-    assert "no platform" in outcome.skipped[0].reason
+    assert outcome.skipped[0].reason is SkipReason.NO_PLATFORM
     assert len(outcome.told.of(RuleWarning)) == 1
     assert there.store.manifests("app") == []
 

@@ -1,7 +1,7 @@
 """The worker pool: how many run at once, what a failure does, how it stops."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import anyio
 import pytest
@@ -27,6 +27,11 @@ async def finish(
         await pool.run(job_for(graph, recorder))
     assert asyncio.all_tasks() == before
     return recorder
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():
+        await anyio.lowlevel.checkpoint()
 
 
 def stopping(pool: WorkerPool, script: Script | None) -> Script:
@@ -230,3 +235,75 @@ async def test_a_pool_that_was_stopped_before_begins_nothing():
         await pool.run(job_for(graph))
     assert task.runs == 0
     assert pool.stopping
+
+
+async def test_a_graph_that_is_held_open_takes_more_when_nothing_is_left():
+    graph = graph_of()
+    early, late = FakeTask("early"), FakeTask("late")
+    graph.add(early)
+    pool = WorkerPool(graph, transfers=1)
+    async with anyio.create_task_group() as group:
+        with graph.hold():
+            group.start_soon(pool.run, job_for(graph))
+            await until(lambda: early.runs == 1 and graph.idle)
+            graph.add(late)
+            await until(lambda: late.runs == 1)
+    assert graph.idle
+
+
+async def test_a_graph_that_is_held_open_takes_lazy_tasks_when_nothing_is_left():
+    graph = graph_of()
+    late = [FakeTask(str(number), kind="image") for number in range(3)]
+    pool = WorkerPool(graph, transfers=1)
+    async with anyio.create_task_group() as group:
+        with graph.hold():
+            group.start_soon(pool.run, job_for(graph))
+            await anyio.wait_all_tasks_blocked()
+            graph.add_lazy(iter(late))
+            await until(lambda: all(task.runs == 1 for task in late))
+
+
+async def test_what_failed_is_tried_again_while_the_graph_is_held_open():
+    graph = graph_of(retries=1)
+
+    async def fail_once(task):
+        if task.runs == 1:
+            raise passing()
+
+    task = FakeTask("a", script=fail_once)
+    graph.add(task)
+    heard = Recorder()
+    async with anyio.create_task_group() as group:
+        with graph.hold():
+            group.start_soon(WorkerPool(graph, transfers=1).run, job_for(graph, heard))
+            await until(lambda: task.runs == 2 and graph.idle)
+            await anyio.wait_all_tasks_blocked()
+    assert [event.number for event in heard.of(RoundStarted)] == [1]
+
+
+async def test_a_run_ends_when_the_last_holder_lets_go():
+    graph = graph_of()
+    ended = anyio.Event()
+
+    async def run():
+        await WorkerPool(graph, transfers=1).run(job_for(graph))
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        with graph.hold():
+            with graph.hold():
+                group.start_soon(run)
+                await anyio.wait_all_tasks_blocked()
+            await anyio.wait_all_tasks_blocked()
+            assert not ended.is_set()
+        await ended.wait()
+
+
+async def test_a_stop_ends_a_run_that_is_held_open():
+    graph = graph_of()
+    pool = WorkerPool(graph, transfers=1)
+    async with anyio.create_task_group() as group:
+        with graph.hold():
+            group.start_soon(pool.run, job_for(graph))
+            await anyio.wait_all_tasks_blocked()
+            pool.stop()

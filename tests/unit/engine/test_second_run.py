@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from syncer.demo.images import make_image, make_index, make_layer, noise
+from syncer.events import SkipReason
 from tests.support.wire import call_new_without_tags, kind, kinds, refuse, same
 
 BASE = make_layer({"base": noise("base", 3000)})
@@ -28,7 +29,7 @@ async def copied(here, net):
 async def test_nothing_to_do_is_one_head_for_each_tag_and_side(copied, here, there, net):
     outcome = await net.sync({"here/app": "there/app"})
     assert outcome.counts == (0, 3, 0)
-    assert {event.reason for event in outcome.skipped} == {"up to date"}
+    assert {event.reason for event in outcome.skipped} == {SkipReason.UP_TO_DATE}
     assert kinds(here) == {"GET tags": 1, "HEAD manifest": 3}
     assert kinds(there) == {"GET tags": 1, "HEAD manifest": 3}
 

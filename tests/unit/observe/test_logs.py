@@ -28,6 +28,7 @@ from syncer.events import (
     RuleWarning,
     RunFinished,
     RunStarted,
+    SkipReason,
     TagsListed,
     TaskEnded,
 )
@@ -35,14 +36,15 @@ from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import configure_logging
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
+from tests.support.rules import numbered
 
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
 SOURCE, DESTINATION = Reference.parse("quay.io/acme/app:1.0"), Reference.parse("harbor.local/mirror/app:1.0")
 STARTED = RunStarted("r1", "cli", 3)
-SYNCED = ImageSynced(1, SOURCE, DESTINATION, NEW, None, 12_300_000, 1.25)
-SKIPPED = ImageSkipped(1, SOURCE, DESTINATION, NEW, "up to date")
+SYNCED = ImageSynced(numbered(1), SOURCE, DESTINATION, NEW, None, 12_300_000, 1.25)
+SKIPPED = ImageSkipped(numbered(1), SOURCE, DESTINATION, NEW, SkipReason.UP_TO_DATE)
 FAILED = ImageFailed(
-    2,
+    numbered(2),
     SOURCE,
     DESTINATION,
     Failure("not_found", "GET manifest 1.0: 404 not found", "quay.io", 404, permanent=True),
@@ -92,14 +94,14 @@ def test_each_image_is_one_line():
 
 
 def test_a_replaced_image_names_what_was_there():
-    [line] = lines_of(ImageSynced(1, SOURCE, DESTINATION, NEW, OLD, 5, 0.1, unverified=True))
+    [line] = lines_of(ImageSynced(numbered(1), SOURCE, DESTINATION, NEW, OLD, 5, 0.1, unverified=True))
 
     assert f"sha256:{NEW.hex[:12]} replaces sha256:{OLD.hex[:12]}, 5 B" in line
     assert line.endswith("only a mirror vouches for it")
 
 
 def test_what_is_up_to_date_is_told_at_debug_and_other_skips_are_news():
-    narrowed_to_nothing = ImageSkipped(1, SOURCE, DESTINATION, None, "no platform is left by the filter")
+    narrowed_to_nothing = ImageSkipped(numbered(1), SOURCE, DESTINATION, None, SkipReason.NO_PLATFORM)
 
     assert lines_of(SKIPPED) == []
     assert lines_of(SKIPPED, level="debug")[0].endswith("up to date")
@@ -148,9 +150,9 @@ def test_a_stopped_run_says_so():
 def test_what_goes_on_behind_the_images_is_told_by_its_weight():
     failure = Failure("timeout", "PUT blob: timed out; trying again may help", "harbor.local")
     lines = lines_of(
-        TagsListed(1, SOURCE.repository, 12, 1),
-        IndexFiltered(1, SOURCE, OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")),
-        RuleWarning(2, "quay.io/acme/none: no tag is selected"),
+        TagsListed(numbered(1), SOURCE.repository, 12, 1),
+        IndexFiltered(numbered(1), SOURCE, OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")),
+        RuleWarning(numbered(2), "quay.io/acme/none: no tag is selected"),
         TaskEnded("blob", "retried", "blob sha256:1234 of quay.io/acme/app", failure),
         RoundStarted(1, 2),
         TaskEnded("blob", "failed", "blob sha256:1234 of quay.io/acme/app", failure),
@@ -211,7 +213,13 @@ def test_beside_bars_only_what_they_do_not_show_is_told():
     retried = TaskEnded("blob", "retried", "blob 1", Failure("timeout", "timed out"))
 
     lines = lines_of(
-        STARTED, SYNCED, FAILED, RuleWarning(1, "nothing selected"), retried, FINISHED, beside_bars=True
+        STARTED,
+        SYNCED,
+        FAILED,
+        RuleWarning(numbered(1), "nothing selected"),
+        retried,
+        FINISHED,
+        beside_bars=True,
     )
 
     assert [line.partition("Z ")[2] or line for line in lines] == [

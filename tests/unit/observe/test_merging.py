@@ -20,7 +20,7 @@ def image(name, **fields):
 
 
 def skipped(name):
-    return image(name, outcome="skipped", reason="up to date")
+    return image(name, outcome="skipped", reason="up to date", skip_reason="up_to_date")
 
 
 def failed(name):

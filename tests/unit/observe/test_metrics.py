@@ -22,12 +22,14 @@ from syncer.events import (
     RequestSent,
     RunFinished,
     RunStarted,
+    SkipReason,
     TaskEnded,
 )
 from syncer.observe.metrics import MetricsObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 from tests.support.metrics import COMPLETION, CONTRACT, SUCCESS
+from tests.support.rules import numbered
 
 NOW = 1_800_000_000.5
 DIGEST = Digest.of(b"one")
@@ -56,10 +58,10 @@ def samples(observer: MetricsObserver) -> dict[str, float]:
 
 
 IMAGES = (
-    ImageSynced(0, SOURCE, TO, DIGEST, None, 1, 0.1),
-    ImageSynced(0, SOURCE, TO, DIGEST, None, 1, 0.1),
-    ImageSkipped(0, SOURCE, TO, DIGEST, "up to date"),
-    ImageFailed(0, SOURCE, TO, Failure("timeout", "timed out")),
+    ImageSynced(numbered(0), SOURCE, TO, DIGEST, None, 1, 0.1),
+    ImageSynced(numbered(0), SOURCE, TO, DIGEST, None, 1, 0.1),
+    ImageSkipped(numbered(0), SOURCE, TO, DIGEST, SkipReason.UP_TO_DATE),
+    ImageFailed(numbered(0), SOURCE, TO, Failure("timeout", "timed out")),
 )
 WORK = (
     *IMAGES,

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from syncer.config import load
 from syncer.config.rule_reader import rules_from
-from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced
+from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced, SkipReason
 from syncer.observe.outcomes import OutcomeLists, as_yaml, write_list
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
 from syncer.rules.tags import OneDigest
+from tests.support.rules import numbered
 
 DIGEST = Digest.of(b"one")
 ENVIRONMENT = {"HOST": "d.io"}
@@ -49,7 +50,9 @@ class Story:
         the_rule = self.rules[rule]
         for destination in the_rule.destinations:
             self.lists.notify(
-                ImageFailed(rule, Reference(the_rule.source), Reference(destination.repository), TIMEOUT)
+                ImageFailed(
+                    numbered(rule), Reference(the_rule.source), Reference(destination.repository), TIMEOUT
+                )
             )
         return self
 
@@ -64,10 +67,10 @@ class Story:
 
 def event(rule: int, source: Reference, to: Reference, outcome: str | Failure) -> object:
     if isinstance(outcome, Failure):
-        return ImageFailed(rule, source, to, outcome)
+        return ImageFailed(numbered(rule), source, to, outcome)
     if outcome == "synced":
-        return ImageSynced(rule, source, to, DIGEST, None, 1, 0.1)
-    return ImageSkipped(rule, source, to, DIGEST, outcome)
+        return ImageSynced(numbered(rule), source, to, DIGEST, None, 1, 0.1)
+    return ImageSkipped(numbered(rule), source, to, DIGEST, SkipReason.UP_TO_DATE)
 
 
 def test_each_tag_is_an_entry_of_one_of_the_lists():

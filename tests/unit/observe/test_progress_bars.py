@@ -19,6 +19,7 @@ from syncer.events import (
     RuleWarning,
     RunFinished,
     RunStarted,
+    SkipReason,
     TagsListed,
 )
 from syncer.observe.log_observer import LogObserver
@@ -27,6 +28,7 @@ from syncer.observe.progress import open_progress
 from syncer.observe.progress.bars import BarProgress
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from tests.support.rules import numbered
 
 APP, MIRROR = Repository("quay.io", "acme/app"), Repository("harbor.local", "mirror/app")
 BLOBS = [Digest.of(bytes([number])) for number in range(40)]
@@ -153,12 +155,12 @@ def image(tag):
 
 def skipped(tag):
     source, destination = image(tag)
-    return ImageSkipped(1, source, destination, BLOBS[0], "up to date")
+    return ImageSkipped(numbered(1), source, destination, BLOBS[0], SkipReason.UP_TO_DATE)
 
 
 def failed(tag, failure=NOT_FOUND):
     source, destination = image(tag)
-    return ImageFailed(1, source, destination, failure)
+    return ImageFailed(numbered(1), source, destination, failure)
 
 
 def blob(number=0, size=10_000_000, source=APP):
@@ -167,7 +169,7 @@ def blob(number=0, size=10_000_000, source=APP):
 
 def test_the_whole_run_and_each_transfer_have_a_line():
     bench = Bench()
-    bench.start(TagsListed(1, APP, 20, 20), *(skipped(tag) for tag in range(10)), blob())
+    bench.start(TagsListed(numbered(1), APP, 20, 20), *(skipped(tag) for tag in range(10)), blob())
     bench.clock.now = 2.0
     bench.tell(BlobProgress(BLOBS[0], 5_000_000))
 
@@ -184,7 +186,9 @@ def test_the_whole_run_and_each_transfer_have_a_line():
 def test_no_line_is_as_wide_as_the_window(width):
     bench = Bench(width)
     long = Repository("registry.of.a.long.name.example:5000", "team/with/many/parts/and-an-application")
-    bench.start(TagsListed(1, APP, 99_999, 99_999), blob(0), blob(1, size=-1), blob(2, 999_999, long))
+    bench.start(
+        TagsListed(numbered(1), APP, 99_999, 99_999), blob(0), blob(1, size=-1), blob(2, 999_999, long)
+    )
     bench.clock.now = 7.0
     bench.tell(BlobProgress(BLOBS[0], 9_999_999), *(skipped(tag) for tag in range(5)), RoundStarted(1, 3))
     bench.tell(failed("9"))
@@ -215,7 +219,7 @@ def test_transfers_that_do_not_fit_the_height_are_counted():
 
 def test_the_time_left_is_there_once_it_is_known():
     bench = Bench()
-    bench.start(TagsListed(1, APP, 20, 20))
+    bench.start(TagsListed(numbered(1), APP, 20, 20))
     for tag in range(10):
         bench.clock.now += 6.0
         bench.tell(skipped(tag))
@@ -226,7 +230,9 @@ def test_the_time_left_is_there_once_it_is_known():
 
 def test_failures_go_up_above_the_bars_and_stay():
     bench = Bench()
-    bench.start(TagsListed(1, APP, 3, 3), failed(1), RuleWarning(2, "nothing is selected"))
+    bench.start(
+        TagsListed(numbered(1), APP, 3, 3), failed(1), RuleWarning(numbered(2), "nothing is selected")
+    )
     bench.look()
     bench.tell(failed(2))
 
@@ -396,7 +402,9 @@ def test_a_registrys_words_cannot_steer_the_terminal():
 def test_secrets_are_masked_in_failures_too():
     bench = Bench()
     with log_through(bench.progress, secrets=["pa$$w(rd"]):
-        bench.start(failed(1, Failure("invalid", "400: no user pa$$w(rd")), RuleWarning(1, "Bearer abc"))
+        bench.start(
+            failed(1, Failure("invalid", "400: no user pa$$w(rd")), RuleWarning(numbered(1), "Bearer abc")
+        )
         bench.look()
         bench.finish("failure")
 
@@ -457,7 +465,9 @@ def test_a_terminal_that_goes_away_does_not_stop_the_run():
 def test_a_thousand_images_cost_no_more_to_draw_than_ten():
     def length(images):
         bench = Bench()
-        bench.start(TagsListed(1, APP, images, images), *(skipped(tag) for tag in range(images)), blob())
+        bench.start(
+            TagsListed(numbered(1), APP, images, images), *(skipped(tag) for tag in range(images)), blob()
+        )
         bench.look()
         return len(bench.screen.raw)
 

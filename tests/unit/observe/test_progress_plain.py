@@ -12,12 +12,14 @@ from syncer.events import (
     ImageSkipped,
     RunFinished,
     RunStarted,
+    SkipReason,
     TagsListed,
 )
 from syncer.observe.progress import open_progress
 from syncer.observe.progress.plain import PlainProgress
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from tests.support.rules import numbered
 
 BLOB = Digest.of(b"blob")
 APP, MIRROR = Repository("quay.io", "acme/app"), Repository("harbor.local", "app")
@@ -41,19 +43,19 @@ def image(tag):
 
 def skipped(tag):
     source, destination = image(tag)
-    return ImageSkipped(1, source, destination, BLOB, "up to date")
+    return ImageSkipped(numbered(1), source, destination, BLOB, SkipReason.UP_TO_DATE)
 
 
 def failed(tag):
     source, destination = image(tag)
-    return ImageFailed(1, source, destination, Failure("not_found", "404"))
+    return ImageFailed(numbered(1), source, destination, Failure("not_found", "404"))
 
 
 def test_a_line_comes_every_few_seconds_and_one_at_the_end():
     stream, clock = io.StringIO(), Clock()
     progress = PlainProgress(stream, clock)
     progress.notify(RunStarted("r", "cli", 1))
-    progress.notify(TagsListed(1, APP, 60, 60))
+    progress.notify(TagsListed(numbered(1), APP, 60, 60))
     progress.notify(BlobStarted(BLOB, 10**9, APP, (MIRROR,)))
     for second in range(1, 13):
         clock.now = second
@@ -75,7 +77,7 @@ def test_nothing_is_written_while_nothing_changes():
     progress.notify(RunStarted("r", "cli", 1))
     for second in range(6, 600, 6):
         clock.now = second
-        progress.notify(TagsListed(1, APP, 60, 60))
+        progress.notify(TagsListed(numbered(1), APP, 60, 60))
 
     assert stream.getvalue() == "0/60 images, 0 B at 0 B/s\n"
 

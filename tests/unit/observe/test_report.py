@@ -25,10 +25,12 @@ from syncer.events import (
     RequestSent,
     RunFinished,
     RunStarted,
+    SkipReason,
 )
 from syncer.observe.report import ReportObserver, write_report
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from tests.support.rules import numbered
 
 SCHEMA = json.loads((Path(syncer.observe.__file__).parent / "schemas" / "report.schema.json").read_text())
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
@@ -41,7 +43,13 @@ def ref(text: str) -> Reference:
 
 
 def synced(source: str = "q.io/a:1", destination: str = "d.io/a:1", **fields) -> ImageSynced:
-    defaults: dict[str, Any] = {"rule": 0, "digest": NEW, "previous": None, "nbytes": 12, "seconds": 1.23456}
+    defaults: dict[str, Any] = {
+        "rule": numbered(0),
+        "digest": NEW,
+        "previous": None,
+        "nbytes": 12,
+        "seconds": 1.23456,
+    }
     return ImageSynced(source=ref(source), destination=ref(destination), **(defaults | fields))
 
 
@@ -76,7 +84,7 @@ def test_the_schema_is_a_schema():
 
 def test_a_report_has_exactly_the_form_of_the_contract():
     document = document_of(
-        ImageFailed(0, ref("q.io/a:1"), ref("d.io/a:1"), NOT_FOUND, NEW, 1.2),
+        ImageFailed(numbered(0), ref("q.io/a:1"), ref("d.io/a:1"), NOT_FOUND, NEW, 1.2),
         RequestSent("q.io", "GET", "manifest", "/v2/a/manifests/1", 404, 0.1),
         RequestRetried("q.io", "timeout", 1.0),
         outcome="failure",
@@ -131,7 +139,7 @@ def test_a_synced_image_tells_what_it_replaced():
 
 
 def test_a_skipped_image_tells_why():
-    image = image_of(ImageSkipped(0, ref("q.io/a:1"), ref("d.io/a:1"), NEW, "up to date"))
+    image = image_of(ImageSkipped(numbered(0), ref("q.io/a:1"), ref("d.io/a:1"), NEW, SkipReason.UP_TO_DATE))
     assert (image["outcome"], image["reason"], image["bytes"]) == ("skipped", "up to date", 0)
 
 
@@ -145,14 +153,16 @@ def test_a_digest_without_tag_is_written_behind_an_at():
 
 def test_a_rule_whose_tags_could_not_be_listed_is_one_failure():
     image = image_of(
-        ImageFailed(0, Reference(Repository("q.io", "a")), Reference(Repository("d.io", "a")), NOT_FOUND)
+        ImageFailed(
+            numbered(0), Reference(Repository("q.io", "a")), Reference(Repository("d.io", "a")), NOT_FOUND
+        )
     )
     assert (image["source"], image["destination"], image["digest"]) == ("q.io/a", "d.io/a", None)
 
 
 def test_a_narrowed_index_tells_what_was_kept():
     event = IndexFiltered(
-        0, ref(f"q.io/a:1@{OLD}"), OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")
+        numbered(0), ref(f"q.io/a:1@{OLD}"), OLD, NEW, ("linux/arm64",), ("linux/amd64", "linux/s390x")
     )
     other = synced("q.io/a:2", "d.io/a:2")
     first, second = document_of(event, synced(), other)["images"]
@@ -182,7 +192,7 @@ def test_totals_are_sums_over_everything_that_happened():
 
 def test_images_are_in_the_order_of_rules_and_tags_however_they_ended():
     events = [
-        synced("q.io/b:1", "d.io/b:1", rule=1),
+        synced("q.io/b:1", "d.io/b:1", rule=numbered(1)),
         synced("q.io/a:1.10", "d.io/a:1.10"),
         synced("q.io/a:1.9", "e.io/a:1.9"),
         synced("q.io/a:latest", "d.io/a:latest"),
@@ -220,8 +230,8 @@ def test_a_dry_run_says_so_and_has_a_plan_for_each_image():
         synced("q.io/a:1", "d.io/a:1", blobs=counts),
         synced("q.io/a:2", "d.io/a:2", previous=OLD),
         synced("q.io/a:3", "d.io/a:3", previous=NEW),
-        ImageSkipped(0, ref("q.io/a:4"), ref("d.io/a:4"), NEW, "up to date"),
-        ImageFailed(0, ref("q.io/a:5"), ref("d.io/a:5"), NOT_FOUND),
+        ImageSkipped(numbered(0), ref("q.io/a:4"), ref("d.io/a:4"), NEW, SkipReason.UP_TO_DATE),
+        ImageFailed(numbered(0), ref("q.io/a:5"), ref("d.io/a:5"), NOT_FOUND),
         dry_run=True,
     )
     assert document["run"]["dry_run"] is True
@@ -272,7 +282,7 @@ def test_an_image_that_is_done_is_remembered_in_a_few_hundred_bytes():
         tag = f"v1.2.{number}"
         digests = Digest.of(tag.encode()), Digest.of(b"old" + tag.encode())
         return ImageSynced(
-            0,
+            numbered(0),
             Reference(source, tag),
             Reference(destination, tag),
             *digests,

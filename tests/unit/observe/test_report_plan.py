@@ -14,11 +14,13 @@ from syncer.events import (
     ImageSynced,
     IndexFiltered,
     RunStarted,
+    SkipReason,
 )
 from syncer.observe import plan_table
 from syncer.observe.report import ReportObserver, render_plan
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
+from tests.support.rules import numbered
 
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
 LONG = "registry.internal.example.com:5000/platform/team-with-a-long-name/service"
@@ -27,7 +29,7 @@ LONG = "registry.internal.example.com:5000/platform/team-with-a-long-name/servic
 def synced(name: str, destination: str = "", **fields) -> ImageSynced:
     defaults = {"previous": None, "nbytes": 0, "blobs": BlobCounts()}
     return ImageSynced(
-        rule=0,
+        rule=numbered(0),
         source=Reference.parse(f"q.io/{name}"),
         destination=Reference.parse(destination or f"d.io/{name}"),
         digest=NEW,
@@ -38,22 +40,24 @@ def synced(name: str, destination: str = "", **fields) -> ImageSynced:
 
 def failed(name: str, kind: str, message: str, status: int | None) -> ImageFailed:
     source, destination = Reference.parse(f"q.io/{name}"), Reference.parse(f"d.io/{name}")
-    return ImageFailed(0, source, destination, Failure(kind, message, "q.io", status))
+    return ImageFailed(numbered(0), source, destination, Failure(kind, message, "q.io", status))
 
 
-def skipped(name: str, reason: str) -> ImageSkipped:
-    return ImageSkipped(0, Reference.parse(f"q.io/{name}"), Reference.parse(f"d.io/{name}"), NEW, reason)
+def skipped(name: str, reason: SkipReason) -> ImageSkipped:
+    return ImageSkipped(
+        numbered(0), Reference.parse(f"q.io/{name}"), Reference.parse(f"d.io/{name}"), NEW, reason
+    )
 
 
 EVENTS = (
     synced("a:1", nbytes=180_240_000, blobs=BlobCounts(copied=3, mounted=1, present=1, shared=2)),
     synced("a:2", previous=OLD, nbytes=12),
     synced("a:3", previous=NEW),
-    skipped("a:4", "up to date"),
-    skipped("a:5", "no platform is left by the filter"),
+    skipped("a:4", SkipReason.UP_TO_DATE),
+    skipped("a:5", SkipReason.NO_PLATFORM),
     failed("a:6", "conflict", "another rule already writes q.io/b:6 there", None),
     failed("a:7", "not_found", "HEAD manifest q.io/a:7: 404 not found", 404),
-    IndexFiltered(0, Reference.parse("q.io/a:8"), OLD, NEW, ("linux/arm64",), ("linux/amd64",)),
+    IndexFiltered(numbered(0), Reference.parse("q.io/a:8"), OLD, NEW, ("linux/arm64",), ("linux/amd64",)),
     synced("a:8"),
 )
 

@@ -14,11 +14,13 @@ from syncer.events import (
     ImageSynced,
     RunFinished,
     RunStarted,
+    SkipReason,
     TagsListed,
 )
 from syncer.observe.progress.run_progress import RunProgress
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from tests.support.rules import numbered
 
 BLOB = Digest.of(b"blob")
 APP = Repository("quay.io", "acme/app")
@@ -46,16 +48,18 @@ def picture_of(clock, *events, rules=1):
 
 def started(tag, *places, rule=1):
     return ImageStarted(
-        rule, Reference(APP, tag), tuple(Reference(place, tag) for place in places or (HERE,))
+        numbered(rule), Reference(APP, tag), tuple(Reference(place, tag) for place in places or (HERE,))
     )
 
 
 def synced(tag, place=HERE, rule=1):
-    return ImageSynced(rule, Reference(APP, tag), Reference(place, tag), BLOB, None, 1, 1.0)
+    return ImageSynced(numbered(rule), Reference(APP, tag), Reference(place, tag), BLOB, None, 1, 1.0)
 
 
 def skipped(tag, place=HERE, rule=1):
-    return ImageSkipped(rule, Reference(APP, tag), Reference(place, tag), BLOB, "up to date")
+    return ImageSkipped(
+        numbered(rule), Reference(APP, tag), Reference(place, tag), BLOB, SkipReason.UP_TO_DATE
+    )
 
 
 def test_a_rule_that_was_not_heard_of_counts_as_one_image(clock):
@@ -63,7 +67,7 @@ def test_a_rule_that_was_not_heard_of_counts_as_one_image(clock):
 
 
 def test_a_listed_rule_counts_its_selected_tags_at_each_destination(clock):
-    progress_now = picture_of(clock, TagsListed(1, APP, 30, 20), rules=3)
+    progress_now = picture_of(clock, TagsListed(numbered(1), APP, 30, 20), rules=3)
     assert progress_now.total == 20 + 2
 
     progress_now.notify(started("1", HERE, THERE))
@@ -83,7 +87,7 @@ def test_an_image_that_is_opened_again_in_a_retry_round_counts_once(clock):
 
 
 def test_a_rule_that_could_not_be_listed_counts_its_failure(clock):
-    failed = ImageFailed(1, Reference(APP), Reference(HERE), Failure("not_found", "404"))
+    failed = ImageFailed(numbered(1), Reference(APP), Reference(HERE), Failure("not_found", "404"))
     progress_now = picture_of(clock, failed)
 
     assert (progress_now.failed, progress_now.done, progress_now.total) == (1, 1, 1)
@@ -145,7 +149,7 @@ def test_the_rate_is_that_of_the_last_seconds(clock):
 
 
 def test_the_time_left_is_told_only_when_it_is_no_guess(clock):
-    progress_now = picture_of(clock, TagsListed(1, APP, 100, 100))
+    progress_now = picture_of(clock, TagsListed(numbered(1), APP, 100, 100))
     assert progress_now.time_left(0.0) is None
 
     for number in range(10):
@@ -158,7 +162,9 @@ def test_the_time_left_is_told_only_when_it_is_no_guess(clock):
 
 
 def test_a_large_blob_that_still_comes_makes_the_time_left_longer(clock):
-    progress_now = picture_of(clock, TagsListed(1, APP, 11, 11), BlobStarted(BLOB, 10_000, APP, (HERE,)))
+    progress_now = picture_of(
+        clock, TagsListed(numbered(1), APP, 11, 11), BlobStarted(BLOB, 10_000, APP, (HERE,))
+    )
     for number in range(10):
         clock.now += 1
         progress_now.notify(skipped(str(number)))
@@ -169,7 +175,7 @@ def test_a_large_blob_that_still_comes_makes_the_time_left_longer(clock):
 def test_nothing_is_left_when_all_is_done_and_nothing_is_said_while_rules_wait_to_be_listed(clock):
     events = [skipped(str(number)) for number in range(10)]
     done = picture_of(clock, *events)
-    unlisted = picture_of(clock, TagsListed(1, APP, 20, 20), *events, rules=2)
+    unlisted = picture_of(clock, TagsListed(numbered(1), APP, 20, 20), *events, rules=2)
     clock.now += 10
 
     assert done.time_left(1.0) is None

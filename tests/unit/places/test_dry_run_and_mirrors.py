@@ -73,10 +73,10 @@ async def test_a_mount_that_is_not_done_gives_the_upload_for_it(memory, director
 async def test_mounts_are_for_one_account_at_one_registry(memory, directory):
     opened = directory(accounts={"app": "me", "mine": "me", "yours": "you"})
     app = opened.destination(at(memory))
-    assert app.can_mount_from(opened.destination(at(memory, "mine")))
-    assert not app.can_mount_from(opened.destination(at(memory, "yours")))
-    assert not app.can_mount_from(opened.destination(at(memory, "anyone")))
-    assert not app.can_mount_from(opened.destination(Repository("other.test", "mine")))
+    assert app.mount_group == opened.destination(at(memory, "mine")).mount_group
+    assert app.mount_group != opened.destination(at(memory, "yours")).mount_group
+    assert app.mount_group != opened.destination(at(memory, "anyone")).mount_group
+    assert app.mount_group != opened.destination(Repository("other.test", "mine")).mount_group
 
 
 async def test_an_upload_that_is_given_up_is_gone(memory, directory):
@@ -127,11 +127,11 @@ async def test_a_rehearsal_asks_and_takes_writing_for_granted(memory, directory,
     assert memory.store.repositories() == ["app"]
 
 
-async def test_a_rehearsal_mounts_where_the_real_one_would(memory, directory):
+async def test_a_dry_run_mounts_where_the_real_one_would(memory, directory):
     opened = directory(dry_run=True, accounts={"app": "me", "mine": "me"})
     app = opened.destination(at(memory))
-    assert app.can_mount_from(opened.destination(at(memory, "mine")))
-    assert not app.can_mount_from(opened.destination(at(memory, "yours")))
+    assert app.mount_group == opened.destination(at(memory, "mine")).mount_group
+    assert app.mount_group != opened.destination(at(memory, "yours")).mount_group
 
 
 async def test_a_manifest_comes_as_it_is(memory, directory, image):
