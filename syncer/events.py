@@ -50,7 +50,7 @@ class RunFinished(Event, frozen=True):
 
 
 class RoundStarted(Event, frozen=True):
-    """The put-aside tasks are tried again: round 1 is the first retry round."""
+    """The deferred tasks are tried again: round 1 is the first retry round."""
 
     number: int
     tasks: int

@@ -1,6 +1,6 @@
 """The explicit task graph: what waits for what, one task per key, what is ready next.
 
-A task has a key for each thing that it promises. Others wait for keys, not for tasks; a key is settled once, with
+A task has a key for each thing that it produces. Others wait for keys, not for tasks; a key is settled once, with
 or without an error, and is then forgotten: what was achieved is known to the ledger, not to the graph.
 No I/O and no await in here.
 """
@@ -22,7 +22,7 @@ from syncer.oci.reference import Repository
 class _Edge(enum.IntEnum):
     NEEDS = 0  # released when the key is settled well, fails when it is not
     AFTER = 1  # released when the key is settled either way
-    AFTER_ATTEMPT = 2  # as AFTER, and also when the key's task is put aside
+    AFTER_ATTEMPT = 2  # as AFTER, and also when the key's task is deferred
 
 
 _ALL_EDGES = frozenset(_Edge)
@@ -65,7 +65,7 @@ class TaskGraph:
         self._counts = {kind: [0] * len(State) for kind in KINDS}
         self._running = 0
         self._holders = 0
-        # Keys that wait, in the end, for something put aside: they do not count as open work.
+        # Keys that wait, in the end, for something that is deferred: they do not count as open work.
         self._deferred_keys: set[Key] = set()
         self._transfers = transfers
         self._most_open = 256 * transfers
@@ -73,7 +73,7 @@ class TaskGraph:
     # --- building -------------------------------------------------------------------------------------------------
 
     def producer(self, key: Key) -> Task | None:
-        """The task that promises `key` and has not ended yet, if there is one."""
+        """The task that produces `key` and has not ended yet, if there is one."""
         return self._pending.get(key)
 
     def add(
@@ -86,7 +86,7 @@ class TaskGraph:
     ) -> None:
         """Take a task in. It runs when every key of `needs` is settled well and every key of `after` is settled.
 
-        Keys that nobody promises count as settled. The task's own keys must not be promised yet, but by
+        Keys that nobody produces count as settled. The task's own keys must not be pending yet, but by
         `replaces`: from that task it takes them over.
         """
         self._set_pending(task, replaces)
@@ -199,7 +199,7 @@ class TaskGraph:
         return len(self._pending) - len(self._deferred_keys) < self._most_open
 
     def done(self, task: Task) -> None:
-        """`task` ran well: what it still promises is settled."""
+        """`task` ran well: its keys that are still pending are settled."""
         self._leave_running(task)
         self._enter(task, State.OVER)
         for key in task.keys:
@@ -248,7 +248,7 @@ class TaskGraph:
         return self.task_failed(part, error)
 
     def next_round(self) -> int:
-        """Make everything that was put aside ready again; how many tasks that is. Only when nothing else is left."""
+        """Make everything that was deferred ready again; how many tasks that is. Only when nothing else is left."""
         count = len(self._deferred)
         self._deferred_keys.clear()
         while self._deferred:
@@ -258,7 +258,7 @@ class TaskGraph:
         return count
 
     def settle(self, task: Task, key: Key, error: RegistryError | None = None) -> None:
-        """One of a running task's promises is kept, or broken for good, before the others."""
+        """One of a running task's keys is settled before the others, with an `error` if it never will be produced."""
         for blocked in self._complete_key(task, key, error):
             assert error is not None
             self._fail(blocked, error)
@@ -308,7 +308,7 @@ class TaskGraph:
         )
 
     def abandon(self) -> Iterator[Task]:
-        """Give up: every task that still promises something, each once, those never opened too."""
+        """Give up: every task that still has pending keys, each once, those never opened too."""
         for lazy in self._lazy:
             for task in lazy.tasks:
                 self._set_pending(task)
@@ -318,11 +318,11 @@ class TaskGraph:
 
     def _set_pending(self, task: Task, replaces: Task | None = None) -> None:
         for key in task.keys:
-            assert self._pending.get(key, replaces) is replaces, f"{key} is promised twice"
+            assert self._pending.get(key, replaces) is replaces, f"{key} is pending twice"
             self._pending[key] = task
 
     def _defer_waiting(self, task: Task) -> None:
-        """What `task` promises, and what waits for that, is no open work until the next round."""
+        """What `task` produces, and what waits for that, is no open work until the next round."""
         row = [task]
         for parked in row:  # grows while it is walked: recursion would not reach the end of a long one
             for key in parked.keys:
@@ -365,7 +365,7 @@ class TaskGraph:
                 row += self._complete_key(failed, key, error)
 
     def _complete_key(self, task: Task, key: Key, error: RegistryError | None) -> Sequence[Task]:
-        """Take a promise of `task` off the list, kept or broken. Those that can never run now are over."""
+        """Settle a key of `task`, with or without an error. Those that can never run now are over."""
         if self._pending.get(key) is not task:
             return ()
         del self._pending[key]

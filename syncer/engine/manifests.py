@@ -151,7 +151,7 @@ class PushManifest(Task):
         """The registry lacks parts that it had, or said it had: bring them, and push again."""
         self.completed = not self.completed
         if not self.completed:
-            # What was brought is not seen yet, or was put aside itself: another round may find it there.
+            # What was brought is not seen yet, or was deferred itself: another round may find it there.
             raise error.with_changes(permanent=False)
         job.observer.notify(Decision(str(self), f"its parts are brought again: {error}"))
         for blob in self.manifest.blobs:

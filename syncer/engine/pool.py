@@ -125,7 +125,7 @@ class WorkerPool:
         await event.wait()
 
     def _begin_round(self, job: Job) -> bool:
-        """Try again what was put aside, now that everything else has run. False if there is nothing."""
+        """Try again what was deferred, now that everything else has run. False if there is nothing."""
         wait = job.repositories.recovery()
         if wait > 0 and self._graph.has_deferred and self._group is not None:
             # Nothing else is left to do: registries that are down get the time to come back.

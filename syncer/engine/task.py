@@ -1,4 +1,4 @@
-"""`Task`: one piece of work, the keys it promises, the lane it runs in; `Job`: what the tasks of one run share."""
+"""`Task`: one piece of work, the keys it produces, the lane it runs in; `Job`: what the tasks of one run share."""
 
 import enum
 from abc import ABC, abstractmethod
@@ -43,7 +43,7 @@ class State(enum.IntEnum):
 
 
 class Reschedule(msgspec.Struct, frozen=True):
-    """What a task's run returns to be run once more: in `lane`, when each key of `after` is settled or put aside."""
+    """What a task's run returns to be run once more: in `lane`, when each key of `after` is settled or deferred."""
 
     lane: Lane
     after: tuple[Key, ...] = ()

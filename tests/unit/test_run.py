@@ -15,10 +15,10 @@ LAYER = make_layer({"a": b"b"})
 
 @pytest.fixture
 async def net() -> AsyncIterator[Net]:
-    async with MemoryRegistry() as here, MemoryRegistry() as there:
+    async with MemoryRegistry() as source, MemoryRegistry() as destination:
         for tag in ("1", "2"):
-            make_image(here.store, "app", tag, layers=[LAYER], annotations={"tag": tag})
-        yield Net({"here": here, "there": there})
+            make_image(source.store, "app", tag, layers=[LAYER], annotations={"tag": tag})
+        yield Net({"source": source, "destination": destination})
 
 
 def bounds(outcome):
@@ -26,7 +26,7 @@ def bounds(outcome):
 
 
 async def test_it_tells_its_beginning_and_its_end(net):
-    outcome = await net.sync({"here/app": "there/app"})
+    outcome = await net.sync({"source/app": "destination/app"})
     first, last = bounds(outcome)
     assert first == RunStarted(outcome.result.run_id, "cli", 1)
     assert isinstance(last, RunFinished)
@@ -34,18 +34,18 @@ async def test_it_tells_its_beginning_and_its_end(net):
     assert last.seconds == outcome.result.seconds > 0
 
 
-async def test_a_rehearsal_says_that_it_is_one(net):
-    first, _last = bounds(await net.sync({"here/app": "there/app"}, dry_run=True))
+async def test_a_dry_run_says_that_it_is_one(net):
+    first, _last = bounds(await net.sync({"source/app": "destination/app"}, dry_run=True))
     assert first.dry_run
 
 
 async def test_a_share_says_which_it_is(net):
-    first, _last = bounds(await net.sync({"here/app": "there/app"}, shard=Shard(0, 2)))
+    first, _last = bounds(await net.sync({"source/app": "destination/app"}, shard=Shard(0, 2)))
     assert first.shard == "0/2"
 
 
 async def test_two_runs_have_two_names(net):
-    runs = [net.run({"here/app": "there/app"})[0] for _ in range(2)]
+    runs = [net.run({"source/app": "destination/app"})[0] for _ in range(2)]
     assert runs[0].run_id != runs[1].run_id
 
 
@@ -58,21 +58,21 @@ async def test_no_rules_are_a_success(net):
 
 @pytest.mark.parametrize(("where", "expected"), [("/nowhere", "success"), ("/1", "partial"), ("", "failure")])
 async def test_the_outcome_is_what_came_of_the_images(net, where, expected):
-    refuse(net.registries["there"], "PUT manifest", 403, where=where)
-    outcome = await net.sync({"here/app": "there/app"})
+    refuse(net.registries["destination"], "PUT manifest", 403, where=where)
+    outcome = await net.sync({"source/app": "destination/app"})
     assert outcome.result.outcome == expected
     assert bounds(outcome)[1].outcome == expected
 
 
 async def test_images_that_are_there_make_a_failure_partial(net):
-    await net.sync({"here/app:1": "there/app"})
-    outcome = await net.sync({"here/app:1": "there/app", "here/app:gone": "there/gone"})
+    await net.sync({"source/app:1": "destination/app"})
+    outcome = await net.sync({"source/app:1": "destination/app", "source/app:gone": "destination/gone"})
     assert outcome.result.outcome == "partial"
     assert outcome.counts == (0, 1, 1)
 
 
 async def test_a_stop_after_the_end_changes_nothing(net):
-    run, recorder = net.run({"here/app": "there/app"})
+    run, recorder = net.run({"source/app": "destination/app"})
     outcome = await net.finish(run, recorder)
     run.stop()
     assert outcome.result.outcome == "success"
@@ -80,8 +80,12 @@ async def test_a_stop_after_the_end_changes_nothing(net):
 
 
 async def test_every_image_is_told_once(net):
-    refuse(net.registries["there"], "PUT manifest", 403, where="/1")
-    rules = {"here/app": "there/app", "here/gone": "there/gone", "here/app:1,gone": "there/other"}
+    refuse(net.registries["destination"], "PUT manifest", 403, where="/1")
+    rules = {
+        "source/app": "destination/app",
+        "source/gone": "destination/gone",
+        "source/app:1,gone": "destination/other",
+    }
     outcome = await net.sync(rules)
     told = [*outcome.synced, *outcome.skipped, *outcome.failed]
     assert len({(event.rule.number, event.destination) for event in told}) == len(told) == 5

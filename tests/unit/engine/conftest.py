@@ -1,4 +1,4 @@
-"""Three registries in memory, `here`, `there` and `elsewhere`, and runs between them."""
+"""Three registries in memory, `source`, `destination` and `elsewhere`, and runs between them."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,13 +10,13 @@ from tests.support.wire import Net
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[MemoryRegistry]:
+async def source() -> AsyncIterator[MemoryRegistry]:
     async with MemoryRegistry() as registry:
         yield registry
 
 
 @pytest.fixture
-async def there() -> AsyncIterator[MemoryRegistry]:
+async def destination() -> AsyncIterator[MemoryRegistry]:
     async with MemoryRegistry() as registry:
         yield registry
 
@@ -28,8 +28,8 @@ async def elsewhere() -> AsyncIterator[MemoryRegistry]:
 
 
 @pytest.fixture
-def net(here: MemoryRegistry, there: MemoryRegistry, elsewhere: MemoryRegistry) -> Iterator[Net]:
-    """Runs rules between the registries: `await net.sync({"here/app": "there/app"})`. Nothing may be left running."""
-    net = Net({"here": here, "there": there, "elsewhere": elsewhere})
+def net(source: MemoryRegistry, destination: MemoryRegistry, elsewhere: MemoryRegistry) -> Iterator[Net]:
+    """Runs rules between the registries: `await net.sync({"source/app": "destination/app"})`. Nothing may be left running."""
+    net = Net({"source": source, "destination": destination, "elsewhere": elsewhere})
     yield net
     assert not net.leftovers

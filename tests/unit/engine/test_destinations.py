@@ -6,7 +6,7 @@ from syncer.demo.images import make_image, make_index, make_layer, noise
 from tests.support.wire import kinds, refuse, same
 
 SIZES = pytest.mark.parametrize("size", [3000, 700_000], ids=["small", "large"])
-BOTH = {"here/app": ["there/app", "elsewhere/app"]}
+BOTH = {"source/app": ["destination/app", "elsewhere/app"]}
 
 
 def image(store, tag="1", *, size=3000, **options):
@@ -23,47 +23,49 @@ def to(outcome, events) -> list[str]:
 
 
 @SIZES
-async def test_one_download_feeds_all_uploads(here, there, elsewhere, net, size):
-    index(here.store, size=size)
+async def test_one_download_feeds_all_uploads(source, destination, elsewhere, net, size):
+    index(source.store, size=size)
     outcome = await net.sync(BOTH)
     assert outcome.counts == (2, 0, 0)
-    assert kinds(here) == {"GET tags": 1, "GET manifest": 3, "GET blob": 3}
-    for registry in (there, elsewhere):
+    assert kinds(source) == {"GET tags": 1, "GET manifest": 3, "GET blob": 3}
+    for registry in (destination, elsewhere):
         assert kinds(registry)["PUT upload"] == 3
-        assert same(here.store, registry.store, "app")
+        assert same(source.store, registry.store, "app")
 
 
-async def test_the_source_is_asked_once_for_all(here, there, elsewhere, net):
-    image(here.store)
+async def test_the_source_is_asked_once_for_all(source, destination, elsewhere, net):
+    image(source.store)
     await net.sync(BOTH)
     net.forget()
     assert (await net.sync(BOTH)).counts == (0, 2, 0)
-    assert kinds(here) == {"GET tags": 1, "HEAD manifest": 1}
+    assert kinds(source) == {"GET tags": 1, "HEAD manifest": 1}
 
 
-async def test_only_where_it_lacks_is_it_brought(here, there, elsewhere, net):
-    image(here.store)
-    await net.sync({"here/app": "there/app"})
+async def test_only_where_it_lacks_is_it_brought(source, destination, elsewhere, net):
+    image(source.store)
+    await net.sync({"source/app": "destination/app"})
     net.forget()
     outcome = await net.sync(BOTH)
     assert outcome.counts == (1, 1, 0)
-    assert set(kinds(there)) == {"GET tags", "HEAD manifest"}
-    assert same(here.store, elsewhere.store, "app")
+    assert set(kinds(destination)) == {"GET tags", "HEAD manifest"}
+    assert same(source.store, elsewhere.store, "app")
 
 
-async def test_two_tags_at_one_destination(here, there, net):
-    image(here.store)
-    outcome = await net.sync({"here/app:1": ["there/app:one", "there/app:uno"]})
+async def test_two_tags_at_one_destination(source, destination, net):
+    image(source.store)
+    outcome = await net.sync({"source/app:1": ["destination/app:one", "destination/app:uno"]})
     assert outcome.counts == (2, 0, 0)
-    assert there.store.tags("app") == ["one", "uno"]
-    assert kinds(there)["PUT upload"] == 2
+    assert destination.store.tags("app") == ["one", "uno"]
+    assert kinds(destination)["PUT upload"] == 2
 
 
 @SIZES
-async def test_two_repositories_of_one_registry_get_one_upload(here, there, net, size):
-    image(here.store, size=size)
-    outcome = await net.sync({"here/app": ["there/app", "there/copy"]})
-    assert kinds(here)["GET blob"] == kinds(there)["PUT upload"] == kinds(there)["POST mount"] == 2
+async def test_two_repositories_of_one_registry_get_one_upload(source, destination, net, size):
+    image(source.store, size=size)
+    outcome = await net.sync({"source/app": ["destination/app", "destination/copy"]})
+    assert (
+        kinds(source)["GET blob"] == kinds(destination)["PUT upload"] == kinds(destination)["POST mount"] == 2
+    )
     assert outcome.blobs == {"copied": 2, "mounted": 2}
 
 
@@ -74,25 +76,27 @@ async def test_two_repositories_of_one_registry_get_one_upload(here, there, net,
 )
 @pytest.mark.parametrize("status", [0, 403, 500])
 async def test_a_destination_that_fails_is_alone_in_it(net, broken, status, size):
-    here, there, elsewhere = net.registries.values()
-    index(here.store, size=size)
-    for registry in (there, elsewhere):
+    source, destination, elsewhere = net.registries.values()
+    index(source.store, size=size)
+    for registry in (destination, elsewhere):
         registry.store.put_blob("app", b"so that it is not new")
-    refuse(there, broken.replace("child", "manifest"), status, where="sha256" if "child" in broken else "")
-    images = {"here/app": ["there/app", "there/copy", "elsewhere/app", "elsewhere/copy"]}
+    refuse(
+        destination, broken.replace("child", "manifest"), status, where="sha256" if "child" in broken else ""
+    )
+    images = {"source/app": ["destination/app", "destination/copy", "elsewhere/app", "elsewhere/copy"]}
     outcome = await net.sync(images)
-    assert same(here.store, elsewhere.store, "app")
-    assert same(here.store, elsewhere.store, "copy")
-    assert set(to(outcome, "failed")) <= {there.host}
-    assert {event.failure.registry for event in outcome.failed} <= {there.host}
+    assert same(source.store, elsewhere.store, "app")
+    assert same(source.store, elsewhere.store, "copy")
+    assert set(to(outcome, "failed")) <= {destination.host}
+    assert {event.failure.registry for event in outcome.failed} <= {destination.host}
 
 
 @pytest.mark.parametrize("broken", ["HEAD manifest", "HEAD blob", "PUT upload", "PUT manifest"])
-async def test_only_what_failed_is_tried_again(here, there, elsewhere, net, broken):
-    image(here.store)
-    for registry in (there, elsewhere):
+async def test_only_what_failed_is_tried_again(source, destination, elsewhere, net, broken):
+    image(source.store)
+    for registry in (destination, elsewhere):
         registry.store.put_blob("app", b"so that it is not new")
-    refuse(there, broken, 500, times=8)
+    refuse(destination, broken, 500, times=8)
     outcome = await net.sync(BOTH, retries=3)
     assert outcome.counts == (2, 0, 0)
     assert len(outcome.synced) == 2
@@ -106,32 +110,32 @@ async def test_only_what_failed_is_tried_again(here, there, elsewhere, net, brok
     }
 
 
-async def test_each_destination_fails_for_its_own_reason(here, there, elsewhere, net):
-    image(here.store)
-    for registry, status in ((there, 500), (elsewhere, 502)):
+async def test_each_destination_fails_for_its_own_reason(source, destination, elsewhere, net):
+    image(source.store)
+    for registry, status in ((destination, 500), (elsewhere, 502)):
         registry.store.put_blob("app", b"so that it is not new")
         refuse(registry, "HEAD manifest", status)
     outcome = await net.sync(BOTH)
     reasons = {event.destination.repository.host: event.failure for event in outcome.failed}
     assert {host: (failure.registry, failure.status) for host, failure in reasons.items()} == {
-        there.host: (there.host, 500),
+        destination.host: (destination.host, 500),
         elsewhere.host: (elsewhere.host, 502),
     }
 
 
-async def test_an_image_that_is_up_to_date_is_told_once(here, there, elsewhere, net):
-    image(here.store)
-    await net.sync({"here/app": "there/app"})
-    refuse(here, "GET manifest", 500, times=4)
+async def test_an_image_that_is_up_to_date_is_told_once(source, destination, elsewhere, net):
+    image(source.store)
+    await net.sync({"source/app": "destination/app"})
+    refuse(source, "GET manifest", 500, times=4)
     outcome = await net.sync(BOTH)
     assert outcome.counts == (1, 1, 0)
 
 
-async def test_a_dead_destination_leaves_the_other_alone(here, there, net):
-    image(here.store)
+async def test_a_dead_destination_leaves_the_other_alone(source, destination, net):
+    image(source.store)
     net.dead["nowhere"] = "127.0.0.1:1"
-    outcome = await net.sync({"here/app": ["nowhere/app", "there/app"]})
+    outcome = await net.sync({"source/app": ["nowhere/app", "destination/app"]})
     assert outcome.counts == (1, 0, 1)
     assert outcome.result.outcome == "partial"
     assert outcome.failed[0].failure.kind == "connection"
-    assert same(here.store, there.store, "app")
+    assert same(source.store, destination.store, "app")

@@ -14,7 +14,7 @@ def test_a_task_without_needs_is_ready_at_once():
     assert graph.take(Lane.METADATA) is None
 
 
-def test_a_key_is_promised_until_it_is_settled():
+def test_a_key_is_pending_until_it_is_settled():
     graph = graph_of()
     graph.add(task := FakeTask("a"))
     take_all(graph)
@@ -26,7 +26,7 @@ def test_a_key_is_promised_until_it_is_settled():
 def test_a_key_has_one_task():
     graph = graph_of()
     graph.add(FakeTask("a"))
-    with pytest.raises(AssertionError, match="promised twice"):
+    with pytest.raises(AssertionError, match="pending twice"):
         graph.add(FakeTask("b", "a"))
 
 
@@ -43,7 +43,7 @@ def test_a_task_waits_for_all_that_it_needs():
     assert take_all(graph) == [last]
 
 
-def test_what_nobody_promises_is_not_waited_for():
+def test_what_nobody_produces_is_not_waited_for():
     graph = graph_of()
     graph.add(task := FakeTask("a"), needs=keys("nobody"), after=keys("no one"))
     assert take_all(graph) == [task]
@@ -96,7 +96,7 @@ def test_after_a_task_runs_also_when_that_failed():
     assert take_all(graph) == [second]
 
 
-def test_each_of_several_promises_may_be_kept_on_its_own():
+def test_each_of_several_keys_may_be_settled_on_its_own():
     graph = graph_of()
     graph.add(both := FakeTask("a", "b"))
     graph.add(for_a := FakeTask("x"), needs=keys("a"))
@@ -108,7 +108,7 @@ def test_each_of_several_promises_may_be_kept_on_its_own():
     assert take_all(graph) == [for_b]
 
 
-def test_each_of_several_promises_may_be_broken_on_its_own():
+def test_each_of_several_keys_may_fail_on_its_own():
     graph = graph_of()
     graph.add(both := FakeTask("a", "b"))
     graph.add(FakeTask("x"), needs=keys("a"))
@@ -120,28 +120,28 @@ def test_each_of_several_promises_may_be_broken_on_its_own():
     assert take_all(graph) == [for_b]
 
 
-def test_an_heir_keeps_what_was_promised():
+def test_a_replacement_takes_the_keys_over():
     graph = graph_of()
     graph.add(parent := FakeTask("a"))
     graph.add(waiting := FakeTask("x"), needs=keys("a"))
     take_all(graph)
-    graph.add(heir := FakeTask("a"), replaces=parent)
+    graph.add(replacement := FakeTask("a"), replaces=parent)
     graph.done(parent)
     assert graph.producer(("a",))
-    assert take_all(graph) == [heir]
-    graph.done(heir)
+    assert take_all(graph) == [replacement]
+    graph.done(replacement)
     assert take_all(graph) == [waiting]
 
 
-def test_a_failing_parent_leaves_its_heir_alone():
+def test_a_failing_parent_leaves_its_replacement_alone():
     graph = graph_of()
     graph.add(parent := FakeTask("a", "b"))
     take_all(graph)
-    graph.add(heir := FakeTask("a"), replaces=parent)
+    graph.add(replacement := FakeTask("a"), replaces=parent)
     graph.task_failed(parent, lasting("b only"))
     assert ended(graph) == {"a": "b only"}  # the parent, named by its first key
     assert graph.producer(("a",))
-    assert take_all(graph) == [heir]
+    assert take_all(graph) == [replacement]
 
 
 def test_a_task_may_run_again_in_another_lane():

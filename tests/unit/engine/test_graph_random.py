@@ -29,7 +29,7 @@ def shapes(draw):
             "transfer": draw(st.booleans()),
             "turn": draw(NAMES),
             "settles": draw(st.sampled_from(["nothing", "well", "badly"])),
-            "heir": draw(st.booleans()),
+            "replacement": draw(st.booleans()),
             "drawn": draw(st.booleans()),
         }
         for _ in range(draw(st.integers(1, SIZE)))
@@ -63,7 +63,7 @@ class Scripted(FakeTask):
             self.graph.settle(self, self.keys[1], error)
         if self.errors:
             raise passing() if self.errors.pop(0) == "passing" else lasting()
-        if self.shape["heir"]:
+        if self.shape["replacement"]:
             self.graph.add(FakeTask(str(self.number), kind="manifest"), replaces=self)
         self.completed += 1
         return None

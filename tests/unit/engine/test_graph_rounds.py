@@ -1,4 +1,4 @@
-"""What is put aside and tried again, and images that are opened only when there is room."""
+"""What is deferred and tried again, and images that are opened only when there is room."""
 
 from collections.abc import Iterator
 

@@ -16,16 +16,16 @@ TAGS = 2000
 LAYER = make_layer({"layer": b"small"})
 
 
-def tag_both(here, there, count):
+def tag_both(source, destination, count):
     """As many tags at both sides, of one image."""
-    for registry in (here, there):
+    for registry in (source, destination):
         image = make_image(registry.store, "app", "0", layers=[LAYER])
         for number in range(1, count):
             registry.store.tag("app", str(number), image.digest)
 
 
-async def test_few_tasks_are_alive_at_once(here, there, net):
-    tag_both(here, there, TAGS)
+async def test_few_tasks_are_alive_at_once(source, destination, net):
+    tag_both(source, destination, TAGS)
     limit = 0
 
     def look(event):
@@ -35,21 +35,21 @@ async def test_few_tasks_are_alive_at_once(here, there, net):
         counts = [run._graph.counts(kind) for kind in KINDS]
         limit = max(limit, sum(each.waiting + each.ready + each.running for each in counts))
 
-    run, recorder = net.run({"here/app": "there/app"}, heard=look)
+    run, recorder = net.run({"source/app": "destination/app"}, heard=look)
     assert (await net.finish(run, recorder)).counts == (0, TAGS, 0)
     assert limit <= 2 + 4 * 2
     # Two pages, and a look behind the last full one.
-    assert kinds(here) == {"GET tags": 3, "HEAD manifest": TAGS}
-    assert kinds(there) == {"GET tags": 1, "HEAD manifest": TAGS}
+    assert kinds(source) == {"GET tags": 3, "HEAD manifest": TAGS}
+    assert kinds(destination) == {"GET tags": 1, "HEAD manifest": TAGS}
 
 
-async def test_little_is_remembered_of_what_is_done(here, there, net):
+async def test_little_is_remembered_of_what_is_done(source, destination, net):
     count = 500
-    tag_both(here, there, count)
-    for registry in (here, there):
+    tag_both(source, destination, count)
+    for registry in (source, destination):
         registry.requests = deque(maxlen=0)
     recorder: Recorder
-    run, recorder = net.run({"here/app": "there/app"}, heard=lambda _event: recorder.events.clear())
+    run, recorder = net.run({"source/app": "destination/app"}, heard=lambda _event: recorder.events.clear())
     tracemalloc.start()
     try:
         outcome = await net.finish(run, recorder)
@@ -75,17 +75,17 @@ def hold_back(registry, what, limit):
                 await anyio.sleep(0.001)
 
 
-async def test_one_rule_fills_the_lane_before_the_first_answer_comes(here, there, net):
+async def test_one_rule_fills_the_lane_before_the_first_answer_comes(source, destination, net):
     """Workers wake each other: else a long line would be used by two of them until its first answer."""
     for number in range(20):
-        make_image(here.store, "app", str(number), layers=[LAYER])
-    hold_back(here, "GET manifest", METADATA_WIDTH * 2)
-    assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (20, 0, 0)
+        make_image(source.store, "app", str(number), layers=[LAYER])
+    hold_back(source, "GET manifest", METADATA_WIDTH * 2)
+    assert (await net.sync({"source/app": "destination/app"}, transfers=2)).counts == (20, 0, 0)
 
 
-async def test_with_nothing_to_transfer_all_places_ask_for_tags(here, there, net):
-    for store in (here.store, there.store):
+async def test_with_nothing_to_transfer_all_places_ask_for_tags(source, destination, net):
+    for store in (source.store, destination.store):
         for number in range(30):
             make_image(store, "app", str(number), layers=[LAYER])
-    hold_back(here, "HEAD manifest", (METADATA_WIDTH + 1) * 2)
-    assert (await net.sync({"here/app": "there/app"}, transfers=2)).counts == (0, 30, 0)
+    hold_back(source, "HEAD manifest", (METADATA_WIDTH + 1) * 2)
+    assert (await net.sync({"source/app": "destination/app"}, transfers=2)).counts == (0, 30, 0)

@@ -11,7 +11,7 @@ from tests.support.wire import hold, is_whole, kind, kinds, same
 
 LAYER = make_layer({"layer": noise("layer", 3000)})
 LARGE = make_layer({"large": noise("large", 700_000)})
-DEMO = {f"here/{name}": f"there/{name}" for name in ("library/alpine", "library/nginx", "team/app")}
+DEMO = {f"source/{name}": f"destination/{name}" for name in ("library/alpine", "library/nginx", "team/app")}
 
 
 def all_tags(store):
@@ -19,43 +19,43 @@ def all_tags(store):
 
 
 @pytest.mark.parametrize("transfers", [1, 5])
-async def test_a_manifest_is_put_when_all_it_refers_to_is_there(here, there, net, transfers):
-    seed(here.store)
+async def test_a_manifest_is_put_when_all_it_refers_to_is_there(source, destination, net, transfers):
+    seed(source.store)
     outcome = await net.sync(DEMO, transfers=transfers)
     assert outcome.counts == (9, 0, 0)
     # The registry refuses a manifest whose parts it has not.
-    assert {request.status for request in there.requests if kind(request) == "PUT manifest"} == {201}
-    assert all(same(here.store, there.store, name) for name in there.store.repositories())
+    assert {request.status for request in destination.requests if kind(request) == "PUT manifest"} == {201}
+    assert all(same(source.store, destination.store, name) for name in destination.store.repositories())
 
 
-async def test_the_tag_is_written_last(here, there, net):
-    seed(here.store)
-    await net.sync({"here/team/app:v2.0": "there/team/app"})
-    log = [request for request in there.requests if kind(request) in {"PUT manifest", "PUT upload"}]
+async def test_the_tag_is_written_last(source, destination, net):
+    seed(source.store)
+    await net.sync({"source/team/app:v2.0": "destination/team/app"})
+    log = [request for request in destination.requests if kind(request) in {"PUT manifest", "PUT upload"}]
     assert log[-1].path.endswith("/manifests/v2.0")
     assert not any(request.path.endswith("/v2.0") for request in log[:-1])
 
 
-async def test_children_wait_for_their_own_blobs_only(here, there, net):
+async def test_children_wait_for_their_own_blobs_only(source, destination, net):
     children = [
-        make_image(here.store, "app", layers=[layer], platform=platform)
+        make_image(source.store, "app", layers=[layer], platform=platform)
         for layer, platform in ((LAYER, "linux/amd64"), (LARGE, "linux/arm64"))
     ]
-    make_index(here.store, "app", "1", children=children)
+    make_index(source.store, "app", "1", children=children)
     quick = children[0].digest
-    large = max(here.store.blobs("app"), key=lambda digest: len(here.store.blobs("app")[digest]))
-    hold(here, "GET blob", lambda: there.store.manifest("app", quick) is not None, where=large)
-    assert (await net.sync({"here/app": "there/app"})).counts == (1, 0, 0)
+    large = max(source.store.blobs("app"), key=lambda digest: len(source.store.blobs("app")[digest]))
+    hold(source, "GET blob", lambda: destination.store.manifest("app", quick) is not None, where=large)
+    assert (await net.sync({"source/app": "destination/app"})).counts == (1, 0, 0)
 
 
 @pytest.mark.parametrize("moment", [*range(1, 12), 15, 20, 30, 45, 60])
 @pytest.mark.parametrize("drain_seconds", [0.0, 5.0], ids=["cut off", "drained"])
-async def test_whatever_a_stop_leaves_is_whole(here, there, net, moment, drain_seconds):
-    seed(here.store)
+async def test_whatever_a_stop_leaves_is_whole(source, destination, net, moment, drain_seconds):
+    seed(source.store)
     run, recorder = net.run(DEMO, drain_seconds=drain_seconds)
     seen = 0
 
-    @there.before
+    @destination.before
     async def stop(_request):
         nonlocal seen
         seen += 1
@@ -66,25 +66,25 @@ async def test_whatever_a_stop_leaves_is_whole(here, there, net, moment, drain_s
     assert outcome.result.outcome == "interrupted"
     assert sum(outcome.counts) >= 9 or {event.source.tag for event in outcome.failed} >= {None}
     assert {event.failure.kind for event in outcome.failed} == {"interrupted"}
-    assert all(is_whole(there.store, name, tag) for name, tag in all_tags(there.store))
-    assert len(all_tags(there.store)) == outcome.result.synced
+    assert all(is_whole(destination.store, name, tag) for name, tag in all_tags(destination.store))
+    assert len(all_tags(destination.store)) == outcome.result.synced
     reschedule = await net.sync(DEMO)
     assert reschedule.counts == (9 - outcome.result.synced, outcome.result.synced, 0)
-    assert all(same(here.store, there.store, name) for name in there.store.repositories())
+    assert all(same(source.store, destination.store, name) for name in destination.store.repositories())
 
 
 @pytest.mark.parametrize("transfers", [1, 3])
-async def test_a_stop_gives_up_the_uploads_it_cuts_off(here, there, net, transfers):
+async def test_a_stop_gives_up_the_uploads_it_cuts_off(source, destination, net, transfers):
     layers = [make_layer({"l": noise(str(number), 700_000)}) for number in range(9)]
     for number, layer in enumerate(layers):
-        make_image(here.store, "app", str(number), layers=[layer])
-    run, recorder = net.run({"here/app": "there/app"}, drain_seconds=0.3, transfers=transfers)
+        make_image(source.store, "app", str(number), layers=[layer])
+    run, recorder = net.run({"source/app": "destination/app"}, drain_seconds=0.3, transfers=transfers)
 
     def opened() -> int:
-        asked = {request.path.rpartition("/")[2] for request in here.requests}
+        asked = {request.path.rpartition("/")[2] for request in source.requests}
         return sum(Digest.of(layer.content) in asked for layer in layers)
 
-    @there.before
+    @destination.before
     async def take_nothing_large(request):
         if kind(request) == "PUT upload" and int(request.headers["Content-Length"]) > 100_000:
             while opened() <= transfers:  # noqa: ASYNC110 - one more is opened ahead
@@ -94,28 +94,28 @@ async def test_a_stop_gives_up_the_uploads_it_cuts_off(here, there, net, transfe
             raise DropConnection
 
     await net.finish(run, recorder)
-    assert kinds(there)["DELETE upload"] >= transfers + 1
-    assert there.open_uploads == 0
+    assert kinds(destination)["DELETE upload"] >= transfers + 1
+    assert destination.open_uploads == 0
 
 
-async def test_after_a_stop_what_is_under_way_arrives(here, there, net):
-    make_image(here.store, "app", "1", layers=[LARGE])
+async def test_after_a_stop_what_is_under_way_arrives(source, destination, net):
+    make_image(source.store, "app", "1", layers=[LARGE])
 
     def stop_at_a_transfer(event):
         if isinstance(event, BlobStarted):
             run.stop()
 
-    run, recorder = net.run({"here/app": "there/app"}, heard=stop_at_a_transfer)
+    run, recorder = net.run({"source/app": "destination/app"}, heard=stop_at_a_transfer)
     outcome = await net.finish(run, recorder)
-    assert LARGE.content in there.store.blobs("app").values()
+    assert LARGE.content in destination.store.blobs("app").values()
     assert outcome.counts == (0, 0, 1)
 
 
-async def test_a_stop_after_the_last_task_changes_nothing(here, there, net):
-    make_image(here.store, "app", "1", layers=[LAYER])
-    run, recorder = net.run({"here/app": "there/app"})
+async def test_a_stop_after_the_last_task_changes_nothing(source, destination, net):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    run, recorder = net.run({"source/app": "destination/app"})
 
-    @there.before
+    @destination.before
     async def stop(request):
         if kind(request) == "PUT manifest":
             run.stop()
@@ -125,32 +125,34 @@ async def test_a_stop_after_the_last_task_changes_nothing(here, there, net):
     assert outcome.result.outcome == "success"
 
 
-async def test_a_stop_before_the_start_leaves_everything(here, there, net):
-    make_image(here.store, "app", "1", layers=[LAYER])
-    run, recorder = net.run({"here/app": "there/app"})
+async def test_a_stop_before_the_start_leaves_everything(source, destination, net):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    run, recorder = net.run({"source/app": "destination/app"})
     run.stop()
     outcome = await net.finish(run, recorder)
     assert outcome.result.outcome == "interrupted"
-    assert kinds(here) == kinds(there) == {}
+    assert kinds(source) == kinds(destination) == {}
 
 
-async def test_a_registry_that_takes_anything_is_given_everything_before_the_tag(here, there, net):
-    seed(here.store)
-    children = here.store.get_manifest("team/app", "v2.0").manifest.children
+async def test_a_registry_that_takes_anything_is_given_everything_before_the_tag(source, destination, net):
+    seed(source.store)
+    children = source.store.get_manifest("team/app", "v2.0").manifest.children
 
-    @there.before
+    @destination.before
     async def take_manifests_blindly(request):
         return Answer(201) if kind(request) == "PUT manifest" else None
 
-    await net.sync({"here/team/app:v2.0": "there/team/app"})
-    order = [request.path.rpartition("/")[2] for request in there.requests if kind(request) == "PUT manifest"]
+    await net.sync({"source/team/app:v2.0": "destination/team/app"})
+    order = [
+        request.path.rpartition("/")[2] for request in destination.requests if kind(request) == "PUT manifest"
+    ]
     assert set(order[:-1]) == {child.digest for child in children}
     for child in children:
         sent = [
             request.query.partition("digest=")[2]
-            for request in list(there.requests)[: position(there, child.digest)]
+            for request in list(destination.requests)[: position(destination, child.digest)]
         ]
-        manifest = here.store.get_manifest("team/app", child.digest).manifest
+        manifest = source.store.get_manifest("team/app", child.digest).manifest
         assert {blob.digest for blob in manifest.blobs} <= {text.replace("%3A", ":") for text in sent}
 
 

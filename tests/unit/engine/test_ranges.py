@@ -26,54 +26,56 @@ def ranged(registry):
     return [request for request in registry.requests if "Range" in request.headers]
 
 
-async def test_a_large_blob_alone_comes_over_several_connections(here, there, net):
-    make_image(here.store, "app", "1", layers=[layer()])
-    outcome = await net.sync({"here/app": "there/app"}, transfers=4)
+async def test_a_large_blob_alone_comes_over_several_connections(source, destination, net):
+    make_image(source.store, "app", "1", layers=[layer()])
+    outcome = await net.sync({"source/app": "destination/app"}, transfers=4)
     assert outcome.counts == (1, 0, 0)
-    assert len(ranged(here)) >= 3
-    assert same(here.store, there.store, "app")
+    assert len(ranged(source)) >= 3
+    assert same(source.store, destination.store, "app")
 
 
-async def test_parts_do_not_overlap(here, there, net):
-    make_image(here.store, "app", "1", layers=[layer()])
-    await net.sync({"here/app": "there/app"}, transfers=4)
-    starts = [int(request.headers["Range"].removeprefix("bytes=").split("-")[0]) for request in ranged(here)]
+async def test_parts_do_not_overlap(source, destination, net):
+    make_image(source.store, "app", "1", layers=[layer()])
+    await net.sync({"source/app": "destination/app"}, transfers=4)
+    starts = [
+        int(request.headers["Range"].removeprefix("bytes=").split("-")[0]) for request in ranged(source)
+    ]
     assert len(starts) == len(set(starts))
-    assert sum(request.sent for request in ranged(here)) <= SIZE
+    assert sum(request.sent for request in ranged(source)) <= SIZE
 
 
-async def test_one_transfer_lane_means_one_connection(here, there, net):
-    make_image(here.store, "app", "1", layers=[layer()])
-    await net.sync({"here/app": "there/app"}, transfers=1)
-    assert ranged(here) == []
+async def test_one_transfer_lane_means_one_connection(source, destination, net):
+    make_image(source.store, "app", "1", layers=[layer()])
+    await net.sync({"source/app": "destination/app"}, transfers=1)
+    assert ranged(source) == []
 
 
-async def test_a_small_blob_is_not_split(here, there, net, monkeypatch):
+async def test_a_small_blob_is_not_split(source, destination, net, monkeypatch):
     monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE * 2)
-    make_image(here.store, "app", "1", layers=[layer()])
-    await net.sync({"here/app": "there/app"}, transfers=4)
-    assert ranged(here) == []
+    make_image(source.store, "app", "1", layers=[layer()])
+    await net.sync({"source/app": "destination/app"}, transfers=4)
+    assert ranged(source) == []
 
 
-async def test_a_source_that_refuses_ranges_gets_one_connection(here, there, net):
-    make_image(here.store, "app", "1", layers=[layer("one")])
-    make_image(here.store, "app", "2", layers=[layer("two")])
+async def test_a_source_that_refuses_ranges_gets_one_connection(source, destination, net):
+    make_image(source.store, "app", "1", layers=[layer("one")])
+    make_image(source.store, "app", "2", layers=[layer("two")])
 
     async def ignore_ranges(request):
         if "range" in request.headers and "/blobs/" in request.path:
             digest = request.path.rpartition("/")[2]
-            return Answer(200, {}, here.store.get_blob("app", digest))
+            return Answer(200, {}, source.store.get_blob("app", digest))
         return None
 
-    here.before(ignore_ranges)
-    outcome = await net.sync({"here/app": "there/app"}, transfers=3)
+    source.before(ignore_ranges)
+    outcome = await net.sync({"source/app": "destination/app"}, transfers=3)
     assert outcome.counts == (2, 0, 0)
-    assert len(ranged(here)) <= 3
-    assert same(here.store, there.store, "app")
+    assert len(ranged(source)) <= 3
+    assert same(source.store, destination.store, "app")
 
 
-async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(here, there, net):
-    make_image(here.store, "app", "1", layers=[layer()])
+async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(source, destination, net):
+    make_image(source.store, "app", "1", layers=[layer()])
     dropped: list[str] = []
 
     async def drop_some(request):
@@ -81,15 +83,15 @@ async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(here, th
             dropped.append(request.headers["range"])
             raise DropConnection
 
-    here.before(drop_some)
-    outcome = await net.sync({"here/app": "there/app"}, transfers=4)
+    source.before(drop_some)
+    outcome = await net.sync({"source/app": "destination/app"}, transfers=4)
     assert dropped
     assert outcome.counts == (1, 0, 0)
-    assert same(here.store, there.store, "app")
+    assert same(source.store, destination.store, "app")
 
 
-async def test_wrong_bytes_in_a_part_never_arrive(here, there, net):
-    make_image(here.store, "app", "1", layers=[layer()])
+async def test_wrong_bytes_in_a_part_never_arrive(source, destination, net):
+    make_image(source.store, "app", "1", layers=[layer()])
 
     async def lie(request):
         if request.headers.get("range", "").startswith(f"bytes={2 * PART}-"):
@@ -97,13 +99,13 @@ async def test_wrong_bytes_in_a_part_never_arrive(here, there, net):
             return Answer(206, {"content-range": f"bytes {2 * PART}-{end}/*"}, b"\0" * PART)
         return None
 
-    here.before(lie)
-    outcome = await net.sync({"here/app": "there/app"}, transfers=4, retries=0)
+    source.before(lie)
+    outcome = await net.sync({"source/app": "destination/app"}, transfers=4, retries=0)
     if outcome.counts != (1, 0, 0):
         assert outcome.failed[0].failure.kind == "digest_mismatch"
-        assert there.store.tags("app") == []
+        assert destination.store.tags("app") == []
     else:
-        assert same(here.store, there.store, "app")
+        assert same(source.store, destination.store, "app")
 
 
 def test_no_more_is_borrowed_than_is_idle():

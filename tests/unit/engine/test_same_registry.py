@@ -8,18 +8,18 @@ from tests.support.wire import kind
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 4])
-async def test_reading_never_keeps_the_last_place_from_writing(here, net, limit):
+async def test_reading_never_keeps_the_last_place_from_writing(source, net, limit):
     if limit:
-        net.settings["here"] = {"max_connections": limit}
+        net.settings["source"] = {"max_connections": limit}
     for number in range(15):
         layers = [make_layer({"small": noise(f"{number} {each}", 3000)}) for each in range(6)]
         layers.append(make_layer({"large": noise(f"large {number}", 400_000)}))
-        make_image(here.store, "app", str(number), layers=layers)
+        make_image(source.store, "app", str(number), layers=layers)
 
-    @here.before
+    @source.before
     async def slowly(request):
         if kind(request) == "GET blob":
             await anyio.sleep(0.02)
 
-    outcome = await net.sync({"here/app": "here/copy"}, transfers=1)
+    outcome = await net.sync({"source/app": "source/copy"}, transfers=1)
     assert outcome.counts == (15, 0, 0)

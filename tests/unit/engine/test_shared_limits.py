@@ -11,17 +11,17 @@ from tests.support.wire import kind
 
 
 @pytest.mark.parametrize(("index", "limit"), [(0, 3), (1, 2)])
-async def test_a_share_keeps_to_its_part_of_the_connections(here, there, net, index, limit):
+async def test_a_share_keeps_to_its_part_of_the_connections(source, destination, net, index, limit):
     for tag in range(10):
-        make_image(here.store, "app", str(tag), layers=[make_layer({"a": b"b"})])
+        make_image(source.store, "app", str(tag), layers=[make_layer({"a": b"b"})])
     names = (f"copy-{number}" for number in count())
-    own = (name for name in names if share_of(f"{there.host}/{name}", 2) == index)
-    rules = {f"here/app:{tag}": f"there/{name}" for tag, name in zip(range(10), own, strict=False)}
-    net.settings["here"] = {"max_connections": 5}
+    own = (name for name in names if share_of(f"{destination.host}/{name}", 2) == index)
+    rules = {f"source/app:{tag}": f"destination/{name}" for tag, name in zip(range(10), own, strict=False)}
+    net.settings["source"] = {"max_connections": 5}
     seen = waiting = 0
     full = anyio.Event()
 
-    @here.before
+    @source.before
     async def gather(request):
         """Hold manifests back until as many are asked for as may be, and a little longer: for one too many."""
         nonlocal seen, waiting

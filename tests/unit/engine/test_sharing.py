@@ -27,24 +27,24 @@ def downloads(registry) -> int:
 
 
 @SIZES
-async def test_images_of_one_repository_share_a_blob(here, there, net, size):
+async def test_images_of_one_repository_share_a_blob(source, destination, net, size):
     for number in range(8):
-        make_image(here.store, "app", str(number), layers=[base(size), make_layer({"n": bytes([number])})])
-    outcome = await net.sync({"here/app": "there/app"})
-    assert downloads(here) == 1
-    assert kinds(there)["PUT upload"] == 1 + 2 * 8
+        make_image(source.store, "app", str(number), layers=[base(size), make_layer({"n": bytes([number])})])
+    outcome = await net.sync({"source/app": "destination/app"})
+    assert downloads(source) == 1
+    assert kinds(destination)["PUT upload"] == 1 + 2 * 8
     assert outcome.blobs == {"copied": 17, "shared": 7}
-    assert same(here.store, there.store, "app")
+    assert same(source.store, destination.store, "app")
 
 
 @SIZES
-async def test_other_repositories_mount_what_one_uploaded(here, there, net, size):
+async def test_other_repositories_mount_what_one_uploaded(source, destination, net, size):
     names = ["a", "b", "c", "d"]
     for name in names:
-        make_image(here.store, name, "1", layers=[base(size)])
-    outcome = await net.sync({f"here/{name}": f"there/{name}" for name in names})
-    assert kinds(here)["GET blob"] == 2
-    assert kinds(there) == {
+        make_image(source.store, name, "1", layers=[base(size)])
+    outcome = await net.sync({f"source/{name}": f"destination/{name}" for name in names})
+    assert kinds(source)["GET blob"] == 2
+    assert kinds(destination) == {
         "GET tags": 4,
         "POST upload": 2,
         "PUT upload": 2,
@@ -52,136 +52,138 @@ async def test_other_repositories_mount_what_one_uploaded(here, there, net, size
         "PUT manifest": 4,
     }
     assert outcome.blobs == {"copied": 2, "mounted": 6}
-    assert all(same(here.store, there.store, name) for name in names)
+    assert all(same(source.store, destination.store, name) for name in names)
 
 
-async def test_a_mount_is_tried_without_asking_before(here, there, net):
+async def test_a_mount_is_tried_without_asking_before(source, destination, net):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[TOP])
-        there.store.put_blob(name, b"so that it is not new")
-    hold(here, "GET manifest", lambda: there.store.tags("a") == ["1"], where="/b/")
-    await net.sync({"here/a": "there/a", "here/b": "there/b"})
-    assert kinds(there)["HEAD blob"] == 2
-    assert kinds(there)["POST mount"] == 2
+        make_image(source.store, name, "1", layers=[TOP])
+        destination.store.put_blob(name, b"so that it is not new")
+    hold(source, "GET manifest", lambda: destination.store.tags("a") == ["1"], where="/b/")
+    await net.sync({"source/a": "destination/a", "source/b": "destination/b"})
+    assert kinds(destination)["HEAD blob"] == 2
+    assert kinds(destination)["POST mount"] == 2
 
 
-async def test_what_was_found_is_mounted_too(here, there, net):
+async def test_what_was_found_is_mounted_too(source, destination, net):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[TOP])
-    for blob in here.store.blobs("a").values():
-        there.store.put_blob("a", blob)
-    hold(there, "HEAD blob", lambda: there.store.tags("a") == ["1"], where="/b/")
-    there.store.put_blob("b", b"so that it is not new")
-    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+        make_image(source.store, name, "1", layers=[TOP])
+    for blob in source.store.blobs("a").values():
+        destination.store.put_blob("a", blob)
+    hold(destination, "HEAD blob", lambda: destination.store.tags("a") == ["1"], where="/b/")
+    destination.store.put_blob("b", b"so that it is not new")
+    outcome = await net.sync({"source/a": "destination/a", "source/b": "destination/b"})
     assert outcome.blobs == {"present": 2, "mounted": 2}
-    assert "GET blob" not in kinds(here)
+    assert "GET blob" not in kinds(source)
 
 
 @SIZES
 @pytest.mark.parametrize("status", [202, 401, 403, 404, 405])
-async def test_a_refused_mount_becomes_an_upload(here, there, net, size, status):
+async def test_a_refused_mount_becomes_an_upload(source, destination, net, size, status):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[base(size)])
+        make_image(source.store, name, "1", layers=[base(size)])
 
-    @there.before
+    @destination.before
     async def refuse_mounts(request):
         if kind(request) != "POST mount" or status == 202:
             request.query = {key: value for key, value in request.query.items() if key != "mount"}
             return None
         return Answer(status)
 
-    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    outcome = await net.sync({"source/a": "destination/a", "source/b": "destination/b"})
     assert outcome.counts == (2, 0, 0)
     assert outcome.blobs == {"copied": 4}
     # A session that came with the refusal is used: none is opened beside it.
-    assert kinds(there)["POST upload"] == (2 if status == 202 else 4)
-    assert same(here.store, there.store, "b")
-    assert there.open_uploads == 0
+    assert kinds(destination)["POST upload"] == (2 if status == 202 else 4)
+    assert same(source.store, destination.store, "b")
+    assert destination.open_uploads == 0
 
 
-async def test_a_mount_from_what_is_gone_becomes_an_upload(here, there, net):
+async def test_a_mount_from_what_is_gone_becomes_an_upload(source, destination, net):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[TOP])
-    hold(here, "GET manifest", lambda: there.store.tags("a") == ["1"], where="/b/")
+        make_image(source.store, name, "1", layers=[TOP])
+    hold(source, "GET manifest", lambda: destination.store.tags("a") == ["1"], where="/b/")
 
-    @there.before
+    @destination.before
     async def lose_it_first(request):
         if kind(request) == "POST mount":
-            there.store._repositories["a"].blobs.clear()
+            destination.store._repositories["a"].blobs.clear()
 
-    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+    outcome = await net.sync({"source/a": "destination/a", "source/b": "destination/b"})
     assert outcome.blobs == {"copied": 4}
-    assert same(here.store, there.store, "b")
+    assert same(source.store, destination.store, "b")
 
 
 @SIZES
-async def test_a_mount_waits_for_the_upload_that_it_mounts_from(here, there, net, size):
+async def test_a_mount_waits_for_the_upload_that_it_mounts_from(source, destination, net, size):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[base(size)])
-    await net.sync({"here/a": "there/a", "here/b": "there/b"})
-    log = [(kind(request), request.status) for request in there.requests]
+        make_image(source.store, name, "1", layers=[base(size)])
+    await net.sync({"source/a": "destination/a", "source/b": "destination/b"})
+    log = [(kind(request), request.status) for request in destination.requests]
     assert ("POST mount", 202) not in log
     assert log.count(("POST mount", 201)) == 2
 
 
 @SIZES
-async def test_who_waited_for_an_upload_that_fails_uploads_itself(here, there, net, size):
+async def test_who_waited_for_an_upload_that_fails_uploads_itself(source, destination, net, size):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[base(size)])
-    refuse(there, "PUT upload", 403, where="/a/")
-    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"})
+        make_image(source.store, name, "1", layers=[base(size)])
+    refuse(destination, "PUT upload", 403, where="/a/")
+    outcome = await net.sync({"source/a": "destination/a", "source/b": "destination/b"})
     assert outcome.counts == (1, 0, 1)
-    assert [str(event.destination) for event in outcome.failed] == [f"{there.host}/a:1"]
-    assert same(here.store, there.store, "b")
+    assert [str(event.destination) for event in outcome.failed] == [f"{destination.host}/a:1"]
+    assert same(source.store, destination.store, "b")
 
 
 @SIZES
 async def test_who_waited_for_an_upload_that_fails_for_now_does_not_wait_for_the_next_round(
-    here, there, net, size
+    source, destination, net, size
 ):
     for name in ("a", "b"):
-        make_image(here.store, name, "1", layers=[base(size)])
-    refuse(there, "POST upload", 500, where="/a/", times=8)
-    outcome = await net.sync({"here/a": "there/a", "here/b": "there/b"}, retries=3)
+        make_image(source.store, name, "1", layers=[base(size)])
+    refuse(destination, "POST upload", 500, where="/a/", times=8)
+    outcome = await net.sync({"source/a": "destination/a", "source/b": "destination/b"}, retries=3)
     assert outcome.counts == (2, 0, 0)
     assert [event.destination.repository.path for event in outcome.synced] == ["b", "a"]
 
 
-async def test_a_layer_named_twice_goes_once(here, there, net):
-    make_image(here.store, "app", "1", layers=[TOP, TOP])
-    await net.sync({"here/app": "there/app"})
-    assert kinds(here)["GET blob"] == kinds(there)["PUT upload"] == 2
-    assert same(here.store, there.store, "app")
+async def test_a_layer_named_twice_goes_once(source, destination, net):
+    make_image(source.store, "app", "1", layers=[TOP, TOP])
+    await net.sync({"source/app": "destination/app"})
+    assert kinds(source)["GET blob"] == kinds(destination)["PUT upload"] == 2
+    assert same(source.store, destination.store, "app")
 
 
-async def test_a_child_named_twice_goes_once(here, there, net):
-    child = make_image(here.store, "app", layers=[TOP])
-    make_index(here.store, "app", "1", children=[child, child])
-    await net.sync({"here/app": "there/app"})
-    assert kinds(here)["GET manifest"] == kinds(there)["PUT manifest"] == 2
-    assert same(here.store, there.store, "app")
+async def test_a_child_named_twice_goes_once(source, destination, net):
+    child = make_image(source.store, "app", layers=[TOP])
+    make_index(source.store, "app", "1", children=[child, child])
+    await net.sync({"source/app": "destination/app"})
+    assert kinds(source)["GET manifest"] == kinds(destination)["PUT manifest"] == 2
+    assert same(source.store, destination.store, "app")
 
 
-async def test_children_of_several_indexes_go_once(here, there, net):
-    child = make_image(here.store, "app", layers=[TOP])
+async def test_children_of_several_indexes_go_once(source, destination, net):
+    child = make_image(source.store, "app", layers=[TOP])
     for tag in ("1", "2", "3"):
-        make_index(here.store, "app", tag, children=[child], annotations={"tag": tag})
-    await net.sync({"here/app": "there/app"})
-    assert kinds(here)["GET manifest"] == kinds(there)["PUT manifest"] == 4
-    assert same(here.store, there.store, "app")
+        make_index(source.store, "app", tag, children=[child], annotations={"tag": tag})
+    await net.sync({"source/app": "destination/app"})
+    assert kinds(source)["GET manifest"] == kinds(destination)["PUT manifest"] == 4
+    assert same(source.store, destination.store, "app")
 
 
 @LAYERS
-async def test_what_one_source_lacks_comes_from_that_of_another_image(here, there, elsewhere, net, layer):
+async def test_what_one_source_lacks_comes_from_that_of_another_image(
+    source, destination, elsewhere, net, layer
+):
     """Two images of one destination want the same layer, and only the second one's source has it."""
-    for registry, tag in ((here, "1"), (elsewhere, "2")):
+    for registry, tag in ((source, "1"), (elsewhere, "2")):
         make_image(registry.store, "app", tag, layers=[layer], annotations={"tag": tag})
     forget = Digest.of(layer.content)
-    here.store.delete_blob("app", forget)
-    rules = {"here/app:1": "there/app", "elsewhere/app:2": "there/app"}
+    source.store.delete_blob("app", forget)
+    rules = {"source/app:1": "destination/app", "elsewhere/app:2": "destination/app"}
     run, told = net.run(rules, retries=0)
     hold(
-        here,
+        source,
         "GET blob",
         lambda: any(event.outcome == "shared" for event in told.of(BlobCompleted)),
         where=forget,
@@ -189,25 +191,27 @@ async def test_what_one_source_lacks_comes_from_that_of_another_image(here, ther
     outcome = await net.finish(run, told)
     assert outcome.counts == (2, 0, 0)
     assert paths(elsewhere, "GET blob") == [f"/v2/app/blobs/{forget}"]
-    assert sorted(there.store.tags("app")) == ["1", "2"]
-    assert is_whole(there.store, "app", "1")
-    assert is_whole(there.store, "app", "2")
-    assert there.open_uploads == 0
+    assert sorted(destination.store.tags("app")) == ["1", "2"]
+    assert is_whole(destination.store, "app", "1")
+    assert is_whole(destination.store, "app", "2")
+    assert destination.open_uploads == 0
 
 
-async def test_a_child_that_one_source_lacks_comes_from_that_of_another_image(here, there, elsewhere, net):
-    for registry, tag in ((here, "1"), (elsewhere, "2")):
+async def test_a_child_that_one_source_lacks_comes_from_that_of_another_image(
+    source, destination, elsewhere, net
+):
+    for registry, tag in ((source, "1"), (elsewhere, "2")):
         child = make_image(registry.store, "app", "", layers=[SMALL])
         make_index(registry.store, "app", tag, children=[child], annotations={"tag": tag})
-    del here.store._repositories["app"].manifests[child.digest]
-    run, told = net.run({"here/app:1": "there/app", "elsewhere/app:2": "there/app"}, retries=0)
+    del source.store._repositories["app"].manifests[child.digest]
+    run, told = net.run({"source/app:1": "destination/app", "elsewhere/app:2": "destination/app"}, retries=0)
     hold(
-        here,
+        source,
         "GET manifest",
         lambda: any(event.registry == elsewhere.host for event in told.of(BytesMoved)),
         where=child.digest,
     )
     outcome = await net.finish(run, told)
     assert outcome.counts == (2, 0, 0)
-    assert is_whole(there.store, "app", "1")
-    assert is_whole(there.store, "app", "2")
+    assert is_whole(destination.store, "app", "1")
+    assert is_whole(destination.store, "app", "2")

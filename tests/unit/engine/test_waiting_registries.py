@@ -22,31 +22,33 @@ def throttling(times: int, retry_after: str = "3"):
     return handler
 
 
-async def test_a_registry_that_asks_to_wait_is_waited_for_and_counts_no_failure(here, there, net):
-    make_image(here.store, "app", "1", layers=SMALL)
-    here.before(throttling(2))
-    outcome = await net.sync({"here/app": "there/app"}, retries=0)
+async def test_a_registry_that_asks_to_wait_is_waited_for_and_counts_no_failure(source, destination, net):
+    make_image(source.store, "app", "1", layers=SMALL)
+    source.before(throttling(2))
+    outcome = await net.sync({"source/app": "destination/app"}, retries=0)
     assert outcome.counts == (1, 0, 0)
 
 
-async def test_others_are_not_kept_by_a_registry_that_asks_to_wait(here, there, elsewhere, net):
+async def test_others_are_not_kept_by_a_registry_that_asks_to_wait(source, destination, elsewhere, net):
     for number in range(40):
-        make_image(here.store, "slow", str(number), layers=SMALL)
+        make_image(source.store, "slow", str(number), layers=SMALL)
         make_image(elsewhere.store, "fast", str(number), layers=SMALL)
-    here.before(throttling(1))
-    outcome = await net.sync({"here/slow": "there/slow", "elsewhere/fast": "there/fast"}, transfers=1)
+    source.before(throttling(1))
+    outcome = await net.sync(
+        {"source/slow": "destination/slow", "elsewhere/fast": "destination/fast"}, transfers=1
+    )
     assert outcome.counts == (80, 0, 0)
     order = [synced.source.repository.path for synced in outcome.synced]
     assert order.index("slow") > order.index("fast")
     assert set(order[-39:]) == {"slow"}
 
 
-async def test_a_destination_that_is_down_does_not_hold_up_another(here, there, net, monkeypatch):
+async def test_a_destination_that_is_down_does_not_hold_up_another(source, destination, net, monkeypatch):
     monkeypatch.setattr(limits, "DOWN_SECONDS", 60.0)
     net.dead["dead"] = "127.0.0.1:1"
     for number in range(30):
-        make_image(here.store, "app", str(number), layers=SMALL)
-    outcome = await net.sync({"here/app": ["there/app", "dead/app"]}, transfers=2, retries=0)
+        make_image(source.store, "app", str(number), layers=SMALL)
+    outcome = await net.sync({"source/app": ["destination/app", "dead/app"]}, transfers=2, retries=0)
     assert len(outcome.synced) == 30
     assert {failed.failure.kind for failed in outcome.failed} == {"connection"}
     tried = [event for event in outcome.told.of(RequestSent) if event.registry == net.dead["dead"]]

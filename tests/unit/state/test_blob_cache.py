@@ -20,83 +20,84 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-async def here():
+async def source():
     async with MemoryRegistry() as registry:
         yield registry
 
 
 @pytest.fixture
-async def there():
+async def destination():
     async with MemoryRegistry() as registry:
         yield registry
 
 
-async def sync(here, there, folder, images, **options):
+async def sync(source, destination, folder, images, **options):
     database = open_database(folder)
-    net = Net({"here": here, "there": there})
+    net = Net({"source": source, "destination": destination})
     try:
         return await net.sync(images, cache=SqliteBlobCache(database), **options)
     finally:
         database.close()
 
 
-async def test_blobs_of_an_earlier_run_are_mounted(here, there, folder):
-    make_image(here.store, "one", "1", layers=LAYERS)
-    await sync(here, there, folder, {"here/one": "there/one"})
-    make_image(here.store, "two", "1", layers=LAYERS)
-    here.requests.clear()
-    outcome = await sync(here, there, folder, {"here/two": "there/two"})
+async def test_blobs_of_an_earlier_run_are_mounted(source, destination, folder):
+    make_image(source.store, "one", "1", layers=LAYERS)
+    await sync(source, destination, folder, {"source/one": "destination/one"})
+    make_image(source.store, "two", "1", layers=LAYERS)
+    source.requests.clear()
+    outcome = await sync(source, destination, folder, {"source/two": "destination/two"})
     assert outcome.blobs == {"mounted": 4}
-    assert "GET blob" not in kinds(here)
+    assert "GET blob" not in kinds(source)
 
 
-async def test_without_a_memory_they_are_uploaded_again(here, there, folder):
-    make_image(here.store, "one", "1", layers=LAYERS)
-    make_image(here.store, "two", "1", layers=LAYERS)
-    net = Net({"here": here, "there": there})
-    await net.sync({"here/one": "there/one"})
-    outcome = await net.sync({"here/two": "there/two"})
+async def test_without_a_memory_they_are_uploaded_again(source, destination, folder):
+    make_image(source.store, "one", "1", layers=LAYERS)
+    make_image(source.store, "two", "1", layers=LAYERS)
+    net = Net({"source": source, "destination": destination})
+    await net.sync({"source/one": "destination/one"})
+    outcome = await net.sync({"source/two": "destination/two"})
     assert outcome.blobs == {"copied": 4}
 
 
-async def test_a_wrong_memory_costs_one_request_and_heals(here, there, folder):
-    make_image(here.store, "one", "1", layers=LAYERS[:1])
-    await sync(here, there, folder, {"here/one": "there/one"})
-    for digest in list(there.store.blobs("one")):
-        there.store.delete_blob("one", digest)
-    make_image(here.store, "two", "1", layers=LAYERS[:1])
-    there.requests.clear()
-    outcome = await sync(here, there, folder, {"here/two": "there/two"})
+async def test_a_wrong_memory_costs_one_request_and_heals(source, destination, folder):
+    make_image(source.store, "one", "1", layers=LAYERS[:1])
+    await sync(source, destination, folder, {"source/one": "destination/one"})
+    for digest in list(destination.store.blobs("one")):
+        destination.store.delete_blob("one", digest)
+    make_image(source.store, "two", "1", layers=LAYERS[:1])
+    destination.requests.clear()
+    outcome = await sync(source, destination, folder, {"source/two": "destination/two"})
     assert outcome.counts == (1, 0, 0)
     assert outcome.blobs == {"copied": 2}
-    assert kinds(there) == {"GET tags": 1, "POST mount": 2, "PUT upload": 2, "PUT manifest": 1}
-    assert same(here.store, there.store, "two")
+    assert kinds(destination) == {"GET tags": 1, "POST mount": 2, "PUT upload": 2, "PUT manifest": 1}
+    assert same(source.store, destination.store, "two")
     database = open_database(folder)
     known = SqliteBlobCache(database)
-    holders = {known.holders(there.host, digest)[0].path for digest in there.store.blobs("two")}
+    holders = {known.holders(destination.host, digest)[0].path for digest in destination.store.blobs("two")}
     database.close()
     assert holders == {"two"}
 
 
-async def test_a_second_filtered_run_sends_only_heads(here, there, folder):
+async def test_a_second_filtered_run_sends_only_heads(source, destination, folder):
     children = [
-        make_image(here.store, "app", layers=LAYERS, platform=f"linux/{arch}") for arch in ("amd64", "arm64")
+        make_image(source.store, "app", layers=LAYERS, platform=f"linux/{arch}")
+        for arch in ("amd64", "arm64")
     ]
-    make_index(here.store, "app", "1", children=children)
-    rule = {"here/app:1": {"to": "there/app", "platforms": ["linux/arm64"]}}
-    await sync(here, there, folder, rule)
-    here.requests.clear()
-    outcome = await sync(here, there, folder, rule)
+    make_index(source.store, "app", "1", children=children)
+    rule = {"source/app:1": {"to": "destination/app", "platforms": ["linux/arm64"]}}
+    await sync(source, destination, folder, rule)
+    source.requests.clear()
+    outcome = await sync(source, destination, folder, rule)
     assert outcome.counts == (0, 1, 0)
-    assert kinds(here) == {"HEAD manifest": 1}
+    assert kinds(source) == {"HEAD manifest": 1}
 
 
-async def test_a_dry_run_is_not_remembered(here, there, folder):
-    make_image(here.store, "one", "1", layers=LAYERS)
-    await sync(here, there, folder, {"here/one": "there/one"}, dry_run=True)
+async def test_a_dry_run_is_not_remembered(source, destination, folder):
+    make_image(source.store, "one", "1", layers=LAYERS)
+    await sync(source, destination, folder, {"source/one": "destination/one"}, dry_run=True)
     database = open_database(folder)
-    digest = next(iter(here.store.blobs("one")))
-    assert SqliteBlobCache(database).holders(there.host, digest) == []
+    digest = next(iter(source.store.blobs("one")))
+    assert SqliteBlobCache(database).holders(destination.host, digest) == []
     database.close()
 
 

@@ -115,11 +115,11 @@ def test_it_is_bounded_by_age(database, clock):
     history = History(database, bounds=Bounds(seconds=100), now=clock)
     run(history, "old", rules={"gone": "success"})
     clock.time += 60
-    run(history, "middle", rules={"here": "failure"})
+    run(history, "middle", rules={"source": "failure"})
     clock.time += 60
     run(history, "new")
     assert ids(history, 99) == ["new", "middle"]
-    assert set(history.rule_results()) == {"here"}
+    assert set(history.rule_results()) == {"source"}
 
 
 def test_it_is_bounded_by_size_but_keeps_the_newest(database, clock):
