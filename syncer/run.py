@@ -34,12 +34,14 @@ RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 class RunOptions(msgspec.Struct, frozen=True):
     """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more.
 
-    `dry_run` asks and decides everything, and changes nothing. `shard` says which share of the work the rules are.
+    `force` trusts nothing at the destinations, `trust_sources` every image that names a blob (see `Job`). `dry_run` asks
+    and decides everything, and changes nothing. `shard` says which share of the work the rules are.
     """
 
     transfers: int = 5
     retries: int = 2
     force: bool = False
+    trust_sources: bool = False
     dry_run: bool = False
     shard: Shard = WHOLE
 
@@ -139,6 +141,7 @@ class Run:
             IdleSlots(width, lambda: self._graph.transfers_wanted),
             BlobLedger(self._cache),
             force=self._options.force,
+            trust_sources=self._options.trust_sources,
             dry_run=self._options.dry_run,
             shared_destinations=shared_destinations,
         )

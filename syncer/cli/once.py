@@ -54,6 +54,7 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
     os_: Sequence[Sequence[str]] = ()
     arch: Sequence[Sequence[str]] = ()
     force: bool = False
+    trust_sources: bool = False
     dry_run: bool = False
     log: Path | None = None
     log_format: Literal["text", "json"] = "text"
@@ -190,7 +191,12 @@ def new_run(
         config.rules if rules is None else rules,
         config.auth,
         RunOptions(
-            options.proc, options.retries, force=options.force, dry_run=options.dry_run, shard=options.shard
+            options.proc,
+            options.retries,
+            force=options.force,
+            trust_sources=options.trust_sources,
+            dry_run=options.dry_run,
+            shard=options.shard,
         ),
         credentials=credentials,
         cache=cache,

@@ -166,6 +166,8 @@ run_options = together(
                help="Only these architectures (amd64, arm64:v8)."),
         option("--force", is_flag=True, group="Work",
                help="Trust nothing at the destination: ask for every blob, push every manifest."),
+        option("--trust-sources", is_flag=True, group="Work",
+               help="Mount a blob from any repository of a destination, without asking whether the image's source has it."),
         option("--log", type=PATH, metavar="FILE", group="Output", help="Where to log, instead of stderr."),
         option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="How to log."),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),

@@ -4,7 +4,7 @@ Nothing, where it is known to be there; a mount, where another repository at the
 for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import anyio
@@ -141,6 +141,9 @@ class CopyBlob(SourcedTask):
         if job.ledger.has(target, digest):
             self._complete(job, target, "shared")
             return
+        if job.ledger.is_doubted(target, digest):
+            # It was said to be there, and is not: only an upload helps.
+            return
         if target in self.sessions or await self._is_mounted(job, target):
             return
         ask = job.force or self.blob.size >= ASK_FIRST_THRESHOLD or not job.ledger.is_new(target)
@@ -149,11 +152,14 @@ class CopyBlob(SourcedTask):
         if await job.repositories.destination(target).has_blob(digest):
             self._say(job, f"{target} has it")
             self._complete(job, target, "present")
+            if session := self.sessions.pop(target, None):
+                await session.cancel()
             return
         self._say(job, f"{target} has it not")
         self.absent.add(target)
-        # Meanwhile it may have been found in another repository.
-        await self._is_mounted(job, target)
+        if target not in self.sessions:
+            # Meanwhile it may have been found in another repository.
+            await self._is_mounted(job, target)
 
     def _say(self, job: Job, message: str) -> None:
         job.observer.notify(Decision(str(self), message))
@@ -161,8 +167,8 @@ class CopyBlob(SourcedTask):
     async def _is_mounted(self, job: Job, target: Repository) -> bool:
         """Try to mount it from where it is known to be. False if that is nowhere, or was refused."""
         destination = job.repositories.destination(target)
-        for holder in job.ledger.holders(target, self.blob.digest):
-            if _same_group(destination, job.repositories.destination(holder)):
+        for holder in self._mountable(job, target):
+            if await self._may_mount(job, target, holder):
                 upload = await destination.mount(self.blob.digest, from_=holder)
                 if upload is None:
                     self._say(job, f"mounted into {target} from {holder.path}")
@@ -174,6 +180,36 @@ class CopyBlob(SourcedTask):
                 job.ledger.cache.forget(holder, self.blob.digest)
                 return False
         return False
+
+    def _mountable(self, job: Job, target: Repository) -> Iterator[Repository]:
+        """Where it could be mounted from: the image's own source, if that is at the same registry, and known holders."""
+        group = job.repositories.destination(target).mount_group
+        source = self.source
+        if source != target and job.repositories.source(source).mount_group == group:
+            yield source
+        for holder in job.ledger.holders(target, self.blob.digest):
+            if holder != source and job.repositories.destination(holder).mount_group == group:
+                yield holder
+
+    async def _may_mount(self, job: Job, target: Repository, holder: Repository) -> bool:
+        """Whether the image may take the blob from there: its own source has it, or its rule brings it there, too.
+
+        Else an image that only names the digest of a blob would get it out of a repository that is not its own.
+        """
+        if job.trust_sources or holder == self.source or self.targets[target].rule.writes_to(holder):
+            return True
+        digest = self.blob.digest
+        served = job.ledger.serves(self.source, digest)
+        if served is None:
+            try:
+                served = await job.repositories.source(self.source).has_blob(digest)
+            except RegistryError as error:
+                self._say(job, f"is not mounted, since {self.source} does not say whether it has it: {error}")
+                return False
+            job.ledger.record_served(self.source, digest, served=served)
+        if not served:
+            self._say(job, f"is not mounted from {holder.path}: {self.source} does not have it")
+        return served
 
     def _complete(self, job: Job, target: Repository, outcome: Outcome) -> None:
         digest = self.blob.digest
@@ -189,6 +225,8 @@ class CopyBlob(SourcedTask):
         for target in self.targets:
             other = job.ledger.uploader(target, self.blob.digest)
             if other is None or other in self.targets or target in self.sessions:
+                continue
+            if job.ledger.is_doubted(target, self.blob.digest):
                 continue
             destination = job.repositories.destination(target)
             key = blob_key(other, self.blob.digest)
@@ -278,6 +316,7 @@ class CopyBlob(SourcedTask):
                 if self.failures[target] is None:
                     del self.sessions[target]
             size = self.download.blob.size
+            job.ledger.record_served(self.source, blob.digest)
         except RegistryError as error:
             raise self._judged(error) from None
         finally:

@@ -5,10 +5,47 @@ from collections import Counter
 
 import msgspec
 
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
-from syncer.oci.reference import Reference
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
+
+MAX_MANIFESTS = 20_000
+"""Manifests of one image: its index, and all below."""
+MAX_REFERENCES = 100_000
+"""Blobs and children that these manifests refer to."""
+MAX_MANIFEST_BYTES = 128 * 1024 * 1024
+
+
+class ImageBudget(msgspec.Struct):
+    """What the manifests of one image have cost so far. A hostile index must not take all memory there is."""
+
+    manifests: int = 0
+    references: int = 0
+    nbytes: int = 0
+
+    def charge(self, manifest: Manifest, source: Repository) -> None:
+        """Count one more manifest. Raises `RegistryError` where that is too much for one image."""
+        self.manifests += 1
+        self.references += len(manifest.blobs) + len(manifest.children)
+        self.nbytes += len(manifest.raw)
+        self.check(source)
+
+    def check(self, source: Repository) -> None:
+        """Raises `RegistryError` where it is used up."""
+        for count, most, what in (
+            (self.manifests, MAX_MANIFESTS, "manifests"),
+            (self.references, MAX_REFERENCES, "references to blobs and manifests"),
+            (self.nbytes, MAX_MANIFEST_BYTES, "bytes of manifests"),
+        ):
+            if count > most:
+                raise RegistryError(
+                    Kind.TOO_LARGE,
+                    f"the image has more than {most} {what}: that is the limit for one image",
+                    attempt=Attempt(source.host, "GET", "manifest", f"manifests of {source}"),
+                )
 
 
 class ImageCopy(msgspec.Struct, eq=False):
@@ -16,7 +53,7 @@ class ImageCopy(msgspec.Struct, eq=False):
 
     `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `blobs` what became
     of its blobs, by outcome, `started` a reading of
-    the monotonic clock, 0 before it begins.
+    the monotonic clock, 0 before it begins, `budget` what its manifests have cost.
     """
 
     rule: Rule
@@ -28,6 +65,7 @@ class ImageCopy(msgspec.Struct, eq=False):
     blobs: Counter[str] = msgspec.field(default_factory=Counter)
     started: float = 0.0
     finished: bool = False
+    budget: ImageBudget = msgspec.field(default_factory=ImageBudget)
 
     def tell_failed(self, observer: Observer, failure: Failure) -> None:
         """Say that the image will not be at its destination, with the root cause."""

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 
 import anyio
 
-from syncer.engine.image_copy import ImageCopy
+from syncer.engine.image_copy import ImageBudget, ImageCopy
 from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import fetch_config, filter_index, platform_in
 from syncer.engine.targets import MultiTargetTask
-from syncer.engine.task import Job, Key, Reschedule
+from syncer.engine.task import Job, Key, Lane, Reschedule
 from syncer.errors import RegistryError, source_not_found
 from syncer.events import (
     BytesMoved,
@@ -26,6 +26,8 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
 
+MANY_CHILDREN = 500
+"""Images of more children are copied one after the other: each of their children is a task."""
 _KEPT_CONFIG = 32 * 1024
 """Bytes. A config that was read for its platform is kept until it is pushed, if it is no larger."""
 
@@ -50,12 +52,13 @@ class CopyImage(MultiTargetTask[Reference]):
     """
 
     kind = "image"
-    __slots__ = ("rule", "source")
+    __slots__ = ("queued", "rule", "source")
 
     def __init__(self, rule: Rule, source: Reference, copies: Iterable[ImageCopy]) -> None:
         super().__init__({copy.destination: copy for copy in copies})
         self.rule = rule
         self.source = source
+        self.queued = False  # among the large ones
 
     def __str__(self) -> str:
         return f"copy {self.source}"
@@ -68,7 +71,9 @@ class CopyImage(MultiTargetTask[Reference]):
         return image_key(target)
 
     def split(self, target: Reference) -> "CopyImage":
-        return CopyImage(self.rule, self.source, [self.targets.pop(target)])
+        part = CopyImage(self.rule, self.source, [self.targets.pop(target)])
+        part.queued = self.queued
+        return part
 
     async def run(self, job: Job) -> Reschedule | None:
         for copy in self.targets.values():
@@ -77,10 +82,9 @@ class CopyImage(MultiTargetTask[Reference]):
         for copy in list(self.targets.values()):
             copy.digest = wanted
             if not job.force and self._is_current(job, copy):
+                copy.digest = copy.previous
                 self._skip(job, copy, SkipReason.UP_TO_DATE)
-        if self.targets:
-            await self._bring(job)
-        return None
+        return await self._bring(job) if self.targets else None
 
     async def _ask_all(self, job: Job) -> Digest | None:
         """Ask both sides at once: the round trips overlap. What the source's tag names; None if it was not asked.
@@ -138,12 +142,14 @@ class CopyImage(MultiTargetTask[Reference]):
             raise source_not_found(str(self.source), self.source.repository.host)
         return found
 
-    async def _bring(self, job: Job) -> None:
+    async def _bring(self, job: Job) -> Reschedule | None:
         source = job.repositories.source(self.source.repository)
         # The digest where it is known: the tag may have moved since it was asked for.
         known = next(iter(self.targets.values())).digest
         found = await source.fetch_manifest(known or self.source.target)
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
+        if len(found.children) > MANY_CHILDREN and (wait := self._queue_up(job)):
+            return wait
         fetched: dict[Digest, bytes] = {}
         manifest = await self._filtered(job, found, fetched) if self.rule.platforms else found
         if manifest is None:
@@ -152,17 +158,34 @@ class CopyImage(MultiTargetTask[Reference]):
             for copy in list(self.targets.values()):
                 copy.digest = None
                 self._skip(job, copy, SkipReason.NO_PLATFORM)
-            return
+            return None
         if manifest is not found:
             await self._look_again(job, manifest.digest)
         for copy in list(self.targets.values()):
+            there = copy.previous
             copy.digest = manifest.digest
-            if copy.previous == manifest.digest and not job.force:
+            if there and manifest.is_named_by(there) and not job.force:
+                copy.digest = there
                 self._skip(job, copy, SkipReason.UP_TO_DATE)
         if self.targets:
             self._add_parts(job, manifest, fetched)
+        return None
+
+    def _queue_up(self, job: Job) -> Reschedule | None:
+        """Wait for the large index that is being copied. What was fetched is dropped until then: it fills the memory."""
+        if self.queued:
+            return None
+        self.queued = True
+        ahead = job.large_images.join(self.key_for(next(iter(self.targets))))
+        if ahead is None or job.graph.producer(ahead) is None:
+            return None
+        job.observer.notify(Decision(str(self), "waits for another index of many children"))
+        return Reschedule(Lane.METADATA, after=(ahead,))
 
     def _add_parts(self, job: Job, manifest: Manifest, fetched: Mapping[Digest, bytes]) -> None:
+        for copy in self.targets.values():
+            copy.budget = ImageBudget()
+            copy.budget.charge(manifest, self.source.repository)
         job.observer.notify(ImageStarted(self.rule, self.source, tuple(self.targets)))
         stale = list(self.targets.values())
         for copy in stale:

@@ -58,6 +58,9 @@ class BlobLedger:
         self._holders: dict[tuple[str, bytes], Repository | set[Repository]] = {}
         self._manifests: dict[Repository, set[bytes]] = {}
         self._uploading: dict[tuple[str, bytes], Repository] = {}
+        self._doubted: set[tuple[Repository, bytes]] = set()
+        self._served: dict[Repository, set[bytes]] = {}
+        self._not_served: dict[Repository, set[bytes]] = {}
         self._new: set[Repository] = set()
         self._looked_at: set[Repository] = set()
 
@@ -71,6 +74,7 @@ class BlobLedger:
         """`digest` is in `repository` now."""
         key = _key(repository, digest)
         held = self._holders.get(key)
+        self._doubted.discard((repository, key[1]))
         self.cache.record(repository, digest)
         if held is None or held == repository:
             # Most blobs are in one repository only: no set for those.
@@ -98,6 +102,29 @@ class BlobLedger:
             return [each for each in remembered if each != repository]
         return [each for each in (held if isinstance(held, set) else (held,)) if each != repository]
 
+    def doubt(self, repository: Repository, digest: Digest) -> None:
+        """The registry said that content is in `repository`, and then that it does not know it.
+
+        Its word is not taken for that again: the content is to be brought.
+        """
+        self._doubted.add((repository, _short(digest)))
+
+    def is_doubted(self, repository: Repository, digest: Digest) -> bool:
+        return (repository, _short(digest)) in self._doubted
+
+    # --- sources ----------------------------------------------------------------------------------------------------
+
+    def serves(self, source: Repository, digest: Digest) -> bool | None:
+        """Whether a source has a blob of this digest; None if that is not known yet."""
+        short = _short(digest)
+        if short in self._served.get(source, ()):
+            return True
+        return False if short in self._not_served.get(source, ()) else None
+
+    def record_served(self, source: Repository, digest: Digest, *, served: bool = True) -> None:
+        """A source sent a blob, or answered whether it has it."""
+        (self._served if served else self._not_served).setdefault(source, set()).add(_short(digest))
+
     # --- uploads under way ------------------------------------------------------------------------------------------
 
     def uploader(self, repository: Repository, digest: Digest) -> Repository | None:
@@ -119,6 +146,7 @@ class BlobLedger:
 
     def record_manifest(self, repository: Repository, digest: Digest) -> None:
         self._manifests.setdefault(repository, set()).add(_short(digest))
+        self._doubted.discard((repository, _short(digest)))
 
     def forget_manifest(self, repository: Repository, digest: Digest) -> None:
         self._manifests.get(repository, set()).discard(_short(digest))

@@ -67,6 +67,8 @@ class CopyManifest(SourcedTask):
                 job.graph.settle(self, self.key_for(repository))
         if not self.targets:
             return None
+        for copy in self.targets.values():
+            copy.budget.check(self.source)
         try:
             manifest = await job.repositories.source(self.source).fetch_manifest(self.child.digest)
         except RegistryError as error:
@@ -75,6 +77,8 @@ class CopyManifest(SourcedTask):
             job.observer.notify(Decision(str(self), f"this source instead: {error}"))
             return Reschedule(Lane.METADATA)
         job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw)))
+        for copy in self.targets.values():
+            copy.budget.charge(manifest, self.source)
         successors = Successors(self.source, manifest, list(self.targets.values()), depth=self.depth)
         successors.add_parts(job)
         for repository, copy in self.targets.items():
@@ -86,7 +90,8 @@ class CopyManifest(SourcedTask):
 
     async def _is_there(self, job: Job, repository: Repository) -> bool:
         """A manifest that is there implies its blobs: the registry took it only with them."""
-        if job.force or job.ledger.is_new(repository):
+        ledger = job.ledger
+        if job.force or ledger.is_new(repository) or ledger.is_doubted(repository, self.child.digest):
             return False
         return await job.repositories.destination(repository).resolve(self.child.digest) is not None
 
@@ -118,7 +123,7 @@ class PushManifest(Task):
         manifest, copy = self.manifest, self.copy
         tag = None if self.child else copy.destination.tag
         try:
-            await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
+            stored = await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
         except RegistryError as error:
             if _PARTS_UNKNOWN.intersection(error.codes):
                 return self._complete(job, error)
@@ -135,7 +140,7 @@ class PushManifest(Task):
                     copy.rule,
                     copy.source,
                     copy.destination,
-                    manifest.digest,
+                    stored,
                     copy.previous,
                     copy.nbytes,
                     copy.seconds,
@@ -152,12 +157,17 @@ class PushManifest(Task):
         self.completed = not self.completed
         if not self.completed:
             # What was brought is not seen yet, or was deferred itself: another round may find it there.
-            raise error.with_changes(permanent=False)
-        job.observer.notify(Decision(str(self), f"its parts are brought again: {error}"))
+            raise error.with_changes(
+                message=f"{error.message}, though all that it refers to was pushed again", permanent=False
+            )
+        job.observer.notify(Decision(str(self), f"its parts are pushed again: {error}"))
         for blob in self.manifest.blobs:
             job.ledger.forget(self.repository, blob.digest)
-        for known in (self.manifest.digest, *(child.digest for child in self.manifest.children)):
-            job.ledger.forget_manifest(self.repository, known)
+            job.ledger.doubt(self.repository, blob.digest)
+        for child in self.manifest.children:
+            job.ledger.forget_manifest(self.repository, child.digest)
+            job.ledger.doubt(self.repository, child.digest)
+        job.ledger.forget_manifest(self.repository, self.manifest.digest)
         successors = Successors(self.copy.source.repository, self.manifest, [self.copy], depth=0)
         successors.add_parts(job)
         return Reschedule(Lane.METADATA, after=tuple(successors.needs(self.repository)))

@@ -49,9 +49,9 @@ def filter_index(index: Manifest, wanted: PlatformFilter) -> Manifest | None:
         return index
     if not kept:
         return None
-    digests = {child.digest for child in kept}
+    dropped = {child.digest for child in index.children} - {child.digest for child in kept}
     document = json.loads(index.raw)
-    document["manifests"] = [entry for entry in document["manifests"] if entry["digest"] in digests]
+    document["manifests"] = [entry for entry in document["manifests"] if entry["digest"] not in dropped]
     raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return parse_manifest(raw, index.media_type)
 

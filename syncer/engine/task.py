@@ -93,10 +93,23 @@ class Graph(Protocol):
     def split_off(self, task: "Task", part: "Task", error: RegistryError) -> bool: ...
 
 
+class LargeImages:
+    """A queue of images that would fill the memory if they were copied at once."""
+
+    def __init__(self) -> None:
+        self._last: Key | None = None
+
+    def join(self, key: Key) -> Key | None:
+        """Line up; the key of whoever is just ahead, None for the first of all."""
+        ahead, self._last = self._last, key
+        return ahead
+
+
 class Job(msgspec.Struct, frozen=True):
     """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell, transfers to borrow.
 
-    `force` means that nothing at a destination is trusted unseen. `shared_destinations` are the destinations that several
+    `force` means that nothing at a destination is trusted unseen; `trust_sources` that a blob is mounted from wherever it
+    is, though the image's own source may not have it. `shared_destinations` are the destinations that several
     rules write to: only there has it to be remembered who wrote which tag. In a `dry_run` no blob is moved; the
     repositories see to it that nothing is written.
     """
@@ -107,8 +120,10 @@ class Job(msgspec.Struct, frozen=True):
     idle_slots: IdleSlots = msgspec.field(default_factory=IdleSlots)
     ledger: BlobLedger = msgspec.field(default_factory=BlobLedger)
     force: bool = False
+    trust_sources: bool = False
     dry_run: bool = False
     shared_destinations: frozenset[Repository] = frozenset()
+    large_images: LargeImages = msgspec.field(default_factory=LargeImages)
     _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
 
     def claim(self, destination: Reference, source: Reference) -> Reference | None:

@@ -26,7 +26,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """One manifest or index.
 
     `raw` are the bytes as they came: they are pushed unchanged, and `digest` is theirs. `blobs` are the config
-    and the layers, each digest once, without foreign layers; `children` are an index's manifests;
+    and the layers, each digest once, without foreign layers, and what an index lists that is no manifest;
+    `children` are an index's manifests;
     `config` is the config of an image and None for anything else.
     """
 
@@ -43,6 +44,12 @@ class Manifest(msgspec.Struct, frozen=True):
     @property
     def is_index(self) -> bool:
         return self.media_type in media_types.INDEXES
+
+    def is_named_by(self, digest: Digest) -> bool:
+        """Whether the digest is that of these bytes, by whatever algorithm."""
+        if digest.algorithm == self.digest.algorithm:
+            return digest == self.digest
+        return digest == Digest.of(self.raw, digest.algorithm)
 
 
 class _Descriptor(msgspec.Struct, rename="camel"):
@@ -101,12 +108,18 @@ def parse_manifest(raw: bytes, content_type: str = "", *, stated: Digest | None 
     subject = _digest(document.subject.digest) if document.subject else None
     artifact_type = document.artifact_type or ""
     if media_type in media_types.INDEXES:
-        children = tuple(_descriptors(document.manifests))
+        listed = _descriptors(document.manifests)
+        # BuildKit's cache is an index of layers and a config.
+        others = {
+            entry.digest: entry for entry in listed if not media_types.may_be_manifest(entry.media_type)
+        }
         return Manifest(
             raw=raw,
             media_type=media_type,
             digest=actual,
-            children=children,
+            blobs=tuple(blob for blob in others.values() if not blob.urls),
+            foreign=tuple(blob for blob in others.values() if blob.urls),
+            children=tuple(entry for entry in listed if entry.digest not in others),
             subject=subject,
             artifact_type=artifact_type,
         )

@@ -15,6 +15,12 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT_MANIFEST})
 SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
 
+
+def may_be_manifest(media_type: str) -> bool:
+    """Whether an entry of an index may be a manifest: it is of a known type, or does not say."""
+    return not media_type or media_type in INDEXES | MANIFESTS | SCHEMA1
+
+
 ACCEPT = ", ".join(
     (
         OCI_INDEX,

@@ -71,6 +71,10 @@ class Source(Protocol):
         """
         ...
 
+    async def has_blob(self, digest: Digest) -> bool:
+        """Whether a blob is in the repository, without its content."""
+        ...
+
 
 class Upload(Protocol):
     """A blob on its way into a repository."""
@@ -94,14 +98,15 @@ class Destination(Source, Protocol):
         """Whether the registry knows that nothing is there yet. False where it cannot be told."""
         ...
 
-    async def has_blob(self, digest: Digest) -> bool: ...
-
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         """Take a blob over from another repository of the same `mount_group`. None when done, else the upload to bring it by."""
         ...
 
     async def start_upload(self) -> Upload: ...
 
-    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
-        """Store a manifest under its digest, and under a tag if one is given."""
+    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
+        """Store a manifest under its digest, and under a tag if one is given.
+
+        Returns the digest that it has there: of the same bytes, maybe by another algorithm.
+        """
         ...

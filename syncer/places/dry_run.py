@@ -46,8 +46,8 @@ class DryRunDestination(Destination):
     async def start_upload(self) -> Upload:
         return _NoUpload()
 
-    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
-        return
+    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
+        return manifest.digest
 
 
 class _NoUpload(Upload):

@@ -147,6 +147,16 @@ class MirroredSource(Source):
                 )
             yield body
 
+    async def has_blob(self, digest: Digest) -> bool:
+        try:
+            return await self._registry.has_blob(digest)
+        except RegistryError as error:
+            if error.kind in _UNREACHABLE:
+                for mirror in self._awake():
+                    if (found := await self._ask(mirror, mirror.has_blob(digest))) is not None:
+                        return found
+            raise
+
     async def _from_mirror(
         self,
         mirror: Source,

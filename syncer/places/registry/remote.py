@@ -354,7 +354,7 @@ class RemoteRepository(Destination):
             min_chunk_size(answer.headers.get("oci-chunk-min-length")),
         )
 
-    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> None:
+    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
         what = self._manifest(tag or manifest.digest)
         try:
             answer = await self._client.send(
@@ -369,25 +369,24 @@ class RemoteRepository(Destination):
             )
         except RegistryError as error:
             if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
-                return
+                return manifest.digest
             raise advise(error, self.name, manifest) from error.__cause__
-        stored = answer.headers.get("docker-content-digest")
-        if (
-            stored
-            and stored != manifest.digest
-            and ":" in stored
-            and stored.startswith(manifest.digest.algorithm)
-        ):
+        try:
+            stored = Digest.parse(answer.headers.get("docker-content-digest"))
+        except InvalidDigest:
+            return manifest.digest
+        if not manifest.is_named_by(stored):
             raise DigestMismatch(
-                f"the registry stored it as {stored[:140]} instead of {manifest.digest}",
+                f"the registry stored it as {stored} instead of {manifest.digest}",
                 attempt=self._attempt("PUT", "manifest", what),
                 permanent=True,
             )
+        return stored
 
     async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
         """Whether a tag that cannot be written has this manifest already."""
         found = await self.resolve(tag or manifest.digest)
-        return found is not None and found.digest == manifest.digest
+        return found is not None and manifest.is_named_by(found.digest)
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"

@@ -1,5 +1,7 @@
 """All kinds of content: what arrives is what was there, and nothing more is sent than belongs there."""
 
+import json
+
 import msgspec
 import pytest
 
@@ -227,3 +229,51 @@ async def test_tags_in_many_pages(destination, net):
         assert (await net.sync({"origin/app": "destination/app"})).counts == (50, 0, 0)
         assert kinds(origin)["GET tags"] == 8
         assert len(destination.store.tags("app")) == 50
+
+
+BUILDKIT_CACHE = "application/vnd.buildkit.cacheconfig.v0"
+"""The type of a cache's config, in BuildKit's cache/remotecache/v1/spec.go."""
+
+
+def make_cache(store, repository, tag, layers):
+    """An index of blobs, as BuildKit exports its cache without `image-manifest=true`."""
+    config = json.dumps({"layers": [{"blob": Digest.of(layer.content)} for layer in layers]}).encode()
+    entries = [
+        {"mediaType": OCI_LAYER, "digest": Digest.of(layer.content), "size": len(layer.content)}
+        for layer in layers
+    ]
+    entries.append({"mediaType": BUILDKIT_CACHE, "digest": Digest.of(config), "size": len(config)})
+    for content in (*(layer.content for layer in layers), config):
+        store.put_blob(repository, content)
+    raw = json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
+    return store.put_manifest(repository, raw, media_types.OCI_INDEX, reference=tag)
+
+
+async def test_entries_of_an_index_that_are_no_manifests_are_copied_as_blobs(source, destination, net):
+    made = make_cache(source.store, "cache", "1", [LAYER, LARGE])
+    outcome = await net.sync({"source/cache": "destination/cache"})
+    assert outcome.counts == (1, 0, 0)
+    assert outcome.blobs == {"copied": 3}
+    assert kinds(source) == {"GET tags": 1, "GET manifest": 1, "GET blob": 3}
+    assert destination.store.digest("cache", "1") == made.digest
+    assert same(source.store, destination.store, "cache")
+    assert (await net.sync({"source/cache": "destination/cache"})).counts == (0, 1, 0)
+
+
+async def test_an_index_of_images_and_blobs_keeps_its_blobs_under_a_platform_filter(source, destination, net):
+    children = [
+        make_image(source.store, "app", layers=[LAYER], platform=platform)
+        for platform in ("linux/amd64", "linux/arm64")
+    ]
+    made = make_index(source.store, "app", "", children=children)
+    document = json.loads(source.store.get_manifest("app", made.digest).raw)
+    source.store.put_blob("app", LARGE.content)
+    blob = Digest.of(LARGE.content)
+    document["manifests"].append({"mediaType": OCI_LAYER, "digest": blob, "size": len(LARGE.content)})
+    source.store.put_manifest("app", json.dumps(document).encode(), reference="1")
+    rule = {"to": "destination/app", "platforms": ["linux/amd64"]}
+    assert (await net.sync({"source/app:1": rule})).counts == (1, 0, 0)
+    stored = json.loads(destination.store.get_manifest("app", "1").raw)
+    assert [entry["digest"] for entry in stored["manifests"]] == [children[0].digest, blob]
+    assert destination.store.blob("app", blob) == LARGE.content
+    assert (await net.sync({"source/app:1": rule})).counts == (0, 1, 0)
