@@ -146,7 +146,10 @@ class CopyBlob(SourcedTask):
             return
         if target in self.sessions or await self._is_mounted(job, target):
             return
-        ask = job.force or self.blob.size >= ASK_FIRST_THRESHOLD or not job.ledger.is_new(target)
+        ledger = job.ledger
+        ask = job.force or self.blob.size >= ASK_FIRST_THRESHOLD or not ledger.is_new(target)
+        # An earlier run may have brought it, and no tag.
+        ask = ask or ledger.is_remembered(target, digest)
         if not ask or target in self.absent:
             return
         if await job.repositories.destination(target).has_blob(digest):

@@ -112,6 +112,10 @@ class BlobLedger:
     def is_doubted(self, repository: Repository, digest: Digest) -> bool:
         return (repository, _short(digest)) in self._doubted
 
+    def is_remembered(self, repository: Repository, digest: Digest) -> bool:
+        """Whether an earlier run brought it there, so that asking is worth a request."""
+        return repository in self.cache.holders(repository.host, digest)
+
     # --- sources ----------------------------------------------------------------------------------------------------
 
     def serves(self, source: Repository, digest: Digest) -> bool | None:

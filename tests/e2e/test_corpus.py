@@ -70,7 +70,12 @@ def test_each_unique_blob_is_fetched_once(story):
 
 def test_each_manifest_is_fetched_once_and_needs_no_head(story):
     assert gets(story.first.at_source, "manifest").total() == len(story.source.corpus.manifests)
-    assert methods(story.first.at_source) == {"GET"}
+    assert {each.endpoint for each in story.first.at_source if each.method == "HEAD"} <= {"blob"}
+
+
+def test_a_source_is_asked_once_for_each_blob_that_is_mounted_from_elsewhere(story):
+    asked = [each.path for each in story.first.at_source if each.method == "HEAD"]
+    assert len(asked) == len(set(asked)) <= story.first.report["totals"]["blobs"]["mounted"]
 
 
 def test_each_blob_is_uploaded_once_and_mounted_where_it_is_wanted_further(story):

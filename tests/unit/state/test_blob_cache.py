@@ -8,7 +8,7 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import open_database
-from tests.support.wire import Net, kinds, same
+from tests.support.wire import Net, call_new_without_tags, kinds, refuse, same
 
 LAYERS = [make_layer({f"file{number}": noise(f"layer {number}", 2000)}) for number in range(3)]
 DAY = 86400
@@ -38,6 +38,28 @@ async def sync(source, destination, folder, images, **options):
         return await net.sync(images, cache=SqliteBlobCache(database), **options)
     finally:
         database.close()
+
+
+async def test_blobs_that_an_earlier_run_left_without_a_tag_are_not_sent_again(source, destination, folder):
+    call_new_without_tags(destination)
+    make_image(source.store, "one", "1", layers=LAYERS)
+    refuse(destination, "PUT manifest", 403, times=1)
+    assert (await sync(source, destination, folder, {"source/one": "destination/one"})).counts == (0, 0, 1)
+    destination.requests.clear()
+    outcome = await sync(source, destination, folder, {"source/one": "destination/one"})
+    assert outcome.blobs == {"present": 4}
+    assert kinds(destination) == {"GET tags": 1, "HEAD blob": 4, "PUT manifest": 1}
+
+
+async def test_blobs_that_were_collected_since_an_earlier_run_are_sent_again(source, destination, folder):
+    call_new_without_tags(destination)
+    make_image(source.store, "one", "1", layers=LAYERS)
+    refuse(destination, "PUT manifest", 403, times=1)
+    await sync(source, destination, folder, {"source/one": "destination/one"})
+    destination.store._repositories["one"].blobs.clear()
+    outcome = await sync(source, destination, folder, {"source/one": "destination/one"})
+    assert outcome.blobs == {"copied": 4}
+    assert same(source.store, destination.store, "one")
 
 
 async def test_blobs_of_an_earlier_run_are_mounted(source, destination, folder):
