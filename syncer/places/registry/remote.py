@@ -343,7 +343,7 @@ class RemoteRepository(Destination):
         except RegistryError as error:
             if error.status in _MISSING and self._projects and await self._projects.create(self.name):
                 return self._session(await post())
-            raise advise(error, self.name) from error.__cause__
+            raise self._advised(error) from error.__cause__
 
     def _session(self, answer: Answer) -> Session:
         location = answer.headers.get("location", "")
@@ -372,7 +372,7 @@ class RemoteRepository(Destination):
         except RegistryError as error:
             if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
                 return
-            raise advise(error, self.name, manifest) from error.__cause__
+            raise self._advised(error, manifest) from error.__cause__
         stored = answer.headers.get("docker-content-digest")
         if (
             stored
@@ -390,6 +390,10 @@ class RemoteRepository(Destination):
         """Whether a tag that cannot be written has this manifest already."""
         found = await self.resolve(tag or manifest.digest)
         return found is not None and found.digest == manifest.digest
+
+    def _advised(self, error: RegistryError, manifest: Manifest | None = None) -> RegistryError:
+        scheme = "https" if self._client.address.secure else "http"
+        return advise(error, self.name, manifest, scheme=scheme)
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
