@@ -77,7 +77,7 @@ SAID: tuple[Row, ...] = (
         source="distribution-spec, code-3, code-4; docker-registry 2.8",
         statuses=of(404),
         endpoints=UPLOAD,
-        codes=frozenset({"BLOBUPLOAD_UNKNOWN", "BLOBUPLOAD_INVALID"}),
+        codes=frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"}),
         kind=Kind.NOT_FOUND,
     ),
     Row(

@@ -1,7 +1,6 @@
 """The table of what answers mean: every row is reached, and every status has one."""
 
 import json
-from pathlib import Path
 
 import httpx
 import pytest
@@ -9,10 +8,10 @@ import pytest
 from syncer.accounts.settings import Account, Secret
 from syncer.errors import RETRYABLE_KINDS, Attempt, Kind
 from syncer.http import failures
-from syncer.http.status_rows import MAX_WORDS, Circumstances
+from syncer.http.status_rows import Circumstances
 from syncer.http.statuses import TABLE, find
-
-EXCHANGES = Path(__file__).parents[2] / "support" / "harbor_exchanges"
+from tests.support.harbor_answers import recorded
+from tests.support.harbor_recordings import exchanges_of
 
 
 def case(method, endpoint, status, *codes, words="", **circumstances):
@@ -188,16 +187,42 @@ def test_a_kind_that_never_passes_is_retryable_only_with_a_reason():
 
 
 RECORDED = {
-    "blob-in-garbage-collection": (404, Kind.CONFLICT, False),
-    "content-trust-source": (412, Kind.FORBIDDEN, True),
-    "content-trust-destination": (412, Kind.FORBIDDEN, True),
-    "immutable-force": (412, Kind.IMMUTABLE, True),
-    "immutable-source-changed": (412, Kind.IMMUTABLE, True),
-    "missing-project-anonymous": (401, Kind.NOT_FOUND, True),
-    "project-without-repository": (400, Kind.INVALID, True),
-    "proxy-cache-destination": (403, Kind.FORBIDDEN, True),
-    "quota-at-blob": (403, Kind.FORBIDDEN, True),
-    "quota-at-index-with-attestations": (403, Kind.FORBIDDEN, True),
-    "read-only": (403, Kind.FORBIDDEN, True),
-    "robot-pull-only": (401, Kind.UNAUTHORIZED, True),
+    "blob-in-garbage-collection": (404, Kind.CONFLICT, False, "is just removing that blob"),
+    "content-trust-source": (412, Kind.FORBIDDEN, True, "a policy of the project keeps it from being pulled"),
+    "content-trust-destination": (
+        412,
+        Kind.FORBIDDEN,
+        True,
+        "a policy of the project keeps it from being pulled",
+    ),
+    "immutable-force": (412, Kind.IMMUTABLE, True, "write to another tag"),
+    "immutable-source-changed": (412, Kind.IMMUTABLE, True, "write to another tag"),
+    "missing-project": (401, Kind.NOT_FOUND, True, "has no project of that name"),
+    "missing-project-anonymous": (401, Kind.NOT_FOUND, True, "has no project of that name"),
+    "project-without-repository": (400, Kind.INVALID, True, "at a Harbor it is project/repository"),
+    "proxy-cache-destination": (403, Kind.FORBIDDEN, True, "is a cache of another registry"),
+    "quota-at-blob": (403, Kind.FORBIDDEN, True, "no room left by the quota"),
+    "quota-at-index-with-attestations": (403, Kind.FORBIDDEN, True, "no room left by the quota"),
+    "read-only": (403, Kind.FORBIDDEN, True, "end its read-only mode"),
+    "robot-pull-only": (401, Kind.UNAUTHORIZED, True, "has no right to push there"),
+    "wrong-password": (401, Kind.UNAUTHORIZED, True, "check user name, password and rights"),
 }
+_ENDPOINTS = {"manifests": "manifest", "blobs/uploads": "upload", "blobs": "blob", "tags": "tags"}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_refusal_of_harbor_means_what_it_means(name):
+    status, kind, permanent, advice = RECORDED[name]
+    told = [
+        failures.from_answer(
+            exchange.status,
+            httpx.Headers(exchange.response["headers"], encoding="utf-8"),
+            json.dumps(exchange.response["body"]).encode() if "body" in exchange.response else b"",
+            attempt=Attempt("harbor.test", exchange.method, _ENDPOINTS.get(exchange.target[1], "ping")),
+            account=Account("harbor.test", "robot", Secret("hush-hush")),
+        )
+        for exchange in exchanges_of(recorded(name))
+        if exchange.status == status
+    ]
+    assert (kind, permanent) in {(error.kind, error.permanent) for error in told}
+    assert any(advice in error.advice for error in told if error.kind is kind)
