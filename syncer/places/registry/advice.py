@@ -13,8 +13,7 @@ _ALIBABA = (".aliyuncs.com",)
 _TENCENT = (".tencentcloudcr.com", "ccs.tencentyun.com")
 _HUAWEI = (".myhuaweicloud.com",)
 _REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
-_REFUSED_INDEX = frozenset({400, 403, 404, 405, 415, 422, 500})
-_REFUSED_URLS = frozenset({400, 403, 404, 405, 415, 422, 500})
+_REFUSED_CONTENT = frozenset({400, 403, 404, 405, 415, 422, 500})
 
 
 def advise(
@@ -24,40 +23,44 @@ def advise(
 
     `scheme` is what the registry is spoken to by: "http" or "https".
     """
-    if manifest is not None and error.attempt.endpoint == "manifest":
-        if error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
-            return error.with_changes(
-                kind=Kind.UNSUPPORTED,
-                advice="it is of schema 1, which most registries no longer take: have the image built again",
-            )
-        if not error.advice:
-            error = _advise_on_content(error, manifest)
-    if error.advice and error.presence in {"", "exists"}:
+    if manifest is not None:
+        error = _advise_on_content(error, manifest)
+    if error.presence not in {"missing", "unknown"}:
         return error
-    match error.presence:
-        case "missing":
-            how = missing(repository, scheme=scheme)
-            return error.with_changes(advice=f"{error.advice}: {how}" if error.advice else how)
-        case "unknown":
-            how = missing(repository, scheme=scheme)
-            return error.with_changes(advice=f"{error.advice}; or it is missing: {how}")
-    return error
+    how = missing(repository, scheme=scheme)
+    if error.presence == "unknown":
+        return error.with_changes(advice=f"{error.advice}; or it is missing: {how}")
+    return error.with_changes(advice=f"{error.advice}: {how}" if error.advice else how)
 
 
 def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryError:
-    """What a registry may have against a manifest that it refuses without saying why."""
-    if manifest.foreign and error.status in _REFUSED_URLS:
+    """What a registry may have against a manifest that it refuses without saying why. Its blobs are there by then."""
+    vague = error.presence == "unknown"
+    if vague:
+        error = error.with_changes(presence="exists")
+    elif error.advice:
+        return error
+    if error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
+        return error.with_changes(
+            kind=Kind.UNSUPPORTED,
+            presence="exists",
+            advice="it is of schema 1, which most registries no longer take: have the image built again",
+        )
+    if error.status in _REFUSED_CONTENT and manifest.foreign:
         # docker-registry 2.8 answers 500, with UNKNOWN for each such layer.
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
             permanent=True,
+            presence="exists",
             advice=f"it has layers that lie elsewhere (urls), which {error.registry} may not take: have it allow them"
             " (docker-registry: validation.manifests.urls.allow), or copy an image that has all of its layers",
         )
-    if error.status in _REFUSED_INDEX and _has_attestations(manifest):
+    if error.status in _REFUSED_CONTENT and _has_attestations(manifest):
+        before = f"{error.advice}; or " if vague else ""
         return error.with_changes(
-            advice="the index has attestations (platform unknown/unknown), which some registries refuse: if that is the"
-            " reason, copy single images of it by digest, or build without them (--provenance=false)"
+            presence="exists",
+            advice=f"{before}the index has attestations (platform unknown/unknown), which some registries refuse: if"
+            " that is the reason, copy single images of it by digest, or build without them (--provenance=false)",
         )
     return error
 
