@@ -31,7 +31,7 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of an answer that is read whole: more than any manifest or page of tags."""
 MAX_REDIRECTS = 5
 USER_AGENT = f"image-syncer/{__version__}"
-_QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,8}))?", re.ASCII)
+_QUOTA = re.compile(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 

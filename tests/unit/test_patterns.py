@@ -25,7 +25,6 @@ HARMLESS = {
     "syncer.daemon.causes._DIGEST": "messages of 1,000 characters at most; one class, so no step back",
     "syncer.http.challenge._PARAMETER": "headers of 8,192 characters; matched from where the last one ended",
     "syncer.http.challenge._SCHEME": "headers of 8,192 characters; matched from where the last one ended",
-    "syncer.http.client._QUOTA": "matched from the start of a header",
     "syncer.http.connection._TARGET": "one class, matched whole",
     "syncer.observe.merging._BYTE": "messages of our own",
     "syncer.observe.report._NUMBER": "tags of 128 characters",
