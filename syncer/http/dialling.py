@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -60,27 +60,14 @@ def proxy_for(scheme: str, netloc: str) -> Proxy | None:
     if not named or proxy_bypass(netloc):
         return None
     parts = urlsplit(named if "://" in named else f"http://{named}")
-    if not _is_proxy(parts):
-        # Nothing of the URL itself: any part of it may be one of a password.
-        raise httpx.UnsupportedProtocol(
-            "not the address of an HTTP proxy: expected http://USER:PASSWORD@HOST:PORT, where /, # and ? in the"
-            " password are written %2F, %23 and %3F"
-        )
+    if parts.scheme not in _PORTS or not parts.hostname:
+        # Not the URL itself: it may have a password.
+        raise httpx.UnsupportedProtocol(f"not an HTTP proxy: {parts.scheme}://{parts.hostname or ''}")
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         headers = ((b"Proxy-Authorization", b"Basic " + base64.b64encode(user)),)
     return Proxy(parts.scheme, parts.netloc.rpartition("@")[2], headers)
-
-
-def _is_proxy(parts: SplitResult) -> bool:
-    try:
-        port = parts.port
-    except ValueError:
-        return False
-    # An @ behind the host belongs to a password that was not encoded: then the host is none either.
-    behind = f"{parts.path}{parts.query}{parts.fragment}"
-    return parts.scheme in _PORTS and bool(parts.hostname) and port != 0 and "@" not in behind
 
 
 class Dialler:
