@@ -13,6 +13,7 @@ from syncer.diagnostics import Findings
 def test_a_destination_that_a_variable_makes_invalid_does_not_show_its_value(value):
     findings = Findings()
     node = read_json('{"nginx": "${PLACE}"}', "images.json", "images", findings)
+    assert node is not None
     assert parse_rules(node, environment={"PLACE": value}, findings=findings) == ()
     (problem,) = findings.problems
     assert "hush" not in str(problem)

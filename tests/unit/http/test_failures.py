@@ -135,6 +135,26 @@ def test_another_host_that_wants_a_token_is_told_as_what_it_is():
     assert "other.example wants a login of its own" in str(error)
 
 
+def test_a_connection_that_times_out_names_what_may_drop_its_packets():
+    attempt = Attempt("reg.example", "GET", "ping", "/v2/")
+    error = failures.from_transport(httpx.ConnectTimeout("no connection within 15 s"), attempt=attempt)
+    assert error.kind is Kind.TIMEOUT
+    assert error.retryable
+    assert "a firewall or a NetworkPolicy may drop what goes to reg.example" in str(error)
+
+
+def test_a_connection_that_is_refused_names_the_port():
+    attempt = Attempt("reg.example", "GET", "ping", "/v2/")
+    error = failures.from_transport(httpx.ConnectError("Connect call failed"), attempt=attempt)
+    assert error.kind is Kind.CONNECTION
+    assert "cannot connect: Connect call failed; check that reg.example runs, and its port" in str(error)
+
+
+def test_a_title_behind_much_else_is_found_and_one_without_end_is_none():
+    assert "'Bad Gateway'" in str(answer(502, b"<html>" + b" " * 60_000 + b"<title>Bad Gateway</title>"))
+    assert "(a web page)" in str(answer(502, b"<title" * 11_000))
+
+
 def test_only_a_push_can_meet_an_immutable_tag():
     body = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}'
     assert answer(400, body, method="PUT").kind is Kind.IMMUTABLE
@@ -183,6 +203,6 @@ def test_retry_after_as_a_time_has_bounds(value, seconds):
 
 
 def test_retry_after_as_a_unix_time_is_the_time_until_then(monkeypatch):
-    monkeypatch.setattr(failures.time, "time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
     assert failures.retry_after("1800000030") == 30
     assert failures.retry_after("1800000030000") == 30
