@@ -1,18 +1,29 @@
 """What the auth file says of an account and of a registry, as data. Secrets never print."""
 
+import base64
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+from syncer import untrusted
+
 
 class Secret:
-    """A password or token: prints as `***` whatever is done to it; `reveal` gives the text."""
+    """A password or token: prints as `***` whatever is done to it; `reveal` gives the text.
 
-    __slots__ = ("_text",)
+    While it lives, texts of strangers that repeat it are masked.
+    """
+
+    __slots__ = ("__weakref__", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
+        untrusted.KNOWN.hold(self)
+
+    def secret_texts(self) -> tuple[str, ...]:
+        return (self._text,)
 
     def reveal(self) -> str:
         return self._text
@@ -35,7 +46,7 @@ class Secret:
         raise TypeError("a secret is not to be pickled")
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, weakref=True):
     """Who we are at a registry.
 
     `name` is the key of the auth entry, for logs and metrics. Either `username` and `password`, or an
@@ -49,6 +60,17 @@ class Account(msgspec.Struct, frozen=True):
     identity_token: Secret | None = None
     registry_token: Secret | None = None
     provider: "AccountProvider | None" = None
+
+    def __post_init__(self) -> None:
+        if self.username and self.password is not None:
+            untrusted.KNOWN.hold(self)
+
+    def secret_texts(self) -> Iterator[str]:
+        """What stands for user name and password in the `Authorization` header (RFC 7617)."""
+        assert self.password is not None
+        yield base64.b64encode(
+            f"{self.username}:{self.password.reveal()}".encode(errors="surrogatepass")
+        ).decode()
 
 
 class AccountProvider(Protocol):

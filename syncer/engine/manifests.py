@@ -125,7 +125,7 @@ class PushManifest(Task):
         try:
             stored = await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
         except RegistryError as error:
-            if _PARTS_UNKNOWN.intersection(error.codes):
+            if _PARTS_UNKNOWN.intersection(error.codes) and error.kind is not Kind.UNSUPPORTED:
                 return self._complete(job, error)
             if error.kind is not Kind.IMMUTABLE or not await self._is_equal_there(job):
                 raise

@@ -10,6 +10,7 @@ from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.dialling import usual_context
 from syncer.oci.reference import DOCKER_HUB
+from syncer.untrusted import clean
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
 _PORTS = {"http": 80, "https": 443}
@@ -91,7 +92,7 @@ class Address:
         if not valid or not location.isascii() or not location.isprintable() or " " in location:
             raise RegistryError(
                 Kind.INVALID,
-                f"the registry names an impossible address: {location[:200]!r}",
+                f"the registry names an impossible address: {clean(location)!r}",
                 attempt=Attempt(self.host),
             )
         if (

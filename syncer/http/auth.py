@@ -17,6 +17,7 @@ from syncer.accounts.settings import Account, Secret
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.challenge import Challenge, parse_challenges
 from syncer.http.request import Scopes
+from syncer.untrusted import clean
 
 MAX_TOKENS = 512
 """Tokens kept for one account at one registry: many more than are in use at once, far fewer than repositories."""
@@ -38,6 +39,7 @@ class _TokenAnswer(msgspec.Struct):
 class _Token(msgspec.Struct, frozen=True):
     header: str
     stale_at: float
+    secret: Secret | None = None  # while it lives, texts that repeat the token are masked
 
     def __repr__(self) -> str:
         return f"<token, stale at {self.stale_at:.0f}>"
@@ -234,12 +236,12 @@ class Authenticator:
         realm = challenge.parameters["realm"].partition("#")[0]
         if not _is_url(realm):
             raise self._failure(
-                Kind.INVALID, f"the registry names an impossible token service {realm[:200]!r}"
+                Kind.INVALID, f"the registry names an impossible token service {clean(realm)!r}"
             )
         if who is not None and realm[:5].lower() == "http:" and self._secure():
             raise self._failure(
                 Kind.TLS,
-                f"the token service {realm[:200]} has no TLS, while {self.host} has: credentials are not sent there",
+                f"the token service {clean(realm)} has no TLS, while {self.host} has: credentials are not sent there",
             )
         return realm
 
@@ -257,7 +259,7 @@ class Authenticator:
         lifetime = _lifetime(answer, self._now())
         # Counted from when it was asked for, and given up a little early: the answer took time, clocks differ.
         early = lifetime * 0.1 + 1.0 if lifetime > 10 else 0.0
-        return _Token(f"Bearer {text}", sent_at + lifetime - early)
+        return _Token(f"Bearer {text}", sent_at + lifetime - early, Secret(text))
 
     def _own_token(self, text: str) -> _Token:
         if not _is_token(text):

@@ -25,12 +25,13 @@ from syncer.http.limits import HostLimits
 from syncer.http.request import Answer, Request, Scopes
 from syncer.http.retry import with_retries
 from syncer.http.wire import RequestBody
+from syncer.untrusted import clean
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of an answer that is read whole: more than any manifest or page of tags."""
 MAX_REDIRECTS = 5
 USER_AGENT = f"image-syncer/{__version__}"
-_QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,8}))?", re.ASCII)
+_QUOTA = re.compile(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -56,6 +57,12 @@ class _Metered(httpx.AsyncByteStream):
 @cache
 def _origin(url: str) -> httpx.URL:
     return httpx.URL(url)
+
+
+def _path(target: str, asked: str) -> str:
+    """The path of a request, without its query. Where a stranger has named it, made safe to show."""
+    path = target.partition("?")[0]
+    return path if target == asked else clean(path)
 
 
 class RegistryClient:
@@ -243,9 +250,9 @@ class RegistryClient:
     def _refuse_while_down(self, attempt: Attempt) -> None:
         """Fail at once where connection after connection fails: others need not wait for a registry that is down."""
         if down := self.limits.down:
-            raise RegistryError(
-                Kind.CONNECTION,
-                "cannot connect: several tries in a row have failed",
+            last = self.limits.last_failure or RegistryError(Kind.CONNECTION, "cannot connect")
+            raise last.with_changes(
+                message=f"{last.message} (several tries in a row have failed)",
                 attempt=attempt,
                 retry_after=down,
             )
@@ -293,18 +300,19 @@ class RegistryClient:
                 Kind.INVALID, f"impossible address: {error}", attempt=request.attempt
             ) from error
         except httpx.HTTPError as error:
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and own:
-                self.limits.connected(ok=False)
-            raise failures.from_transport(
+            failure = failures.from_transport(
                 error, attempt=request.attempt, insecure=self.address.settings.insecure
-            ) from error
+            )
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and own:
+                self.limits.connected(ok=False, failure=failure)
+            raise failure from error
         finally:
             self._observer.notify(
                 RequestSent(
                     self.host,
                     request.method,
                     request.attempt.endpoint,
-                    url[path:].partition("?")[0],
+                    _path(url[path:], request.target),
                     status,
                     time.perf_counter() - start,
                 )
@@ -386,7 +394,7 @@ class RegistryClient:
         await self.send("GET", "/v2/", endpoint="ping", scopes=(), what=f"/v2/ of {self.host}")
 
     async def _fetch_token(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> bytes:
-        subject = f"token for {self.host} at {urlsplit(url).netloc}"
+        subject = f"token for {self.host} at {clean(urlsplit(url).netloc)}"
         request = Request(
             method, url, Attempt(self.host, method, "token", subject), headers=headers, content=body
         )

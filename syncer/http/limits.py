@@ -12,7 +12,7 @@ from collections.abc import Callable
 import anyio
 
 from syncer.accounts.settings import HostSettings
-from syncer.errors import MAX_HOLD
+from syncer.errors import MAX_HOLD, RegistryError
 
 MIN_WINDOW = 1.0
 SLACK = 0.25
@@ -54,6 +54,8 @@ class HostLimits:
         self._bytes_at = 0.0
         self._unreachable = 0
         self._down_until = 0.0
+        self.last_failure: RegistryError | None = None
+        """Why the last connection could not be made; None where it could."""
         self.name = name
         self.on_capacity: Callable[[str], None] = lambda _name: None
         """Called with `name` when `ready` may have become true again."""
@@ -85,8 +87,9 @@ class HostLimits:
         """Seconds for which there is no point in trying to connect; 0 for none."""
         return max(0.0, self._down_until - self._clock())
 
-    def connected(self, *, ok: bool) -> None:
+    def connected(self, *, ok: bool, failure: RegistryError | None = None) -> None:
         """A connection was made, or was not: several failures in a row mean that the host is down for a while."""
+        self.last_failure = failure
         self._unreachable = 0 if ok else self._unreachable + 1
         if self._unreachable >= MAX_UNREACHABLE:
             self._down_until = self._clock() + DOWN_SECONDS

@@ -5,9 +5,9 @@ import re
 MAX_CHUNK = 512 * 1024 * 1024
 """Bytes. A registry that wants larger chunks is not heeded."""
 
-_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next"?', re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes[ =]+([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
-_UNSATISFIED = re.compile(r"bytes[ =]+\*/([0-9]{1,18})", re.IGNORECASE)
+_NEXT = re.compile(r'<([^<>]{0,8192})>\s{0,8};[^,]{0,256}\brel\s{0,8}=\s{0,8}"?next"?', re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes[ =]{1,8}([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
+_UNSATISFIED = re.compile(r"bytes[ =]{1,8}\*/([0-9]{1,18})", re.IGNORECASE)
 _RANGE = re.compile(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
 
 

@@ -341,7 +341,7 @@ class RemoteRepository(Destination):
         except RegistryError as error:
             if error.status in _MISSING and self._projects and await self._projects.create(self.name):
                 return self._session(await post())
-            raise advise(error, self.name) from error.__cause__
+            raise self._advised(error) from error.__cause__
 
     def _session(self, answer: Answer) -> Session:
         location = answer.headers.get("location", "")
@@ -370,7 +370,7 @@ class RemoteRepository(Destination):
         except RegistryError as error:
             if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
                 return manifest.digest
-            raise advise(error, self.name, manifest) from error.__cause__
+            raise self._advised(error, manifest) from error.__cause__
         try:
             stored = Digest.parse(answer.headers.get("docker-content-digest"))
         except InvalidDigest:
@@ -387,6 +387,10 @@ class RemoteRepository(Destination):
         """Whether a tag that cannot be written has this manifest already."""
         found = await self.resolve(tag or manifest.digest)
         return found is not None and manifest.is_named_by(found.digest)
+
+    def _advised(self, error: RegistryError, manifest: Manifest | None = None) -> RegistryError:
+        scheme = "https" if self._client.address.secure else "http"
+        return advise(error, self.name, manifest, scheme=scheme)
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"

@@ -313,6 +313,9 @@ class RemoteUpload(Upload):
             )
         if error.status not in _REFUSED or "NAME_UNKNOWN" in error.codes:
             return error
+        if not error.permanent or error.kind is Kind.FORBIDDEN:
+            # It is against this blob, or against all pushes: that says nothing of the method.
+            return error
         if resumed and method < UploadMethod.CHUNKED:
             # It takes no second part of a session: nothing is learned about how to begin one.
             pass

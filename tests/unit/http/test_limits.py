@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from syncer.accounts.settings import HostSettings
+from syncer.errors import Kind, RegistryError
 from syncer.http.limits import DOWN_SECONDS, MAX_UNREACHABLE, HostLimits
 
 
@@ -172,8 +173,10 @@ async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a
 async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock):
     limits = HostLimits(4, clock=clock)
     for _ in range(MAX_UNREACHABLE - 1):
-        limits.connected(ok=False)
+        limits.connected(ok=False, failure=RegistryError(Kind.TIMEOUT, "timed out"))
+    assert str(limits.last_failure) == "timed out"
     limits.connected(ok=True)
+    assert limits.last_failure is None
     limits.connected(ok=False)
     assert limits.down == 0
 
