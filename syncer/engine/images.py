@@ -20,14 +20,15 @@ from syncer.events import (
     RuleWarning,
     SkipReason,
 )
+from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
 
-MANY_CHILDREN = 500
-"""Images of more children are copied one after the other: each of their children is a task."""
+MANY_PARTS = 500
+"""Blobs and children. Images of more are copied one after the other: each part is a task."""
 _KEPT_CONFIG = 32 * 1024
 """Bytes. A config that was read for its platform is kept until it is pushed, if it is no larger."""
 
@@ -42,6 +43,13 @@ def _may_be_there(job: Job, copy: ImageCopy) -> bool:
     docker-registry calls a repository new as long as it has no tags, whatever was pushed by digest.
     """
     return copy.destination.tag is None or not job.ledger.is_new(copy.destination.repository)
+
+
+def _is_large(manifest: Manifest) -> bool:
+    """Whether an image has many parts, or may have: nobody knows how large the indexes in an index are."""
+    return len(manifest.blobs) + len(manifest.children) > MANY_PARTS or any(
+        not child.media_type or child.media_type in media_types.INDEXES for child in manifest.children
+    )
 
 
 class CopyImage(MultiTargetTask[Reference]):
@@ -148,7 +156,7 @@ class CopyImage(MultiTargetTask[Reference]):
         known = next(iter(self.targets.values())).digest
         found = await source.fetch_manifest(known or self.source.target)
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
-        if len(found.children) > MANY_CHILDREN and (wait := self._queue_up(job)):
+        if _is_large(found) and (wait := self._queue_up(job)):
             return wait
         fetched: dict[Digest, bytes] = {}
         manifest = await self._filtered(job, found, fetched) if self.rule.platforms else found
@@ -172,14 +180,14 @@ class CopyImage(MultiTargetTask[Reference]):
         return None
 
     def _queue_up(self, job: Job) -> Reschedule | None:
-        """Wait for the large index that is being copied. What was fetched is dropped until then: it fills the memory."""
+        """Wait for the large image that is being copied. What was fetched is dropped until then: it fills the memory."""
         if self.queued:
             return None
         self.queued = True
         ahead = job.large_images.join(self.key_for(next(iter(self.targets))))
         if ahead is None or job.graph.producer(ahead) is None:
             return None
-        job.observer.notify(Decision(str(self), "waits for another index of many children"))
+        job.observer.notify(Decision(str(self), "waits for another image of many parts"))
         return Reschedule(Lane.METADATA, after=(ahead,))
 
     def _add_parts(self, job: Job, manifest: Manifest, fetched: Mapping[Digest, bytes]) -> None:
