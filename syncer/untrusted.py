@@ -85,6 +85,8 @@ class SecretIndex:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._counts: dict[str, int] = {}
         self._buckets: dict[str, tuple[str, ...]] = {}
+        self._initials: frozenset[str] = frozenset()
+        """The first characters of secrets too short for a bucket."""
         for secret in secrets:
             self._add(secret)
 
@@ -108,15 +110,19 @@ class SecretIndex:
 
     def _masked(self, text: str, *, cut: bool) -> str:
         parts: list[str] = []
-        start = at = 0
-        end = len(text) if self._counts else 0
-        while at < end:
-            length = self._length_at(text, at, cut=cut)
-            if length:
+        start = 0
+        for at in self._candidates(text):
+            if at >= start and (length := self._length_at(text, at, cut=cut)):
                 parts += text[start:at], MASK
                 start = at + length
-            at += length or 1
         return "".join((*parts, text[start:])) if parts else text
+
+    def _candidates(self, text: str) -> list[int]:
+        """Where a secret may begin. Every text passes here, so it is quick."""
+        buckets, initials = self._buckets, self._initials
+        if not initials:
+            return [at for at in range(len(text)) if text[at : at + _PREFIX] in buckets] if buckets else []
+        return [at for at, char in enumerate(text) if char in initials or text[at : at + _PREFIX] in buckets]
 
     def _length_at(self, text: str, at: int, *, cut: bool) -> int:
         """How long the secret is that begins there; 0 for none."""
@@ -124,10 +130,11 @@ class SecretIndex:
         for secret in alike:
             if text.startswith(secret, at):
                 return len(secret)
-        # The beginning of a secret is as good as the whole where it is long, or where the text was cut.
-        common = max((_common(secret, text[at : at + len(secret)]) for secret in alike), default=0)
-        if common >= _MIN_BEGINNING or (cut and common and at + common == len(text)):
-            return common
+        if alike:
+            # The beginning of a secret is as good as the whole where it is long, or where the text was cut.
+            common = max(_common(secret, text[at : at + len(secret)]) for secret in alike)
+            if common >= _MIN_BEGINNING or (cut and at + common == len(text)):
+                return common
         for size in range(1, MIN_INSIDE_WORDS):
             piece = text[at : at + size]
             if piece in self._counts and _is_word(text, at, at + size):
@@ -137,23 +144,36 @@ class SecretIndex:
     def _add(self, secret: str) -> None:
         for spelling in _spellings(secret):
             count = self._counts[spelling] = self._counts.get(spelling, 0) + 1
-            if count == 1 and len(spelling) >= MIN_INSIDE_WORDS:
-                prefix = spelling[:_PREFIX]
-                # The longest first: a secret may be a part of another one.
-                listed = sorted((*self._buckets.get(prefix, ()), spelling), key=len, reverse=True)
-                self._buckets[prefix] = tuple(listed)
+            if count == 1:
+                self._index(spelling)
+
+    def _index(self, spelling: str) -> None:
+        if len(spelling) < MIN_INSIDE_WORDS:
+            self._initials |= {spelling[0]}
+            return
+        prefix = spelling[:_PREFIX]
+        # The longest first: a secret may be a part of another one.
+        self._buckets[prefix] = tuple(
+            sorted((*self._buckets.get(prefix, ()), spelling), key=len, reverse=True)
+        )
 
     def _remove(self, secrets: Iterable[str]) -> None:
         for spelling in (spelling for secret in secrets for spelling in _spellings(secret)):
             self._counts[spelling] -= 1
-            if self._counts[spelling]:
-                continue
-            del self._counts[spelling]
-            prefix = spelling[:_PREFIX]
-            if left := tuple(each for each in self._buckets.get(prefix, ()) if each != spelling):
-                self._buckets[prefix] = left
-            else:
-                self._buckets.pop(prefix, None)
+            if not self._counts[spelling]:
+                del self._counts[spelling]
+                self._unindex(spelling)
+
+    def _unindex(self, spelling: str) -> None:
+        if len(spelling) < MIN_INSIDE_WORDS:
+            self._initials = frozenset(each[0] for each in self._counts if len(each) < MIN_INSIDE_WORDS)
+            return
+        prefix = spelling[:_PREFIX]
+        left = tuple(each for each in self._buckets[prefix] if each != spelling)
+        if left:
+            self._buckets[prefix] = left
+        else:
+            del self._buckets[prefix]
 
 
 KNOWN = SecretIndex()
