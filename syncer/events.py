@@ -257,6 +257,13 @@ class ConcurrencyChanged(Event, frozen=True):
     limit: int
 
 
+class ProjectMade(Event, frozen=True):
+    """A project that was missing at a registry was made; in a dry run, it would be."""
+
+    registry: str
+    project: str
+
+
 class Decision(Event, frozen=True):
     """Why something was done or left: for the debug log."""
 

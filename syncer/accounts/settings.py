@@ -9,6 +9,9 @@ from msgspec.structs import replace
 
 from syncer import untrusted
 
+API_PATHS = frozenset({"", "v1", "v2"})
+"""What stands behind the host in a registry's address, as docker writes it."""
+
 
 class Secret:
     """A password or token: prints as `***` whatever is done to it; `reveal` gives the text.

@@ -63,7 +63,10 @@ def describe_share(config: Config, shard: Shard) -> str | None:
 
 
 def tell_problems(error: ConfigError, log_format: Literal["text", "json"] = "text") -> None:
-    """Every problem of the files on a line of its own, on stderr."""
+    """Every warning and problem of the files on a line of its own, on stderr."""
+    if log_format == "text":
+        for warning in error.warnings:
+            say_error(f"warning: {warning}")
     tell_errors([str(problem) for problem in error.problems], log_format)
     if log_format == "text":
         say_error(f"{words.count(len(error.problems), 'problem')}; nothing was contacted")

@@ -86,9 +86,22 @@ def load(
         book = parse_auth(node, folder=auth.parent, environment=environment, findings=findings)
     if images is not None and (node := read_document(images, "images", findings)) is not None:
         rules = parse_rules(node, environment=environment, findings=findings)
-    findings.problems += book.problems_for(_repositories(rules, book))
+    _judge_entries(book, rules, findings)
     findings.raise_if_any()
     return Config(book, rules, tuple(findings.warnings))
+
+
+def _judge_entries(book: AuthBook, rules: Iterable[Rule], findings: Findings) -> None:
+    """What is wrong with an entry is a problem where a rule needs the entry, and else a warning."""
+    needed = book.problems_for(_repositories(rules, book))
+    # A rule that could not be read may need it, too.
+    ignored = "" if findings.problems else "; ignored, since no rule needs it"
+    findings.warnings += [
+        msgspec.structs.replace(problem, message=f"{problem.message}{ignored}")
+        for problem in book.entry_problems()
+        if problem not in needed
+    ]
+    findings.problems[:0] = needed
 
 
 def _read_combined(

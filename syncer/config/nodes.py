@@ -87,6 +87,11 @@ def found(node: Node) -> str:
     return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
+def is_null(node: Node) -> bool:
+    """Whether nothing is written there."""
+    return isinstance(node, Scalar) and node.kind == "null"
+
+
 def text_of(node: Node, expected: str = "text") -> str:
     """Raises `Unexpected`."""
     if isinstance(node, Scalar) and node.kind in ("text", "plain"):

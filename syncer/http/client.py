@@ -5,7 +5,7 @@ Everything that speaks the protocol goes through `send` (a whole answer) or `ope
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -20,10 +20,10 @@ from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestRetried, Req
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator
-from syncer.http.challenge import Challenge, parse_challenges
 from syncer.http.limits import HostLimits
 from syncer.http.request import Answer, Request, Scopes
 from syncer.http.retry import with_retries
+from syncer.http.standing import Standing
 from syncer.http.wire import RequestBody
 from syncer.untrusted import clean
 
@@ -76,6 +76,7 @@ class RegistryClient:
         transport: httpx.AsyncBaseTransport,
         limits: HostLimits,
         observer: Observer,
+        standing: Standing | None = None,
     ) -> None:
         self.address = address
         self.account = account
@@ -86,8 +87,9 @@ class RegistryClient:
             address.host,
             account,
             fetch=self._fetch_token,
-            challenge_of_ping=self._challenge_of_ping,
+            ping=self._ping,
             secure=lambda: address.secure,
+            standing=standing,
         )
 
     @property
@@ -182,13 +184,14 @@ class RegistryClient:
         """
         url = request.target
         if "://" not in url:
-            url = await self.address.base(self._probe) + url
+            url = await self.address.base(self._ask_v2) + url
         redirects = 0
         refreshed = outdated = False
         while True:
             own = self.address.is_own(url)
             # Credentials go to the registry that they are for, and never along to another host.
-            authorization = await self._auth.authorization(request.scopes) if own else None
+            asks_as_account = own and "Authorization" not in request.headers
+            authorization = await self._auth.authorization(request.scopes) if asks_as_account else None
             self._refuse_while_down(request.attempt)
             sent_at = await self.limits.acquire(stream=request.stream)
             try:
@@ -199,7 +202,9 @@ class RegistryClient:
             response.extensions["stream"] = request.stream
             status = response.status_code
             # A 401 that counts as an answer does so only when our token is not the reason.
-            unproven = status == 401 and own and not refreshed
+            unproven = status == 401 and asks_as_account and not refreshed
+            if authorization is not None and status != 401:
+                self._auth.accepted(authorization)
             if status in request.ok and not unproven:
                 return response
             try:
@@ -225,21 +230,33 @@ class RegistryClient:
                 redirects += 1
                 url = self._redirected(request, url, location)
                 continue
-            error = failures.from_answer(
-                status,
-                response.headers,
-                body,
-                attempt=request.attempt,
-                account=self._auth.current,
-                elsewhere="" if own else urlsplit(url).netloc,
+            error = self._failure(
+                response, body, request.attempt, elsewhere="" if own else urlsplit(url).netloc
             )
             if outdated:
                 error = error.with_changes(permanent=False)
-            if error.kind is Kind.THROTTLED:
-                self.limits.congested(sent_at)
-                if error.retry_after:
-                    self.limits.hold(error.retry_after)
+            if asks_as_account and authorization is None and self.account is not None:
+                error = error.with_changes(message=f"{error.message}, asked without an account")
+            self._slow_down(error, sent_at)
             raise error
+
+    def _slow_down(self, error: RegistryError, sent_at: float) -> None:
+        if error.kind is Kind.THROTTLED:
+            self.limits.congested(sent_at)
+            if error.retry_after:
+                self.limits.hold(error.retry_after)
+
+    def _failure(
+        self, response: httpx.Response, body: bytes, attempt: Attempt, *, elsewhere: str = ""
+    ) -> RegistryError:
+        return failures.from_answer(
+            response.status_code,
+            response.headers,
+            body,
+            attempt=attempt,
+            account=self._auth.current,
+            elsewhere=elsewhere,
+        )
 
     async def _close(self, response: httpx.Response) -> None:
         try:
@@ -372,17 +389,28 @@ class RegistryClient:
             )
         return target
 
-    async def _probe(self, base: str) -> httpx.Response:
-        url = f"{base}/v2/"
-        response = await self._exchange(
-            Request("GET", url, Attempt(self.host, "GET", "ping", url)), url, None, own=True
-        )
-        await response.aclose()
-        return response
+    async def _ping(self, authorization: str | None) -> Answer:
+        return await self._ask_v2(await self.address.base(self._ask_v2), authorization)
 
-    async def _challenge_of_ping(self) -> list[Challenge]:
-        response = await self._probe(await self.address.base(self._probe))
-        return parse_challenges(response.headers.get_list("www-authenticate"))
+    async def _ask_v2(self, base: str, authorization: str | None = None) -> Answer:
+        """What `/v2/` answers, whatever that is. Raises `RegistryError` where nothing answers."""
+        url = f"{base}/v2/"
+        attempt = Attempt(self.host, "GET", "ping", url)
+        self._refuse_while_down(attempt)
+        response = await self._exchange(Request("GET", url, attempt), url, authorization, own=True)
+        try:
+            body = await self._read(response, attempt)
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, response.headers, body, url)
+
+    async def rights(self, scopes: Scopes) -> Mapping[str, frozenset[str]] | None:
+        """The actions by repository that a token for `scopes` says it grants; None where nothing says so."""
+        return await self._auth.rights(scopes)
+
+    def forget_rights(self, repository: str) -> None:
+        """What the account may do in a repository, or all below it, has changed: have new tokens."""
+        self._auth.forget(repository)
 
     async def basic(self) -> dict[str, str]:
         """The account's user name and password as a header for `send`: what a registry's own API wants."""
@@ -393,27 +421,23 @@ class RegistryClient:
         """Ask `/v2/` with what credentials there are (distribution-spec, "Determining support"). Raises `RegistryError`."""
         await self.send("GET", "/v2/", endpoint="ping", scopes=(), what=f"/v2/ of {self.host}")
 
-    async def _fetch_token(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> bytes:
+    async def _fetch_token(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> Answer:
         subject = f"token for {self.host} at {clean(urlsplit(url).netloc)}"
         request = Request(
             method, url, Attempt(self.host, method, "token", subject), headers=headers, content=body
         )
 
-        async def attempt() -> bytes:
+        async def attempt() -> Answer:
             response = await self._exchange(request, url, None, own=self.address.is_own(url))
             try:
                 raw = await self._read(response, request.attempt)
             finally:
                 await response.aclose()
-            if response.status_code != 200:
-                raise failures.from_answer(
-                    response.status_code,
-                    response.headers,
-                    raw,
-                    attempt=request.attempt,
-                    account=self._auth.current,
-                )
-            return raw
+            if not 200 <= response.status_code < 400:
+                raise self._failure(response, raw, request.attempt)
+            return Answer(response.status_code, response.headers, raw, url)
 
         return await with_retries(attempt, on_retry=self.tell_retry)
 

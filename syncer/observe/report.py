@@ -12,6 +12,7 @@ from syncer.events import (
     ImageSkipped,
     ImageSynced,
     IndexFiltered,
+    ProjectMade,
     RunFinished,
     RunStarted,
 )
@@ -50,6 +51,7 @@ class ReportObserver(Totals):
         self._finished_at: datetime | None = None
         self._images: list[_Ended] = []
         self._filtered: dict[tuple[int, Reference], IndexFiltered] = {}
+        self._projects: set[tuple[str, str]] = set()
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -64,6 +66,9 @@ class ReportObserver(Totals):
 
     def on_index_filtered(self, event: IndexFiltered) -> None:
         self._filtered[event.rule.number, _named(event.source)] = event
+
+    def on_project_made(self, event: ProjectMade) -> None:
+        self._projects.add((event.registry, event.project))
 
     def on_image_synced(self, event: ImageSynced) -> None:
         super().on_image_synced(event)
@@ -138,7 +143,10 @@ class ReportObserver(Totals):
                 "source_digest": str(filtered.digest),
             }
         if self.dry_run:
-            document["plan"] = _plan(image)
+            repository = image.destination.repository
+            project = repository.path.partition("/")[0]
+            is_made = (repository.host, project) in self._projects
+            document["plan"] = _plan(image, makes=project if is_made else "")
         return document
 
 
@@ -170,14 +178,15 @@ def _outcome(image: _Ended) -> str:
             return "failed"
 
 
-def _plan(image: _Ended) -> dict[str, object]:
-    """What a run would do with the image, and why."""
+def _plan(image: _Ended, *, makes: str) -> dict[str, object]:
+    """What a run would do with the image, and why; `makes` is the project that it would make for it."""
     blobs = dict.fromkeys(BLOB_OUTCOMES, 0)
     match image:
         case ImageSynced():
             blobs = msgspec.structs.asdict(image.blobs)
             if image.previous is None:
                 action, reason = "copy", "not at the destination yet"
+                reason += f"; makes project {makes}" if makes else ""
             elif image.previous == image.digest:
                 action, reason = "replace", "forced"
             else:

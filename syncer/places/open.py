@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 
 import httpx
+import msgspec
 
 from syncer.accounts.settings import Account, HostSettings
 from syncer.events import ConcurrencyChanged, Observer
 from syncer.http.address import Address
 from syncer.http.client import RegistryClient
 from syncer.http.limits import HostLimits
+from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, Source
 from syncer.places.dry_run import DryRunDestination
-from syncer.places.registry.harbor import HarborProjects
+from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
 from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
 from syncer.places.registry.remote import RemoteRepository
 from syncer.places.registry.upload import UploadMethods
@@ -51,7 +53,8 @@ class PlaceDirectory:
         self._dry_run = dry_run
         self._resting = MirrorBackoff()
         self._methods: dict[str, UploadMethods] = {}
-        self._projects: dict[RegistryClient, HarborProjects] = {}
+        self._projects: dict[tuple[RegistryClient, bool], Projects] = {}
+        self._standings: dict[tuple[str, Account], Standing] = {}
 
     def source(self, name: Repository) -> Source:
         if name not in self._sources:
@@ -70,24 +73,28 @@ class PlaceDirectory:
 
     def destination(self, name: Repository) -> Destination:
         if name not in self._destinations:
-            # A dry run asks for no more rights than it needs.
-            self._destinations[name] = (
-                DryRunDestination(RemoteRepository(self.client(name), name, writable=False))
-                if self._dry_run
-                else self._destination(name)
-            )
+            self._destinations[name] = self._destination(name)
         return self._destinations[name]
 
     def _destination(self, name: Repository) -> Destination:
-        client = self.client(name)
-        create = self._settings_for(name).create
-        return RemoteRepository(
-            client,
-            name,
-            writable=True,
-            methods=self._methods.setdefault(name.host, UploadMethods()),
-            projects=self._projects.setdefault(client, HarborProjects(client)) if create else None,
-        )
+        client, projects = self.client(name), self._projects_for(name)
+        if self._dry_run:
+            # It asks for no more rights than it needs.
+            return DryRunDestination(RemoteRepository(client, name, writable=False, projects=projects))
+        methods = self._methods.setdefault(name.host, UploadMethods())
+        return RemoteRepository(client, name, writable=True, methods=methods, projects=projects)
+
+    def _projects_for(self, name: Repository) -> Projects:
+        client, create = self.client(name), self._settings_for(name).create
+        if (client, create) not in self._projects:
+            if not create:
+                made: Projects = MissingProjects(client)
+            elif self._dry_run:
+                made = PlannedProjects(client, self._observer)
+            else:
+                made = CreatedProjects(client, self._observer)
+            self._projects[client, create] = made
+        return self._projects[client, create]
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
         limits = self.client(name).limits
@@ -113,6 +120,12 @@ class PlaceDirectory:
             limits.resized()
         return self._limits[name]
 
+    def _standing_of(self, host: str, account: Account | None) -> Standing | None:
+        """Of one user at one registry, whatever entries name it: a registry counts failed logins by user."""
+        if account is None:
+            return None
+        return self._standings.setdefault((host, msgspec.structs.replace(account, name="")), Standing())
+
     def _tell_concurrency(self, host: str, of_host: Sequence[HostLimits]) -> None:
         self._observer.notify(ConcurrencyChanged(host, sum(limits.window for limits in of_host)))
 
@@ -127,7 +140,12 @@ class PlaceDirectory:
             address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
             limits = self._limits_of(name.host, account, settings)
             self._clients[key] = RegistryClient(
-                address, account, transport=self._transport, limits=limits, observer=self._observer
+                address,
+                account,
+                transport=self._transport,
+                limits=limits,
+                observer=self._observer,
+                standing=self._standing_of(name.host, account),
             )
         client = self._named[name] = self._clients[key]
         return client

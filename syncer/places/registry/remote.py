@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import httpx
 import msgspec
 
@@ -24,7 +25,7 @@ from syncer.oci.manifest import (
 from syncer.oci.reference import Repository, is_tag
 from syncer.places.content import BlobBody, Destination, Upload
 from syncer.places.registry.advice import advise
-from syncer.places.registry.harbor import HarborProjects
+from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import (
     content_range,
     content_range_size,
@@ -67,7 +68,7 @@ class RemoteRepository(Destination):
         writable: bool,
         retry: bool = True,
         methods: UploadMethods | None = None,
-        projects: HarborProjects | None = None,
+        projects: Projects | None = None,
     ) -> None:
         self.name = name
         # One client is one account at one registry: mounting needs pull there and push here in one token.
@@ -76,6 +77,8 @@ class RemoteRepository(Destination):
         self._retry = retry
         self._methods = methods or UploadMethods()
         self._projects = projects
+        self._probing = anyio.Lock()
+        self._probed = self._found_new = False
         self._base = f"/v2/{name.path}"
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
@@ -163,25 +166,46 @@ class RemoteRepository(Destination):
             ok=frozenset({200, 401, 403, 404, 405}),
             prewarm=PREWARM,
         )
-        if (
-            self._projects is not None
-            and answer.status in _MISSING
-            and await self._projects.create(self.name)
-        ):
+        self._probed = True
+        if answer.status not in _MISSING:
+            return False
+        said = failures.from_answer(
+            answer.status,
+            answer.headers,
+            answer.body,
+            attempt=self._attempt("GET", "tags", f"tags of {self.name}"),
+            account=self._client.account,
+        )
+        if self._projects is not None and await self._projects.provide(self.name, said):
+            self._found_new = True
             return True
-        return answer.status == 404 and b"NAME_UNKNOWN" in answer.body
+        return answer.status == 404 and says_new(said.message, said.codes)
 
     async def resolve(self, target: str) -> Descriptor | None:
-        answer = await self._client.send(
-            "HEAD",
-            f"{self._base}/manifests/{target}",
-            endpoint="manifest",
-            scopes=self._scopes,
-            what=self._manifest(target),
-            headers=_ACCEPT,
-            ok=frozenset({200, 404, 405, 501}),
-            retry=self._retry,
-        )
+        if self._projects is not None:
+            self._projects.check(self.name)
+        try:
+            answer = await self._client.send(
+                "HEAD",
+                f"{self._base}/manifests/{target}",
+                endpoint="manifest",
+                scopes=self._scopes,
+                what=self._manifest(target),
+                headers=_ACCEPT,
+                ok=frozenset({200, 404, 405, 501}),
+                retry=self._retry,
+            )
+        except RegistryError as error:
+            # A HEAD has no words: a list of tags tells whether it is the project that is missing.
+            if self._projects is None or error.status not in {401, 403}:
+                raise
+            async with self._probing:
+                if not self._probed:
+                    self._found_new = await self.is_new()
+            self._projects.check(self.name)
+            if not self._found_new:
+                raise
+            return None
         if answer.status == 404:
             return None
         try:
@@ -295,7 +319,7 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=f"blob {digest} of {self.name}",
             # Who cannot say whether it is there gets it.
-            ok=frozenset({200, 404, 405, 501}),
+            ok=frozenset({200, 404, 405, 501, *({401, 403} if self._found_new else ())}),
         )
         return answer.status == 200
 
@@ -339,8 +363,13 @@ class RemoteRepository(Destination):
         try:
             return self._session(await post())
         except RegistryError as error:
-            if error.status in _MISSING and self._projects and await self._projects.create(self.name):
-                return self._session(await post())
+            if error.status not in _MISSING or self._projects is None:
+                raise self._advised(error) from error.__cause__
+            if not await self._projects.provide(self.name, error):
+                raise self._advised(error) from error.__cause__
+        try:
+            return self._session(await post())
+        except RegistryError as error:
             raise self._advised(error) from error.__cause__
 
     def _session(self, answer: Answer) -> Session:
@@ -390,7 +419,8 @@ class RemoteRepository(Destination):
 
     def _advised(self, error: RegistryError, manifest: Manifest | None = None) -> RegistryError:
         scheme = "https" if self._client.address.secure else "http"
-        return advise(error, self.name, manifest, scheme=scheme)
+        error = advise(error, self.name, manifest, scheme=scheme)
+        return self._projects.advise(error, self.name) if self._projects is not None else error
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
