@@ -108,7 +108,12 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
         return Kind.TIMEOUT, f"timed out: {text}", "", None
     if isinstance(error, InternalAddress):
         message = f"the registry leads to an internal address ({text}): not followed"
-        return Kind.FORBIDDEN, message, f"if that is right, allow it with --allow-internal {clean(error.host)}", True
+        return (
+            Kind.FORBIDDEN,
+            message,
+            f"if that is right, allow it with --allow-internal {clean(error.host)}",
+            True,
+        )
     if isinstance(error, TooManyOpenFiles):
         advice = "raise the limit of open files (ulimit -n, LimitNOFILE), or choose a smaller --proc"
         return Kind.CONNECTION, f"cannot open another connection: {text}", advice, None

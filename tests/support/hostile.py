@@ -83,9 +83,8 @@ class HostileRegistry:
             return b"", f'{{"tags": [{tags}]}}'.encode()
         if kind == "manifests":
             stored = self.store.get_manifest("app", reference)
-            manifest = stored.manifest
-            head = f"Content-Type: {manifest.media_type}\r\nDocker-Content-Digest: {manifest.digest}\r\n"
-            return head.encode(), manifest.raw
+            head = f"Content-Type: {stored.media_type}\r\nDocker-Content-Digest: {stored.digest}\r\n"
+            return head.encode(), stored.raw
         if kind == "blobs":
             return b"", self.store.get_blob("app", reference)
         return b"", b"{}"
