@@ -169,7 +169,13 @@ class AuthBook:
 
     def secrets(self) -> frozenset[str]:
         """The text of every secret, to be masked in logs."""
-        return frozenset(secret for entry in self._entries.values() for secret in entry.credentials.secrets())
+        passwords = (
+            settings.proxy.password.reveal()
+            for settings in self._settings.values()
+            if settings.proxy is not None and settings.proxy.password is not None
+        )
+        credentials = (secret for entry in self._entries.values() for secret in entry.credentials.secrets())
+        return frozenset(secret for secret in (*credentials, *passwords) if secret)
 
     def _entry_for(self, name: str) -> AuthEntry | None:
         return next((self._entries[scope] for scope in prefixes(name) if scope in self._entries), None)

@@ -84,8 +84,38 @@ class AccountProvider(Protocol):
         ...
 
 
+class Proxy(msgspec.Struct, frozen=True):
+    """Where a proxy is, and who we are there. `DIRECT` is none at all."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    username: str | None = None
+    password: Secret | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether this is no proxy at all."""
+        return self.scheme == "none"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return "none" if self.is_direct else f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def is_socks(self) -> bool:
+        return self.scheme.startswith("socks")
+
+
+DIRECT = Proxy("none")
+
+
 class HostSettings(msgspec.Struct, frozen=True):
-    """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit."""
+    """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit.
+
+    `proxy` is None where the environment decides. `read_timeout` is how many seconds the registry may be silent before
+    it answers for a blob or a manifest; zero means the default.
+    """
 
     insecure: bool = False
     plain_http: bool = False
@@ -97,6 +127,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     requests_per_second: float = 0.0
     bandwidth: int = 0
     create: bool = False
+    proxy: Proxy | None = None
+    read_timeout: float = 0.0
 
     def part(self, index: int, count: int) -> "HostSettings":
         """What one of `count` processes may use of these limits; `index`, from 0, says which. Never nothing at all."""

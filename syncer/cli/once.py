@@ -68,6 +68,7 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
     metrics_push: str | None = None
     state_dir: Path | None = None
     shard: Shard = WHOLE
+    allow_internal: Sequence[str] = ()
 
 
 def load_config(options: OnceOptions) -> Config:
@@ -197,6 +198,7 @@ def new_run(
             trust_sources=options.trust_sources,
             dry_run=options.dry_run,
             shard=options.shard,
+            allow_internal=tuple(options.allow_internal),
         ),
         credentials=credentials,
         cache=cache,

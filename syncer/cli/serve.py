@@ -63,6 +63,7 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     notify: Sequence[str] = ()
     notify_on: Sequence[str] = USUALLY
     notify_secret_file: Path | None = None
+    max_run_time: float | None = None
 
 
 def run_service(options: ServeOptions) -> int:
@@ -103,6 +104,7 @@ def run_service(options: ServeOptions) -> int:
                     live=live,
                     lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
                     told=notifier.tell,
+                    max_seconds=options.max_run_time,
                 ),
                 history=history,
                 live=live,

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from syncer.accounts.book import EntryCredentials
-from syncer.accounts.settings import API_PATHS, Secret
+from syncer.accounts.proxy import InvalidProxy, parse_proxy
+from syncer.accounts.settings import API_PATHS, Proxy, Secret
 from syncer.config import nodes
 from syncer.config.documents import variable_named
 from syncer.config.nodes import Node
 from syncer.diagnostics import Problem, Unexpected, shown
+from syncer.durations import EXPECTED as A_DURATION
+from syncer.durations import InvalidDuration, parse_duration
 from syncer.files import read_bytes, why
 from syncer.oci.reference import InvalidReference, canonical_host
 
@@ -154,6 +157,25 @@ def _bandwidth(node: Node, _: Path) -> int:
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
 
 
+def _proxy(node: Node, _: Path) -> Proxy:
+    try:
+        return parse_proxy(nodes.text_of(node, "the URL of a proxy, or none"))
+    except InvalidProxy as error:
+        raise node.place.unexpected(str(error)) from None
+
+
+def _duration(node: Node, _: Path) -> float:
+    text = (
+        node.text
+        if isinstance(node, nodes.Scalar) and node.kind == "number"
+        else nodes.text_of(node, A_DURATION)
+    )
+    try:
+        return parse_duration(text)
+    except InvalidDuration as error:
+        raise node.place.unexpected(f"{error}, found {shown(text)}") from None
+
+
 SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "insecure": _flag,
     "plain_http": _flag,
@@ -165,5 +187,7 @@ SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "requests_per_second": _rate,
     "bandwidth": _bandwidth,
     "create": _flag,
+    "proxy": _proxy,
+    "read_timeout": _duration,
 }
 """How each setting of `HostSettings` is read."""

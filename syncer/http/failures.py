@@ -16,7 +16,10 @@ from syncer import untrusted
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http import statuses
-from syncer.http.dialling import ProxyRefused, ProxyUnreachable
+from syncer.http.connection import TooSlow
+from syncer.http.dialling import TooManyOpenFiles
+from syncer.http.internal import InternalAddress
+from syncer.http.proxies import ProxyRefused, ProxyUnreachable
 from syncer.http.status_rows import MAX_WORDS, Circumstances
 from syncer.untrusted import clean
 
@@ -27,6 +30,8 @@ _MIN_WAIT = 1.0
 _MAX_WAIT = 86400.0
 _SINCE_1970 = 1e9
 """A `Retry-After` of more seconds is a time of day: some servers send that."""
+SLOW_SECONDS = 10.0
+"""How long a host is left alone whose answer came too slowly."""
 
 _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
 _TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
@@ -86,7 +91,9 @@ def _status_words(status: int) -> str:
 def from_transport(error: httpx.HTTPError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
     """The failure that a broken connection is."""
     kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
-    return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent)
+    # What comes drop by drop is no faster when it is asked for at once: others go first.
+    wait = SLOW_SECONDS if isinstance(error, TooSlow) else None
+    return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent, retry_after=wait)
 
 
 def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:
@@ -99,10 +106,22 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
         return Kind.TIMEOUT, f"timed out: {text}", advice, None
     if isinstance(error, httpx.TimeoutException):
         return Kind.TIMEOUT, f"timed out: {text}", "", None
+    if isinstance(error, InternalAddress):
+        message = f"the registry leads to an internal address ({text}): not followed"
+        return (
+            Kind.FORBIDDEN,
+            message,
+            f"if that is right, allow it with --allow-internal {clean(error.host)}",
+            True,
+        )
+    if isinstance(error, TooManyOpenFiles):
+        advice = "raise the limit of open files (ulimit -n, LimitNOFILE), or choose a smaller --proc"
+        return Kind.CONNECTION, f"cannot open another connection: {text}", advice, None
     if isinstance(error, ProxyRefused):
-        message = f"the proxy refuses to connect: {_status_words(error.status)}"
+        reason = _status_words(error.status) if error.status else text
+        message = f"the proxy refuses to connect: {reason}"
         advice = f"check HTTPS_PROXY and its user name and password, or add {registry} to NO_PROXY"
-        return Kind.CONNECTION, message, advice, error.status < 500
+        return Kind.CONNECTION, message, advice, 0 < error.status < 500
     if isinstance(error, ProxyUnreachable):
         return Kind.CONNECTION, f"cannot connect to the proxy: {text}", "check HTTPS_PROXY and NO_PROXY", None
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):

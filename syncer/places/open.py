@@ -9,6 +9,7 @@ from syncer.accounts.settings import Account, HostSettings
 from syncer.events import ConcurrencyChanged, Observer
 from syncer.http.address import Address
 from syncer.http.client import RegistryClient
+from syncer.http.internal import AllowedHosts
 from syncer.http.limits import HostLimits
 from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
@@ -24,7 +25,8 @@ class PlaceDirectory:
     """Remote repositories, each made once.
 
     `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
-    in one account's name, where the registry's settings do not say less. In a `dry_run` destinations only pretend to be written to.
+    in one account's name, where the registry's settings do not say less. `allowed` are the internal hosts that public
+    registries may send us to. In a `dry_run` destinations only pretend to be written to.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class PlaceDirectory:
         transport: httpx.AsyncBaseTransport,
         observer: Observer,
         connections: int,
+        allowed: AllowedHosts | None = None,
         dry_run: bool = False,
     ) -> None:
         self._account_for = account_for
@@ -42,6 +45,7 @@ class PlaceDirectory:
         self._transport = transport
         self._observer = observer
         self._connections = connections
+        self._allowed = allowed or AllowedHosts()
         self._addresses: dict[tuple[str, HostSettings], Address] = {}
         self._limits: dict[str, HostLimits] = {}
         self._limits_by_host: dict[str, list[HostLimits]] = {}
@@ -137,7 +141,9 @@ class PlaceDirectory:
         account = self._account_for(name)
         key = (name.host, settings, account)
         if key not in self._clients:
-            address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
+            address = self._addresses.setdefault(
+                (name.host, settings), Address(name.host, settings, self._allowed)
+            )
             limits = self._limits_of(name.host, account, settings)
             self._clients[key] = RegistryClient(
                 address,

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-import httpx
 import msgspec
 
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
@@ -44,6 +43,7 @@ PREWARM = 4
 """Requests that are likely to follow at once when it is known which tags there are, or whether there are any."""
 _MISSING = frozenset({401, 403, 404})
 """How registries answer for a project that is not there."""
+_UNANSWERED = frozenset({Kind.TIMEOUT, Kind.CONNECTION})
 _FOUND_OR_NOT = frozenset({200, 404})
 _ACCEPT = {"Accept": media_types.ACCEPT}
 
@@ -80,6 +80,7 @@ class RemoteRepository(Destination):
         self._probing = anyio.Lock()
         self._probed = self._found_new = False
         self._base = f"/v2/{name.path}"
+        self._unsure: set[tuple[str, Digest]] = set()
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
     # --- reading: distribution-spec, "Pull" and "Content Discovery" ---------------------------------------------
@@ -194,6 +195,7 @@ class RemoteRepository(Destination):
                 headers=_ACCEPT,
                 ok=frozenset({200, 404, 405, 501}),
                 retry=self._retry,
+                read_seconds=self._client.answer_seconds,
             )
         except RegistryError as error:
             # A HEAD has no words: a list of tags tells whether it is the project that is missing.
@@ -238,16 +240,12 @@ class RemoteRepository(Destination):
             ok=_FOUND_OR_NOT if missing_ok else frozenset({200}),
             counts_as_pull=True,
             retry=self._retry,
+            read_seconds=self._client.answer_seconds,
+            limit=MAX_MANIFEST_SIZE,
         )
         if answer.status == 404:
             return None
         self._refuse_page(answer, attempt)
-        if len(answer.body) > MAX_MANIFEST_SIZE:
-            raise RegistryError(
-                Kind.TOO_LARGE,
-                f"a manifest of {len(answer.body)} bytes: the limit is {MAX_MANIFEST_SIZE}",
-                attempt=attempt,
-            )
         content_type = answer.headers.get("content-type", "")
         stated = target if ":" in target else answer.headers.get("docker-content-digest")
         try:
@@ -299,15 +297,7 @@ class RemoteRepository(Destination):
                 size = number(response.headers.get("content-length"))
             if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
                 raise _invalid("the blob came compressed, though not asked to be", attempt)
-            yield BlobBody(start, size, self._chunks(response, attempt))
-
-    async def _chunks(self, response: httpx.Response, attempt: Attempt) -> AsyncIterator[bytes]:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        try:
-            async for chunk in response.stream:
-                yield chunk
-        except httpx.HTTPError as error:
-            raise failures.from_transport(error, attempt=attempt) from error
+            yield BlobBody(start, size, self._client.chunks(response, attempt))
 
     # --- writing: distribution-spec, "Push" ---------------------------------------------------------------------
 
@@ -384,22 +374,41 @@ class RemoteRepository(Destination):
         )
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
-        what = self._manifest(tag or manifest.digest)
+        target = tag or manifest.digest
+        what = self._manifest(target)
+
+        async def put() -> Answer | None:
+            if (target, manifest.digest) in self._unsure and await self._was_stored(manifest, tag):
+                return None
+            try:
+                return await self._client.send(
+                    "PUT",
+                    f"{self._base}/manifests/{target}",
+                    endpoint="manifest",
+                    scopes=self._scopes,
+                    what=what,
+                    headers={"Content-Type": manifest.media_type},
+                    content=manifest.raw,
+                    ok=frozenset({200, 201, 202}),
+                    read_seconds=self._client.answer_seconds,
+                    retry=False,
+                )
+            except RegistryError as error:
+                if error.kind in _UNANSWERED:
+                    # It may have been stored all the same, now or in a while: see before it is sent again.
+                    self._unsure.add((target, manifest.digest))
+                raise
+
         try:
-            answer = await self._client.send(
-                "PUT",
-                f"{self._base}/manifests/{tag or manifest.digest}",
-                endpoint="manifest",
-                scopes=self._scopes,
-                what=what,
-                headers={"Content-Type": manifest.media_type},
-                content=manifest.raw,
-                ok=frozenset({200, 201, 202}),
-            )
+            answer = await self._client.with_retries(put)
         except RegistryError as error:
             if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
                 return manifest.digest
+            if error.kind is Kind.TIMEOUT and await self._was_stored(manifest, tag):
+                return manifest.digest
             raise self._advised(error, manifest) from error.__cause__
+        if answer is None:
+            return manifest.digest
         try:
             stored = Digest.parse(answer.headers.get("docker-content-digest"))
         except InvalidDigest:
@@ -421,6 +430,13 @@ class RemoteRepository(Destination):
         scheme = "https" if self._client.address.secure else "http"
         error = advise(error, self.name, manifest, scheme=scheme)
         return self._projects.advise(error, self.name) if self._projects is not None else error
+
+    async def _was_stored(self, manifest: Manifest, tag: str | None) -> bool:
+        """Whether a manifest arrived whose PUT was not answered. Where that cannot be told it is sent again."""
+        try:
+            return await self._is_stored(manifest, tag)
+        except RegistryError:
+            return False
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"

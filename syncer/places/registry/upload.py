@@ -30,9 +30,8 @@ CANCEL_SECONDS = 2.0
 """How long it may take to give up a session before another is begun."""
 STALL_SECONDS = 60.0
 """How long a registry may take nothing of a body."""
-FINISH_SECONDS = 60.0
 FINISH_BYTES_PER_SECOND = 20e6
-"""A registry copies or hashes a large blob before it answers the last PUT."""
+"""A registry copies or hashes a large blob before it answers the last PUT: it has that much longer for it."""
 
 _STORED = frozenset({200, 201, 202, 204})
 _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
@@ -144,13 +143,16 @@ class RemoteUpload(Upload):
     async def _go_on(self, blob: Descriptor) -> bool:
         """Find out what the registry has after a failure. True if it has all of the blob, stored."""
         self._offset = 0
+        sent = self._unsure and self._given >= blob.size
+        if sent and await self._is_stored(blob.digest):
+            # The answer to the last PUT was late, or was lost on its way.
+            return True
         if self._session is not None:
             self._offset = await self._asked_offset()
             if self._offset:
                 return False
             await self._abandon()
-        if self._unsure and await self._is_stored(blob.digest):
-            # The answer to the last PUT was lost on its way.
+        if self._unsure and not sent and await self._is_stored(blob.digest):
             return True
         self._session, self._given = await self._start(), 0
         return False
@@ -280,7 +282,9 @@ class RemoteUpload(Upload):
                 content=body.content(scope) if body else None,
                 ok=ok,
                 retry=retry,
-                read_seconds=FINISH_SECONDS + blob.size / FINISH_BYTES_PER_SECOND if blob else None,
+                read_seconds=self._client.answer_seconds + blob.size / FINISH_BYTES_PER_SECOND
+                if blob
+                else None,
             )
         raise RegistryError(
             Kind.TIMEOUT,

@@ -187,16 +187,12 @@ async def test_a_name_that_does_not_exist(net, failure):
 
 
 async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
-    from syncer.http import dialling
-
     async with Faults(source.host) as proxy:
         proxy.on("CONNECT", "*", status=407)
         net.settings["here"] = {"plain_http": False}
-        dialling.proxy_for.cache_clear()
         monkeypatch.setenv("https_proxy", f"http://user:proxy-secret@{proxy.host}")
         monkeypatch.setenv("no_proxy", "")
         on_retry = await failure()
-        dialling.proxy_for.cache_clear()
     assert on_retry.kind == "connection"
     assert "the proxy refuses" in on_retry.message
     assert "HTTPS_PROXY" in on_retry.message

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.accounts.book import AuthBook, AuthEntry, EntryCredentials
-from syncer.accounts.settings import HostSettings, Secret
+from syncer.accounts.settings import DIRECT, HostSettings, Proxy, Secret
 from syncer.config import Config
 from syncer.diagnostics import ConfigError, Place, shown
 from syncer.oci.reference import Repository
@@ -129,6 +129,8 @@ def test_all_settings_are_read(folder):
         "requests_per_second": 2.5,
         "bandwidth": "1.5MB",
         "create": True,
+        "proxy": "socks5://user:pass@proxy.io",
+        "read_timeout": "5m",
     }
     config = folder.load(auth={"a.io": entry})
     assert config.warnings == ()
@@ -142,7 +144,31 @@ def test_all_settings_are_read(folder):
         requests_per_second=2.5,
         bandwidth=1_500_000,
         create=True,
+        proxy=Proxy("socks5", "proxy.io", 1080, "user", Secret("pass")),
+        read_timeout=300.0,
     )
+    assert "pass" in config.auth.secrets()
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("5m", 300), ("90s", 90), ("1h30m", 5400), ("2.5", 2.5), (120, 120)]
+)
+def test_read_timeout_is_a_duration(folder, written, seconds):
+    assert settings(folder.load(auth={"a.io": {"read_timeout": written}}).auth).read_timeout == seconds
+
+
+@pytest.mark.parametrize(("written", "proxy"), [("none", DIRECT), ("p.io:3128", Proxy("http", "p.io", 3128))])
+def test_a_proxy_is_none_or_a_url(folder, written, proxy):
+    assert settings(folder.load(auth={"a.io": {"proxy": written}}).auth).proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "written", ["http://u:hunter2/x@p.io", "http://u:hunter2#@p.io", "ftp://u:hunter2@p"]
+)
+def test_a_proxy_that_cannot_be_used_is_a_problem_without_its_text(folder, written):
+    problem = folder.problem(auth={"a.io": {"proxy": written}})
+    assert 'auth."a.io".proxy: expected the URL of a proxy' in problem
+    assert "hunter2" not in problem
 
 
 @pytest.mark.parametrize(
@@ -185,6 +211,17 @@ def test_bandwidth_is_bytes_per_second_with_the_usual_units(folder, written, exp
             1e300,
             "expected a number of requests per second, 0 for no limit, found a number",
         ),
+        (
+            "read_timeout",
+            "soon",
+            'expected a duration such as "90s", "5m" or "1h30m", found \'soon\'',
+        ),
+        (
+            "read_timeout",
+            True,
+            'expected a duration such as "90s", "5m" or "1h30m", found true or false (put it in quotes)',
+        ),
+        ("proxy", 3128, "expected the URL of a proxy, or none, found a number (put it in quotes)"),
         ("mirrors", "a.io", "expected a list of registry hosts, found text"),
         ("mirrors", [], "expected a list of registry hosts, found an empty list"),
         ("username", ["u"], "expected text, found a list"),
@@ -323,7 +360,7 @@ def test_an_unknown_key_is_a_warning_that_helps(folder):
         (
             'auth.json:4: auth."a.io".colour: unknown key, ignored; known are username, password, password_file, '
             "token, token_file, insecure, plain_http, ca_file, cert_file, key_file, mirrors, max_connections, "
-            "requests_per_second, bandwidth, create"
+            "requests_per_second, bandwidth, create, proxy, read_timeout"
         ),
     ]
     assert config.auth.warnings == config.warnings
