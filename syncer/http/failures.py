@@ -120,10 +120,14 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
     if isinstance(error, ProxyRefused):
         reason = _status_words(error.status) if error.status else text
         message = f"the proxy refuses to connect: {reason}"
-        advice = f"check HTTPS_PROXY and its user name and password, or add {registry} to NO_PROXY"
+        advice = (
+            'check HTTPS_PROXY, or "proxy" in the auth file, with its user name and password,'
+            f" or add {registry} to NO_PROXY"
+        )
         return Kind.CONNECTION, message, advice, 0 < error.status < 500
     if isinstance(error, ProxyUnreachable):
-        return Kind.CONNECTION, f"cannot connect to the proxy: {text}", "check HTTPS_PROXY and NO_PROXY", None
+        advice = 'check HTTPS_PROXY and NO_PROXY, or "proxy" in the auth file'
+        return Kind.CONNECTION, f"cannot connect to the proxy: {text}", advice, None
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
         advice = f'give the CA with "ca_file", or set "insecure": true, for {registry} in the auth file'
         return Kind.TLS, f"the certificate is not trusted: {text}", advice, None
