@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,9 +17,10 @@ from syncer import __version__
 from tests.deploy import standards
 from tests.deploy.manifests import ROOT, Manifests, overlay
 from tests.deploy.promql import alerts, dashboard
+from tests.interop.registries import TOOLS
 
 CHART = ROOT / "deploy" / "helm" / "image-syncer"
-HELM = Path(os.environ.get("INTEROP_BIN", ROOT / ".cache" / "interop" / "bin")) / "helm"
+HELM = TOOLS / "helm"
 MODES = ("cronjob", "daemon", "sharded")
 RULES = {"docker.io/library/nginx:1.27": "harbor.example.com/mirror/nginx"}
 ACCOUNTS = {
