@@ -376,6 +376,15 @@ def test_long_names_leave_room_for_the_names_of_pods():
         assert len(each["metadata"]["name"]) <= (52 if each["kind"] == "CronJob" else 63)
 
 
+def test_the_example_of_the_documentation_is_taken():
+    text = (ROOT / "docs" / "operations.md").read_text()
+    found = re.search(r"^```yaml\n(# values\.yaml\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert found
+    output = template("daemon", yaml.safe_load(found[1]))
+    assert "kind: PodMonitor" in output
+    assert "docker.io/library/nginx:1.26,1.27: harbor.example.com/mirror/nginx" in output
+
+
 # --- notes --------------------------------------------------------------------------------------------------------
 
 
