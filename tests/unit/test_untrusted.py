@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from syncer import untrusted
 from syncer.accounts.settings import Account, Secret
-from syncer.config.rule_reader import rules_from
 from syncer.errors import MAX_MESSAGE, Kind, RegistryError
 from syncer.events import IndexFiltered
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.untrusted import MAX_SEARCHED, clean
+from tests.support.rules import numbered
 
 PASSWORD = "pa/ss w0rd+ü&"
 
@@ -142,8 +142,9 @@ def test_an_error_is_clean_whoever_made_its_message(account):
 def test_platforms_that_an_index_names_are_clean():
     digest = Digest.of(b"")
     source = Reference(Repository("reg.example", "app"), "1")
-    (rule,) = rules_from({"reg.example/app:1": "mirror.example/app"})
-    event = IndexFiltered(rule, source, digest, digest, ("linux/amd64",), ("\x1b]0;x\x07" + "y" * 500,))
+    event = IndexFiltered(
+        numbered(0), source, digest, digest, ("linux/amd64",), ("\x1b]0;x\x07" + "y" * 500,)
+    )
     assert event.kept == ("linux/amd64",)
     assert event.dropped[0].startswith("\\x1b]0;x\\x07")
     assert len(event.dropped[0]) == untrusted.MAX_SHOWN
