@@ -166,7 +166,7 @@ def test_a_proxy_is_none_or_a_url(folder, written, proxy):
     "written", ["http://u:hunter2/x@p.io", "http://u:hunter2#@p.io", "ftp://u:hunter2@p"]
 )
 def test_a_proxy_that_cannot_be_used_is_a_problem_without_its_text(folder, written):
-    problem = folder.problem(auth={"a.io": {"proxy": written}})
+    problem = folder.problem(auth={"a.io": {"proxy": written}}, images={"a.io/x": "b.io/x"})
     assert 'auth."a.io".proxy: expected the URL of a proxy' in problem
     assert "hunter2" not in problem
 

@@ -74,7 +74,7 @@ async def test_an_identity_token_is_posted_again_within_one_origin_and_nowhere_e
     assert stage.asked[1].form["refresh_token"] == [IDENTITY]
 
     stage = Stage(KNOWN, ping=asks(bearer()), answer=sends_on("https://evil.io/", status=status))
-    with pytest.raises(RegistryError, match=r"sends us on to evil.io: credentials are not sent there"):
+    with pytest.raises(RegistryError, match=r"sends us on to evil.io: credentials are not sent "):
         await stage.header()
     assert len(stage.asked) == 1
 
