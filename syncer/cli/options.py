@@ -167,6 +167,12 @@ file_options = together(
         option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
         option("--images", type=PATH, metavar="FILE", group="Files", help="The rules: what is copied where (JSON or YAML)."),
         option("--config", type=PATH, metavar="FILE", group="Files", help='Both in one: {"auth": …, "images": …}.'),
+        option("--allow-source", multiple=True, metavar="GLOB", group="Files",
+               help="Sources that rules may name, as quay.io/coreos/* (* matches slashes). May be repeated."),
+        option("--allow-destination", multiple=True, metavar="GLOB", group="Files",
+               help="Destinations that rules may name. May be repeated."),
+        option("--allow-env", multiple=True, metavar="NAME", group="Files",
+               help="Environment variables that rules may use; otherwise all but secrets. May be repeated."),
     ]
 )  # fmt: skip
 

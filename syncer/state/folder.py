@@ -18,7 +18,7 @@ def prepare_folder(folder: Path) -> None:
     another user (a mounted volume) is left as it is. Raises `OSError`.
     """
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    names = os.listdir(folder)
+    names = [path.name for path in folder.iterdir()]
     if all(map(_is_state, names)):
         _make_private(folder)
     for name in filter(_is_state, names):
