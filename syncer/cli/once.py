@@ -261,7 +261,7 @@ def _show_plan(report: ReportObserver) -> None:
 
     styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((100, 24)).columns
-    for line in render_plan(report.document(), width=width, styled=styled):
+    for line in render_plan(report.plan(), width=width, styled=styled):
         if not say(line):
             return
 

@@ -101,6 +101,15 @@ class Rule:
         """The source as it is written in the file."""
         return self.written_source or str(self.source)
 
+    def destination_name(self, target: Reference) -> str:
+        """An image at one of the destinations for messages: as written where a variable is in it."""
+        for destination in self.destinations:
+            if destination.repository == target.repository and (
+                destination.tags is None or target.tag in destination.tags
+            ):
+                return destination.name_of(target)
+        return str(target)
+
     def writes_to(self, repository: Repository) -> bool:
         """Whether a repository is one of the destinations."""
         return any(destination.repository == repository for destination in self.destinations)
