@@ -1,14 +1,13 @@
 """`syncer check`: every problem of the files at once, and on demand whether the registries let us do what the rules want."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from syncer.cli import exits
-from syncer.cli.files import read_config, tell_problems
+from syncer.cli.files import FileOptions, read_config, tell_problems
 from syncer.config import Config, Rule
 from syncer.diagnostics import ConfigError
 from syncer.errors import RegistryError, source_not_found
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from syncer.places.open import PlaceDirectory
 
 
-def check_files(*, online: bool, auth: Path | None, images: Path | None, config: Path | None) -> int:
+def check_files(options: FileOptions, *, online: bool) -> int:
     """The exit code: 0 if all is well, 2 for a bad file, 1 where a registry refuses what the rules need."""
     try:
-        checked = read_config(auth=auth, images=images, config=config)
+        checked = read_config(options)
     except ConfigError as error:
         tell_problems(error)
         return exits.UNUSABLE

@@ -14,17 +14,33 @@ from syncer.config import Config, load
 from syncer.diagnostics import ConfigError
 from syncer.observe import words
 from syncer.observe.logs import configure_logging
+from syncer.rules.allowlist import Allowlist
 from syncer.rules.platforms import InvalidPlatform, PlatformFilter
 from syncer.rules.shard import Shard
 
 
-def read_config(*, auth: Path | None, images: Path | None, config: Path | None) -> Config:
+class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options about files, which all commands have, named as on the command line."""
+
+    auth: Path | None = None
+    images: Path | None = None
+    config: Path | None = None
+    allow_source: Sequence[str] = ()
+    allow_destination: Sequence[str] = ()
+    allow_env: Sequence[str] = ()
+
+
+def read_config(options: FileOptions) -> Config:
     """The files, checked. Raises `click.UsageError` and `ConfigError`."""
+    auth, images, config = options.auth, options.images, options.config
     if config is not None and (auth is not None or images is not None):
         raise click.UsageError("--config has both parts in one file: give it alone, or --auth and --images")
     if config is None and images is None:
         raise click.UsageError("--images FILE is missing: the rules of what to copy (or --config FILE)")
-    return load(auth, images, config)
+    allowed = Allowlist(
+        tuple(options.allow_source), tuple(options.allow_destination), tuple(options.allow_env)
+    )
+    return load(auth, images, config, allowed=allowed)
 
 
 def filtered(config: Config, *, os_: list[str], arch: list[str]) -> Config:

@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
-import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
-from syncer.cli.files import describe_share, filtered, read_config, sharded, tell_errors, tell_problems
+from syncer.cli.files import (
+    FileOptions,
+    describe_share,
+    filtered,
+    read_config,
+    sharded,
+    tell_errors,
+    tell_problems,
+)
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
@@ -43,12 +50,9 @@ EXITS = {
 }
 
 
-class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
+class OnceOptions(FileOptions, frozen=True, kw_only=True):
     """The options of `sync` and `plan`, named as on the command line."""
 
-    auth: Path | None = None
-    images: Path | None = None
-    config: Path | None = None
     proc: int = 5
     retries: int = 2
     os_: Sequence[Sequence[str]] = ()
@@ -74,7 +78,7 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
 def load_config(options: OnceOptions) -> Config:
     """The files, all of them checked, and of their rules what is to be done here. Raises `ConfigError`."""
     config = filtered(
-        read_config(auth=options.auth, images=options.images, config=options.config),
+        read_config(options),
         os_=list(itertools.chain(*options.os_)),
         arch=list(itertools.chain(*options.arch)),
     )
@@ -257,7 +261,7 @@ def _show_plan(report: ReportObserver) -> None:
 
     styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((100, 24)).columns
-    for line in render_plan(report.document(), width=width, styled=styled):
+    for line in render_plan(report.plan(), width=width, styled=styled):
         if not say(line):
             return
 

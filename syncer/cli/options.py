@@ -167,6 +167,12 @@ file_options = together(
         option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
         option("--images", type=PATH, metavar="FILE", group="Files", help="The rules: what is copied where (JSON or YAML)."),
         option("--config", type=PATH, metavar="FILE", group="Files", help='Both in one: {"auth": …, "images": …}.'),
+        option("--allow-source", multiple=True, metavar="GLOB", group="Files",
+               help="Sources that rules may name, as quay.io/coreos/* (* matches slashes). May be repeated."),
+        option("--allow-destination", multiple=True, metavar="GLOB", group="Files",
+               help="Destinations that rules may name. May be repeated."),
+        option("--allow-env", multiple=True, metavar="NAME", group="Files",
+               help="Environment variables that rules may use; otherwise all but secrets. May be repeated."),
     ]
 )  # fmt: skip
 
@@ -226,8 +232,12 @@ serve_options = together(
                help="Where to serve the page, the API and the metrics."),
         option("--api-token-file", type=PATH, metavar="FILE", group="Service",
                help="The token that starting and cancelling runs needs."),
+        option("--api-read-token-file", type=PATH, metavar="FILE", group="Service",
+               help="The token that reading needs. Without it, reading needs none."),
         option("--notify", multiple=True, metavar="URL", group="Service",
                help="Where to POST how runs end (Slack and the like). May be repeated."),
+        option("--notify-file", type=PATH, metavar="FILE", group="Service",
+               help="More of them, one a line. URLs often contain a secret, and options are seen in the list of processes."),
         option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
                metavar="OUTCOMES", group="Service", help="Which ends to tell."),
         option("--notify-secret-file", type=PATH, metavar="FILE", group="Service",

@@ -13,8 +13,10 @@ from syncer.config.documents import read_document
 from syncer.config.image_lists import merge_entries
 from syncer.config.nodes import mapping_of
 from syncer.config.rule_reader import parse_rules, rules_from
+from syncer.config.variables import RuleVariables, credential_variables
 from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected, shown
 from syncer.oci.reference import Repository
+from syncer.rules.allowlist import EVERYTHING, Allowlist
 from syncer.rules.platforms import (
     InvalidPlatform,
     PlatformFilter,
@@ -71,21 +73,29 @@ def load(
     combined: Path | None = None,
     *,
     environment: Mapping[str, str] = os.environ,
+    allowed: Allowlist = EVERYTHING,
 ) -> Config:
     """Read the files that are given. Raises `ConfigError` with all problems of all of them.
 
     In a `combined` file credentials are literal; in an `auth` file they may name variables of the `environment`,
-    which have to be set for the entries that a rule needs.
+    which have to be set for the entries that a rule needs. Rules may use what `allowed` says, and no variable that
+    the auth file uses.
     """
     findings = Findings()
     book = AuthBook()
     rules: tuple[Rule, ...] = ()
     if combined is not None:
-        book, rules = _read_combined(combined, environment, findings)
+        book, rules = _read_combined(combined, environment, findings, allowed)
+    credentials: frozenset[str] = frozenset()
     if auth is not None and (node := read_document(auth, "auth", findings)) is not None:
+        credentials = credential_variables(node)
         book = parse_auth(node, folder=auth.parent, environment=environment, findings=findings)
     if images is not None and (node := read_document(images, "images", findings)) is not None:
-        rules = parse_rules(node, environment=environment, findings=findings)
+        variables = RuleVariables(
+            environment, credentials=credentials, secrets=book.secrets(), allowed=allowed.variables
+        )
+        rules = parse_rules(node, environment=variables, findings=findings)
+    findings.problems += allowed.problems(rules)
     _judge_entries(book, rules, findings)
     findings.raise_if_any()
     return Config(book, rules, tuple(findings.warnings))
@@ -105,7 +115,7 @@ def _judge_entries(book: AuthBook, rules: Iterable[Rule], findings: Findings) ->
 
 
 def _read_combined(
-    path: Path, environment: Mapping[str, str], findings: Findings
+    path: Path, environment: Mapping[str, str], findings: Findings, allowed: Allowlist
 ) -> tuple[AuthBook, tuple[Rule, ...]]:
     node = read_document(path, "", findings)
     if node is None:
@@ -123,7 +133,8 @@ def _read_combined(
     if (accounts := document.get("auth")) is not None:
         book = parse_auth(accounts, folder=path.parent, environment=None, findings=findings)
     if (sources := document.get("images")) is not None:
-        rules = parse_rules(sources, environment=environment, findings=findings)
+        variables = RuleVariables(environment, secrets=book.secrets(), allowed=allowed.variables)
+        rules = parse_rules(sources, environment=variables, findings=findings)
     else:
         findings.problems.append(document.place.problem('expected "images" with the rules, found none'))
     return book, rules

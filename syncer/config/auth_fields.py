@@ -14,7 +14,7 @@ from syncer.config.nodes import Node
 from syncer.diagnostics import Problem, Unexpected, shown
 from syncer.durations import EXPECTED as A_DURATION
 from syncer.durations import InvalidDuration, parse_duration
-from syncer.files import read_bytes, why
+from syncer.files import open_stored, read_stored_bytes, why
 from syncer.oci.reference import InvalidReference, canonical_host
 
 _MAX_SECRET = 64 * 1024
@@ -86,7 +86,7 @@ def _check_together(node: nodes.Mapping, values: Mapping[str, Any], problems: li
 def _secret_file(node: Node, folder: Path) -> str:
     path = folder / nodes.text_of(node, "the path of a file")
     try:
-        text = read_bytes(path, _MAX_SECRET).decode()
+        text = read_stored_bytes(path, _MAX_SECRET).decode()
     except UnicodeDecodeError:
         raise node.place.unexpected(f"expected UTF-8 text in {shown(str(path))}") from None
     except (OSError, ValueError) as error:
@@ -101,10 +101,10 @@ def _flag(node: Node, _: Path) -> bool:
 def _file(node: Node, folder: Path) -> str:
     path = folder / nodes.text_of(node, "the path of a file")
     try:
-        with path.open("rb"):
-            return str(path)
+        open_stored(path).close()
     except (OSError, ValueError) as error:
         raise node.place.unexpected(f"{shown(str(path))} cannot be read: {why(error)}") from None
+    return str(path)
 
 
 def _hosts(node: Node, _: Path) -> tuple[str, ...]:

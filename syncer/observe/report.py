@@ -88,6 +88,14 @@ class ReportObserver(Totals):
         """The report as it stands now."""
         return {"run": self.run(), "images": list(self.images()), "totals": self.totals()}
 
+    def plan(self) -> dict[str, object]:
+        """The same to be shown: a destination whose text has variables is named by that text."""
+        images = [
+            self._image(image) | {"destination": image.rule.destination_name(image.destination)}
+            for image in sorted(self._images, key=_order)
+        ]
+        return {"run": self.run(), "images": images, "totals": self.totals()}
+
     def run(self) -> dict[str, object]:
         """What the report says of the run as a whole; `finished` and `outcome` are None while it goes on."""
         run: dict[str, object] = {

@@ -51,7 +51,9 @@ def find_conflicts(rules: Iterable[Rule]) -> list[Problem]:
             for target, write in _writes(rule, destination):
                 earlier = written.setdefault(target, write)
                 if write.surely_differs(earlier):
-                    problems.append(rule.place.problem(_conflict(target, write, earlier)))
+                    problems.append(
+                        rule.place.problem(_conflict(destination.name_of(target), write, earlier))
+                    )
     return problems
 
 
@@ -84,7 +86,7 @@ def _copied_onto_itself(rule: Rule, destination: Destination) -> str:
     return f"{rule.source}:{same[0]}" if same else ""
 
 
-def _conflict(target: Reference, write: _Write, earlier: _Write) -> str:
+def _conflict(target: str, write: _Write, earlier: _Write) -> str:
     where = "this rule" if earlier.rule is write.rule else f"the rule in line {earlier.rule.place.line}"
     what = f"{write} as well as {earlier}" if str(write) != str(earlier) else f"other platforms of {write}"
     return f"{target} would get {what} (from {where}): expected one image for each tag"

@@ -28,7 +28,7 @@ class Folder:
     ) -> Config:
         """Read the files `auth`, `images` and `combined` with these contents."""
         paths = {name: self.write(f"{name}.{ending}", content) for name, content in contents.items()}
-        return load(**paths, environment=environment or {})
+        return load(**paths, environment=environment or {})  # type: ignore[arg-type]
 
     def problems(
         self, *, ending: str = "json", environment: Mapping[str, str] | None = None, **contents: object
