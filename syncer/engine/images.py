@@ -10,7 +10,7 @@ from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import fetch_config, filter_index, platform_in
 from syncer.engine.targets import MultiTargetTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
-from syncer.errors import RegistryError, source_not_found
+from syncer.errors import Attempt, DigestMismatch, RegistryError, source_not_found
 from syncer.events import (
     BytesMoved,
     Decision,
@@ -154,7 +154,13 @@ class CopyImage(MultiTargetTask[Reference]):
         source = job.repositories.source(self.source.repository)
         # The digest where it is known: the tag may have moved since it was asked for.
         known = next(iter(self.targets.values())).digest
-        found = await source.fetch_manifest(known or self.source.target)
+        found = await source.fetch_manifest(known or self.source.target, tag=self.source.tag)
+        if self.source.digest and not found.is_named_by(self.source.digest):
+            raise DigestMismatch(
+                f"the tag names {found.digest}, and the rule {self.source.digest}",
+                attempt=Attempt(self.source.repository.host, "GET", "manifest", str(self.source)),
+                permanent=True,
+            )
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
         if _is_large(found) and (wait := self._queue_up(job)):
             return wait
@@ -224,7 +230,7 @@ class CopyImage(MultiTargetTask[Reference]):
         if not found.is_index:
             content = await fetch_config(found, job.repositories.source(self.source.repository))
             job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(content)))
-            if found.config and 0 < len(content) <= _KEPT_CONFIG:
+            if found.config and 0 < found.config.size == len(content) <= _KEPT_CONFIG:
                 fetched[found.config.digest] = content
             return found if self.rule.platforms.matches(platform_in(content)) else None
         filtered = filter_index(found, self.rule.platforms)

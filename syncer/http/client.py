@@ -172,7 +172,7 @@ class RegistryClient:
         Raises `RegistryError` for any other.
         """
         url = request.target
-        if "://" not in url:
+        if url.startswith("/"):
             url = await self.address.base(self._ask_v2) + url
         redirects = 0
         refreshed = outdated = strict = False

@@ -15,10 +15,11 @@ from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, Source
 from syncer.places.dry_run import DryRunDestination
+from syncer.places.registry.capabilities import Capabilities
+from syncer.places.registry.destination import RemoteDestination
 from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
 from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
 from syncer.places.registry.remote import RemoteRepository
-from syncer.places.registry.upload import UploadMethods
 
 
 class PlaceDirectory:
@@ -56,7 +57,7 @@ class PlaceDirectory:
         self._destinations: dict[Repository, Destination] = {}
         self._dry_run = dry_run
         self._resting = MirrorBackoff()
-        self._methods: dict[str, UploadMethods] = {}
+        self._capabilities: dict[str, Capabilities] = {}
         self._projects: dict[tuple[RegistryClient, bool], Projects] = {}
         self._standings: dict[tuple[str, Account], Standing] = {}
 
@@ -66,12 +67,15 @@ class PlaceDirectory:
         return self._sources[name]
 
     def _source(self, name: Repository) -> Source:
-        registry = RemoteRepository(self.client(name), name, writable=False)
+        registry = RemoteRepository(self.client(name), name, capabilities=self._capabilities_of(name.host))
         mirrors = [Repository(host, name.path) for host in self._settings_for(name).mirrors]
         if not mirrors:
             return registry
         repositories = [
-            RemoteRepository(self.client(mirror), mirror, writable=False, retry=False) for mirror in mirrors
+            RemoteRepository(
+                self.client(mirror), mirror, retry=False, capabilities=self._capabilities_of(mirror.host)
+            )
+            for mirror in mirrors
         ]
         return MirroredSource(registry, repositories, self._resting)
 
@@ -82,11 +86,15 @@ class PlaceDirectory:
 
     def _destination(self, name: Repository) -> Destination:
         client, projects = self.client(name), self._projects_for(name)
-        if self._dry_run:
-            # It asks for no more rights than it needs.
-            return DryRunDestination(RemoteRepository(client, name, writable=False, projects=projects))
-        methods = self._methods.setdefault(name.host, UploadMethods())
-        return RemoteRepository(client, name, writable=True, methods=methods, projects=projects)
+        # A dry run asks for no more rights than it needs.
+        destination = RemoteDestination(
+            client,
+            name,
+            writable=not self._dry_run,
+            capabilities=self._capabilities_of(name.host),
+            projects=projects,
+        )
+        return DryRunDestination(destination) if self._dry_run else destination
 
     def _projects_for(self, name: Repository) -> Projects:
         client, create = self.client(name), self._settings_for(name).create
@@ -99,6 +107,9 @@ class PlaceDirectory:
                 made = CreatedProjects(client, self._observer)
             self._projects[client, create] = made
         return self._projects[client, create]
+
+    def _capabilities_of(self, host: str) -> Capabilities:
+        return self._capabilities.setdefault(host, Capabilities())
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
         limits = self.client(name).limits
