@@ -25,14 +25,14 @@ async def test_unsigned_image_at_a_source_that_wants_signatures_is_forbidden_for
     add_image(harbor, "trusted/app", "v1")
     told = await failure(net, {"harbor/trusted/app:v1": "plain/copied"}, retries=2)
     assert (told.kind, told.permanent) == ("forbidden", True)
-    assert "a policy of the project keeps it from being pulled" in told.message
+    assert "a policy of the project blocks pulling this image" in told.message
     assert "immutable" not in told.message
 
 
 async def test_push_to_a_cache_is_told_without_a_project_to_create(net: Net) -> None:
     told = await failure(net, {"plain/app:v1": "harbor/cache/app"})
     assert told.kind == "forbidden"
-    assert "is a cache of another registry" in told.message
+    assert "is a pull-through cache" in told.message
     assert "create project" not in told.message
 
 
@@ -52,7 +52,7 @@ async def test_robot_that_may_only_pull_is_told_to_lack_the_right_to_push(
     log_in(PULLER)
     told = await failure(net, TO_MIRROR)
     assert told.kind == "unauthorized"
-    assert f"the entry {harbor.host!r} has no right to push there" in told.message
+    assert f"the entry {harbor.host!r} is not allowed to push" in told.message
     assert "create project" not in told.message
 
 
@@ -68,7 +68,7 @@ async def test_full_project_is_told_where_an_index_has_attestations(
     harbor.projects["small"].quota = harbor.blobs.used("small")
     told = await failure(net, {"plain/app:index": "harbor/small/app"})
     assert told.kind == "forbidden"
-    assert "no room left by the quota" in told.message
+    assert "the storage quota of the project" in told.message
     assert "provenance" not in told.message
 
 
@@ -79,7 +79,7 @@ async def test_blob_in_garbage_collection_is_sent_once_a_round_and_nothing_is_le
     harbor.blobs.collecting.add(blob)
     told = await failure(net, TO_MIRROR, retries=1)
     assert (told.kind, told.permanent) == ("conflict", False)
-    assert "is just removing that blob" in told.message
+    assert "is deleting this blob in garbage collection" in told.message
     kinds = harbor.kinds()
     assert kinds["PUT upload", 404] == 2
     assert not [kind for kind in kinds if kind[0].startswith("PATCH")]

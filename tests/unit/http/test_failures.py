@@ -100,8 +100,8 @@ def test_long_words_are_cut():
             answer(401, account=ACCOUNT),
             "check user name, password and rights of the entry 'reg.example/team'",
         ),
-        (answer(403), "anonymous access is refused"),
-        (answer(429), "anonymous access has the lowest limit"),
+        (answer(403), "refuses anonymous access"),
+        (answer(429), "anonymous requests have the lowest rate limit"),
         (answer(413), "client_max_body_size"),
         (answer(412, method="PUT"), "write to another tag"),
         (answer(403, b'{"errors":[{"message":"exceeds quota"}]}', account=ACCOUNT), "quota"),
@@ -115,7 +115,7 @@ def test_it_is_told_what_to_do(error, advice):
 def test_another_hosts_refusal_is_not_the_accounts():
     error = answer(403, b"<Error/>", account=ACCOUNT, elsewhere="cdn.example")
     assert not error.permanent
-    assert "403 forbidden from cdn.example, where the registry sent us" in str(error)
+    assert "403 forbidden from cdn.example, to which the registry redirected" in str(error)
     assert "password" not in str(error)
 
 
@@ -132,7 +132,7 @@ def test_another_host_that_wants_a_token_is_told_as_what_it_is():
     )
     assert error.kind is Kind.UNAUTHORIZED
     assert error.permanent
-    assert "other.example wants a login of its own" in str(error)
+    assert "other.example requires its own login" in str(error)
 
 
 def test_a_connection_that_times_out_names_what_may_drop_its_packets():
@@ -140,14 +140,17 @@ def test_a_connection_that_times_out_names_what_may_drop_its_packets():
     error = failures.from_transport(httpx.ConnectTimeout("no connection within 15 s"), attempt=attempt)
     assert error.kind is Kind.TIMEOUT
     assert error.retryable
-    assert "a firewall or a NetworkPolicy may drop what goes to reg.example" in str(error)
+    assert "a firewall or NetworkPolicy may block connections to reg.example" in str(error)
 
 
 def test_a_connection_that_is_refused_names_the_port():
     attempt = Attempt("reg.example", "GET", "ping", "/v2/")
     error = failures.from_transport(httpx.ConnectError("Connect call failed"), attempt=attempt)
     assert error.kind is Kind.CONNECTION
-    assert "cannot connect: Connect call failed; check that reg.example runs, and its port" in str(error)
+    assert (
+        "cannot connect: Connect call failed; check that reg.example is running and that the port is correct"
+        in str(error)
+    )
 
 
 def test_a_title_behind_much_else_is_found_and_one_without_end_is_none():
