@@ -47,7 +47,7 @@ def gives_nobody(registry: MemoryRegistry, what: Answer, path: str) -> None:
     ],
     ids=["a shorter list", "404", "403"],
 )
-async def test_registry_that_gives_nobody_less_gives_the_account_all(net, what, path):
+async def test_v2_challenge_prevents_incomplete_anonymous_results(net, what, path):
     asks_at_v2(net.registries["source"])
     gives_nobody(net.registries["source"], what, path)
     net.settings["source"] = ANNA
@@ -55,14 +55,14 @@ async def test_registry_that_gives_nobody_less_gives_the_account_all(net, what, 
     assert (await net.sync({"source/app": "destination/app"})).counts == (3, 0, 0)
 
 
-async def test_what_was_refused_without_the_account_says_so(net):
+async def test_error_says_that_the_request_was_anonymous(net):
     gives_nobody(net.registries["source"], Answer(403, {}, b""), "/app/")
     net.settings["source"] = ANNA
 
     outcome = await net.sync({"source/app:v1": "destination/app"})
 
     (failed,) = outcome.failed
-    assert "asked without an account" in failed.failure.message
+    assert "requested without an account" in failed.failure.message
 
 
 async def test_account_costs_one_request_for_each_registry(net):

@@ -276,7 +276,7 @@ async def test_the_cause_is_told_again_while_a_registry_is_left_alone(net):
     outcome = await net.sync({f"gone/app{number}:1": f"there/app{number}" for number in range(12)}, retries=0)
     told = [each.failure for each in outcome.failed]
     assert len(told) == 12
-    assert any("several tries in a row have failed" in each.message for each in told)
+    assert any("several consecutive attempts failed" in each.message for each in told)
     assert {each.kind for each in told} == {"connection"}
     for each in told:
         assert "Connect call failed" in each.message

@@ -19,9 +19,7 @@ async def failure(net: Net, rules: dict[str, str], **options: object) -> Failure
     return outcome.failed[0].failure
 
 
-async def test_unsigned_image_at_a_source_that_wants_signatures_is_forbidden_for_good(
-    net: Net, harbor: Harbor
-) -> None:
+async def test_unsigned_image_blocked_by_policy_is_permanently_forbidden(net: Net, harbor: Harbor) -> None:
     add_image(harbor, "trusted/app", "v1")
     told = await failure(net, {"harbor/trusted/app:v1": "plain/copied"}, retries=2)
     assert (told.kind, told.permanent) == ("forbidden", True)
@@ -29,14 +27,14 @@ async def test_unsigned_image_at_a_source_that_wants_signatures_is_forbidden_for
     assert "immutable" not in told.message
 
 
-async def test_push_to_a_cache_is_told_without_a_project_to_create(net: Net) -> None:
+async def test_push_to_a_proxy_cache_does_not_advise_to_create_a_project(net: Net) -> None:
     told = await failure(net, {"plain/app:v1": "harbor/cache/app"})
     assert told.kind == "forbidden"
     assert "is a pull-through cache" in told.message
     assert "create project" not in told.message
 
 
-async def test_push_to_a_read_only_harbor_is_told_without_a_project_to_create(
+async def test_push_to_a_read_only_harbor_does_not_advise_to_create_a_project(
     net: Net, harbor: Harbor
 ) -> None:
     harbor.read_only = True
@@ -46,7 +44,7 @@ async def test_push_to_a_read_only_harbor_is_told_without_a_project_to_create(
     assert "create project" not in told.message
 
 
-async def test_robot_that_may_only_pull_is_told_to_lack_the_right_to_push(
+async def test_pull_only_robot_error_names_the_missing_push_permission(
     net: Net, harbor: Harbor, log_in: Callable[..., None]
 ) -> None:
     log_in(PULLER)
@@ -56,7 +54,7 @@ async def test_robot_that_may_only_pull_is_told_to_lack_the_right_to_push(
     assert "create project" not in told.message
 
 
-async def test_full_project_is_told_where_an_index_has_attestations(
+async def test_exceeded_quota_is_reported_for_an_index_with_attestations(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
     image = make_image(plain.store, "app", layers=[make_layer({"a": b"a"})])
@@ -72,7 +70,7 @@ async def test_full_project_is_told_where_an_index_has_attestations(
     assert "provenance" not in told.message
 
 
-async def test_blob_in_garbage_collection_is_sent_once_a_round_and_nothing_is_learnt(
+async def test_blob_in_garbage_collection_is_uploaded_once_per_round(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
     blob = shared_layer(plain)

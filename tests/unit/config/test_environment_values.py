@@ -10,7 +10,7 @@ from syncer.diagnostics import Findings
 @pytest.mark.parametrize(
     "value", ["Not A Name/hush", "x:hush!", "quay.io/app@sha256:hush", "https://hush/x", "quay.io/app:/hush/"]
 )
-def test_a_destination_that_a_variable_makes_invalid_does_not_show_its_value(value):
+def test_invalid_destination_from_a_variable_does_not_show_its_value(value):
     findings = Findings()
     node = read_json('{"nginx": "${PLACE}"}', "images.json", "images", findings)
     assert node is not None

@@ -151,18 +151,18 @@ def test_every_status_has_a_row_under_all_circumstances():
 
 
 @pytest.mark.parametrize("status", range(500, 600))
-def test_every_server_error_is_retryable_but_those_that_last(status):
+def test_server_errors_are_retryable_except_permanent_ones(status):
     assert find(case("GET", "blob", status)).retryable is (status not in {501, 505, 511})
 
 
 @pytest.mark.parametrize("status", [*range(400, 500)])
-def test_no_client_error_is_retryable_but_those_that_pass(status):
+def test_client_errors_are_not_retryable_except_temporary_ones(status):
     assert find(case("GET", "ping", status)).retryable is (status in {408, 425, 429, 499})
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("endpoint", ["manifest", "blob", "upload", "tags"])
-def test_only_the_push_of_a_manifest_meets_an_immutable_tag_by_a_bare_412(method, endpoint):
+def test_bare_412_is_an_immutable_tag_only_for_a_manifest_push(method, endpoint):
     assert find(case(method, endpoint, 412)).kind is not Kind.IMMUTABLE
     assert find(case("PUT", "manifest", 412)).kind is Kind.IMMUTABLE
 
@@ -171,13 +171,13 @@ def test_only_the_push_of_a_manifest_meets_an_immutable_tag_by_a_bare_412(method
     ("status", "retryable"),
     [("Pending", True), ("Running", True), ("Scheduled", True), ("Error", False), ("Stopped", False)],
 )
-def test_a_scan_that_goes_on_passes_and_one_that_failed_does_not(status, retryable):
+def test_running_scan_is_retryable_and_failed_scan_is_not(status, retryable):
     words = f'current image with "{status}" status of vulnerability scanning cannot be pulled'
     row = find(case("GET", "manifest", 412, "PROJECTPOLICYVIOLATION", words=words))
     assert (row.kind, row.retryable) == (Kind.FORBIDDEN, retryable)
 
 
-def test_a_kind_that_never_passes_is_retryable_only_with_a_reason():
+def test_rows_that_override_a_permanent_kind_are_known():
     odd = {row.name for row in TABLE if row.retryable and row.kind not in RETRYABLE_KINDS}
     assert odd == {"blob in garbage collection", "image not scanned yet"}
 
@@ -207,7 +207,7 @@ _ENDPOINTS = {"manifests": "manifest", "blobs/uploads": "upload", "blobs": "blob
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_recorded_refusal_of_harbor_means_what_it_means(name):
+def test_recorded_harbor_refusal_maps_to_kind_and_advice(name):
     status, kind, permanent, advice = RECORDED[name]
     told = [
         failures.from_answer(
