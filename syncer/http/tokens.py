@@ -181,7 +181,7 @@ class TokenService:
         if account is not None and urlsplit(realm).scheme == "http" and self._secure():
             raise self._failure(
                 Kind.TLS,
-                f"{self.host} uses TLS, but its token service {clean(realm)} does not: credentials are not sent",
+                f"{self.host} uses TLS, but its token service {clean(realm)} does not: credentials are not sent there",
             )
         return realm
 

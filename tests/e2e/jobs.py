@@ -1,4 +1,4 @@
-"""What the tests of whole runs have in common: the files of a job, and how far a run has come."""
+"""Helpers for tests of whole runs: the files of a job, and the progress of a run."""
 
 import json
 import time

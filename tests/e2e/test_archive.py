@@ -1,4 +1,4 @@
-"""The archive for hosts without internet: it runs where there is Python and nothing else."""
+"""Tests of the archive for hosts without internet access: it needs nothing but Python."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Bad usage and bad files: all problems at once, exit code 2, and nothing is contacted."""
+"""Bad usage and invalid files: all problems are printed, the exit code is 2, and no request is sent."""
 
 import pytest
 

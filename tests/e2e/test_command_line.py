@@ -1,4 +1,4 @@
-"""How the program is called: commands, files in all their forms, environment variables."""
+"""Tests of the command line: commands, all file formats, and environment variables."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The job that the program is made for: 60 images, 300 MB, from one docker-registry to another."""
+"""A typical job: 60 images, 300 MB, from one docker-registry to another."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""One rule with many destinations: one download, and each destination on its own."""
+"""A rule with several destinations: one download, and destinations do not affect each other."""
 
 import pytest
 

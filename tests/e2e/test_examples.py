@@ -1,4 +1,4 @@
-"""The files in examples/ do what they say, on the registries of the demo and on others of this machine."""
+"""The files in examples/ work with the registries of the demo and with other local registries."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""One image's failure stops no other, is told in one line, and can be mended by another run."""
+"""The failure of an image stops no other image, is reported in one line, and is fixed by another run."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""Runs that are stopped on the way: what is there is whole, and another run goes on."""
+"""Interrupted runs: the destination is consistent, and the next run continues."""
 
 import random
 import signal

@@ -1,4 +1,4 @@
-"""What a run says: as text, as JSON, to a file, at length, or hardly at all. Never a secret."""
+"""Logs as text, as JSON, in a file, and at all levels. They never contain a secret."""
 
 import base64
 import json

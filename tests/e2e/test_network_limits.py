@@ -1,4 +1,4 @@
-"""The program where it may open few files."""
+"""Runs with a low limit of open files."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Platform filters: what is left of an image can be pulled, and is made the same way every time."""
+"""Platform filters: filtered images can be pulled, and filtering is deterministic."""
 
 import json
 import subprocess

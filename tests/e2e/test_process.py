@@ -1,4 +1,4 @@
-"""The program as a process: closed and full streams, empty options, signals at the start."""
+"""The program as a process: closed and full streams, empty options, and signals during startup."""
 
 import json
 import shlex

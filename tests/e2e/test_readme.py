@@ -1,4 +1,4 @@
-"""What the README and the pages beside it say to type works, and what they point to is there."""
+"""The commands and links in the README and its pages work."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Source and destination at one docker-registry: blobs are mounted, and none is sent."""
+"""Source and destination at the same docker-registry: blobs are mounted instead of uploaded."""
 
 import json
 

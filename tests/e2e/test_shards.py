@@ -1,4 +1,4 @@
-"""Several processes, each with a share of the work, do what one process does."""
+"""Several processes with one share each produce the same result as a single process."""
 
 from collections import Counter
 from collections.abc import Mapping

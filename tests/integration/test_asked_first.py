@@ -1,4 +1,4 @@
-"""Registries that give an anonymous request less, and ask who we are at `/v2/` only; and counts of requests."""
+"""Registries that send a challenge only at `/v2/` and return less to anonymous requests."""
 
 import base64
 

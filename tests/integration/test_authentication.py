@@ -1,4 +1,4 @@
-"""Accounts at real registries: passwords, tokens that die, helper programs, certificates, namespaces."""
+"""Accounts at real registries: passwords, expiring tokens, credential helpers, certificates, and namespaces."""
 
 import json
 import shlex

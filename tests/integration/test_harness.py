@@ -1,4 +1,4 @@
-"""The fixtures themselves: registries let in whom they should, corpora are alike, and the judge sees damage."""
+"""Tests of the test fixtures: access to registries, reproducible corpora, and the judge."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A Harbor as it is met: projects of each kind, robots, images; a plain registry beside it; and runs between them."""
+"""Fixtures: a Harbor with projects, robots and images, a plain registry, and runs between them."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

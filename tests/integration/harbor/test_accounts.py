@@ -1,4 +1,4 @@
-"""Who we are at a Harbor: log-ins, tokens, rights, and projects that are missing or made."""
+"""Accounts at a Harbor: logins, tokens, permissions, and missing or created projects."""
 
 from collections.abc import Awaitable, Callable
 from subprocess import CompletedProcess

@@ -1,4 +1,4 @@
-"""What was recorded of a Harbor is sent to the Harbor for tests: it answers the same."""
+"""The Harbor for tests answers recorded requests as the real Harbor did."""
 
 import re
 from collections.abc import Mapping

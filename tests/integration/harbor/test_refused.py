@@ -1,4 +1,4 @@
-"""What a Harbor refuses, and what the user reads: told as what it is, and only where it can help with how to mend it."""
+"""Requests that a Harbor refuses, and the error message and advice for the user."""
 
 from collections.abc import Callable
 

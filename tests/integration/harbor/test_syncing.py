@@ -1,4 +1,4 @@
-"""Copies to and from a Harbor that go well."""
+"""Successful copies to and from a Harbor."""
 
 from collections.abc import Awaitable, Callable
 from subprocess import CompletedProcess

@@ -1,4 +1,4 @@
-"""Where credentials come from, in which order, and for which repository."""
+"""Tests of the sources of credentials, their precedence, and the repositories they apply to."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Helper programs, as real programs on a PATH of their own."""
+"""Tests of credential helpers, with real programs on a separate PATH."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Exit codes, from usage errors to outcomes, without any registry."""
+"""Tests of exit codes for usage errors and outcomes, without a registry."""
 
 import json
 

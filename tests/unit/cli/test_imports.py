@@ -1,4 +1,4 @@
-"""What a run loads before it does anything: its start is mostly that."""
+"""Tests that a run imports no slow modules at startup."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Options: flags, environment variables, help in groups."""
+"""Tests of flags, environment variables, and the option groups in the help."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which share of the work a command does: by its flag, by its variable, by the environment of an Indexed Job."""
+"""Tests of the share of the work: by flag, by variable, and by the index of an Indexed Job."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rules written back: the lists of what failed and what went through are images files themselves."""
+"""Tests of rules written back to images files, for the failed list and the succeeded list."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Values of environment variables are not repeated in problems of a file: they may be secrets."""
+"""Tests that problems do not show values of environment variables, which may be secrets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Both files together, the old combined form, and files that users bring along."""
+"""Tests of loading both files, the combined file, and files of image-syncer's users."""
 
 import os
 import sys

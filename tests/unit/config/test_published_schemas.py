@@ -1,4 +1,4 @@
-"""The JSON Schemas that editors check the two files with agree with what the program takes."""
+"""Tests that the published JSON Schemas agree with the program's own validation."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Limits of registries where several processes do the work: together they keep to them."""
+"""Tests of registry limits that are divided among several processes."""
 
 import pytest
 

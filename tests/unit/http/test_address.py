@@ -1,4 +1,4 @@
-"""Where a registry is reached, and where the addresses that it names lead."""
+"""Tests of `Address`: the base URL of a registry, and the resolution of URLs that it sends."""
 
 import pytest
 

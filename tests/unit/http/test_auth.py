@@ -1,4 +1,4 @@
-"""How an account shows itself: which token is fetched, from whom, when again, and what never leaves."""
+"""Tests of `Authenticator`: challenges, token requests, token caching, and protection of credentials."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""Which CAs and client certificates count for a registry: its settings, else those of `certs.d`."""
+"""Tests of TLS contexts: CAs and client certificates from the settings and from `certs.d`."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""`WWW-Authenticate` as registries write it, and as nobody should."""
+"""Tests of the `WWW-Authenticate` parser with valid, unusual and hostile headers."""
 
 import time
 

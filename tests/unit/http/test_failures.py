@@ -1,4 +1,4 @@
-"""Answers and broken connections, as the line that a user reads."""
+"""Tests of the error messages for error responses and failed connections."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Internal addresses: which they are, and that the address that was checked is the one that is connected to."""
+"""Tests of the guard: which addresses are internal, and that only checked addresses are connected to."""
 
 import asyncio
 import ipaddress

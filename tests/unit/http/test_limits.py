@@ -1,4 +1,4 @@
-"""What one registry is asked at once, and when."""
+"""Tests of `HostLimits`: concurrency, rate, bandwidth and pauses of one registry."""
 
 import anyio
 import pytest

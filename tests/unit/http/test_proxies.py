@@ -1,4 +1,4 @@
-"""Which proxy is on the way to a host, and how a SOCKS proxy is asked."""
+"""Tests of proxy selection and of the SOCKS 5 client."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Accounts that are not let in: one rejection ends all that would use them, after few logins."""
+"""Tests of rejected accounts: one rejection ends the use of an account after few logins."""
 
 import anyio
 import pytest

@@ -1,4 +1,4 @@
-"""The table of what answers mean: every row is reached, and every status has one."""
+"""Tests of the status table: every row is reachable, and every status has a row."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Token services that send us on to another address: what is followed, and what goes along."""
+"""Tests of redirects by token services: which are followed, and whether credentials are sent along."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What goes over a connection, and what is made of what comes back: against servers that answer word for word."""
+"""Tests of connections and the connection pool, against servers with scripted responses."""
 
 import asyncio
 import os

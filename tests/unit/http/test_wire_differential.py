@@ -1,4 +1,4 @@
-"""The wire beside httpx's own transport on generated answers: the same status, headers and body, or both fail."""
+"""Differential test: the transport and httpx's own transport agree on generated responses."""
 
 import asyncio
 from collections.abc import AsyncIterator
