@@ -16,7 +16,7 @@ def listener(scratch):
 
 @pytest.fixture
 def quiet(listener):
-    """A registry that has nothing to hear."""
+    """A registry that must get no request."""
     yield listener
     assert listener.access_log() == []
 

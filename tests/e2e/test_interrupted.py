@@ -63,7 +63,7 @@ def test_full_corpus_is_consistent_at_every_moment_of_a_killed_run(full_source, 
     assert killed.poll() is None, "it was not killed, it had ended"
     killed.kill()
     killed.wait()
-    # What was under way is logged when the registry finds out: it shall not count for the run that follows.
+    # The registry logs aborted requests late. They must not count for the next run.
     full_source.registry.restart()
     full_source.registry.clear_access_log()
     again = program.start("sync", *arguments, "--proc", "6", "--retries", "3")

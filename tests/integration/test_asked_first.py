@@ -21,7 +21,7 @@ async def net():
 
 
 def asks_at_v2(registry: MemoryRegistry) -> None:
-    """Challenge at `/v2/`, and nowhere else."""
+    """Send a challenge at `/v2/` only."""
 
     @registry.before
     async def answer(request: Request) -> Answer | None:
@@ -31,7 +31,7 @@ def asks_at_v2(registry: MemoryRegistry) -> None:
 
 
 def gives_nobody(registry: MemoryRegistry, what: Answer, path: str) -> None:
-    """Answer so to whoever does not say who he is."""
+    """Send this response to anonymous requests."""
 
     @registry.before
     async def answer(request: Request) -> Answer | None:

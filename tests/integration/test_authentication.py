@@ -45,14 +45,14 @@ async def opened(account_for: Callable[[Repository], Account | None], settings: 
 async def resolve(
     registry: Registry, account_for: Callable[[Repository], Account | None], settings: HostSettings = PLAIN
 ) -> bool:
-    """Whether an image of the corpus is found. Raises `RegistryError`."""
+    """Whether an image of the corpus exists. Raises `RegistryError`."""
     name, _, tag = filled(registry).partition(":")
     async with opened(account_for, settings) as directory:
         return await directory.source(Repository(registry.host, name)).resolve(tag) is not None
 
 
 def filled(registry: Registry) -> str:
-    """Put an image there; its name."""
+    """Push an image and return its name."""
     with registry.client() as client:
         return push_corpus(client, FEW).images[0].name
 
@@ -197,7 +197,7 @@ async def test_accounts_apply_to_their_namespaces(registry):
     assert {asked.user for asked in tokens.requests} == {"reader", "outsider"}
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- rejected credentials -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("auth", ["htpasswd", "token"])

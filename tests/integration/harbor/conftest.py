@@ -27,7 +27,7 @@ SYSTEM_ROBOT, CREATOR, USER, ADMIN = "robot$system", "robot$creator", "dev", "ad
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are tried again at once: how long to wait is tested elsewhere."""
+    """Retry requests without a delay. Other tests cover the delays."""
     monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
     monkeypatch.setattr(upload, "pause", lambda _fruitless: 0.0)
 

@@ -40,7 +40,7 @@ def basic_requests(harbor: Harbor) -> list[str]:
     return [login.where for login in harbor.logins if login.where != "token"]
 
 
-# --- asked first -----------------------------------------------------------------------------------------------------
+# --- /v2/ before the first request -----------------------------------------------------------------------------------------------------
 
 
 async def test_v2_is_asked_once_for_all_repositories_of_an_account(net: Net, harbor: Harbor) -> None:
@@ -144,7 +144,7 @@ async def test_next_run_tries_again(net: Net, harbor: Harbor, log_in: LogIn) -> 
     assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (3, 0, 0)
 
 
-# --- Bearer stays Bearer ---------------------------------------------------------------------------------------------
+# --- Basic challenges to a Bearer token ---------------------------------------------------------------------------------------------
 
 
 async def test_missing_permission_is_retried_with_a_fresh_token_and_never_with_basic(
@@ -157,7 +157,7 @@ async def test_missing_permission_is_retried_with_a_fresh_token_and_never_with_b
     assert "action: push" in "".join(messages(outcome))
     assert not basic_requests(harbor)
     assert failed_logins(harbor) == 0
-    # The first, and one more that might have had what was missing.
+    # The first token, and one more in case the permission has been added since.
     assert harbor.kinds()["GET token", 200] == 2
 
 

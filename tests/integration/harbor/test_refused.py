@@ -61,7 +61,7 @@ async def test_exceeded_quota_is_reported_for_an_index_with_attestations(
     attestation = make_attestation(plain.store, "app", image=image)
     make_index(plain.store, "app", "index", children=[image, attestation])
     assert (await net.sync({"plain/app:index": "harbor/small/app"})).counts == (1, 0, 0)
-    # All parts are there; only the index is new, and there is no room for it.
+    # All children exist. Only the index is new, and it exceeds the quota.
     make_index(plain.store, "app", "index", children=[image, attestation], annotations={"long": "x" * 4096})
     harbor.projects["small"].quota = harbor.blobs.used("small")
     told = await failure(net, {"plain/app:index": "harbor/small/app"})

@@ -45,7 +45,7 @@ class Home:
         return Credentials(book or AuthBook(), environment=self.environment)
 
     def user(self, name: str, book: AuthBook | None = None) -> str:
-        """`user:secret` for a repository, or "" for nobody."""
+        """Return `user:secret` for a repository, or "" for anonymous access."""
         account = self.credentials(book).account_for(Repository.parse(name))
         if account is None:
             return ""
@@ -71,7 +71,7 @@ def auth(user: str, password: str = "pw") -> dict[str, str]:
     return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-# --- which source ----------------------------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------
 
 
 def test_without_any_file_access_is_anonymous(home):
@@ -165,7 +165,7 @@ def test_podmans_persistent_file_is_used_last(home):
     assert home.user("quay.io/acme/app") == "lasting:pw"
 
 
-# --- which entry -----------------------------------------------------------------------------------------------------
+# --- matching entries -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_entry_without_credentials_is_ignored(home):
     assert home.user("ghcr.io/acme/app") == ""
 
 
-# --- how it is written -----------------------------------------------------------------------------------------------
+# --- formats -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_repositories_of_a_key_share_one_account(home):
     assert len(accounts) == 1
 
 
-# --- what is broken --------------------------------------------------------------------------------------------------
+# --- invalid files --------------------------------------------------------------------------------------------------
 
 BROKEN: dict[str, tuple[object, str]] = {
     "not JSON": (b"{", "cannot be read, so its credentials are not used: "),

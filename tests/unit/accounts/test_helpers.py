@@ -171,7 +171,7 @@ async def test_podmans_file_is_used_after_dockers_helper(machine):
     assert found.username == "anna"
 
 
-# --- asked how often -------------------------------------------------------------------------------------------------
+# --- caching -------------------------------------------------------------------------------------------------
 
 
 async def test_account_is_cached(machine):
@@ -209,7 +209,7 @@ async def test_refused_account_is_renewed_unless_it_is_new(machine):
     new = await resolved(credentials, refused=old)
     assert new
     assert new.password == Secret("new")
-    # The old one refused once more, elsewhere: that is known.
+    # The old account was refused again by another request. It has already been replaced.
     machine.time += helpers.FAILURE_TTL + 1
     assert await resolved(credentials, refused=old) == new
     assert len(machine.asked) == 2
@@ -226,7 +226,7 @@ async def test_no_credentials_is_cached_for_a_shorter_time(machine):
     assert await resolved(credentials) is not None
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------------------
 
 FAILING = {
     "says why": ("echo the vault is locked; exit 3", "the program exited with status 3: the vault is locked"),

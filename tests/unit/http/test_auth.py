@@ -23,7 +23,7 @@ from tests.support.login_stage import (
     numbered,
 )
 
-# --- which challenge -------------------------------------------------------------------------------------------------
+# --- challenges -------------------------------------------------------------------------------------------------
 
 
 async def test_no_challenge_sends_no_authorization():
@@ -103,7 +103,7 @@ async def test_401_without_any_challenge_is_not_retried():
     assert not await Stage(ANNA).challenge("")
 
 
-# --- asked first -----------------------------------------------------------------------------------------------------
+# --- /v2/ before the first request -----------------------------------------------------------------------------------------------------
 
 
 async def test_v2_is_requested_once_before_the_first_request_of_an_account():
@@ -154,7 +154,7 @@ async def test_later_challenge_is_followed_if_v2_had_none():
     assert await stage.header() == "Bearer t"
 
 
-# --- Bearer stays Bearer ---------------------------------------------------------------------------------------------
+# --- Basic challenges to a Bearer token ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("header", ['Basic realm="harbor"', "", "Negotiate"])
@@ -174,7 +174,7 @@ async def test_refused_fresh_token_is_kept_and_not_refreshed_again():
     assert not await stage.challenge('Basic realm="x"', sent=second)
     assert await stage.header() == second
     stage.time += 20
-    # It may be the token again, later on.
+    # A later 401 may mean the token again.
     assert await stage.challenge('Basic realm="x"', sent=second)
     assert await stage.header() == "Bearer t3"
 
@@ -192,7 +192,7 @@ async def test_forget_drops_the_tokens_of_a_repository():
     assert headers == ["Bearer t3", "Bearer t4", "Bearer t5", "Bearer t6"]
 
 
-# --- which token -----------------------------------------------------------------------------------------------------
+# --- token requests -----------------------------------------------------------------------------------------------------
 
 
 async def test_token_request_has_service_scope_and_password():
@@ -307,7 +307,7 @@ async def test_response_without_a_valid_token_raises_a_one_line_error(answer):
     assert "\n" not in str(error.value)
 
 
-# --- when again ------------------------------------------------------------------------------------------------------
+# --- token caching ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ async def test_concurrent_requests_try_a_wrong_password_once():
             group.start_soon(request)
 
     assert failures == [401] * 20
-    # With a scope, and without: that is how to tell a wrong password from a missing right.
+    # One request with a scope and one without: the second separates a wrong password from a missing permission.
     assert [asked.scopes for asked in stage.asked] == [list(PULL), []]
 
 
@@ -430,7 +430,7 @@ async def test_refused_token_is_refreshed_once():
     assert await stage.challenge(sent=sent)
     assert await stage.challenge(sent=sent)
     assert await stage.header() == "Bearer t2"
-    # A late 401 to the old token does not cost the new one.
+    # A late 401 to the old token does not drop the new one.
     assert await stage.challenge(sent=sent)
     assert await stage.header() == "Bearer t2"
 
@@ -519,7 +519,7 @@ async def test_registry_token_is_sent_unchanged_and_only_once():
 
 
 class Changing:
-    """Knows passwords p1, p2, …: the next one whenever the last one was refused."""
+    """Returns passwords p1, p2, …: the next one each time the last one was refused."""
 
     def __init__(self, limit: int = 100) -> None:
         self.number, self.limit = 1, limit
@@ -565,7 +565,7 @@ async def test_provider_is_called_again_if_basic_is_refused():
     assert await stage.challenge('Basic realm="x"', sent=first)
     second = await stage.header()
     assert second != first
-    # A late 401 to the first is worth a try with the second; a 401 to the second is the end.
+    # A late 401 to the first password leads to a try with the second. A 401 to the second is final.
     assert await stage.challenge('Basic realm="x"', sent=first)
     with pytest.raises(RegistryError, match="401 unauthorized"):
         await stage.challenge('Basic realm="x"', sent=second)
@@ -584,7 +584,7 @@ async def test_provider_without_an_account_means_anonymous_access():
     assert stage.auth.current is None
 
 
-# --- what never leaves -----------------------------------------------------------------------------------------------
+# --- protection of credentials -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("account", [ANNA, KNOWN], ids=["password", "identity"])

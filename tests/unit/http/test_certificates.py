@@ -24,7 +24,7 @@ from tests.support.waiting import OK
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """The `certs.d` folders, in the order in which they count."""
+    """The `certs.d` folders in order of precedence."""
     found = tuple(tmp_path / name for name in ("user", "containers", "docker"))
     monkeypatch.setattr(certificates, "certificate_folders", lambda: found)
     return found
@@ -32,7 +32,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 async def serve():
-    """Starts a server with TLS and gives its host. `shown` are the names in client certificates."""
+    """Starts a server with TLS and returns its host. `shown` are the names in the client certificates."""
     servers: list[asyncio.Server] = []
 
     async def start(context: ssl.SSLContext, shown: list[object] | None = None) -> str:
@@ -146,7 +146,7 @@ async def test_insecure_does_not_apply_to_redirect_targets(serve, ca):
         await ask(host, HostSettings(insecure=True), own=False)
 
 
-# --- a CA without key identifiers, as Python 3.13 refuses them ---------------------------------------------------------
+# --- CAs without key identifiers, which Python 3.13 refuses by default ---------------------------------------------------------
 
 
 def plain_certificate(

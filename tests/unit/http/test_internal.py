@@ -109,7 +109,7 @@ def test_allowed_hosts_are_admitted(entries, host, port, address, admitted):
     assert Guard(AllowedHosts(entries)).admits(host, port, address) is admitted
 
 
-# --- over sockets: 127.0.0.2 stands for what is internal, 127.0.0.1 for the internet -----------------------------------
+# --- over sockets: 127.0.0.2 represents an internal host, 127.0.0.1 a public one -----------------------------------
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_no_proxy_entry_with_a_port_matches_only_that_port(no_proxy, host, port,
     assert bypasses(no_proxy, host, port) is direct
 
 
-# --- which one -------------------------------------------------------------------------------------------------------
+# --- selection -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_invalid_proxy_is_refused_without_showing_the_url(text):
 
 
 class Socks:
-    """A SOCKS 5 proxy (RFC 1928) that connects whoever asks to one server. `asked` are the requests that it saw."""
+    """A SOCKS 5 proxy (RFC 1928) that connects every client to one server. `asked` are the requests that it got."""
 
     def __init__(self, upstream: str, *, user: bytes = b"", password: bytes = b"", reply: int = 0) -> None:
         self.host, self.port = upstream.split(":")

@@ -12,7 +12,7 @@ from tests.support.login_stage import ANNA, KNOWN, PUSH, Stage, asks, bearer, jw
 
 
 async def at_many_repositories(stage: Stage, count: int = 50) -> list[str]:
-    """Ask for a token for each at once, and show it. The errors."""
+    """Request a token for each repository concurrently. Return the errors."""
     errors = []
 
     async def request(number: int) -> None:
@@ -78,7 +78,7 @@ async def test_refused_scope_does_not_end_a_valid_account():
         with pytest.raises(RegistryError):
             await stage.header(("repository:secret:pull",))
     assert await stage.header() == "Bearer good"
-    # The refusal, and the login that showed that it is not the account: not once for each who asks.
+    # The refusal, and one login that shows that the account is valid, regardless of the number of requests.
     assert len(stage.asked) == 3
 
 

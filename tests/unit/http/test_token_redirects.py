@@ -11,7 +11,7 @@ from tests.support.login_stage import ANNA, IDENTITY, KNOWN, PASSWORD, Asked, St
 
 
 def sends_on(*locations: str, status: int = 307) -> Callable[[Asked], object]:
-    """A token service that redirects once for each location, and then gives a token."""
+    """A token service that redirects once for each location and then returns a token."""
     left = iter(locations)
 
     def answer(asked: Asked) -> object:

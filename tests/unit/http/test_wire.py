@@ -27,7 +27,7 @@ from tests.support.waiting import OK, Waiting
 
 
 class Peer:
-    """A server that gives its answers in order, one a request. Its `requests` are heads, bodies left out."""
+    """A server that sends its responses in order, one per request. Its `requests` are the heads without bodies."""
 
     def __init__(self, answers: list[bytes]) -> None:
         self.answers = answers
@@ -90,13 +90,13 @@ async def peer(listen):
 
 @pytest.fixture
 async def pool(listen):
-    # After `listen`, so that it is closed before the servers are: they would wait for its connections.
+    # Created after `listen`, so that it is closed before the servers, which wait for its connections.
     async with ConnectionPool() as pool:
         yield pool
 
 
 async def ask(pool: ConnectionPool, url: str, method: str = "GET", **options) -> tuple[httpx.Response, bytes]:
-    """One request, its answer read to the end."""
+    """Send one request and read the whole response."""
     response = await pool.handle_async_request(httpx.Request(method, url, **options))
     assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
@@ -208,11 +208,11 @@ async def test_cancelled_request_closes_its_connection(peer, pool):
         await server.ended.wait()
 
 
-# --- a connection that was closed while it waited ----------------------------------------------------------------------
+# --- idle connections closed by the server ----------------------------------------------------------------------
 
 
 class Forgetful(Peer):
-    """Closes each connection that was used once, but only when the next request has come."""
+    """Closes each used connection when the next request arrives."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -251,7 +251,7 @@ async def test_closed_new_connection_is_an_error(peer, pool):
     assert server.connections == 1
 
 
-# --- connections opened ahead ----------------------------------------------------------------------------------------
+# --- prewarmed connections ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("prewarm", "wanted"), [((2, 30), 3), ((4, 2), 2), ((4, 1), 1), ((0, 30), 1)])
@@ -276,7 +276,7 @@ async def test_request_waits_for_a_prewarming_connection(listen, pool):
 
 @pytest.fixture
 def second_dial(monkeypatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """A function that says what becomes of the second connection."""
+    """A function that decides the result of the second connection."""
     real = dialling.Dialler.dial
 
     def replace(instead: Callable[[], Awaitable[None]]) -> None:
@@ -378,7 +378,7 @@ async def test_request_is_repeated_if_a_prewarmed_connection_was_closed(listen, 
     assert connections == 3
 
 
-# --- answers that are not what they should be --------------------------------------------------------------------------
+# --- invalid responses --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ async def test_silent_server_times_out(peer, pool, answer):
     assert not [each for each in pool._connections if not each.closed]
 
 
-# --- drop by drop ----------------------------------------------------------------------------------------------------
+# --- slow responses ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -634,7 +634,7 @@ async def test_error_of_a_body_generator_is_raised(peer, pool):
         await server.ended.wait()
 
 
-# --- one connection, by itself -----------------------------------------------------------------------------------------
+# --- a single connection -----------------------------------------------------------------------------------------
 
 
 class Socket(asyncio.Transport):
@@ -784,7 +784,7 @@ def test_response_is_the_same_for_any_segmentation(body, framing, cuts, sizes):
     anyio.run(run)
 
 
-# --- getting a connection ----------------------------------------------------------------------------------------------
+# --- connecting ----------------------------------------------------------------------------------------------
 
 
 async def test_concurrent_requests_resolve_a_name_once(peer, pool, monkeypatch):
@@ -910,7 +910,7 @@ async def test_plain_request_through_a_proxy_has_an_absolute_url(peer, pool, pro
 
 
 class Tunnel:
-    """A proxy that connects whoever asks to one server. `asked` are the heads that it saw."""
+    """A proxy that connects every client to one server. `asked` are the heads that it got."""
 
     def __init__(self, host: str) -> None:
         self.host, self.port = host.split(":")
