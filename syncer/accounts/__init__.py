@@ -1,1 +1,1 @@
-"""Who the program is at each registry: settings, credentials, logins of other tools, helper programs."""
+"""Accounts and settings for each registry: the auth file, the logins of other tools, and credential helpers."""

@@ -1,6 +1,6 @@
-"""`AuthBook`: which account to use for a repository, and how to speak to its registry.
+"""`AuthBook`: the account for a repository, and the settings for its registry, from the auth file.
 
-The longest key that is equal to a repository or a whole-segment prefix of it wins.
+The longest key that equals the repository or a prefix of it (in whole path segments) is used.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,9 @@ _DEFAULTS = HostSettings()
 
 
 class EntryCredentials(msgspec.Struct, frozen=True):
-    """What an entry says of who we are. `stated` is whether it says anything, be it an empty name.
+    """The credentials of an entry. `stated`: the entry has a credential field, even an empty one.
 
-    `unset` are the environment variables that it needs and that are not set, `problems` what else is wrong with it.
+    `unset`: problems with environment variables that are not set. `problems`: all other problems with the credentials.
     """
 
     username: str = ""
@@ -32,7 +32,7 @@ class EntryCredentials(msgspec.Struct, frozen=True):
         return bool(self.username or self.password or self.token or self.unset or self.problems)
 
     def same_as(self, other: "EntryCredentials") -> bool:
-        """Whether both say the same, wherever they stand."""
+        """Whether both have equal credentials, regardless of their places in files."""
         return (self.username, self.password, self.token) == (other.username, other.password, other.token)
 
     def account(self, name: str) -> Account | None:
@@ -48,9 +48,9 @@ class EntryCredentials(msgspec.Struct, frozen=True):
 
 
 class AuthEntry(msgspec.Struct, frozen=True):
-    """One key of the auth file. `scope` is its one form: `host` or `host/path`, Docker Hub as `docker.io`.
+    """One key of the auth file. `scope` is its canonical form: `host` or `host/path`, with `docker.io` for Docker Hub.
 
-    `problems` are what is wrong with it, but for its credentials. They matter where a rule needs the entry.
+    `problems` are the problems with its settings. They are reported only if a rule uses the entry.
     """
 
     key: str
@@ -62,19 +62,19 @@ class AuthEntry(msgspec.Struct, frozen=True):
 
     @property
     def account(self) -> Account | None:
-        """None where the entry gives no credentials, or they come from a variable that is not set."""
+        """The account, or None if the entry has no credentials or its credentials are unusable."""
         return self.credentials.account(self.key)
 
 
 class UnusableKey(msgspec.Struct, frozen=True):
-    """A key of the auth file that can match nothing. `meant` is the repository, or the part of one, it may stand for."""
+    """A key of the auth file that matches no repository. `meant` is the scope that it was probably meant to be."""
 
     meant: str
     problem: Problem
 
 
 class AuthBook:
-    """Who we are, and how to speak, at each registry. `adjust` changes what the entries say of a registry."""
+    """The accounts and settings of all entries. `adjust` changes the settings of each entry."""
 
     def __init__(
         self,
@@ -94,20 +94,20 @@ class AuthBook:
         )
 
     def account_for(self, repository: Repository) -> Account | None:
-        """The account of the longest matching key; None means anonymous access.
+        """Return the account of the longest matching key; None means anonymous access.
 
-        Also None where `problems_for` names an unset variable: ask that first, as `load` does.
+        It is also None if a variable of the entry is not set. Call `problems_for` first, as `load` does.
         """
         entry = self._entry_for(str(repository))
         return None if entry is None else self._accounts[entry.scope]
 
     def settings_for(self, repository: Repository) -> HostSettings:
-        """Each setting from the longest matching key that sets it. Equal settings are one object."""
+        """Return the settings. Each one comes from the longest matching key that sets it. Equal settings are one object."""
         entry = self._entry_for(str(repository))
         return _DEFAULTS if entry is None else self._settings[entry.scope]
 
     def part(self, index: int, count: int) -> Self:
-        """The same accounts, with what one of `count` processes may use of the registries' limits."""
+        """Return a copy for one of `count` processes, with its part of the registries' limits."""
         parts = {settings: settings.part(index, count) for settings in self._settings.values()}
         return type(self)(
             self._entries.values(),
@@ -117,17 +117,17 @@ class AuthBook:
         )
 
     def scarce_connections(self, count: int) -> list[Problem]:
-        """The entries that allow fewer connections than there are processes: each needs one."""
+        """Return a problem for each entry that allows fewer connections than `count` processes need."""
         return [
             entry.place.problem(
-                f"max_connections is {most}, but each of the {count} shares needs one: {count} in all"
+                f"max_connections is {most}, but must be at least {count}: each of the {count} shares needs one"
             )
             for entry in self._entries.values()
             if 0 < (most := dict(entry.settings).get("max_connections", 0)) < count
         ]
 
     def problems_for(self, repositories: Iterable[Repository]) -> list[Problem]:
-        """What is wrong with the entries that these repositories need: their credentials, and their settings."""
+        """Return the problems with the credentials and settings of the entries that these repositories use."""
         names = [str(repository) for repository in repositories]
         credentials = {entry.scope: entry for name in names if (entry := self._entry_for(name))}
         needed = self._needed(names)
@@ -144,7 +144,7 @@ class AuthBook:
         ]
 
     def entry_problems(self) -> list[Problem]:
-        """What is wrong with entries, whether or not anything needs them."""
+        """Return the problems with all entries, including unused ones."""
         problems = [key.problem for key in self._unusable]
         for entry in self._entries.values():
             problems += (*entry.credentials.problems, *entry.problems)
@@ -155,20 +155,20 @@ class AuthBook:
         return frozenset(prefix for name in names for prefix in prefixes(name))
 
     def has_credentials(self, host: str) -> bool:
-        """Whether an entry gives credentials for a registry or a part of it, be it by a variable that is not set."""
+        """Whether an entry has credentials for a registry or a part of it, including variables that are not set."""
         return host in self._hosts_with_credentials
 
     def hosts(self) -> tuple[str, ...]:
-        """The registries that have an entry, each once."""
+        """Return the registries that have an entry, without duplicates."""
         return tuple(dict.fromkeys(scope.partition("/")[0] for scope in self._entries))
 
     @property
     def empty(self) -> bool:
-        """Whether no entry gives credentials, be it by a variable that is not set."""
+        """Whether no entry has credentials, including variables that are not set."""
         return not self._hosts_with_credentials
 
     def secrets(self) -> frozenset[str]:
-        """The text of every secret, to be masked in logs."""
+        """Return the text of every secret, for masking in logs."""
         passwords = (
             settings.proxy.password.reveal()
             for settings in self._settings.values()
@@ -194,7 +194,7 @@ class AuthBook:
 
 
 def prefixes(name: str) -> Iterable[str]:
-    """`host/a/b`, `host/a`, `host`."""
+    """Yield `host/a/b`, `host/a`, `host` for `host/a/b`."""
     while name:
         yield name
         name = name.rpartition("/")[0]

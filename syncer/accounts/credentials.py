@@ -1,4 +1,4 @@
-"""For a repository: the account of our auth file; where that has none for its registry, Docker's, podman's or skopeo's; or nobody's."""
+"""Finds the account for a repository: in the auth file, else in the logins of docker, podman and skopeo."""
 
 import base64
 import os
@@ -18,10 +18,10 @@ from syncer.oci.reference import Repository
 
 
 class Credentials:
-    """Who we are at each registry.
+    """The accounts from the auth file and from the login files of other tools.
 
-    The other tools' files hold for the registries for which no entry of the `book` has credentials. They are read
-    once, here; `warnings` tells what could not be used of them. Without `home`, that of the `environment` is meant.
+    The login files are used for registries without credentials in `book`. They are read once, in the constructor;
+    `warnings` are the problems with them. `home` defaults to `HOME` of `environment`.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Credentials:
         self.warnings = tuple(warnings)
 
     def account_for(self, repository: Repository) -> Account | None:
-        """The account for a repository; None means anonymous access. Equal accounts may share a client.
+        """Return the account for a repository; None means anonymous access. Equal accounts may share a client.
 
-        An account that only a helper program knows has a `provider`, which asks when a registry wants to know.
+        An account from a credential helper has a `provider`, which runs the helper when credentials are needed.
         """
         if self._book.has_credentials(repository.host):
             return self._as_taken(self._book.account_for(repository), repository.host)
@@ -63,7 +63,7 @@ class Credentials:
         return Account(first.name, provider=_InTurn(known))
 
     def secrets(self) -> frozenset[str]:
-        """The text of every secret known so far, to be masked in logs."""
+        """Return the text of every secret known so far, for masking in logs."""
         accounts = [account for logins in self._logins for account in logins.accounts.values()]
         accounts += self._keys.values()
         accounts += [helper.known for helper in self._helpers.values() if helper.known is not None]
@@ -76,7 +76,7 @@ class Credentials:
         return self._book.secrets() | frozenset(found - {""})
 
     def _known(self, repository: Repository) -> Iterator[Account | HelperAccount]:
-        """All who may know, in order, up to one who knows for sure."""
+        """Yield the helpers and accounts to try, in order. The first stored account is the last one."""
         for logins in self._logins:
             if name := logins.helper_for(repository.host):
                 yield self._helper(name, repository.host, required=repository.host in logins.helpers)
@@ -107,7 +107,7 @@ class Credentials:
 
 
 class _InTurn(msgspec.Struct, frozen=True):
-    """An `AccountProvider` that asks one after the other until one knows."""
+    """An `AccountProvider` that returns the first account that one of its sources has."""
 
     known: tuple[Account | HelperAccount, ...]
 
@@ -120,7 +120,7 @@ class _InTurn(msgspec.Struct, frozen=True):
 
 
 def _files(environment: Mapping[str, str], home: Path | None) -> Iterator[tuple[Path, bool]]:
-    """The files in the order in which they are asked, and whether the user named this very file."""
+    """Yield the login files in order of precedence, and whether the user named the file in `REGISTRY_AUTH_FILE`."""
     if folder := environment.get("DOCKER_CONFIG"):
         yield Path(folder, "config.json"), False
     elif home is not None:
@@ -137,10 +137,10 @@ def _files(environment: Mapping[str, str], home: Path | None) -> Iterator[tuple[
 
 
 def _as_google_key(account: Account, password: Secret) -> Account:
-    """For image-syncer's user name `_oauth2_` at Google: the same key in the form that Google's registries take.
+    """Convert image-syncer's user name `_oauth2_` for Google to the form that Google's registries accept.
 
-    The password is base64 of a service account's JSON key, which image-syncer trades for a token at Google's
-    sign-in. The registries take the key itself, from the user `_json_key`.
+    The password is the base64 of a service account's JSON key, which image-syncer exchanges for an OAuth token. The
+    registries also accept the key itself as the password of the user `_json_key`.
     """
     try:
         key = base64.b64decode(password.reveal()).decode()

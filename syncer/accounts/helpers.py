@@ -1,7 +1,7 @@
-"""Credential helper programs: `docker-credential-<name>` on the PATH, asked for the account of one registry.
+"""Runs credential helpers: programs `docker-credential-<name>` on the PATH.
 
-The protocol is that of github.com/docker/docker-credential-helpers: `get`, the server's address on standard input,
-JSON on standard output. What a program says on standard error is not kept: it may hold anything.
+The protocol is that of github.com/docker/docker-credential-helpers: the command `get`, the server's address on stdin,
+and JSON on stdout. Stderr is discarded, because it may contain secrets.
 """
 
 import logging
@@ -22,14 +22,14 @@ from syncer.errors import Attempt, Kind, RegistryError
 from syncer.oci.reference import DOCKER_HUB
 
 TIMEOUT = 30.0
-"""Seconds that a program has for its answer."""
+"""Seconds that a helper may run."""
 MAX_OUTPUT = 64 * 1024
 ACCOUNT_TTL = 15 * 60.0
-"""Seconds that an answer is used. No program says how long its answer lasts; those whose secrets do not last for
-long (ECR 12 h, Google 1 h) keep and renew them by themselves, and asking them is cheap."""
+"""Seconds to cache an account. Helpers do not report a lifetime. Those with short-lived secrets (ECR 12 h, Google 1 h)
+cache and renew them, so running them again is cheap."""
 NOT_FOUND_TTL = 60.0
 FAILURE_TTL = 10.0
-"""Seconds for which "no credentials" and a failure are believed."""
+"""Seconds to cache "no credentials" and a failure."""
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -42,7 +42,7 @@ _NOT_FOUND = (
 
 
 class HelperFailed(Exception):
-    """A program that cannot be asked or gave no answer. `lasting`: not before somebody mends it."""
+    """A helper cannot be run, or its output is invalid. `lasting`: it fails until the user fixes it."""
 
     def __init__(self, message: str, *, lasting: bool = False) -> None:
         super().__init__(message)
@@ -62,15 +62,15 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def is_helper_name(text: str) -> bool:
-    """Whether the text may be a part of a program's name: it comes from a file, and must not lead elsewhere."""
+    """Whether a text from a file is valid in a program's name. It must not contain a path."""
     return _NAME.fullmatch(text) is not None
 
 
 class HelperAccount(AccountProvider):
-    """The account that one program knows for one registry, asked again as it ages.
+    """The account of one registry from a credential helper. It is cached and renewed.
 
-    A program that is named for this registry alone (`required`) has to answer; one that is named for all
-    (`credsStore`) may fail, which is a warning, since this registry may not need it.
+    If a helper from `credHelpers` (`required`) fails, `account` raises. If the helper from `credsStore` fails, a warning
+    is logged, because the registry may not need credentials.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class HelperAccount(AccountProvider):
 
     @property
     def known(self) -> Account | None:
-        """The last answer."""
+        """The cached account."""
         return self._answer.account if self._answer else None
 
     async def account(self, *, refused: Account | None = None) -> Account | None:
-        """Raises `RegistryError` where a `required` program fails."""
+        """Return the account of the registry. Raises `RegistryError` if a `required` helper fails."""
         answer = self._answer
         if answer is None or not self._holds(answer, refused):
             async with self._lock:
@@ -111,7 +111,7 @@ class HelperAccount(AccountProvider):
     def _holds(self, answer: _Answer, refused: Account | None) -> bool:
         age = self._clock() - answer.asked_at
         if refused is not None and answer.account == refused:
-            # What the program said a moment ago it would say again.
+            # A helper that ran a moment ago would return the same account again.
             return age < FAILURE_TTL
         return age < answer.good_for
 
@@ -131,48 +131,53 @@ class HelperAccount(AccountProvider):
 
     def _failed(self, failed: HelperFailed) -> _Answer:
         if not self._required:
-            _log.warning("%s for %s: %s; going on without it", self.program, self._host, failed)
+            _log.warning(
+                "%s failed for %s: %s; continuing without credentials", self.program, self._host, failed
+            )
             return _Answer(None, None, self._clock(), NOT_FOUND_TTL)
         failure = RegistryError(
             Kind.UNAUTHORIZED,
             str(failed),
-            attempt=Attempt(self._host, "", "", f"ask {self.program} for the credentials of {self._host}"),
+            attempt=Attempt(self._host, "", "", f"get credentials for {self._host} from {self.program}"),
             permanent=failed.lasting,
-            advice="mend it, or add an entry with credentials to the auth file",
+            advice="fix the credential helper, or add an entry with credentials to the auth file",
         )
         return _Answer(None, failure, self._clock(), FAILURE_TTL)
 
 
 async def ask(program: str, server: str, environment: Mapping[str, str]) -> tuple[str, Secret] | None:
-    """User name (`<token>` for an identity token) and secret for a server, or None. Raises `HelperFailed`."""
+    """Run a helper. Return the user name (`<token>` for an identity token) and secret, or None if it has none.
+
+    Raises `HelperFailed`.
+    """
     path = shutil.which(program, path=environment.get("PATH", os.defpath))
     if path is None:
-        raise HelperFailed("there is no such program on the PATH", lasting=True)
+        raise HelperFailed("program not found on the PATH", lasting=True)
     try:
         with anyio.fail_after(TIMEOUT):
             status, raw = await _run(path, server, environment)
     except TimeoutError:
-        raise HelperFailed(f"no answer in {TIMEOUT:.0f} s") from None
+        raise HelperFailed(f"timed out after {TIMEOUT:.0f} s") from None
     except OSError as error:
-        raise HelperFailed(f"it cannot be run: {error.strerror or type(error).__name__}") from None
+        raise HelperFailed(f"cannot run the program: {error.strerror or type(error).__name__}") from None
     if status != 0:
         said = " ".join(raw.decode(errors="replace").split())
         if any(text in said for text in _NOT_FOUND):
             return None
-        # By the protocol a failure is told in plain words. Anything like an answer is not repeated.
+        # The protocol reports errors as plain text. Do not show text that looks like JSON: it may contain a secret.
         told = f": {said[:200]}" if said and said.isprintable() and not set('{}"') & set(said) else ""
-        raise HelperFailed(f"it ended with status {status}{told}")
+        raise HelperFailed(f"the program exited with status {status}{told}")
     try:
         output = msgspec.json.decode(raw, type=_Output)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise HelperFailed("its answer is not the JSON that was expected") from None
+        raise HelperFailed("the output is not the expected JSON object") from None
     if not output.username and not output.secret:
         return None
     return output.username, Secret(output.secret)
 
 
 async def _run(path: str, server: str, environment: Mapping[str, str]) -> tuple[int, bytes]:
-    """The exit status and the output. Whatever happens, no process is left behind."""
+    """Run a helper and return its exit status and stdout. It is killed on errors and on cancellation."""
     process = await anyio.open_process(
         [path, "get"], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
     )
@@ -184,18 +189,18 @@ async def _run(path: str, server: str, environment: Mapping[str, str]) -> tuple[
             await process.stdin.send(server.encode())
             await process.stdin.aclose()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
-            pass  # it did not read what it was asked: its answer tells why
+            pass  # the helper did not read its stdin; its output says why
         raw = bytearray()
         async for chunk in process.stdout:
             raw += chunk
             if len(raw) > MAX_OUTPUT:
-                raise HelperFailed(f"its answer is longer than {MAX_OUTPUT} bytes")
+                raise HelperFailed(f"the output exceeds {MAX_OUTPUT} bytes")
         status = await process.wait()
         ended = True
         return status, bytes(raw)
     finally:
         if not ended:
-            # The whole session: a script's children would live on, and hold its output open.
+            # Kill the process group: children of a script would keep its stdout open.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         with anyio.CancelScope(shield=True):

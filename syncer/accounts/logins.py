@@ -1,6 +1,6 @@
-"""The files that `docker login`, `podman login` and `skopeo login` write: accounts, and programs to ask for them.
+"""Reads the files of `docker login`, `podman login` and `skopeo login`: accounts and names of credential helpers.
 
-Read tolerantly: what is broken becomes a warning with the file's path and the reason, and never shows a secret.
+Invalid parts are skipped with a warning that names the file and the reason. Warnings never contain secrets.
 """
 
 import base64
@@ -20,9 +20,10 @@ MAX_FILE_SIZE = 4 * 1024 * 1024
 
 
 class Logins(msgspec.Struct, frozen=True):
-    """What one file says. Scopes are `host` or `host/path`, Docker Hub as `docker.io`.
+    """The content of one file. Scopes are `host` or `host/path`, with `docker.io` for Docker Hub.
 
-    `helpers` names the program for a host, empty for none; `store` the one for all other hosts.
+    `helpers` maps a host to the name of its credential helper, or to an empty name for none. `store` is the helper for
+    all other hosts.
     """
 
     accounts: Mapping[str, Account]
@@ -30,7 +31,7 @@ class Logins(msgspec.Struct, frozen=True):
     store: str = ""
 
     def account_for(self, name: str) -> Account | None:
-        """The account of the longest scope that is `host/path` or a prefix of it."""
+        """Return the account of the longest scope that equals `name` (`host/path`) or is a prefix of it."""
         while name:
             if name in self.accounts:
                 return self.accounts[name]
@@ -56,7 +57,7 @@ class _File(msgspec.Struct, rename="camel"):
 
 
 def read_logins(path: Path, warnings: list[Problem], *, missing_ok: bool = True) -> Logins | None:
-    """Read one file. None where it does not exist or cannot be used; what is wrong with it goes to `warnings`."""
+    """Read one file. Return None if it is missing or unusable. Problems are appended to `warnings`."""
     file = str(path)
     try:
         raw = read_bytes(path, MAX_FILE_SIZE)
@@ -70,7 +71,7 @@ def read_logins(path: Path, warnings: list[Problem], *, missing_ok: bool = True)
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = (
-            str(error) if isinstance(error, msgspec.MsgspecError) else "not UTF-8 text, or nested too deep"
+            str(error) if isinstance(error, msgspec.MsgspecError) else "not UTF-8 text, or nested too deeply"
         )
         warnings.append(Problem(file, "", f"cannot be read, so its credentials are not used: {reason}"))
         return None
@@ -82,10 +83,10 @@ def read_logins(path: Path, warnings: list[Problem], *, missing_ok: bool = True)
 
 
 def scope_of(key: str) -> str | None:
-    """The scope that a key of `auths` or `credHelpers` means; None for one that is no registry's.
+    """Return the scope for a key of `auths` or `credHelpers`, or None if the key is not for a registry.
 
-    `https://index.docker.io/v1/` is Docker Hub. Behind a scheme the path is that of the API; without one it is
-    a namespace, as podman and skopeo have it. Raises `InvalidReference`.
+    `https://index.docker.io/v1/` is Docker Hub. In a key with a scheme, the path is the path of the API. In a key
+    without a scheme, it is a namespace, as in podman and skopeo. Raises `InvalidReference`.
     """
     scheme, mark, rest = key.partition("://")
     first, _, path = (rest if mark else scheme).rstrip("/").partition("/")
@@ -93,7 +94,7 @@ def scope_of(key: str) -> str | None:
     if path in API_PATHS:
         return host
     if mark:
-        # docker login keeps tokens for its own use at https://index.docker.io/v1/access-token.
+        # docker login stores its own tokens under https://index.docker.io/v1/access-token.
         return None if host == DOCKER_HUB else host
     return f"{host}/{path}" if is_path(path) else None
 
@@ -110,18 +111,18 @@ def _accounts(auths: Mapping[str, object], file: str, warnings: list[Problem]) -
         except ValueError as error:
             warnings.append(Problem(file, "", f"{place}: ignored: {error}"))
         else:
-            # An entry without credentials is a note that a program has them.
+            # An entry without credentials means that a credential helper has them.
             if scope is not None and account is not None:
                 accounts.setdefault(scope, account)
     return accounts
 
 
 def _account(name: str, value: object) -> Account | None:
-    """Raises `ValueError` with a reason that holds no secret."""
+    """Return the account of an entry. Raises `ValueError` with a message that contains no secret."""
     try:
         entry = msgspec.convert(value, _Entry)
     except msgspec.ValidationError:
-        raise ValueError("expected an object whose values are text") from None
+        raise ValueError("expected an object with string values") from None
     username, password = entry.username or "", entry.password or ""
     if entry.auth:
         username, password = _decoded(entry.auth)
@@ -165,6 +166,8 @@ def _helper_name(value: object, place: str, file: str, warnings: list[Problem]) 
     if isinstance(value, str) and is_helper_name(value):
         return value
     warnings.append(
-        Problem(file, "", f"{place}: expected the part of a program's name after docker-credential-, ignored")
+        Problem(
+            file, "", f"{place}: expected the part of the helper's name after docker-credential-, ignored"
+        )
     )
     return ""

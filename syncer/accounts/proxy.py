@@ -1,4 +1,4 @@
-"""A proxy as the auth file or the environment names it. A URL that cannot be used is never repeated: it may hold a password."""
+"""Parses the URL of a proxy. Error messages never contain the URL, because it may contain a password."""
 
 from urllib.parse import unquote, urlsplit
 
@@ -11,11 +11,11 @@ _ESCAPE = "write / # ? and @ in its user name or password as %2F %23 %3F and %40
 
 
 class InvalidProxy(ValueError):
-    """A text that names no proxy. Its own text says nothing of what was written."""
+    """The text is not the URL of a proxy. The message does not contain the text."""
 
 
 def parse_proxy(text: str) -> Proxy:
-    """`http://user:password@proxy:3128`, `socks5://proxy`, `proxy:3128`, or `none`. Raises `InvalidProxy`."""
+    """Parse `http://user:password@proxy:3128`, `socks5://proxy`, `proxy:3128` or `none`. Raises `InvalidProxy`."""
     text = text.strip()
     if text.lower() == "none":
         return DIRECT
@@ -30,7 +30,7 @@ def parse_proxy(text: str) -> Proxy:
     scheme = parts.scheme.lower()
     if scheme not in SCHEMES:
         raise InvalidProxy(f"expected {EXPECTED}")
-    # A bare / # or ? in a password ends the host: the @ is in what follows then.
+    # An unescaped / # or ? in a password ends the host, and the @ is in the rest of the URL.
     if not parts.hostname or port == 0 or "@" in parts.path + parts.query + parts.fragment:
         raise InvalidProxy(f"expected {EXPECTED}; {_ESCAPE}")
     username = None if parts.username is None else unquote(parts.username)
@@ -42,5 +42,5 @@ def parse_proxy(text: str) -> Proxy:
             len(username.encode()) > 255 or len(password.reveal().encode()) > 255 if password else False
         )
         if not username or too_long:
-            raise InvalidProxy("expected 1 to 255 bytes as user name and as password of a SOCKS proxy")
+            raise InvalidProxy("expected a user name and a password of 1 to 255 bytes each for a SOCKS proxy")
     return Proxy(scheme, parts.hostname, port or _PORTS[scheme], username, password)

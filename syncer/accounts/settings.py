@@ -1,4 +1,4 @@
-"""What the auth file says of an account and of a registry, as data. Secrets never print."""
+"""Data types for accounts and registry settings. Secrets are never printed."""
 
 import base64
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from syncer import untrusted
 
 API_PATHS = frozenset({"", "v1", "v2"})
-"""What stands behind the host in a registry's address, as docker writes it."""
+"""The paths after the host in a registry address as docker writes it."""
 
 
 class Secret:
-    """A password or token: prints as `***` whatever is done to it; `reveal` gives the text.
+    """A password or token. It is always printed as `***`; `reveal` returns the text.
 
-    While it lives, texts of strangers that repeat it are masked.
+    While the object exists, the text is masked in messages from registries and other servers.
     """
 
     __slots__ = ("__weakref__", "_text")
@@ -46,15 +46,15 @@ class Secret:
         return hash(self._text)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
-        raise TypeError("a secret is not to be pickled")
+        raise TypeError("a secret cannot be pickled")
 
 
 class Account(msgspec.Struct, frozen=True, weakref=True):
-    """Who we are at a registry.
+    """An account at a registry.
 
-    `name` is the key of the auth entry, for logs and metrics. Either `username` and `password`, or an
-    `identity_token` as `docker login` stores it (token specification, "oauth"), or a `registry_token` that is
-    shown to the registry as it is, or a `provider` that knows these when they are needed.
+    `name` is the key of the auth entry, for logs and metrics. An account has either a `username` and `password`, or an
+    `identity_token` from `docker login` (distribution, spec/auth/oauth), or a `registry_token` that is sent as the
+    bearer token, or a `provider` that returns an account on demand.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Account(msgspec.Struct, frozen=True, weakref=True):
             untrusted.KNOWN.hold(self)
 
     def secret_texts(self) -> Iterator[str]:
-        """What stands for user name and password in the `Authorization` header (RFC 7617)."""
+        """Yield the encoded user name and password of the `Authorization` header (RFC 7617)."""
         assert self.password is not None
         yield base64.b64encode(
             f"{self.username}:{self.password.reveal()}".encode(errors="surrogatepass")
@@ -77,15 +77,15 @@ class Account(msgspec.Struct, frozen=True, weakref=True):
 
 
 class AccountProvider(Protocol):
-    """Knows an account that changes, such as one whose password lasts for hours."""
+    """Returns an account that changes, such as one with a short-lived password."""
 
     async def account(self, *, refused: Account | None = None) -> Account | None:
-        """The account to use now; None means anonymous access. `refused` is one that the registry does not take."""
+        """Return the account to use; None means anonymous access. `refused` is an account that the registry rejected."""
         ...
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """Where a proxy is, and who we are there. `DIRECT` is none at all."""
+    """The address and credentials of a proxy. `DIRECT` means no proxy."""
 
     scheme: str
     host: str = ""
@@ -111,10 +111,10 @@ DIRECT = Proxy("none")
 
 
 class HostSettings(msgspec.Struct, frozen=True):
-    """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit.
+    """Settings for a registry. `bandwidth` is in bytes per second; zero means no limit.
 
-    `proxy` is None where the environment decides. `read_timeout` is how many seconds the registry may be silent before
-    it answers for a blob or a manifest; zero means the default.
+    If `proxy` is None, the environment decides. `read_timeout` is the time in seconds to wait for the response to a
+    blob or manifest request; zero means the default.
     """
 
     insecure: bool = False
@@ -131,7 +131,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     read_timeout: float = 0.0
 
     def part(self, index: int, count: int) -> "HostSettings":
-        """What one of `count` processes may use of these limits; `index`, from 0, says which. Never nothing at all."""
+        """Return the part of these limits for process `index` (from 0) of `count`. Each limit is at least 1 unit."""
         connections, more = divmod(self.max_connections, count)
         return replace(
             self,

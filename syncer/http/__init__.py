@@ -1,4 +1,4 @@
-"""One host, well behaved: requests with tokens, limits, retries and events."""
+"""HTTP client for one registry host: requests with tokens, limits, retries and events."""
 
-# First of all: whoever imports httpx through this package gets the fast one.
+# Import this first, so that every module of this package gets httpx without its command line.
 from syncer.http import imports as imports

@@ -1,4 +1,4 @@
-"""Where a registry is reached: scheme, API host and TLS, as its settings say."""
+"""The address of a registry: scheme, API host and TLS settings."""
 
 import ssl
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """What all URLs of one server have in common (RFC 6454, section 4); None for what names no server."""
+    """Return the origin of a URL (RFC 6454, section 4): scheme, host and port. Return None if the URL is invalid."""
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS[parts.scheme]
@@ -28,9 +28,9 @@ def _origin(url: str) -> tuple[str, str, int] | None:
 
 
 class Address:
-    """One registry's address. Which scheme an `insecure` registry speaks is found out once, by `probe`.
+    """The address of one registry. For an `insecure` registry, `base` probes once whether it uses TLS.
 
-    `allowed` are the internal hosts that it may send us to though it is a public one.
+    `allowed` are the internal hosts that a public registry may redirect to.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Address:
         return self._scheme != "http"
 
     async def base(self, probe: Callable[[str], Awaitable[object]]) -> str:
-        """The URL that paths are put behind. `probe(base)` is asked once where TLS may or may not be spoken."""
+        """Return the base URL of the API. If the scheme is unknown, call `probe(base)` with https, then with http."""
         if self._scheme is None:
             async with self._lock:
                 if self._scheme is None:
@@ -74,7 +74,7 @@ class Address:
         return "https"
 
     def is_own(self, url: str) -> bool:
-        """Whether a URL leads to this registry: the only place its credentials go to."""
+        """Whether a URL has the origin of this registry. Credentials are sent to no other origin."""
         if url.startswith(f"{self._scheme}://{self.api_host}/"):
             return True
         origin = _origin(url)
@@ -83,12 +83,12 @@ class Address:
     def resolve(
         self, url: str, location: str, *, downgrade: bool = False, attempt: Attempt | None = None
     ) -> str:
-        """An absolute URL of a `Location`, `Link` or realm that came with the answer to `url`.
+        """Return the absolute URL of a `Location`, `Link` or realm from the response to `url`.
 
-        The one place where a URL of a stranger becomes one that is asked: scheme, host and credentials are checked here,
-        the address of the host by `guard` when it is connected to. A registry behind a proxy that ends TLS may name
-        itself with `http://`: it is spoken to over TLS still. `downgrade` allows to go from https to http elsewhere:
-        only for content that is checked by its digest. Raises `RegistryError`, about `attempt`.
+        Every URL that a server sends passes through this method. It checks scheme, host and user information; `guard`
+        checks the IP address on connect. If a registry behind a TLS-terminating proxy names itself with `http://`, the
+        URL is changed to https. `downgrade` allows a redirect from https to http on another host; set it only for
+        content that is verified by its digest. Raises `RegistryError` with `attempt` if the URL is not allowed.
         """
         try:
             if "://" not in location.partition("?")[0]:
@@ -105,10 +105,10 @@ class Address:
         if not valid or not location.isascii() or not location.isprintable() or " " in location:
             raise RegistryError(
                 Kind.INVALID,
-                f"the registry names an impossible address: {clean(location)!r}",
+                f"the registry sent an invalid URL: {clean(location)!r}",
                 attempt=attempt or Attempt(self.host),
             )
-        # Schemes and hosts may come in capitals; what follows stays byte for byte, since it may be signed.
+        # Lowercase the scheme and host only. The path and query may be signed, so they stay byte for byte.
         scheme, netloc = parts.scheme, parts.netloc.lower()
         rest = location[len(scheme) + len("://") + len(netloc) :].partition("#")[0]
         if scheme == "http" and url.startswith("https:"):
@@ -117,7 +117,7 @@ class Address:
             elif not downgrade:
                 raise RegistryError(
                     Kind.TLS,
-                    f"the registry leads from https to http at {clean(netloc)}: not followed",
+                    f"the registry redirects from https to http at {clean(netloc)}, which is not allowed",
                     attempt=attempt or Attempt(self.host),
                 )
         return f"{scheme}://{netloc}{rest}"
@@ -125,27 +125,27 @@ class Address:
     # --- addresses ------------------------------------------------------------------------------------------------
 
     def answered(self, *, internal: bool) -> None:
-        """An answer of the registry came, from an internal address or from a public one."""
+        """Record that the registry responded from an internal or a public address."""
         if not internal and not self._public:
             self._public = True
 
     def guard(self) -> Guard | None:
-        """What keeps requests to this registry, and to where it sends us, away from internal addresses.
+        """Return the guard for requests to this registry and for its redirects, or None.
 
-        None until it has answered from a public address: one that is internal itself may name its neighbours.
+        None until the registry has responded from a public address: an internal registry may redirect to internal hosts.
         """
         return self._guard if self._public else None
 
     def strict_guard(self) -> Guard:
-        """The same for where a host of the public internet sends us, whatever the registry is."""
+        """Return the guard for redirects from a public host. It does not depend on the address of the registry."""
         return self._guard
 
     # --- TLS ------------------------------------------------------------------------------------------------------
 
     def tls(self, *, own: bool) -> ssl.SSLContext:
-        """The TLS context for this registry (`own`) or for a host that it sends us to.
+        """Return the TLS context for this registry (`own`) or for a host that it redirects to.
 
-        A client certificate is shown to the registry alone, and `insecure` holds for it alone; a private CA holds for
-        both. Raises `RegistryError` if a file cannot be read.
+        Client certificates and `insecure` apply to the registry only. A private CA applies to both. Raises
+        `RegistryError` if a certificate file cannot be read.
         """
         return self._contexts.own() if own else self._contexts.others()

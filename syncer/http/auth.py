@@ -1,7 +1,7 @@
-"""Challenges answered: Basic, and Bearer with tokens that are fetched once for all who wait.
+"""Answers authentication challenges: Basic, and Bearer with tokens. Concurrent requests share one token request.
 
-A registry is asked at `/v2/` how it wants to be spoken to before an account's first request (distribution-spec,
-"Determining Support"): some answer an anonymous request with less instead of asking who we are.
+Before the first request with an account, `/v2/` is requested for its challenge (distribution-spec, "Determining
+Support"): some registries answer an anonymous request with less content instead of a 401.
 """
 
 import logging
@@ -23,7 +23,7 @@ from syncer.http.standing import Shared, Standing
 from syncer.http.tokens import FetchToken, Token, TokenService, basic, is_url
 
 MAX_TOKENS = 512
-"""Tokens kept for one account at one registry: many more than are in use at once, far fewer than repositories."""
+"""Cached tokens per account and registry: more than are in use at once, fewer than there are repositories."""
 
 _UNAUTHORIZED = Answer(401, httpx.Headers(), b"", "")
 V = TypeVar("V")
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Refresh:
-    """A token on its way. Who comes meanwhile waits for `done` and takes what came of it."""
+    """A token request in progress. Other requests for the same scopes wait for `done` and share the result."""
 
     def __init__(self) -> None:
         self.done = anyio.Event()
@@ -40,18 +40,18 @@ class _Refresh:
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """When something was refused for some scopes, and the error where a token service refused it."""
+    """The time at which some scopes were refused, and the error if the token service refused them."""
 
     at: float
     error: RegistryError | None = None
 
 
 class Authenticator:
-    """Knows how one account shows itself at one registry.
+    """Authenticates the requests of one account at one registry.
 
-    `fetch` sends a request to the token service, `ping` asks `/v2/` with an `Authorization` or without, `secure` says
-    whether the registry is spoken to over TLS. `standing` is shared by all who use the account there. `clock` counts
-    seconds, `now` is the time of day in seconds since 1970.
+    `fetch` sends a request to the token service. `ping` requests `/v2/`, with or without an `Authorization` header.
+    `secure` returns whether the registry uses TLS. `standing` is shared by all clients of the account at the registry.
+    `clock` returns monotonic seconds, `now` returns seconds since 1970.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class Authenticator:
 
     @property
     def current(self) -> Account | None:
-        """Who was shown last: where a provider knows the account, what it answered; None is nobody."""
+        """The account that was used last, as its provider returned it. None means anonymous."""
         return self._login.current
 
     async def authorization(self, scopes: Scopes) -> str | None:
-        """The `Authorization` header for a request, or None where nothing has asked for one yet.
+        """Return the `Authorization` header for a request, or None if the registry has not sent a challenge yet.
 
-        Raises `RegistryError`, and at once where the account has been rejected before.
+        Raises `RegistryError`. If the account was rejected before, it raises without sending a request.
         """
         self._standing.check()
         while not self._pinged:
@@ -108,35 +108,35 @@ class Authenticator:
         return (await self._token(scopes, challenge)).header
 
     async def basic(self) -> str | None:
-        """The header of user name and password, for a registry's own API beside the distribution's."""
+        """Return the Basic header of the account, for the vendor API of a registry."""
         return basic(await self._login.who())
 
     async def rights(self, scopes: Scopes) -> Mapping[str, frozenset[str]] | None:
-        """The actions by repository that a token for `scopes` says it grants; None where nothing says so."""
+        """Return the actions per repository that the token for `scopes` grants. None if they are unknown."""
         if await self.authorization(scopes) is None:
             return None
         token = self._tokens.get(scopes)
         return token.rights if token else None
 
     def accepted(self, authorization: str) -> None:
-        """A request with this header was not refused."""
+        """Record that the registry accepted a request with this header."""
         if authorization.startswith("Basic ") and authorization == basic(self._login.current):
             self._standing.verified = True
 
     def forget(self, repository: str) -> None:
-        """Drop the tokens for a repository, or for all below it: what they allow has changed."""
+        """Drop the cached tokens for a repository and all repositories below it, because its permissions changed."""
         for kept in (self._tokens, self._refusals):
             for scopes in [each for each in kept if any(_is_about(scope, repository) for scope in each)]:
                 del kept[scopes]
 
     async def challenged(self, headers: httpx.Headers, scopes: Scopes, sent: str | None) -> bool:
-        """Learn from a 401. True if the request is worth sending again; `sent` is the header it had.
+        """Handle the challenge of a 401 response. Return True if the request should be sent again.
 
-        Raises `RegistryError` where the account turns out to be rejected.
+        `sent` is the `Authorization` header of the request. Raises `RegistryError` if the account is rejected.
         """
         own = _best(parse_challenges(headers.get_list("www-authenticate")))
         if own is not None and own.scheme == "basic" and (sent or "").startswith("Bearer "):
-            # Harbor says so whenever a token lacks a right. Basic would cost it a password hash for each request.
+            # Harbor sends this when a token lacks a permission. With Basic, it would hash the password on each request.
             own = None
         challenge = own or self._challenge or _best(_challenges(await self._ping(None)))
         if challenge is None:
@@ -150,26 +150,26 @@ class Authenticator:
         return token is None or token.header != sent or await self._token_refused(scopes, challenge)
 
     async def _token_refused(self, scopes: Scopes, challenge: Challenge) -> bool:
-        """Whether another token may help where the one for `scopes` was refused."""
+        """Whether to try again with a new token after the token for `scopes` was refused."""
         who = self._login.current
         if who is not None and who.registry_token is not None:
-            # A token of the user's own cannot be had anew.
+            # A registry token from the auth file cannot be renewed.
             return False
         self._standing.end_if_rejected()
         await self._login.check(challenge)
         refusal = self._refusals.get(scopes)
         if refusal is not None and self._clock() - refusal.at < REFUSAL_TTL:
-            # The token is fresh: it is a right that is missing.
+            # The token is new, so the account lacks a permission.
             return False
         _put(self._refusals, scopes, _Refusal(self._clock()))
         self._tokens.pop(scopes, None)
         return True
 
     async def _learn_at_ping(self) -> None:
-        """Ask `/v2/` how the registry wants to be spoken to."""
+        """Request `/v2/` without credentials and store its challenge."""
         answer = await self._ping(None)
         if answer.status >= 429 and not self._ping_failed:
-            # It may pass. A registry that goes on to answer badly there may still work elsewhere.
+            # Retry once. If `/v2/` keeps failing, other endpoints of the registry may still work.
             self._ping_failed = True
             raise self._ping_error(answer, self.account)
         self._asks_at_ping = answer.status == 401
@@ -177,7 +177,7 @@ class Authenticator:
         self._pinged = True
         if self._challenge is None and self.account is not None:
             _log.info(
-                "%s asks nobody at /v2/ who they are: it is asked without the account %r, unless it wants one later",
+                "%s does not require authentication at /v2/: requests are anonymous until it asks for the account %r",
                 self.host,
                 self.account.name,
             )
@@ -192,7 +192,7 @@ class Authenticator:
         return header
 
     async def _first_basic(self) -> None:
-        """Show the password at `/v2/` first: a wrong one is not to be shown once for each image."""
+        """Check the password once at `/v2/`, so that a wrong password is not sent again for each image."""
         who = await self._login.who()
         answer = await self._ping(basic(who))
         if answer.status == 401 and await self._login.has_newer(who):
@@ -210,13 +210,13 @@ class Authenticator:
         header = basic(await self._login.who(refused=before if refused else None))
         if header is not None and header == sent:
             if not self._standing.verified:
-                # Nothing has shown that the account is known: a wrong password and a missing right look the same.
+                # The account was never accepted: a wrong password and a missing permission look the same here.
                 self._standing.end(self._ping_error(_UNAUTHORIZED, before))
             await self._check_basic(header)
         return header not in {None, sent}
 
     async def _check_basic(self, header: str) -> None:
-        """Ask `/v2/` again whether the account is known: a password may change. Raises the rejection."""
+        """Check the password at `/v2/` again, because it may have changed. Raises the rejection."""
         standing = self._standing
         async with standing.proof:
             standing.check()
@@ -239,7 +239,7 @@ class Authenticator:
     # --- Bearer -------------------------------------------------------------------------------------------------
 
     def _learn(self, scopes: Scopes, asked: Scopes) -> None:
-        """What the registry asks for, where it is not what we would: it knows better (a proxy that rewrites paths)."""
+        """Store the scopes of a challenge if they differ from ours, for example behind a proxy that rewrites paths."""
         known = self._scopes.get(scopes, scopes)
         wanted = _merged(known, asked)
         if wanted != known:
@@ -255,7 +255,7 @@ class Authenticator:
         while (other := self._refreshing.get(scopes)) is not None:
             await other.done.wait()
             if other.failure is not None:
-                # Not once more for everyone who waited: wrong passwords are counted, and lock accounts.
+                # Do not repeat the login for each waiting request: registries lock accounts after failed logins.
                 raise other.failure.with_changes() from other.failure.__cause__
             if other.token is not None:
                 return other.token
@@ -286,7 +286,7 @@ def _challenges(answer: Answer) -> list[Challenge]:
 
 
 def _best(offered: Iterable[Challenge]) -> Challenge | None:
-    """Bearer before Basic, if it can be followed. Other schemes (Negotiate, NTLM) are passed over."""
+    """Return a Bearer challenge with a valid realm, else a Basic one. Ignore other schemes (Negotiate, NTLM)."""
     bearer = plain = None
     for challenge in offered:
         if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
@@ -304,7 +304,7 @@ def _is_about(scope: str, repository: str) -> bool:
 
 
 def _put(kept: dict[Scopes, V], key: Scopes, value: V) -> None:
-    """Keep the newest `MAX_TOKENS`."""
+    """Add an entry and drop the oldest one above `MAX_TOKENS`."""
     kept.pop(key, None)
     kept[key] = value
     if len(kept) > MAX_TOKENS:
@@ -312,7 +312,7 @@ def _put(kept: dict[Scopes, V], key: Scopes, value: V) -> None:
 
 
 def _merged(ours: Scopes, asked: Scopes) -> Scopes:
-    """Our scopes with the further actions that a registry asks for; its own where it speaks of other resources."""
+    """Add the actions of `asked` to our scopes. Return `asked` if it names a resource that is not in our scopes."""
     if set(asked) <= set(ours):
         return ours
     actions = {scope.rpartition(":")[0]: scope.rpartition(":")[2].split(",") for scope in ours}

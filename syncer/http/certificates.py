@@ -1,4 +1,4 @@
-"""TLS contexts of one registry: its settings, and the `certs.d` folders that docker and podman read where those say nothing."""
+"""TLS contexts for one registry, from its settings or else from the `certs.d` folders of docker and podman."""
 
 import ssl
 from contextlib import suppress
@@ -12,7 +12,7 @@ from syncer.http.dialling import usual_context
 
 
 def certificate_folders() -> tuple[Path, ...]:
-    """Where `HOST` folders are looked for, as podman does: the first that exists counts (containers-certs.d(5))."""
+    """Return the folders that may contain a folder for a host. The first match is used (containers-certs.d(5))."""
     folders = [Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d")]
     with suppress(RuntimeError):  # a user without a home
         folders.insert(0, Path.home() / ".config/containers/certs.d")
@@ -27,7 +27,7 @@ class HostCertificates(msgspec.Struct, frozen=True):
 
 
 def find_certificates(host: str) -> HostCertificates:
-    """What `certs.d` has for a host, given with its port if that is written. Raises `OSError` for what cannot be read."""
+    """Find the certificates of a host (`host` or `host:port`) in `certs.d`. Raises `OSError` if a folder is unreadable."""
     if "/" in host or host in {"", ".", ".."}:
         return HostCertificates()
     for folder in certificate_folders():
@@ -47,7 +47,7 @@ def find_certificates(host: str) -> HostCertificates:
 
 
 class TlsContexts:
-    """How TLS is spoken with a registry, and with the hosts that it sends us to."""
+    """The TLS contexts for a registry and for the hosts that it redirects to."""
 
     def __init__(self, host: str, settings: HostSettings) -> None:
         self._host = host
@@ -57,13 +57,13 @@ class TlsContexts:
         self._others: ssl.SSLContext | None = None
 
     def own(self) -> ssl.SSLContext:
-        """For the registry itself: a client certificate is shown, `insecure` takes any certificate."""
+        """Return the context for the registry. It has the client certificate; `insecure` disables verification."""
         if self._own is None:
             self._own = self._context(self._certificates().clients, insecure=self._settings.insecure)
         return self._own
 
     def others(self) -> ssl.SSLContext:
-        """For token services and storage elsewhere: always verified, with the private CA too."""
+        """Return the context for other hosts, such as token services. It always verifies, also against the private CA."""
         if self._others is None:
             self._others = self._context(())
         return self._others
@@ -97,7 +97,7 @@ class TlsContexts:
         except (OSError, ssl.SSLError) as error:
             raise self._failure(tried, error) from error
         if authorities:
-            # Python 3.13 wants key identifiers (RFC 5280, section 4.2.1), which many a private CA was made without.
+            # Python 3.13 requires key identifiers (RFC 5280, section 4.2.1). Many private CAs have none.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if insecure:
             context.check_hostname = False

@@ -1,4 +1,4 @@
-"""`WWW-Authenticate` headers, read tolerantly (RFC 9110, section 11.6.1; registries vary in order, quoting and case)."""
+"""Tolerant parser of `WWW-Authenticate` headers (RFC 9110, section 11.6.1). Registries vary in order, quotes and case."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,21 +8,21 @@ import msgspec
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=[\s,]|$)(?!\s*=)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9._-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
-# A list of actions without quotes is cut at its commas, which the specification has for other things.
+# Some registries send a list of actions without quotes. Its commas would otherwise separate parameters.
 _FURTHER_ACTION = re.compile(r",(?:pull|push|delete|\*)(?=[\s,]|$)", re.IGNORECASE)
 _MAX_HEADER = 8192
 _MAX_HEADERS = 16
 
 
 class Challenge(msgspec.Struct, frozen=True):
-    """How a registry wants to be spoken to: `scheme` and the names of `parameters` are in lower case."""
+    """An authentication challenge. `scheme` and the names of `parameters` are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
-    """All challenges of all `WWW-Authenticate` headers of an answer; what cannot be read is passed over."""
+    """Return the challenges of all `WWW-Authenticate` headers of a response. Invalid parts are skipped."""
     challenges: list[Challenge] = []
     for value in islice(values, _MAX_HEADERS):
         text = value[:_MAX_HEADER]
@@ -41,7 +41,7 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
                     plain = re.sub(r"\\(.)", r"\1", quoted)
                 parameters.setdefault(name.lower(), plain)
             challenges.append(Challenge(scheme[1].lower(), parameters))
-            # A token68 or other text that is no parameter ends at the next comma.
+            # Skip a token68 or any other text that is not a parameter, up to the next comma.
             if position < len(text) and not _SCHEME.match(text, position):
                 comma = text.find(",", position)
                 position = len(text) if comma < 0 else comma

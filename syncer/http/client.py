@@ -1,6 +1,6 @@
-"""`RegistryClient`: sends a request to one registry, with its token, within its limits, and tries again.
+"""`RegistryClient` sends requests to one registry, with authentication, limits and retries.
 
-Everything that speaks the protocol goes through `send` (a whole answer) or `open` (a body that is streamed).
+All protocol code uses `send`, which reads the whole response, or `open`, which streams the body.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -26,15 +26,15 @@ from syncer.untrusted import clean
 
 T = TypeVar("T")
 MAX_TOKEN_ANSWER = 1024 * 1024
-"""Bytes of a token service's answer."""
+"""Maximum size of a token response in bytes."""
 ANSWER_SECONDS = 600.0
-"""How long a registry may take before it answers for a blob or a manifest: caches fetch it first. `read_timeout` sets it."""
+"""Seconds until the response to a blob or manifest request: caches fetch the content first. `read_timeout` overrides it."""
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class RegistryClient:
-    """Requests to one registry in one account's name."""
+    """Sends requests to one registry with one account."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class RegistryClient:
 
     @property
     def answer_seconds(self) -> float:
-        """How long the registry may take before it answers for a blob or a manifest."""
+        """Seconds that the registry may take to respond to a blob or manifest request."""
         return self.address.settings.read_timeout or ANSWER_SECONDS
 
     async def send(
@@ -86,11 +86,11 @@ class RegistryClient:
         prewarm: int = 0,
         limit: int = MAX_BODY,
     ) -> Answer:
-        """Send a request and read the answer whole.
+        """Send a request and read the whole response.
 
-        `endpoint` is the contract's word for metrics, `what` names the thing for error texts ("manifest 1.27 of …").
-        The other arguments are those of `Request`. A status that is not in `ok` raises `RegistryError`, after further
-        tries where they may help and `retry` allows it (a streamed `content` can be sent only once).
+        `endpoint` is the value of the metric label. `what` is the subject in error messages ("manifest 1.27 of …").
+        For the other arguments, see `Request`. Raises `RegistryError` if the status is not in `ok`. Retryable errors
+        are retried if `retry` is set; set it to False for a streamed `content`, which can be sent only once.
         """
         request = Request(
             method,
@@ -128,9 +128,9 @@ class RegistryClient:
         ok: frozenset[int] = frozenset({200}),
         retry: bool = True,
     ) -> AsyncIterator[httpx.Response]:
-        """GET content that the caller checks by its digest, and stream its body.
+        """GET content that the caller verifies by its digest, and stream its body.
 
-        Opening is tried again; a body that breaks off is for the caller to resume.
+        Only the request is retried. If the body breaks off, the caller resumes it.
         """
         request = Request(
             "GET",
@@ -154,7 +154,7 @@ class RegistryClient:
             await self._close(response)
 
     async def chunks(self, response: httpx.Response, attempt: Attempt) -> AsyncIterator[bytes]:
-        """The body of an answer that was opened, as it comes. Raises `RegistryError` where it breaks off."""
+        """Yield the body of an opened response as it arrives. Raises `RegistryError` if it breaks off."""
         assert isinstance(response.stream, httpx.AsyncByteStream)
         try:
             async for chunk in response.stream:
@@ -167,9 +167,9 @@ class RegistryClient:
         self.limits.delivered()
 
     async def _request(self, request: Request) -> httpx.Response:
-        """One try: token, limit, redirects. An answer whose status is in `ok`, to be given to `_close` in the end.
+        """Send one attempt, with authorization, limits and redirects. The caller passes the response to `_close`.
 
-        Raises `RegistryError` for any other.
+        Raises `RegistryError` if the status is not in `ok`.
         """
         url = request.target
         if url.startswith("/"):
@@ -178,7 +178,7 @@ class RegistryClient:
         refreshed = outdated = strict = False
         while True:
             own = self.address.is_own(url)
-            # Credentials go to the registry that they are for, and never along to another host.
+            # Send credentials to the registry only, never to a host that it redirects to.
             asks_as_account = own and "Authorization" not in request.headers
             authorization = await self._auth.authorization(request.scopes) if asks_as_account else None
             self._refuse_while_down(request.attempt)
@@ -191,14 +191,14 @@ class RegistryClient:
                 raise
             response.extensions["stream"] = request.stream
             status = response.status_code
-            # A 401 that counts as an answer does so only when our token is not the reason.
+            # Even if 401 is in `ok`, try a new token first: the 401 may mean that the token is outdated.
             unproven = status == 401 and asks_as_account and not refreshed
             if authorization is not None and status != 401:
                 self._auth.accepted(authorization)
             if status in request.ok and not unproven:
                 return response
             try:
-                # What another host says is not for the user: it may be one that only we can reach.
+                # Do not show the body of another host: it may be an internal host that the user cannot reach.
                 body = await read_error(response, request.attempt) if own else b""
             finally:
                 await self._close(response)
@@ -207,7 +207,7 @@ class RegistryClient:
                 outdated = await self._auth.challenged(response.headers, request.scopes, authorization)
                 if outdated and authorization is not None:
                     self.tell_retry("token", 0.0)
-                # A body that was streamed is gone: whoever sent it begins anew, with a fresh token.
+                # A streamed body cannot be sent again here. The caller restarts the upload with the new token.
                 if (outdated or status in request.ok) and request.repeatable:
                     outdated = False
                     continue
@@ -230,7 +230,7 @@ class RegistryClient:
             if outdated:
                 error = error.with_changes(permanent=False)
             if asks_as_account and authorization is None and self.account is not None:
-                error = error.with_changes(message=f"{error.message}, asked without an account")
+                error = error.with_changes(message=f"{error.message}, requested without an account")
             self._slow_down(error, sent_at)
             raise error
 
@@ -259,12 +259,12 @@ class RegistryClient:
             self.limits.release(answered=response.status_code < 400, stream=response.extensions["stream"])
 
     def _refuse_while_down(self, attempt: Attempt) -> None:
-        """Fail at once where connection after connection fails: others need not wait for a registry that is down."""
+        """Raise the last connection error without a new attempt while the registry counts as down."""
         last = self.limits.last_failure
         if last is not None and (down := self.limits.down):
             raise RegistryError(
                 last.kind,
-                f"{last.message} (several tries in a row have failed)",
+                f"{last.message} (several consecutive attempts failed)",
                 attempt=attempt,
                 permanent=last.permanent,
                 retry_after=down,
@@ -275,7 +275,7 @@ class RegistryClient:
         return await self._ask_v2(await self.address.base(self._ask_v2), authorization)
 
     async def _ask_v2(self, base: str, authorization: str | None = None) -> Answer:
-        """What `/v2/` answers, whatever that is. Raises `RegistryError` where nothing answers."""
+        """Request `/v2/` and return the response with any status. Raises `RegistryError` if there is no response."""
         url = f"{base}/v2/"
         attempt = Attempt(self.host, "GET", "ping", url)
         self._refuse_while_down(attempt)
@@ -287,20 +287,20 @@ class RegistryClient:
         return Answer(response.status_code, response.headers, body, url)
 
     async def rights(self, scopes: Scopes) -> Mapping[str, frozenset[str]] | None:
-        """The actions by repository that a token for `scopes` says it grants; None where nothing says so."""
+        """Return the actions per repository that the token for `scopes` grants. None if they are unknown."""
         return await self._auth.rights(scopes)
 
     def forget_rights(self, repository: str) -> None:
-        """What the account may do in a repository, or all below it, has changed: have new tokens."""
+        """Drop the tokens for a repository and all repositories below it, because the account's permissions changed."""
         self._auth.forget(repository)
 
     async def basic(self) -> dict[str, str]:
-        """The account's user name and password as a header for `send`: what a registry's own API wants."""
+        """Return the account's Basic header for `send`, as vendor APIs of registries require it."""
         header = await self._auth.basic()
         return {"Authorization": header} if header else {}
 
     async def ping(self) -> None:
-        """Ask `/v2/` with what credentials there are (distribution-spec, "Determining support"). Raises `RegistryError`."""
+        """Request `/v2/` with the account (distribution-spec, "Determining Support"). Raises `RegistryError`."""
         await self.send("GET", "/v2/", endpoint="ping", scopes=(), what=f"/v2/ of {self.host}")
 
     async def _fetch_token(
@@ -329,14 +329,14 @@ class RegistryClient:
         return await with_retries(attempt, on_retry=self.tell_retry)
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Call `attempt` as `send` does with `retry`: for what has to be done between two tries of a request."""
+        """Call `attempt` with the retries of `send`. Use it if more than one request must be repeated."""
         return await with_retries(attempt, on_retry=self.tell_retry)
 
     def tell_retry(self, reason: RetryReason, wait: float) -> None:
-        """Something is asked for again, after `wait` seconds."""
+        """Notify the observer that a request is retried after `wait` seconds."""
         self._observer.notify(RequestRetried(self.host, reason, wait))
 
 
 def _words_of_service(body: bytes) -> bytes:
-    """What a token service says of itself, as JSON; a page of whatever else answered there is not for the user."""
+    """Return the body of a token service's error if it is a JSON object, else nothing: it may be any web page."""
     return body if body.lstrip()[:1] == b"{" else b""

@@ -1,7 +1,7 @@
-"""`Connection`: HTTP/1.1 over one socket, an exchange after the other (RFC 9112).
+"""`Connection`: HTTP/1.1 over one socket, one exchange at a time (RFC 9112).
 
-httptools reads heads and chunked bodies; a body whose length is known passes by it. Nothing
-here knows of URLs, registries or retries.
+httptools parses heads and chunked bodies. A body with `Content-Length` bypasses the parser. This module does not
+handle URLs, registries or retries.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ import httptools
 import httpx
 
 MAX_HEAD = 64 * 1024
-"""Bytes of an answer's status line and headers, and of its trailers."""
+"""Maximum size of the status line, headers and trailers of a response in bytes."""
 READ_AHEAD = 256 * 1024
-"""Bytes kept for whoever reads the body before the peer is held back."""
+"""Bytes of a body that are buffered before reading from the socket is paused."""
 HEAD_SECONDS = 10.0
-"""How long an answer's headers may take from their first byte on."""
+"""Seconds from the first byte of the headers to the last."""
 MIN_RATE = 1024
-"""Bytes per second that a body must bring while it is waited for."""
+"""Minimum rate of a body in bytes per second, while a reader waits for it."""
 RATE_SECONDS = 10.0
-"""How long it may bring less: of each single wait `MAX_WAIT` counts, so that one pause is no drip."""
+"""Seconds of waiting after which the rate is checked. A single wait counts at most `MAX_WAIT`, so one pause is allowed."""
 MAX_WAIT = 3.0
 _JOINED = 64 * 1024
-"""A body of so many bytes goes out in one piece with its head."""
+"""A request body of at most so many bytes is sent in one write with the head."""
 
 
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -36,26 +36,26 @@ _UNSAFE = re.compile(rb"[\r\n\0]")
 
 
 def request_head(method: str, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A request line and headers. Raises `httpx.LocalProtocolError` for what would end a line too early."""
+    """Return the request line and headers. Raises `httpx.LocalProtocolError` if a value would break a line."""
     if not _TARGET.fullmatch(target):
-        raise httpx.LocalProtocolError("a URL with blanks or control characters")
+        raise httpx.LocalProtocolError("the URL contains spaces or control characters")
     lines = []
     for name, value in fields:
         if _UNSAFE.search(value):
-            raise httpx.LocalProtocolError(f"a line break in the header {name.decode('latin-1')}")
+            raise httpx.LocalProtocolError(f"the header {name.decode('latin-1')} contains a line break")
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode("ascii"), target, b"".join(lines))
 
 
 class TooSlow(httpx.ReadTimeout):
-    """The answer comes, but drop by drop."""
+    """The body arrives more slowly than `MIN_RATE`."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """What one server says and is told. `exchange`, then `read` to the end: then, if `reusable`, once more.
+    """A connection to one server. Call `exchange`, then `read` to the end. If it is `reusable`, start again.
 
-    Failures are httpx' `TransportError`s. `gone` is called when the connection has ended, whoever ended it. The
-    socket is read into `buffer`, which all connections of one event loop may share.
+    Raises the `TransportError`s of httpx. `gone` is called when the connection has been closed by either side. The
+    socket is read into `buffer`, which all connections of an event loop may share.
     """
 
     def __init__(self, gone: Callable[["Connection"], None], buffer: memoryview) -> None:
@@ -69,26 +69,26 @@ class Connection(asyncio.BufferedProtocol):
         self._full = False
         self._error: httpx.TransportError | None = None
         self.address = ""
-        """The address that it leads to; behind a proxy none, but where the host is written as one."""
+        """The IP address of the server. Empty behind a proxy, unless the host is an IP address."""
         self.internal = False
-        """Whether that is an internal one."""
+        """Whether `address` is internal."""
         self._start(bodiless=True)
         self._complete = True
 
     def _start(self, *, bodiless: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        # What browsers and other clients let pass too: odd bytes in a header's value, a line that ends without CR.
+        # Accept what browsers accept: unusual bytes in header values, and lines that end without CR.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._bodiless = bodiless
-        self._touched = False  # by any byte of an answer
+        self._touched = False  # any byte of a response has arrived
         self._head_size = 0
         self._head_began = 0.0
-        self._left = 0  # bytes of a body whose length is known, and which passes by the parser
+        self._left = 0  # remaining bytes of a body with Content-Length, which bypass the parser
         self._received = 0
-        self._waited = 0.0  # seconds for a body, since it last was fast enough
-        self._rated = 0  # bytes that it had then
+        self._waited = 0.0  # seconds of waiting since the last check of the rate
+        self._rated = 0  # bytes received at the last check
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._paused = False
@@ -97,11 +97,11 @@ class Connection(asyncio.BufferedProtocol):
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
 
-    # --- for whoever uses it ----------------------------------------------------------------------------------------
+    # --- public -----------------------------------------------------------------------------------------------------
 
     @property
     def reusable(self) -> bool:
-        """Whether an exchange may follow: the one before, if any, is over, and both sides want to go on."""
+        """Whether another exchange may follow: the last one is complete, and both sides keep the connection open."""
         return self._complete and self._keep and not self._paused and not self.closed
 
     @property
@@ -110,7 +110,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def untouched(self) -> bool:
-        """Whether the server closed it before it answered anything: then the request may never have been read."""
+        """Whether the server closed the connection before any byte of a response. It may not have read the request."""
         return self.closed and not self._touched and not isinstance(self._error, httpx.TimeoutException)
 
     async def exchange(
@@ -118,9 +118,9 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         """Send a request, and wait for `status` and `headers`.
 
-        The headers must begin within so many `seconds` once the request is out, and be there `HEAD_SECONDS` later.
-        `bodiless` says that the answer has no body whatever its headers say, as with HEAD. A server that answers before
-        it has read all of a streamed body is not sent the rest.
+        The headers must start within `seconds` after the request was sent, and be complete `HEAD_SECONDS` later.
+        `bodiless`: the response has no body regardless of its headers, as for HEAD. If the server responds before a
+        streamed body has been sent, the rest of the body is not sent.
         """
         self._deadline = inf
         self._start(bodiless=bodiless)
@@ -142,9 +142,9 @@ class Connection(asyncio.BufferedProtocol):
         self._keep = self._keep and whole
 
     async def read(self, seconds: float) -> bytes:
-        """The next bytes of the answer's body, none at its end.
+        """Return the next bytes of the response body, or empty bytes at its end.
 
-        `seconds` is how long nothing may come. What is waited for must come at `MIN_RATE` at least.
+        Raises `httpx.ReadTimeout` after `seconds` without data, and `TooSlow` if the rate falls below `MIN_RATE`.
         """
         while not self._chunks:
             if self._complete:
@@ -154,7 +154,7 @@ class Connection(asyncio.BufferedProtocol):
             self._waited += min(self._loop.time() - began, MAX_WAIT)
             if self._waited > RATE_SECONDS:
                 if self._received - self._rated < MIN_RATE * self._waited and not self._complete:
-                    self._fail(TooSlow(f"the answer comes at less than {MIN_RATE} bytes per second"))
+                    self._fail(TooSlow(f"the response arrives at less than {MIN_RATE} bytes per second"))
                 self._waited, self._rated = 0.0, self._received
         chunk = self._chunks.popleft()
         self._held -= len(chunk)
@@ -164,16 +164,16 @@ class Connection(asyncio.BufferedProtocol):
         return chunk
 
     def rest(self, seconds: float) -> None:
-        """Between two exchanges: close it when it was not used for so many seconds."""
+        """Close the connection if it stays idle for so many seconds."""
         self._watch(self._loop.time() + seconds)
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
     async def secure(self, tls: ssl.SSLContext, host: str) -> None:
-        """Speak TLS from now on, with `host`. Raises `OSError` (`ssl.SSLError` among them)."""
+        """Start TLS with `host`. Raises `OSError`, including `ssl.SSLError`."""
         plain = self._opened()
         self._transport = await self._loop.start_tls(plain, self, tls, server_hostname=host)
 
@@ -187,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._transport
 
     async def _stream(self, transport: asyncio.Transport, body: AsyncGenerator[bytes]) -> bool:
-        """Send a body chunk by chunk. Whether all of it went out: an answer that comes sooner ends it."""
+        """Send a body chunk by chunk. Return False if a response arrived before the end of the body."""
         async with aclosing(body):
             async for chunk in body:
                 while self._full and not self.status:
@@ -199,7 +199,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     async def _news(self, until: float) -> None:
-        """Wait until something has changed, no longer than `until` on the loop's clock. Raises the connection's failure, if that is it."""
+        """Wait for the next event, until `until` on the loop's clock at the latest. Raises if the connection failed."""
         if self._error is None:
             self._waiter = self._loop.create_future()
             self._watch(until)
@@ -216,7 +216,7 @@ class Connection(asyncio.BufferedProtocol):
             self._waiter.set_result(None)
 
     def _watch(self, until: float) -> None:
-        # The timer is set once and looks again where it was early: most waits are over long before.
+        # Most waits end long before the deadline, so a timer that fires early is set again instead of being replaced.
         self._deadline = until
         if self._timer is not None and self._timer.when() > self._deadline:
             self._timer.cancel()
@@ -232,7 +232,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._complete:
             self.abort()
         else:
-            self._fail(httpx.ReadTimeout("no answer in time"))
+            self._fail(httpx.ReadTimeout("no response in time"))
 
     def _fail(self, error: httpx.TransportError, cause: Exception | None = None) -> None:
         error.__cause__ = cause
@@ -253,7 +253,7 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = None
         ended_well = error is None and self._error is None
         if self.status and not self._complete and not self._framed() and ended_well:
-            self._complete = True  # such a body ends with the connection
+            self._complete = True  # a body without framing ends with the connection
         if not self._complete:
             self._fail(self._broken(error), error)
         self._wake()
@@ -271,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._complete:
-            # Nobody asked: whatever it is, it must not be taken for the next answer.
+            # Data without a request must not be taken for the next response.
             self.abort()
             return
         self._touched = True
@@ -300,11 +300,11 @@ class Connection(asyncio.BufferedProtocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not (self.status and self._bodiless):
-                self._fail(httpx.RemoteProtocolError(f"the answer is not HTTP: {error}"), error)
+                self._fail(httpx.RemoteProtocolError(f"the response is not HTTP: {error}"), error)
                 return
             self._keep = False
         if self.status and self._bodiless:
-            # The parser does not know that: what it takes for a body should not be there.
+            # The parser does not know that there is no body. If it found one, do not reuse the connection.
             self._keep = self._keep and not self._received
             self._chunks.clear()
             self._complete = True
@@ -312,13 +312,13 @@ class Connection(asyncio.BufferedProtocol):
             # Headers, or the trailers of a chunked body.
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
-                self._fail(httpx.RemoteProtocolError(f"the answer's headers have more than {MAX_HEAD} bytes"))
+                self._fail(httpx.RemoteProtocolError(f"the response headers exceed {MAX_HEAD} bytes"))
         if self.status and not self._complete:
             self._left = max(0, self._length() - self._received)
 
     def _take(self, data: bytes) -> None:
         if len(data) > self._left:
-            # More than it said. The digest tells whether the body is right; the connection is not used again.
+            # More bytes than Content-Length. Cut the body, whose digest is verified, and do not reuse the connection.
             data = data[: self._left]
             self._keep = False
         self._left -= len(data)
@@ -326,7 +326,7 @@ class Connection(asyncio.BufferedProtocol):
         self._complete = not self._left
 
     def _length(self) -> int:
-        """The bytes that the body is said to have; 0 where the parser finds its end."""
+        """Return the `Content-Length`, or 0 if the parser finds the end of the body."""
         if self._header(b"transfer-encoding"):
             return 0
         return int(self._header(b"content-length") or 0)
@@ -340,9 +340,9 @@ class Connection(asyncio.BufferedProtocol):
     def _broken(self, error: Exception | None) -> httpx.TransportError:
         reason = f": {error}" if error is not None and str(error) else ""
         if not self.status:
-            return httpx.ReadError(f"the server closed the connection before it answered{reason}")
+            return httpx.ReadError(f"the server closed the connection before it responded{reason}")
         return httpx.RemoteProtocolError(
-            f"the server closed the connection after {self._received} bytes of a body{reason}"
+            f"the server closed the connection after {self._received} bytes of the body{reason}"
         )
 
     # --- the parser calls these -------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
             self._keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # else it is a trailer, and nobody reads those
+        if not self.status:  # ignore trailers
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -360,7 +360,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete:
             return
         if status < 200 and status != 101:
-            self.headers.clear()  # an interim answer (RFC 9110, section 15.2): the real one follows
+            self.headers.clear()  # an interim response (RFC 9110, section 15.2); the final one follows
             self._head_began = 0.0
             return
         self.status = status

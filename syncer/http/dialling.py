@@ -1,4 +1,4 @@
-"""Getting a connection: names, addresses, TLS, and a proxy on the way if there is one."""
+"""Opens connections: resolves names, connects, uses a proxy if one is set, and starts TLS."""
 
 import asyncio
 import errno
@@ -18,28 +18,28 @@ from syncer.http.internal import Guard, InternalAddress, is_internal, literal_ad
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable, ask_socks, authorization
 
 CONNECT_SECONDS = 15.0
-"""How long it may take until a request can be sent: name, address and TLS together."""
+"""Seconds to open a connection, including name resolution, proxy and TLS."""
 NAME_SECONDS = 60.0
-"""How long a name's addresses are remembered: connections are opened many at once."""
+"""Seconds to cache the addresses of a name: many connections are opened at once."""
 NEXT_ADDRESS_SECONDS = 0.25
-"""How long one address has before the next is tried beside it (RFC 8305)."""
+"""Seconds before the next address is tried in parallel (RFC 8305)."""
 
 _PORTS = {"http": 80, "https": 443}
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class TooManyOpenFiles(httpx.ConnectError):
-    """No further file or connection may be opened: by the process (EMFILE) or on the machine (ENFILE)."""
+    """The process (EMFILE) or the machine (ENFILE) has reached its limit of open files."""
 
 
 @cache
 def usual_context() -> ssl.SSLContext:
-    """TLS as the system trusts it: made once, since reading all its certificates takes long."""
+    """Return the TLS context with the CAs of the system. It is cached because loading the CAs is slow."""
     return ssl.create_default_context()
 
 
 class Dialler:
-    """Connects. Names that were looked up are remembered for a while."""
+    """Opens connections and caches resolved names for `NAME_SECONDS`."""
 
     def __init__(self) -> None:
         self._lookups: dict[tuple[str, int], tuple[float, asyncio.Future[Sequence[AddrInfoType]]]] = {}
@@ -52,11 +52,11 @@ class Dialler:
         proxy: Proxy,
         guard: Guard | None = None,
     ) -> None:
-        """Open `connection` to a host, over TLS if a context is given, by `proxy` if that is one.
+        """Open `connection` to a host, with TLS if `tls` is set, through `proxy` unless it is `DIRECT`.
 
-        `guard` decides which of the host's addresses may be connected to: those that were checked are those that are
-        used. Behind a proxy only a host that is written as an address can be checked. Raises `httpx.ConnectError`,
-        `ConnectTimeout`, `InternalAddress`, `TooManyOpenFiles` or `ProxyRefused`; their cause is what happened.
+        `guard` checks the resolved addresses, and only checked addresses are used. Behind a proxy, the host can be
+        checked only if it is an IP address. Raises `httpx.ConnectError`, `ConnectTimeout`, `InternalAddress`,
+        `TooManyOpenFiles`, `ProxyUnreachable` or `ProxyRefused`; the original error is the cause.
         """
         host, port = host_and_port(netloc, "https" if tls else "http")
         try:
@@ -116,7 +116,7 @@ class Dialler:
         return await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
 
     async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
-        """The addresses of a name: asked for once by all who want them at the same time."""
+        """Resolve a name. Concurrent calls for the same name share one lookup."""
         try:
             return _addresses(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
@@ -129,7 +129,7 @@ class Dialler:
         try:
             return await asyncio.shield(lookup)
         except socket.gaierror:
-            # The resolver does not tell that it could open no socket.
+            # The resolver hides EMFILE. Opening a socket raises it.
             socket.socket().close()
             raise
 
@@ -139,7 +139,7 @@ def _addresses(host: str, port: int, flags: int) -> Sequence[AddrInfoType]:
 
 
 def _check_literal(connection: Connection, host: str, port: int, guard: Guard | None) -> None:
-    """What can be known of a host whose name the proxy resolves."""
+    """Check the host if it is an IP address. The proxy resolves names, so names cannot be checked."""
     address = literal_address(host)
     if address is None:
         return
@@ -172,7 +172,7 @@ def _proxy_unreachable(error: OSError) -> httpx.ConnectError:
 
 
 async def _tunnel(connection: Connection, host: str, port: int, tls: ssl.SSLContext, proxy: Proxy) -> None:
-    """Ask the proxy through to a host (RFC 9110, section 9.3.6), and speak TLS with it."""
+    """Open a tunnel through the proxy with CONNECT (RFC 9110, section 9.3.6), and start TLS with the host."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     name = target.encode("ascii")
     head = request_head("CONNECT", name, ((b"Host", name), *authorization(proxy)))

@@ -1,6 +1,6 @@
-"""One request to a host and its answer: headers, bandwidth and guard on the way out; what the answer says on the way in.
+"""Sends one request to a host, and records what the response says about the host.
 
-Nothing here tries again, logs in or follows a redirect: that is the client's.
+It adds headers, the guard and the bandwidth limit. Retries, authentication and redirects are the client's task.
 """
 
 import time
@@ -25,16 +25,16 @@ from syncer.http.wire import RequestBody
 from syncer.untrusted import clean
 
 MAX_ERROR = 64 * 1024
-"""Bytes of an error's body that are looked at; what follows is not read."""
+"""Maximum bytes of an error's body that are read."""
 BODY_SECONDS = 60.0
-"""How long an answer that is read whole may take from its headers on, and a second more for each `BODY_RATE` bytes."""
+"""Seconds to read a whole body, plus one second per `BODY_RATE` bytes."""
 BODY_RATE = 64 * 1024
 USER_AGENT = f"image-syncer/{__version__}"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class _Metered(httpx.AsyncByteStream):
-    """A response body that comes no faster than it may."""
+    """A response body with a bandwidth limit."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class _Metered(httpx.AsyncByteStream):
 
 
 class Exchange:
-    """Sends requests of one account to one registry, and to where it sends us, over `transport`."""
+    """Sends requests of one account to one registry and to its redirect targets, over `transport`."""
 
     def __init__(
         self,
@@ -78,13 +78,13 @@ class Exchange:
         own: bool,
         guard: Guard | None = None,
     ) -> httpx.Response:
-        """The answer of `url`, its body still to be read. Raises `RegistryError` where there is none.
+        """Send a request to `url` and return the response before its body is read.
 
-        `own` says that it is the registry's, `guard` is what keeps the request from internal addresses where the
-        registry's own does not.
+        `own`: the URL belongs to the registry. `guard` blocks internal addresses in place of the registry's own guard.
+        Raises `RegistryError` if there is no response.
         """
-        # The URL's origin is parsed once; its path goes by as httpx' extension for that. Parsing every URL
-        # would cost as much as the rest of a request.
+        # Parse and cache the origin only, and pass the path in the `target` extension of httpx. To parse each URL
+        # would take as long as the rest of a request.
         path = url.find("/", 8)
         if path < 0:
             url, path = f"{url}/", len(url)
@@ -92,7 +92,7 @@ class Exchange:
         extensions["target"] = url[path:].encode("ascii")
         if guard := guard or self._address.guard():
             extensions["guard"] = guard
-        # Registries and their CDNs compress blobs when they are let: then digests would not match.
+        # Without this header, registries and CDNs may compress blobs, and digests would not match.
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
         if authorization:
             headers.setdefault("Authorization", authorization)
@@ -116,9 +116,7 @@ class Exchange:
             response = await self._transport.handle_async_request(message)
             status = response.status_code
         except httpx.InvalidURL as error:
-            raise RegistryError(
-                Kind.INVALID, f"impossible address: {error}", attempt=request.attempt
-            ) from error
+            raise RegistryError(Kind.INVALID, f"invalid URL: {error}", attempt=request.attempt) from error
         except httpx.HTTPError as error:
             failure = failures.from_transport(
                 error, attempt=request.attempt, insecure=self._address.settings.insecure
@@ -143,7 +141,7 @@ class Exchange:
         return response
 
     def _extensions(self, request: Request, url: str, *, own: bool) -> dict[str, Any]:
-        """How it is to be sent, for the wire."""
+        """Return the extensions for the transport."""
         extensions: dict[str, Any] = {"ssl": self._address.tls(own=own)} if url.startswith("https:") else {}
         if request.read_seconds is not None:
             extensions["read_seconds"] = request.read_seconds
@@ -154,14 +152,14 @@ class Exchange:
         return extensions
 
     async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-        """The same chunks, at the registry's `bandwidth`."""
+        """Yield the chunks at the registry's `bandwidth`."""
         async for chunk in chunks:
             await self._limits.spend(len(chunk))
             yield chunk
 
     def _learn(self, response: httpx.Response, request: Request, *, own: bool) -> None:
-        """What an answer says of the host that gave it."""
-        # A transport that does not tell is a test's.
+        """Record what a response says about its host: reachability, kind of address and quota."""
+        # Only transports of tests do not set it.
         internal = response.extensions.setdefault("internal", True)
         if own:
             self._limits.connected()
@@ -173,7 +171,7 @@ class Exchange:
             self._note_quota(response.headers, counted=request.counts_as_pull)
 
     def _note_quota(self, headers: httpx.Headers, *, counted: bool) -> None:
-        """Docker Hub says how many pulls are left; a pull is a GET of a manifest."""
+        """Record the remaining pulls that Docker Hub reports. A pull is a GET of a manifest."""
         quota = read_quota(headers)
         if quota is None:
             return
@@ -186,7 +184,7 @@ class Exchange:
 
 
 async def read_body(response: httpx.Response, attempt: Attempt, limit: int) -> bytes:
-    """The whole body. Raises `RegistryError` for one that is larger than `limit` bytes, or comes too slowly."""
+    """Read the whole body. Raises `RegistryError` if it is larger than `limit` bytes or arrives too slowly."""
     parts: list[bytes] = []
     size, until = 0, time.monotonic() + BODY_SECONDS
     assert isinstance(response.stream, httpx.AsyncByteStream)
@@ -195,7 +193,7 @@ async def read_body(response: httpx.Response, attempt: Attempt, limit: int) -> b
             size += len(chunk)
             if size > limit:
                 raise RegistryError(
-                    Kind.TOO_LARGE, f"the answer is larger than {limit} bytes", attempt=attempt
+                    Kind.TOO_LARGE, f"the response is larger than {limit} bytes", attempt=attempt
                 )
             parts.append(chunk)
             _check_pace(size, until, attempt)
@@ -205,7 +203,7 @@ async def read_body(response: httpx.Response, attempt: Attempt, limit: int) -> b
 
 
 async def read_error(response: httpx.Response, attempt: Attempt) -> bytes:
-    """What an error's body says first: `MAX_ERROR` bytes at most, and what came before it broke off."""
+    """Read at most `MAX_ERROR` bytes of an error's body. If it breaks off, return what arrived."""
     body, until = b"", time.monotonic() + BODY_SECONDS
     assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
@@ -215,24 +213,24 @@ async def read_error(response: httpx.Response, attempt: Attempt) -> bytes:
                 break
             _check_pace(len(body), until, attempt)
     except (httpx.HTTPError, RegistryError):
-        pass  # its status says enough
+        pass  # the status is enough
     return body[:MAX_ERROR]
 
 
 def _check_pace(size: int, until: float, attempt: Attempt) -> None:
     if time.monotonic() > until + size / BODY_RATE:
-        raise RegistryError(Kind.TIMEOUT, "timed out: the answer came too slowly", attempt=attempt)
+        raise RegistryError(Kind.TIMEOUT, "timed out: the response arrived too slowly", attempt=attempt)
 
 
 def _is_unreachable(error: httpx.HTTPError) -> bool:
-    """Whether a host cannot be connected to: not where the reason is ours."""
+    """Whether a host is unreachable. Blocked addresses and local limits do not count."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not isinstance(
         error, InternalAddress | TooManyOpenFiles
     )
 
 
 def _path(target: str, asked: str) -> str:
-    """The path of a request, without its query. Where a stranger has named it, made safe to show."""
+    """Return the path of a request without its query. If it comes from a redirect, make it safe to show."""
     path = target.partition("?")[0]
     return path if target == asked else clean(path)
 

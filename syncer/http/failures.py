@@ -1,4 +1,4 @@
-"""An answer or a broken connection, told as a `RegistryError`: its kind, one line of text, and what to do."""
+"""Converts an error response or a failed connection to a `RegistryError` with a kind, a one-line message and advice."""
 
 import re
 import socket
@@ -29,9 +29,9 @@ _MAX_CODES = 5
 _MIN_WAIT = 1.0
 _MAX_WAIT = 86400.0
 _SINCE_1970 = 1e9
-"""A `Retry-After` of more seconds is a time of day: some servers send that."""
+"""A `Retry-After` above this value is a Unix timestamp: some servers send one instead of a number of seconds."""
 SLOW_SECONDS = 10.0
-"""How long a host is left alone whose answer came too slowly."""
+"""Seconds before the retry of a request whose response was too slow."""
 
 _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
 _TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
@@ -47,10 +47,10 @@ def from_answer(
     account: Account | None,
     elsewhere: str = "",
 ) -> RegistryError:
-    """The failure that an answer tells of (distribution-spec, "Error Codes").
+    """Return the error for a response (distribution-spec, "Error Codes"), by the table in `syncer.http.statuses`.
 
-    What it means is looked up in `syncer.http.statuses`. `elsewhere` is the host that answered, where the registry
-    had sent us on to another: what that one says in its body is not told.
+    `elsewhere` is the host that responded if the registry redirected to another host. The error does not quote the
+    body of that host.
     """
     codes, message = ((), "") if elsewhere else _own_words(headers, body)
     waits = retry_after(headers.get("retry-after"))
@@ -72,7 +72,9 @@ def from_answer(
     advised = row.advice if row.redirected or not elsewhere else ""
     return RegistryError(
         row.kind,
-        _status_words(status) + said + (f" from {host}, where the registry sent us" if elsewhere else ""),
+        _status_words(status)
+        + said
+        + (f" from {host}, to which the registry redirected" if elsewhere else ""),
         attempt=attempt,
         status=status,
         codes=codes,
@@ -89,9 +91,9 @@ def _status_words(status: int) -> str:
 
 
 def from_transport(error: httpx.HTTPError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
-    """The failure that a broken connection is."""
+    """Return the error for a connection that could not be opened or that broke."""
     kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
-    # What comes drop by drop is no faster when it is asked for at once: others go first.
+    # An immediate retry would be as slow. Other requests go first.
     wait = SLOW_SECONDS if isinstance(error, TooSlow) else None
     return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent, retry_after=wait)
 
@@ -101,27 +103,27 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
     cause = error.__cause__
     if isinstance(error, httpx.ConnectTimeout):
         advice = (
-            f"a firewall or a NetworkPolicy may drop what goes to {registry}: have its port opened from here"
+            f"a firewall or NetworkPolicy may block connections to {registry}: allow connections to its port"
         )
         return Kind.TIMEOUT, f"timed out: {text}", advice, None
     if isinstance(error, httpx.TimeoutException):
         return Kind.TIMEOUT, f"timed out: {text}", "", None
     if isinstance(error, InternalAddress):
-        message = f"the registry leads to an internal address ({text}): not followed"
+        message = f"the registry redirects to an internal address ({text}), which is not allowed"
         return (
             Kind.FORBIDDEN,
             message,
-            f"if that is right, allow it with --allow-internal {clean(error.host)}",
+            f"if this is intended, allow it with --allow-internal {clean(error.host)}",
             True,
         )
     if isinstance(error, TooManyOpenFiles):
-        advice = "raise the limit of open files (ulimit -n, LimitNOFILE), or choose a smaller --proc"
+        advice = "raise the limit of open files (ulimit -n, LimitNOFILE), or set a smaller --proc"
         return Kind.CONNECTION, f"cannot open another connection: {text}", advice, None
     if isinstance(error, ProxyRefused):
         reason = _status_words(error.status) if error.status else text
         message = f"the proxy refuses to connect: {reason}"
         advice = (
-            'check HTTPS_PROXY, or "proxy" in the auth file, with its user name and password,'
+            'check the address, user name and password in HTTPS_PROXY, or in "proxy" of the auth file,'
             f" or add {registry} to NO_PROXY"
         )
         return Kind.CONNECTION, message, advice, 0 < error.status < 500
@@ -129,27 +131,32 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
         advice = 'check HTTPS_PROXY and NO_PROXY, or "proxy" in the auth file'
         return Kind.CONNECTION, f"cannot connect to the proxy: {text}", advice, None
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
-        advice = f'give the CA with "ca_file", or set "insecure": true, for {registry} in the auth file'
+        advice = (
+            f'set "ca_file" to the CA certificate, or set "insecure": true, for {registry} in the auth file'
+        )
         return Kind.TLS, f"the certificate is not trusted: {text}", advice, None
     if isinstance(cause, ssl.SSLError):
         advice = (
-            "" if insecure else f'if {registry} has no TLS, set "plain_http": true for it in the auth file'
+            ""
+            if insecure
+            else f'if {registry} does not use TLS, set "plain_http": true for it in the auth file'
         )
-        return Kind.TLS, f"no TLS connection: {text}", advice, bool(_NOT_TLS.search(str(cause)))
+        return Kind.TLS, f"TLS handshake failed: {text}", advice, bool(_NOT_TLS.search(str(cause)))
     if isinstance(error, httpx.UnsupportedProtocol):
         return Kind.INVALID, text, "", None
     if isinstance(cause, socket.gaierror):
-        advice = "check how the registry's name is spelled, and this machine's DNS"
-        return Kind.CONNECTION, f"the name {registry} cannot be resolved: {text}", advice, None
+        advice = "check the spelling of the registry's name, and the DNS settings of this machine"
+        return Kind.CONNECTION, f"cannot resolve the host name {registry}: {text}", advice, None
     if isinstance(error, httpx.ConnectError):
-        return Kind.CONNECTION, f"cannot connect: {text}", f"check that {registry} runs, and its port", None
-    return Kind.CONNECTION, f"the connection broke: {text}", "", None
+        advice = f"check that {registry} is running and that the port is correct"
+        return Kind.CONNECTION, f"cannot connect: {text}", advice, None
+    return Kind.CONNECTION, f"connection lost: {text}", "", None
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a `Retry-After` of seconds or a date (RFC 9110, section 10.2.3); None for what is neither.
+    """Parse a `Retry-After` header: a number of seconds or a date (RFC 9110, section 10.2.3).
 
-    At least a second, however a server says "now", and a day at most.
+    Returns the seconds to wait, from one second to one day. Returns None if the value is invalid.
     """
     text = (value or "")[:64].strip()
     if _SECONDS.fullmatch(text):
@@ -168,18 +175,18 @@ def retry_after(value: str | None) -> float | None:
 
 
 def is_html(headers: httpx.Headers, body: bytes) -> bool:
-    """Whether this is a web page: what a portal, a proxy or a mirror out of order says, with whatever status."""
+    """Whether a response is a web page. Captive portals, proxies and broken mirrors send them with any status."""
     return "text/html" in headers.get("content-type", "").lower() or body[:64].lstrip()[:1] == b"<"
 
 
 def page_title(body: bytes) -> str:
-    """What a web page calls itself, for an error text."""
+    """Return the title of a web page for an error message."""
     title = _TITLE.search(body[:_MAX_BODY])
     return clean(title[1].decode("utf-8", "replace")) if title else ""
 
 
 def _own_words(headers: httpx.Headers, body: bytes) -> tuple[tuple[str, ...], str]:
-    """The registry's own codes and message, whatever form it gives them."""
+    """Return the registry's error codes and message from any of the known formats."""
     if not body:
         return (), ""
     if is_html(headers, body):
@@ -197,7 +204,7 @@ def _own_words(headers: httpx.Headers, body: bytes) -> tuple[tuple[str, ...], st
 
 
 def _entries(document: Any) -> Iterator[tuple[str, str]]:
-    """The specification's `errors`, or the one message that token services and proxies write."""
+    """Yield codes and messages of the `errors` list (distribution-spec), or the single message of other services."""
     if not isinstance(document, dict):
         return
     listed = document.get("errors")

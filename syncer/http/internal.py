@@ -1,4 +1,4 @@
-"""Internal addresses: where a registry of the public internet must not send us, unless the user allows it."""
+"""Internal addresses: a public registry must not redirect to them unless the user allows it."""
 
 import ipaddress
 import socket
@@ -23,11 +23,11 @@ INTERNAL_NETWORKS = tuple(
         "64:ff9b:1::/48",  # NAT64 of a local network
         "::/127",  # unspecified and loopback
         "fc00::/7",  # unique local, and metadata at AWS
-        "fe80::/9",  # link-local, and site-local of old
+        "fe80::/9",  # link-local, and deprecated site-local
         "ff00::/8",  # multicast
     )
 )
-_EMBEDDING = (  # an IPv4 address stands in these: where it begins, counted in bits from the right
+_EMBEDDING = (  # networks that embed an IPv4 address, and the offset of the address in bits from the right
     (ipaddress.ip_network("::ffff:0:0/96"), 0),  # mapped
     (ipaddress.ip_network("::ffff:0:0:0/96"), 0),  # translated (SIIT)
     (ipaddress.ip_network("::/96"), 0),  # compatible
@@ -37,7 +37,7 @@ _EMBEDDING = (  # an IPv4 address stands in these: where it begins, counted in b
 
 
 class InternalAddress(httpx.ConnectError):
-    """A registry of the public internet sent us to an internal address. `host` is where it sent us."""
+    """A public registry redirected to an internal address. `host` is the redirect target."""
 
     def __init__(self, host: str, address: str) -> None:
         there = host if host == address else f"{host}, which is at {address}"
@@ -47,7 +47,7 @@ class InternalAddress(httpx.ConnectError):
 
 @lru_cache(maxsize=4096)
 def is_internal(address: str) -> bool:
-    """Whether an IP address, in any form, is loopback, link-local, private or nobody's. False for what is no address."""
+    """Whether an IP address is loopback, link-local, private or reserved. False if the text is not an IP address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -61,7 +61,7 @@ def is_internal(address: str) -> bool:
 
 
 def literal_address(host: str) -> str | None:
-    """The address that a host is written as, also in old forms (`0x7f.1`); None for a name."""
+    """Return the IP address if the host is one, including legacy forms (`0x7f.1`). Return None for a name."""
     try:
         return str(socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)[0][4][0])
     except (OSError, UnicodeError):
@@ -96,7 +96,7 @@ class AllowedHosts:
 
 
 class Guard:
-    """Keeps requests that a stranger caused away from internal addresses. Asked once the name is resolved."""
+    """Blocks requests to internal addresses that a server caused. It is called after the name was resolved."""
 
     def __init__(self, allowed: AllowedHosts) -> None:
         self._allowed = allowed

@@ -1,8 +1,8 @@
-"""How much of one registry may be used at once: a window of requests, a pace, a bandwidth, and one clock for all.
+"""Limits for one registry: concurrent requests, request rate, bandwidth, and pauses.
 
-The window follows what the registry can take: one wider for each window of answers, halved when it is congested.
-`Retry-After` stops the whole host. Whoever hands out work asks `ready` first, so that nobody has to wait in here
-who could be doing something else.
+The window of concurrent requests adapts (AIMD): it grows by one per window of successful responses and is halved on
+congestion. `Retry-After` pauses all requests. The scheduler checks `ready` before it starts a task, so that workers do
+not block here while other registries have work.
 """
 
 import time
@@ -16,24 +16,24 @@ from syncer.errors import MAX_HOLD, RegistryError
 
 MIN_WINDOW = 1.0
 SLACK = 0.25
-"""Seconds of a byte rate that may be spent in one go."""
+"""Size of a burst at the byte rate, in seconds."""
 MAX_UNREACHABLE = 6
-"""Connections in a row that may fail before a host counts as down."""
+"""Consecutive failed connections after which a host counts as down."""
 MAX_SLOW = 3
-"""Bodies in a row that may come too slowly before a host counts as down: others are not to wait for it."""
+"""Consecutive slow bodies after which a host counts as down."""
 DOWN_SECONDS = 10.0
-"""How long a host that is down is left alone."""
+"""Seconds without requests to a host that is down."""
 MIN_HOLD = 0.5
-"""Seconds that a host is left alone that asks for a break, also where it says 0, or a moment in the past."""
+"""Minimum seconds of a pause, even if `Retry-After` is 0 or a date in the past."""
 QUOTA_RESERVE = 0.1
-"""The share of a quota below which pulls are slowed down, more and more."""
+"""The fraction of the pull quota below which pulls are slowed down gradually."""
 
 
 class HostLimits:
-    """Shared by everyone who speaks to one registry.
+    """The limits that all requests of one account at one registry share.
 
-    `connections` is the most requests under way at once; the window moves between that and 1. `settings` may ask
-    for less. `clock` gives seconds, `name` is what `on_capacity` is told.
+    `connections` is the maximum number of concurrent requests; `settings.max_connections` may lower it. The window is
+    between 1 and that number. `clock` returns monotonic seconds. `name` is passed to `on_capacity`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class HostLimits:
         self._window = self._most
         self._clock = clock
         self._in_use = 0
-        self._streams = 0  # of those, bodies that are read while something else is sent
+        self._streams = 0  # requests whose body is read while it is sent on to another request
         self._waiting: deque[tuple[anyio.Event, bool]] = deque()
         self._open_at = 0.0
         self._halved_at = float("-inf")
@@ -60,16 +60,16 @@ class HostLimits:
         self._slow = 0
         self._down_until = 0.0
         self.last_failure: RegistryError | None = None
-        """Why the host counts, or last counted, as down."""
+        """The error that last marked the host as down."""
         self.name = name
         self.on_capacity: Callable[[str], None] = lambda _name: None
-        """Called with `name` when `ready` may have become true again."""
+        """Called with `name` when `ready` may have become true."""
         self.resized: Callable[[], None] = lambda: None
         """Called when `window` has changed."""
 
     @property
     def window(self) -> int:
-        """The most requests at once, as of now."""
+        """The current maximum number of concurrent requests."""
         return int(self._window)
 
     @property
@@ -79,35 +79,35 @@ class HostLimits:
 
     @property
     def paused(self) -> float:
-        """Seconds until the host may be asked again; 0 for now."""
+        """Seconds until requests are allowed again; 0 if they are allowed now."""
         return max(0.0, self._open_at - self._clock())
 
     @property
     def ready(self) -> bool:
-        """Whether new work for this host would go ahead without waiting."""
+        """Whether a new request would start without waiting."""
         return not self._waiting and self._in_use < self._window and self._open_at <= self._clock()
 
     @property
     def down(self) -> float:
-        """Seconds for which there is no point in trying to connect; 0 for none."""
+        """Seconds for which the host still counts as down; 0 if it is not down."""
         return max(0.0, self._down_until - self._clock())
 
     def connected(self) -> None:
-        """A connection was made."""
+        """Record a successful connection."""
         self._unreachable = 0
 
     def unreachable(self, error: RegistryError) -> None:
-        """No connection could be made: several failures in a row mean that the host is down for a while."""
+        """Record a failed connection. After `MAX_UNREACHABLE` consecutive failures, the host counts as down."""
         self._unreachable += 1
         if self._unreachable >= MAX_UNREACHABLE:
             self._rest(error)
 
     def delivered(self) -> None:
-        """A body came to its end in time."""
+        """Record a body that arrived completely and in time."""
         self._slow = 0
 
     def too_slow(self, error: RegistryError) -> None:
-        """A body came drop by drop: several in a row mean the same as several connections that fail."""
+        """Record a body that was too slow. After `MAX_SLOW` consecutive slow bodies, the host counts as down."""
         self._slow += 1
         if self._slow >= MAX_SLOW:
             self._rest(error)
@@ -117,10 +117,10 @@ class HostLimits:
         self._down_until = self._clock() + DOWN_SECONDS
 
     async def acquire(self, *, stream: bool = False) -> float:
-        """Take a place for one request; give it back with `release`, and the returned moment to `congested`.
+        """Wait for a slot for one request. Free it with `release`. Returns the start time for `congested`.
 
-        A `stream` is read only as fast as an upload takes it, maybe to this same host: so streams never keep the
-        last other request out, or both would wait for ever.
+        A `stream` is read as fast as an upload sends it on, possibly to the same host. If only streams hold slots, one
+        other request is admitted above the window: otherwise the stream and the upload would wait for each other.
         """
         while not self._admits(stream):
             waiter = (anyio.Event(), stream)
@@ -158,7 +158,7 @@ class HostLimits:
             self._next_at = max(self._next_at, now - self._gap) + self._gap
 
     def release(self, *, answered: bool = False, stream: bool = False) -> None:
-        """Give a place back; `answered` says that the registry coped well."""
+        """Free a slot. `answered`: the registry responded without an error, so the window may grow."""
         self._in_use -= 1
         self._streams -= stream
         if answered and self._window < self._most:
@@ -184,22 +184,22 @@ class HostLimits:
                     break
 
     def congested(self, sent_at: float) -> None:
-        """The registry was asked too much by a request sent at that moment: halve, once for each such event."""
+        """Halve the window after a request sent at `sent_at` was throttled. Requests of the same burst halve it once."""
         if sent_at > self._halved_at:
             self._resize(max(MIN_WINDOW, self._window / 2))
             self._halved_at = self._clock()
 
     def hold(self, seconds: float) -> None:
-        """The registry asks for a break of so many seconds: nothing new for `MIN_HOLD` at least, `MAX_HOLD` at most."""
+        """Pause new requests for so many seconds, from `MIN_HOLD` to `MAX_HOLD`."""
         self._hold(max(seconds, MIN_HOLD))
 
     def _hold(self, seconds: float) -> None:
         self._open_at = max(self._open_at, self._clock() + min(seconds, MAX_HOLD))
 
     def quota(self, remaining: int, limit: int, period: float) -> float:
-        """So many pulls are left of `limit` in each `period` of seconds: how long was held back for it, in seconds.
+        """Slow down pulls when `remaining` of `limit` pulls per `period` (seconds) falls below the reserve.
 
-        With the last one gone, pulls come no faster than the registry gives new ones.
+        Returns the seconds of the pause, or 0. At 0 remaining pulls, the pause is the time in which one pull is granted.
         """
         reserve = limit * QUOTA_RESERVE
         if remaining >= reserve or limit <= 0:
@@ -209,7 +209,7 @@ class HostLimits:
         return wait
 
     async def spend(self, nbytes: int) -> None:
-        """Wait until so many bytes may pass at the host's bandwidth."""
+        """Wait until the bandwidth limit allows so many bytes."""
         if not self._byte_rate:
             return
         now = self._clock()

@@ -1,4 +1,7 @@
-"""Log-ins at a token service, with an account that may be the reason of a refusal: one wrong password ends it for all."""
+"""Logs in to a token service, and finds out if a refusal means that the account's credentials are wrong.
+
+One wrong password ends the use of the account at the registry.
+"""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +14,7 @@ from syncer.http.standing import Standing
 from syncer.http.tokens import Token, TokenService
 
 REFUSAL_TTL = 10.0
-"""Seconds for which a refusal is believed: neither a fresh token nor the same login would be answered otherwise."""
+"""Seconds to cache a refusal: the same login would be refused again."""
 REFUSED = frozenset({401, 403})
 _NOT_THESE_SCOPES = frozenset({400, 401, 403, 404, 422})
 
@@ -19,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Login:
-    """Gets tokens from `service` in the name of `account`. `current` is who was shown last; None is nobody."""
+    """Gets tokens from `service` with `account`. `current` is the account that was used last; None means anonymous."""
 
     def __init__(
         self,
@@ -36,9 +39,9 @@ class Login:
         self._clock = clock
 
     async def who(self, *, refused: Account | None = None) -> Account | None:
-        """The account to use now: what a provider says, where one knows it. `refused` is one that was not let in.
+        """Return the account to use, from its provider if it has one. `refused` is an account that was rejected.
 
-        Raises `RegistryError` where no account can be had, or its use has ended.
+        Raises `RegistryError` if the provider fails or the use of the account has ended.
         """
         self._standing.check()
         account = self.account
@@ -53,13 +56,13 @@ class Login:
         return account
 
     async def has_newer(self, refused: Account | None) -> bool:
-        """Whether a provider knows another account than the one that was refused: it is `current` then."""
+        """Ask the provider again after `refused` was rejected. Return True if `current` is now a different account."""
         if self.account is None or self.account.provider is None:
             return False
         return await self.who(refused=refused) != refused
 
     async def token(self, scopes: Scopes, challenge: Challenge) -> Token:
-        """A token for `scopes`, or for the first of them. The first login of an account is waited for by all others.
+        """Get a token for `scopes`, or for the first scope only. Other logins wait for the account's first login.
 
         Raises `RegistryError`.
         """
@@ -76,7 +79,7 @@ class Login:
         return await self._granted(scopes, challenge)
 
     async def check(self, challenge: Challenge) -> None:
-        """Find out whether the account is known, after a token of its was refused. Raises the rejection."""
+        """Check the credentials after the registry refused a token. Raises the rejection if they are wrong."""
         who = self.current
         if not _has_secret(who) or self._standing.verified:
             return
@@ -85,17 +88,17 @@ class Login:
             self._standing.end(rejection)
 
     async def _granted(self, scopes: Scopes, challenge: Challenge) -> Token:
-        """A token for `scopes`, or for the first of them. Raises the rejection where the account is the reason."""
+        """Get a token for `scopes`, or for the first scope only. Raises the rejection if the credentials are wrong."""
         who = await self.who()
         if who is not None and who.registry_token is not None:
             return self._service.own_token(who.registry_token)
         if self._standing.rejected:
-            # What is public can be read all the same. What else is asked for ends it.
+            # Continue anonymously with public repositories. A refusal then ends the use of the account.
             who = None
         try:
             token, rejection = await self._login(scopes, challenge, who)
             if rejection is not None and await self.has_newer(who):
-                # What a helper program said may have died since.
+                # The cached answer of a credential helper may have expired.
                 who = self.current
                 token, rejection = await self._login(scopes, challenge, who)
         except RegistryError as error:
@@ -107,7 +110,7 @@ class Login:
                 self._standing.end(rejection)
             self._standing.reject(rejection)
             _log.warning(
-                "%s does not take the credentials of the entry %r (%s): only what is public there can be read",
+                "%s rejects the credentials of the entry %r (%s): only public repositories can be read",
                 rejection.registry,
                 who.name if who else "",
                 rejection.message,
@@ -118,7 +121,7 @@ class Login:
     async def _login(
         self, scopes: Scopes, challenge: Challenge, who: Account | None
     ) -> tuple[Token | None, RegistryError | None]:
-        """A token, and the rejection of the account if that came to light: some services then grant what is public."""
+        """Return a token and a rejection. Both are set if a service grants public access despite a wrong password."""
         try:
             token = await self._service.token(challenge, scopes, who)
         except RegistryError as error:
@@ -128,12 +131,12 @@ class Login:
                     return None, rejection
             if len(scopes) < 2 or error.status not in _NOT_THESE_SCOPES:
                 raise
-            # A service that grants all or nothing, or one scope at a time. What the first one opens, the registry tells.
+            # The service grants all scopes or none, or one scope at a time. Try the first scope only.
             return await self._service.token(challenge, scopes[:1], who), None
         if token.subject:
             self._standing.verified = True
         elif token.subject == "" and _has_secret(who) and not self._standing.nameless:
-            # Harbor answers a wrong password so.
+            # Harbor answers a wrong password with an anonymous token.
             return token, await self._proof(challenge, who)
         return token, None
 
@@ -145,9 +148,9 @@ class Login:
         *,
         scopes: Scopes | None = None,
     ) -> RegistryError | None:
-        """Whether the account itself is refused: a token without scope, as `docker login` asks for it, tells.
+        """Check the credentials with a token request without scopes, as `docker login` does. Return the rejection.
 
-        `error` is what was answered to a login for `scopes`. None where the account is known, or nothing can be told.
+        `error` is the response to a login for `scopes`. Returns None if the credentials are valid or cannot be checked.
         """
         if error is not None and scopes == ():
             return error
@@ -162,7 +165,7 @@ class Login:
                 token = await self._service.token(challenge, (), who)
             except RegistryError as refusal:
                 if not _may_be_rejection(refusal, who):
-                    # No such login is known there. What was said to the first one stands, if it speaks of a login.
+                    # The service does not support this check. Use the first response unless it was a 403.
                     if error is None or error.status == 403:
                         return None
                     refusal = error
@@ -179,7 +182,7 @@ def _has_secret(account: Account | None) -> bool:
 
 
 def _may_be_rejection(error: RegistryError, who: Account | None) -> bool:
-    """Whether a token service may mean the account. An OAuth one says 400 to a refresh token that it does not know."""
+    """Whether an error may mean wrong credentials. OAuth services answer 400 to an unknown refresh token."""
     if who is None or not _has_secret(who):
         return False
     return error.status in REFUSED or (error.status == 400 and who.identity_token is not None)

@@ -1,4 +1,4 @@
-"""Which proxy is on the way to a host: a registry's own, or the environment's by curl's rules. And SOCKS (RFC 1928)."""
+"""Selects the proxy for a host from the environment by curl's rules, and connects through SOCKS 5 (RFC 1928)."""
 
 import asyncio
 import base64
@@ -27,11 +27,11 @@ _SOCKS_ERRORS = {
 
 
 class ProxyUnreachable(httpx.ConnectError):
-    """No connection to the proxy."""
+    """The proxy cannot be reached."""
 
 
 class ProxyRefused(httpx.ProxyError):
-    """The proxy lets nobody through to that host. `status` is its HTTP answer to CONNECT, 0 for a SOCKS proxy."""
+    """The proxy refuses to connect to the host. `status` is its HTTP response to CONNECT, 0 for a SOCKS proxy."""
 
     def __init__(self, status: int, message: str = "") -> None:
         super().__init__(message or f"the proxy answered {status}")
@@ -39,10 +39,10 @@ class ProxyRefused(httpx.ProxyError):
 
 
 class ProxyChoice:
-    """The proxy that the environment names for a host, as it is now.
+    """The proxy variables of the environment.
 
-    `https_proxy` or `http_proxy`, else `all_proxy`; `no_proxy` lists the hosts that are reached without. Of each, the
-    name in small letters wins over capitals, and an empty variable counts as unset.
+    `https_proxy` or `http_proxy` is used, else `all_proxy`. `no_proxy` lists the hosts to connect to without a proxy.
+    A lowercase name takes precedence over its uppercase form. An empty variable counts as unset.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -50,27 +50,28 @@ class ProxyChoice:
         named = [environment.get(name) or environment.get(name.upper(), "") for name in names]
         self._http, self._https, self._all, self._no_proxy = named
         if not environment.get("http_proxy") and environment.get("REQUEST_METHOD"):
-            self._http = ""  # in a CGI program that is the client's `Proxy:` header
+            self._http = ""  # a CGI program gets HTTP_PROXY from the client's `Proxy` header
 
     def proxy_for(self, scheme: str, host: str, port: int) -> Proxy:
-        """A proxy, or `DIRECT`. Raises `httpx.UnsupportedProtocol` for what is none."""
+        """Return the proxy for a host, or `DIRECT`. Raises `httpx.UnsupportedProtocol` if the variable is invalid."""
         named = (self._https if scheme == "https" else self._http) or self._all
         if not named.strip() or bypasses(self._no_proxy, host, port):
             return DIRECT
         try:
             return parse_proxy(named)
         except InvalidProxy as error:
-            # Not the URL itself: it may have a password.
+            # Do not show the URL: it may contain a password.
             raise httpx.UnsupportedProtocol(
                 f"{scheme.upper()}_PROXY or ALL_PROXY in the environment: {error}"
             ) from None
 
 
 def bypasses(no_proxy: str, host: str, port: int) -> bool:
-    """Whether `NO_PROXY` names a host: curl's rules, and a port after an entry as Go's programs read it.
+    """Whether `NO_PROXY` matches a host, by curl's rules. An entry may have a port, as in Go.
 
-    Entries stand between commas or blanks. A name means itself and all below it, with or without a dot (or `*.`)
-    before it; an address means itself, a range (`10.0.0.0/8`, `fd00::/8`) all within; `*` means every host.
+    Entries are separated by commas or spaces. A name matches the host and its subdomains, with or without a leading
+    `.` or `*.`. An IP address matches itself, a CIDR range (`10.0.0.0/8`, `fd00::/8`) the addresses in it. `*` matches
+    every host.
     """
     host = host.lower().strip("[]").rstrip(".")
     address = _address(host)
@@ -96,7 +97,7 @@ def _matches(
 
 
 def _split(entry: str) -> tuple[str, int | None]:
-    """An entry's name, address or range without brackets, and its port."""
+    """Split an entry into name, address or range (without brackets) and port. The port is -1 if it is invalid."""
     if entry.startswith("["):
         name, _, rest = entry[1:].partition("]")
         if rest.startswith("/"):
@@ -121,7 +122,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def authorization(proxy: Proxy) -> tuple[tuple[bytes, bytes], ...]:
-    """The header that shows an HTTP proxy who we are."""
+    """Return the `Proxy-Authorization` header for an HTTP proxy, if it has a user name."""
     if proxy.username is None:
         return ()
     password = proxy.password.reveal() if proxy.password else ""
@@ -130,9 +131,9 @@ def authorization(proxy: Proxy) -> tuple[tuple[bytes, bytes], ...]:
 
 
 async def ask_socks(connected: socket.socket, proxy: Proxy, host: str, port: int) -> None:
-    """Ask a SOCKS 5 proxy through to a host, whose name it resolves (RFC 1928, RFC 1929).
+    """Connect to a host through a SOCKS 5 proxy, which resolves the host name (RFC 1928, RFC 1929).
 
-    Nothing of what follows is read. Raises `ProxyRefused`, or `OSError` where the connection breaks.
+    Reads only the proxy's reply from the socket. Raises `ProxyRefused`, or `OSError` if the connection breaks.
     """
     loop = asyncio.get_running_loop()
 
@@ -155,7 +156,9 @@ async def ask_socks(connected: socket.socket, proxy: Proxy, host: str, port: int
         if (await read(2))[1]:
             raise ProxyRefused(0, "the SOCKS proxy refuses the user name or password")
     elif method:
-        raise ProxyRefused(0, "the SOCKS proxy wants a user name and password, or another way to log in")
+        raise ProxyRefused(
+            0, "the SOCKS proxy requires a user name and password, or another authentication method"
+        )
     try:
         address = ipaddress.ip_address(host)
         target = (b"\1" if address.version == 4 else b"\4") + address.packed

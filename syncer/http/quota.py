@@ -1,4 +1,4 @@
-"""How many pulls are left, as Docker Hub says with each answer (`RateLimit-Limit` and `RateLimit-Remaining`)."""
+"""Parses the pull quota of Docker Hub (`RateLimit-Limit` and `RateLimit-Remaining` headers)."""
 
 import re
 
@@ -9,7 +9,7 @@ _QUOTA = re.compile(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """`remaining` pulls of `limit` in each `period` of seconds; both are 0 where they are not said."""
+    """`remaining` pulls of `limit` per `period` in seconds. `limit` and `period` are 0 if they are unknown."""
 
     remaining: int
     limit: int = 0
@@ -17,7 +17,7 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 def read_quota(headers: httpx.Headers) -> Quota | None:
-    """What an answer says; None if it says nothing."""
+    """Return the quota from the headers of a response, or None if there is none."""
     left = _QUOTA.match(headers.get("ratelimit-remaining", ""))
     if left is None:
         return None

@@ -1,6 +1,7 @@
-"""Refusals that registries put into codes and words of their own: these say more than the status, so they come first.
+"""Rows that match the error code or the message of a registry. They are more specific than the status, so they come first.
 
-Patterns are applied where registries have no code, to `MAX_WORDS` characters at most.
+A row matches the message only if registries send no error code for the case. Patterns see at most `MAX_WORDS`
+characters.
 """
 
 import re
@@ -10,12 +11,16 @@ from syncer.http.status_rows import IN_REPOSITORY, MANIFEST, READS, STORED, UPLO
 
 _REFUSED = of(400, 401, 403, 404, 405, 409, 412, 413, 422)
 _GARBAGE_COLLECTION = 60.0
-LOWEST_LIMIT = "anonymous access has the lowest limit: add an entry for {registry} to the auth file"
+LOWEST_LIMIT = (
+    "anonymous requests have the lowest rate limit: add an entry for {registry} to the auth file to log in"
+)
 _TOO_MANY = frozenset({"TOOMANYREQUESTS", "TOO_MANY_REQUEST", "TOO_MANY_REQUESTS"})
-_NO_ROOM = "there is no room left by the quota of this project at {registry}: raise it, or delete images"
-_IMMUTABLE = "the tag is immutable there: delete it, or have the rule write to another tag"
+_NO_ROOM = "the storage quota of the project at {registry} is exceeded: raise the quota, or delete images from the project"
+_IMMUTABLE = (
+    "the tag is immutable at the destination: delete it there, or change the rule to write to another tag"
+)
 POLICY = (
-    "a policy of the project keeps it from being pulled: have the image signed or mended, or the policy changed"
+    "a policy of the project blocks pulling this image: sign the image or fix its vulnerabilities, or change the policy"
     " (Harbor: deployment security)"
 )
 
@@ -28,7 +33,7 @@ _QUOTA = _words(r"quota|exceed\w{0,8}\W.{0,80}limit|upper limit")
 
 SAID: tuple[Row, ...] = (
     Row(
-        name="too many requests by its code, anonymously",
+        name="TOOMANYREQUESTS, anonymously",
         source="distribution-spec, code-14; Docker Hub: pull rate limit",
         codes=_TOO_MANY,
         anonymous=True,
@@ -37,14 +42,14 @@ SAID: tuple[Row, ...] = (
         advice=LOWEST_LIMIT,
     ),
     Row(
-        name="too many requests by its code",
+        name="TOOMANYREQUESTS",
         source="distribution-spec, code-14",
         codes=_TOO_MANY,
         kind=Kind.THROTTLED,
         retryable=True,
     ),
     Row(
-        name="rate limit told as forbidden",
+        name="rate limit with status 403",
         source="GitHub REST API: secondary rate limits (403)",
         statuses=of(403),
         words=_words(r"rate limit"),
@@ -61,10 +66,10 @@ SAID: tuple[Row, ...] = (
         kind=Kind.CONFLICT,
         retryable=True,
         wait=_GARBAGE_COLLECTION,
-        advice="the registry is just removing that blob: a later run finds it gone, and brings it",
+        advice="the registry is deleting this blob in garbage collection: a later run will upload it again",
     ),
     Row(
-        name="parts that the registry lacks",
+        name="manifest with missing blobs or manifests",
         source="distribution-spec, code-1; harbor: bad-manifest, blob-vanished",
         statuses=of(400, 404, 422),
         methods=frozenset({"PUT"}),
@@ -73,7 +78,7 @@ SAID: tuple[Row, ...] = (
         kind=Kind.INVALID,
     ),
     Row(
-        name="upload session that the registry has forgotten",
+        name="unknown upload session",
         source="distribution-spec, code-3, code-4; docker-registry 2.8",
         statuses=of(404),
         endpoints=UPLOAD,
@@ -81,7 +86,7 @@ SAID: tuple[Row, ...] = (
         kind=Kind.NOT_FOUND,
     ),
     Row(
-        name="storage quota",
+        name="storage quota exceeded",
         source="harbor: quota-at-blob, quota-at-index-with-attestations; GitLab: 413",
         statuses=of(400, 403, 405, 409, 412, 413, 422, 507),
         methods=WRITES,
@@ -91,7 +96,7 @@ SAID: tuple[Row, ...] = (
         advice=_NO_ROOM,
     ),
     Row(
-        name="image that is not scanned yet",
+        name="image not scanned yet",
         source="Harbor, src/server/middleware/vulnerable",
         statuses=of(403, 412),
         methods=READS,
@@ -101,10 +106,10 @@ SAID: tuple[Row, ...] = (
         ),
         kind=Kind.FORBIDDEN,
         retryable=True,
-        advice="the project lets only scanned images be pulled: once the scan is done it can be",
+        advice="the project allows pulling only scanned images: run again when the vulnerability scan has finished",
     ),
     Row(
-        name="policy against pulling",
+        name="pull blocked by policy",
         source="harbor: content-trust-source, content-trust-destination",
         methods=READS,
         codes=frozenset({"PROJECTPOLICYVIOLATION"}),
@@ -112,7 +117,7 @@ SAID: tuple[Row, ...] = (
         advice=POLICY,
     ),
     Row(
-        name="immutable tag by the registry's words",
+        name="immutable tag, by message",
         source="Amazon ECR: tag immutability (400, TAG_INVALID); Nexus: disable redeploy (400)",
         statuses=of(400, 403, 405, 409),
         methods=frozenset({"PUT"}),
@@ -122,24 +127,23 @@ SAID: tuple[Row, ...] = (
         advice=_IMMUTABLE,
     ),
     Row(
-        name="immutable tag that is to be deleted",
+        name="immutable tag, on delete",
         source="Harbor, src/server/middleware/immutable",
         statuses=of(400, 403, 405, 409, 412),
         methods=frozenset({"DELETE"}),
         words=_words(r"immutab"),
         kind=Kind.IMMUTABLE,
-        advice="the tag is immutable there: change the project's rule for immutable tags first",
+        advice="the tag is immutable at the destination: change the immutability rule of the project first",
     ),
     Row(
-        name="project that is a cache",
+        name="pull-through cache",
         source="harbor: proxy-cache-destination",
         statuses=of(400, 403, 404, 405),
         methods=WRITES,
         words=_words(r"proxy (?:project|cache|repository)|pull.?through cache"),
         kind=Kind.FORBIDDEN,
         presence="exists",
-        advice="that project at {registry} is a cache of another registry, and takes no pushes there: choose another"
-        " destination",
+        advice="the project at {registry} is a pull-through cache and does not accept pushes: choose another destination",
     ),
     Row(
         name="read-only registry",
@@ -149,7 +153,7 @@ SAID: tuple[Row, ...] = (
         words=_words(r"read.?only|operation is disallowed on this"),
         kind=Kind.FORBIDDEN,
         presence="exists",
-        advice="{registry} takes no pushes there: end its read-only mode, or choose another destination",
+        advice="{registry} is read-only and does not accept pushes: end its read-only mode, or choose another destination",
     ),
     Row(
         name="missing project",
@@ -177,35 +181,35 @@ SAID: tuple[Row, ...] = (
         statuses=of(400),
         words=_words(r"invalid repository name"),
         kind=Kind.INVALID,
-        advice="the registry wants another form of name: at a Harbor it is project/repository",
+        advice="{registry} does not accept this repository name: Harbor requires project/repository",
     ),
     Row(
-        name="no right to push",
+        name="push permission missing",
         source="harbor: robot-pull-only, create-project-robot-no-rights-in-it",
         statuses=of(401, 403),
         words=_words(r"action: push"),
         anonymous=False,
         kind=Kind.UNAUTHORIZED,
         presence="exists",
-        advice="the entry {entry!r} has no right to push there: give the account that right (Harbor: a robot's push"
-        " permission in this project), and check user name and password",
+        advice="the entry {entry!r} is not allowed to push to this repository: grant the account push permission (Harbor:"
+        " push permission of the robot account in this project), and check user name and password",
     ),
     Row(
-        name="no right to pull",
+        name="pull permission missing",
         source="harbor: one-forbidden-among-others, wrong-password",
         statuses=of(401, 403),
         words=_words(r"action: pull"),
         anonymous=False,
         kind=Kind.UNAUTHORIZED,
         presence="exists",
-        advice="check user name, password and rights of the entry {entry!r}: it may not pull there",
+        advice="check user name, password and rights of the entry {entry!r}: it is not allowed to pull from this repository",
     ),
     Row(
-        name="plain HTTP to a TLS port",
+        name="plain HTTP request to a TLS port",
         source="Go, net/http: HTTP request to an HTTPS server; nginx: plain HTTP request to HTTPS port",
         statuses=of(400, 497),
         words=_words(r"http request (?:was sent )?to (?:an )?https (?:server|port)"),
         kind=Kind.INVALID,
-        advice='{registry} speaks TLS: remove "plain_http" from its entry in the auth file',
+        advice='{registry} uses TLS: remove "plain_http" from its entry in the auth file',
     ),
 )

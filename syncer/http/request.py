@@ -1,4 +1,4 @@
-"""`Request` and `Answer`: what is sent to a registry, and an answer that was read whole."""
+"""`Request` and `Answer`: a request to a registry, and a response that was read completely."""
 
 from collections.abc import AsyncGenerator
 
@@ -8,21 +8,21 @@ import msgspec
 from syncer.errors import Attempt
 
 MAX_BODY = 16 * 1024 * 1024
-"""Bytes of an answer that is read whole, where nothing smaller is known to be enough."""
+"""Default maximum size in bytes of a response that is read completely."""
 
 Scopes = tuple[str, ...]
-"""What a token has to allow, each as `repository:name:pull,push` (distribution's token scope)."""
+"""The scopes of a token, such as `repository:name:pull,push` (distribution, "Token Scope Documentation")."""
 
 
 class Request(msgspec.Struct, frozen=True):
     """One request to a registry.
 
-    `target` is a path behind the registry's address, or an absolute URL that the registry gave. `attempt` says what is
-    asked, for errors and metrics. Statuses in `ok` are answers, any other is an error. A `stream` is read by the caller,
-    as fast as it can be sent on. `insecure_redirect` allows a redirect from https to http: only for content that is
-    checked by its digest. `counts_as_pull` is true for what a registry's pull limit counts. `read_seconds` is how long
-    the registry may take for the headers where that is longer than usual. `prewarm` is how many requests are likely to
-    follow. `limit` is the most bytes of an answer that is read whole: more is an error.
+    `target`: a path at the registry, or an absolute URL that the registry sent. `attempt`: describes the request in
+    errors and metrics. `ok`: the statuses that are not errors. `stream`: the caller reads the body as fast as it can
+    send it on. `insecure_redirect`: allow a redirect from https to http, only for content that is verified by its
+    digest. `counts_as_pull`: the registry's pull limit counts the request. `read_seconds`: seconds to wait for the
+    headers, if not the default. `prewarm`: the number of requests that are likely to follow. `limit`: the maximum size
+    in bytes of a response that is read completely.
     """
 
     method: str
@@ -41,12 +41,12 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def repeatable(self) -> bool:
-        """Whether the body can be sent a second time: one that was streamed is gone."""
+        """Whether the body can be sent again. A streamed body cannot."""
         return self.content is None or isinstance(self.content, bytes)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer that was read whole. `url` is where it came from, redirects followed."""
+    """A response that was read completely. `url` is the final URL after redirects."""
 
     status: int
     headers: httpx.Headers

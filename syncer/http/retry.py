@@ -1,4 +1,4 @@
-"""Which failures of a request deserve another try, and after how long. Seconds; minutes are the retry rounds' matter."""
+"""Retries a request with exponential backoff, for seconds. Retry rounds repeat failed tasks after minutes."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ATTEMPTS = 4
-"""Tries of one request, the first included."""
+"""Maximum attempts of one request, including the first."""
 RETRY_SECONDS = 120.0
-"""No further try is begun later than this: what takes longer comes once more in a retry round."""
+"""Seconds after which no further attempt is made. A retry round may repeat the task later."""
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -35,15 +35,16 @@ def _wait(state: "RetryCallState") -> float:
 async def with_retries(
     attempt: Callable[[], Awaitable[T]], *, on_retry: Callable[[RetryReason, float], None]
 ) -> T:
-    """Call `attempt` until it succeeds, fails for good, has failed `ATTEMPTS` times, or has taken `RETRY_SECONDS`.
+    """Call `attempt` until it succeeds or raises an error that is not retryable.
 
-    `on_retry` hears the reason and the seconds to wait before each further try. Raises the last failure.
+    Gives up after `ATTEMPTS` attempts or `RETRY_SECONDS` and raises the last error. Before each retry, `on_retry` is
+    called with the reason and the seconds to wait.
     """
     failed: list[BaseException] = []
     began = time.monotonic()
 
     async def replay() -> T:
-        # The failure that brought us here is attempt number one.
+        # The failure of the first attempt, below.
         if failed:
             raise failed.pop()
         return await attempt()
@@ -59,7 +60,7 @@ async def with_retries(
         if not error.retryable or time.monotonic() - began > RETRY_SECONDS:
             raise
         failed.append(error)
-    # tenacity comes in only now: importing it costs the start, its bookkeeping every request a quarter of its time.
+    # Use tenacity only after a failure: its import slows the startup, and it adds a quarter to the time of a request.
     from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay  # noqa: PLC0415
 
     return await AsyncRetrying(

@@ -1,4 +1,4 @@
-"""How one account stands at one registry: whether it is known to be let in, or has been rejected."""
+"""The login state of one account at one registry: unknown, verified or rejected."""
 
 from collections.abc import Awaitable, Callable
 from typing import Generic, NoReturn, TypeVar
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """Work that one does for all who wait for it."""
+    """Runs work once for all concurrent callers."""
 
     def __init__(self) -> None:
         self._underway: _Underway | None = None
 
     async def do(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """What `work` returns; None for who waited while another did it, and has to look what came of it.
+        """Run `work` and return its result. If another call is already running, wait for it and return None.
 
-        A failure that may pass is that of all who waited: they would only meet it one after the other.
+        If `work` raises a retryable error, all waiting callers raise it too, instead of repeating the work in turn.
         """
         other = self._underway
         if other is not None:
@@ -46,12 +46,12 @@ class _Underway:
 
 
 class Standing:
-    """Shared by all clients that use the account, so that one rejection ends it for all of them.
+    """Shared by all clients of the account, so that one rejection ends its use in all of them.
 
-    `settled`: a first login has been answered, so that further ones need not wait for each other. `verified`: the
-    registry has shown that it knows the account. `first_login` is what all others wait for, `proof` is held while a login
-    without scope tells whether the account is the reason of a refusal; `proved_at` is when it was not, `refused` who
-    was refused, and how. `nameless`: the tokens of the service name nobody, whoever asks.
+    `settled`: the first login is done, so further logins do not wait for each other. `verified`: the registry has
+    accepted the credentials. `first_login`: the login that all others wait for. `proof`: the lock for the check of the
+    credentials after a refusal. `proved_at`: the time of the last successful check. `refused`: the account and error of
+    a failed check. `nameless`: the tokens of the service never contain a user name.
     """
 
     def __init__(self) -> None:
@@ -66,32 +66,32 @@ class Standing:
         self._ended = False
 
     def is_settled(self) -> bool:
-        """Whether a first login has been answered."""
+        """Whether the first login is done."""
         return self.settled or self.verified
 
     @property
     def rejected(self) -> bool:
-        """Whether its credentials are known to be wrong: they are not sent again."""
+        """Whether the credentials are wrong. They are not sent again."""
         return self._rejection is not None
 
     def reject(self, rejection: RegistryError) -> None:
-        """Keep why the account is not let in. Anonymous access goes on until something else is asked for."""
+        """Store the rejection. Requests continue anonymously until one of them is refused."""
         self._rejection = self._rejection or rejection
         self.settled = True
 
     def end(self, rejection: RegistryError) -> NoReturn:
-        """End every use of the account. Raises the rejection."""
+        """End the use of the account. Raises the rejection."""
         self.reject(rejection)
         self._ended = True
         assert self._rejection is not None
         raise self._rejection.with_changes() from self._rejection.__cause__
 
     def end_if_rejected(self) -> None:
-        """End every use of an account that is `rejected`: what was asked for is not public. Raises the rejection."""
+        """End the use of a `rejected` account after anonymous access was refused, too. Raises the rejection."""
         if self._rejection is not None:
             self.end(self._rejection)
 
     def check(self) -> None:
-        """Raises the rejection that ended the use of the account."""
+        """Raise the rejection if the use of the account has ended."""
         if self._ended:
             self.end_if_rejected()

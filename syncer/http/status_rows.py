@@ -1,4 +1,4 @@
-"""How an answer and its meaning are written down: see `syncer.http.statuses`."""
+"""The types of the table in `syncer.http.statuses`: a response, and a row that matches responses."""
 
 import re
 
@@ -13,15 +13,15 @@ UPLOAD = frozenset({"upload"})
 STORED = MANIFEST | UPLOAD
 IN_REPOSITORY = STORED | {"tags", "blob", "referrers"}
 MAX_WORDS = 1000
-"""Characters of a registry's own words that patterns are applied to."""
+"""Patterns are applied to at most so many characters of a registry's codes and message."""
 
 
 class Circumstances(msgspec.Struct, frozen=True):
-    """An answer, as far as it says what it means.
+    """The properties of a response that decide its meaning.
 
-    `codes` and `words` are the registry's own, `words` of `MAX_WORDS` characters at most. `redirected` says that
-    another host than the registry answered, `challenged` that it wants credentials (`WWW-Authenticate`), `says_when`
-    that there is a `Retry-After`, `anonymous` that no account was shown.
+    `codes` are the registry's error codes; `words` are its codes and message, at most `MAX_WORDS` characters.
+    `redirected`: a host other than the registry responded. `challenged`: the response has a `WWW-Authenticate` header.
+    `says_when`: the response has a `Retry-After` header. `anonymous`: the request had no account.
     """
 
     method: str
@@ -36,11 +36,11 @@ class Circumstances(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers of one meaning. An empty set, and None, stand for any.
+    """Conditions on a response, and the meaning of the responses that match. An empty set or None matches any value.
 
-    `advice` may name `{registry}`, `{entry}` (the key of the auth entry) and `{host}` (who answered). `wait` are the
-    seconds before another try can help, where the registry does not say. `presence` is what the answer tells of the
-    repository's existence.
+    `advice` may contain `{registry}`, `{entry}` (the key of the auth entry) and `{host}` (the host that responded).
+    `wait` is the delay before a retry in seconds if the response has no `Retry-After`. `presence` says whether the
+    response shows that the repository exists.
     """
 
     name: str
@@ -75,5 +75,5 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of(*statuses: int) -> frozenset[int]:
-    """The set of these statuses."""
+    """Return a set of statuses."""
     return frozenset(statuses)

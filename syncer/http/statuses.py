@@ -1,7 +1,8 @@
-"""What an answer means: its kind, whether trying again can help, and what the user can do. Data, and a look-up.
+"""Maps a registry's error response to its meaning: the kind of error, whether to retry, and the advice for the user.
 
-`TABLE` is read from the top, and the first row that fits holds. Each row names where it is specified, or where it was
-seen: `harbor` are recorded exchanges of a Harbor 2.15. Only this table and `syncer.errors` say what is tried again.
+`find` returns the first matching row of `TABLE`. The `source` of a row names the specification or the registry that
+the row comes from. `harbor: NAME` is a recorded exchange with Harbor 2.15. Only this table and `syncer.errors` decide
+which errors are retried.
 """
 
 from syncer.errors import Kind
@@ -12,17 +13,18 @@ _SERVER = frozenset(range(500, 600)) - {501, 505, 511}
 
 ELSEWHERE: tuple[Row, ...] = (
     Row(
-        name="redirect to a host that wants a login",
+        name="redirect to a host that requires a login",
         source="RFC 9110, section 11.6.1",
         statuses=of(401),
         redirected=True,
         challenged=True,
         kind=Kind.UNAUTHORIZED,
-        advice="{host} wants a login of its own, and credentials of {registry} are not sent there: name {host} in the"
-        ' rule, or as a mirror of {registry} ("mirrors"), and add an entry for it to the auth file',
+        advice="{host} requires its own login, and the credentials for {registry} are never sent to another host:"
+        ' use {host} in the rule, or list it as a mirror of {registry} ("mirrors"), and add an entry for {host} to'
+        " the auth file",
     ),
     Row(
-        name="signed link that has run out",
+        name="expired signed URL",
         source="Amazon S3, Azure Blob Storage: presigned URLs",
         statuses=of(400, 401, 403),
         redirected=True,
@@ -30,7 +32,7 @@ ELSEWHERE: tuple[Row, ...] = (
         retryable=True,
     ),
 )
-"""Answers of another host than the registry."""
+"""Responses of a host that the registry redirected to."""
 
 BY_STATUS: tuple[Row, ...] = (
     Row(
@@ -50,7 +52,7 @@ BY_STATUS: tuple[Row, ...] = (
         retryable=True,
     ),
     Row(
-        name="unavailable, with a time",
+        name="unavailable, with Retry-After",
         source="RFC 9110, sections 10.2.3 and 15.6.4",
         statuses=of(503),
         says_when=True,
@@ -58,7 +60,7 @@ BY_STATUS: tuple[Row, ...] = (
         retryable=True,
     ),
     Row(
-        name="precondition of a read",
+        name="precondition failed for a read",
         source="harbor: content-trust-destination (HEAD has no body)",
         statuses=of(412),
         methods=READS,
@@ -72,25 +74,25 @@ BY_STATUS: tuple[Row, ...] = (
         methods=frozenset({"PUT"}),
         endpoints=MANIFEST,
         kind=Kind.IMMUTABLE,
-        advice="the tag is immutable there: delete it, or have the rule write to another tag",
+        advice="the tag is immutable at the destination: delete it there, or change the rule to write to another tag",
     ),
     Row(
-        name="other precondition",
+        name="precondition failed",
         source="RFC 9110, section 15.5.13",
         statuses=of(412),
         kind=Kind.FORBIDDEN,
     ),
     Row(
-        name="registry without uploads",
+        name="uploads not supported",
         source="distribution-spec, code-13; docker-registry 2.8: readonly",
         statuses=of(405),
         methods=frozenset({"POST"}),
         endpoints=UPLOAD,
         kind=Kind.UNSUPPORTED,
-        advice="{registry} takes no pushes: it is read-only, or a cache of another registry",
+        advice="{registry} does not accept pushes: it is read-only or a pull-through cache",
     ),
     Row(
-        name="nothing to write to",
+        name="not found for a write",
         source="distribution-spec, end-4a",
         statuses=of(404),
         methods=WRITES,
@@ -99,13 +101,13 @@ BY_STATUS: tuple[Row, ...] = (
         presence="missing",
     ),
     Row(
-        name="nothing of that name",
+        name="not found for a read",
         source="distribution-spec, end-3, end-8a; harbor: missing-repository",
         statuses=of(404, 410),
         methods=READS,
         endpoints=frozenset({"manifest", "tags"}),
         kind=Kind.NOT_FOUND,
-        advice="check the rule's source: {registry} has nothing of that name",
+        advice="check the rule's source: {registry} has no such repository, tag or digest",
     ),
     Row(
         name="not found",
@@ -120,12 +122,11 @@ BY_STATUS: tuple[Row, ...] = (
         anonymous=True,
         kind=Kind.UNAUTHORIZED,
         presence="unknown",
-        advice="no credentials for {registry} were found: add an entry for it to the auth file, or check the"
-        " repository's spelling"
-        " (registries answer so for what does not exist, too)",
+        advice="no credentials for {registry} were found: add an entry for it to the auth file, or check the spelling"
+        " of the repository (registries also answer 401 if a repository does not exist)",
     ),
     Row(
-        name="refused credentials",
+        name="credentials rejected",
         source="RFC 9110, section 15.5.2; harbor: wrong-password",
         statuses=of(401),
         kind=Kind.UNAUTHORIZED,
@@ -139,7 +140,7 @@ BY_STATUS: tuple[Row, ...] = (
         anonymous=True,
         kind=Kind.FORBIDDEN,
         presence="unknown",
-        advice="anonymous access is refused: add an entry for {registry} to the auth file",
+        advice="{registry} refuses anonymous access: add an entry for it to the auth file",
     ),
     Row(
         name="forbidden",
@@ -156,34 +157,34 @@ BY_STATUS: tuple[Row, ...] = (
         kind=Kind.FORBIDDEN,
     ),
     Row(
-        name="proxy that wants a login",
+        name="proxy authentication required",
         source="RFC 9110, section 15.5.8",
         statuses=of(407),
         kind=Kind.CONNECTION,
-        advice="check the proxy's user name and password",
+        advice="check the user name and password of the proxy",
     ),
     Row(
-        name="network that wants a login",
+        name="network authentication required",
         source="RFC 6585, section 6",
         statuses=of(511),
         kind=Kind.CONNECTION,
-        advice="a portal between here and {registry} wants a login: have this machine let through",
+        advice="a captive portal blocks the way to {registry}: log in to the network, or have this machine exempted",
     ),
     Row(
-        name="body that is too large",
+        name="request body too large",
         source="RFC 9110, section 15.5.14; nginx: client_max_body_size",
         statuses=of(413),
         kind=Kind.TOO_LARGE,
-        advice="a proxy before the registry may limit what one request holds (nginx: client_max_body_size)",
+        advice="a reverse proxy in front of {registry} may limit the size of a request (nginx: client_max_body_size)",
     ),
     Row(
-        name="not taken",
+        name="not supported",
         source="RFC 9110, sections 15.5.6, 15.5.7, 15.5.16, 15.6.2 and 15.6.6",
         statuses=of(405, 406, 415, 501, 505),
         kind=Kind.UNSUPPORTED,
     ),
     Row(
-        name="request that took too long",
+        name="timeout",
         source="RFC 9110, sections 15.5.9 and 15.6.5",
         statuses=of(408, 504),
         kind=Kind.TIMEOUT,
@@ -196,22 +197,22 @@ BY_STATUS: tuple[Row, ...] = (
         kind=Kind.CONFLICT,
     ),
     Row(
-        name="passing trouble told as the client's",
+        name="temporary error with a 4xx status",
         source="RFC 8470, section 5.2; nginx: 499",
         statuses=of(425, 499),
         kind=Kind.SERVER_ERROR,
         retryable=True,
     ),
     Row(
-        name="server in trouble",
+        name="server error",
         source="RFC 9110, section 15.6; Cloudflare: 520 to 530",
         statuses=_SERVER,
         kind=Kind.SERVER_ERROR,
         retryable=True,
     ),
     Row(
-        name="anything else",
-        source="RFC 9110, section 15: a status that is not known counts as the first of its class",
+        name="any other status",
+        source="RFC 9110, section 15: treat an unknown status as the x00 status of its class",
         kind=Kind.INVALID,
     ),
 )
@@ -220,5 +221,5 @@ TABLE: tuple[Row, ...] = (*ELSEWHERE, *SAID, *BY_STATUS)
 
 
 def find(case: Circumstances) -> Row:
-    """The row for an answer. There is one for every status."""
+    """Return the first row that matches a response. The last row matches every response."""
     return next(row for row in TABLE if row.fits(case))

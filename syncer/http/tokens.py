@@ -1,6 +1,6 @@
-"""A token service: asks for a token, follows where it is sent, and reads what comes back.
+"""Client of a token service: requests a token, follows redirects, and parses the response.
 
-The token specification is Docker's "Token Authentication" (distribution.github.io, spec/auth/token and /oauth).
+It implements distribution's "Token Authentication" (distribution.github.io, spec/auth/token and spec/auth/oauth).
 """
 
 import base64
@@ -26,7 +26,7 @@ _CLIENT_ID = "image-syncer"
 _NO_POST = frozenset({404, 405, 501})
 
 FetchToken = Callable[[str, str, dict[str, str], bytes | None], Awaitable[Answer]]
-"""`(method, url, headers, body) -> answer`, of a status below 400. Raises `RegistryError` for any other."""
+"""`(method, url, headers, body) -> answer`. Raises `RegistryError` if the status is 400 or above."""
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -48,7 +48,7 @@ class _Claims(msgspec.Struct):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A token as the registry takes it. `stale_at` is the second of the clock at which it is to be renewed."""
+    """A bearer token. `stale_at` is the time at which to renew it, in seconds of the monotonic clock."""
 
     secret: Secret
     stale_at: float
@@ -58,18 +58,18 @@ class Token(msgspec.Struct, frozen=True):
 
     @property
     def header(self) -> str:
-        """The `Authorization` of a request (RFC 6750)."""
+        """The value of the `Authorization` header (RFC 6750)."""
         return f"Bearer {self.secret.reveal()}"
 
     @property
     def subject(self) -> str | None:
-        """Whom it says that it was issued to: empty for nobody, None where that cannot be read."""
+        """The user that the token was issued to: empty for an anonymous token, None if it is unknown."""
         claims = self._claims()
         return None if claims.sub is msgspec.UNSET else claims.sub or ""
 
     @property
     def rights(self) -> Mapping[str, frozenset[str]] | None:
-        """The actions that it grants, by repository; None where that cannot be read."""
+        """The actions that the token grants, by repository. None if they are unknown."""
         access = self._claims().access
         if access is msgspec.UNSET:
             return None
@@ -78,7 +78,7 @@ class Token(msgspec.Struct, frozen=True):
         }
 
     def _claims(self) -> _Claims:
-        """What a JSON Web Token claims (RFC 7519). The signature is the registry's to check: nothing is built on it."""
+        """Decode the claims of a JSON Web Token (RFC 7519). The signature is not verified: the claims are only hints."""
         parts = self.secret.reveal().split(".")
         if len(parts) != 3:
             return _Claims()
@@ -90,10 +90,10 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class TokenService:
-    """Asks the token service that a registry names.
+    """Requests tokens from the token service that a registry names in its challenge.
 
-    `fetch` sends one request, `secure` says whether the registry is spoken to over TLS. `clock` counts seconds, `now`
-    is the time of day in seconds since 1970.
+    `fetch` sends one request. `secure` returns whether the registry uses TLS. `clock` returns monotonic seconds, `now`
+    returns seconds since 1970.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class TokenService:
         self._no_post = False
 
     async def token(self, challenge: Challenge, scopes: Scopes, account: Account | None) -> Token:
-        """Ask for a token for `scopes`; without scopes it tells whether the account is known. Raises `RegistryError`."""
+        """Request a token for `scopes`. A request without scopes only checks the credentials. Raises `RegistryError`."""
         realm = self._realm(challenge, account)
         fields = [("service", service)] if (service := challenge.parameters.get("service")) else []
         identity = account.identity_token if account else None
@@ -131,7 +131,7 @@ class TokenService:
             except RegistryError as error:
                 if error.status not in _NO_POST:
                     raise
-                # Services older than the specification's second part take an identity token as a password.
+                # Services without the OAuth endpoint accept an identity token as a password.
                 self._no_post = True
         query = urlencode([*fields, *(("scope", scope) for scope in scopes)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
@@ -151,11 +151,11 @@ class TokenService:
                 if body is not None:
                     raise self._failure(
                         Kind.UNAUTHORIZED,
-                        f"the token service sends us on to {clean(urlsplit(target).netloc)}: credentials are not sent there",
+                        f"the token service redirects to {clean(urlsplit(target).netloc)}, where credentials are not sent",
                     )
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             url = target
-        raise self._failure(Kind.INVALID, f"the token service sends us on more than {MAX_REDIRECTS} times")
+        raise self._failure(Kind.INVALID, f"the token service redirects more than {MAX_REDIRECTS} times")
 
     def _redirected(self, url: str, location: str) -> str:
         try:
@@ -164,22 +164,24 @@ class TokenService:
             target = ""
         if not is_url(target):
             raise self._failure(
-                Kind.INVALID, f"the token service sends us on to an impossible address {clean(location)!r}"
+                Kind.INVALID, f"the token service redirects to an invalid URL {clean(location)!r}"
             )
         if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
-            raise self._failure(Kind.TLS, "the token service redirects from https to http: not followed")
+            raise self._failure(
+                Kind.TLS, "the token service redirects from https to http, which is not allowed"
+            )
         return target
 
     def _realm(self, challenge: Challenge, account: Account | None) -> str:
         realm = challenge.parameters["realm"].partition("#")[0]
         if not is_url(realm):
             raise self._failure(
-                Kind.INVALID, f"the registry names an impossible token service {clean(realm)!r}"
+                Kind.INVALID, f"the registry names a token service with an invalid URL {clean(realm)!r}"
             )
         if account is not None and urlsplit(realm).scheme == "http" and self._secure():
             raise self._failure(
                 Kind.TLS,
-                f"the token service {clean(realm)} has no TLS, while {self.host} has: credentials are not sent there",
+                f"{self.host} uses TLS, but its token service {clean(realm)} does not: credentials are not sent there",
             )
         return realm
 
@@ -188,21 +190,23 @@ class TokenService:
             answer = msgspec.json.decode(raw, type=_TokenAnswer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._failure(
-                Kind.SERVER_ERROR, "the token service answered with something else than JSON with a token"
+                Kind.SERVER_ERROR, "the response of the token service is not the expected JSON object"
             ) from error
         texts = (text for text in (answer.token, answer.access_token) if isinstance(text, str) and text)
         text = next(texts, "")
         if not _is_token(text):
-            raise self._failure(Kind.UNAUTHORIZED, "the token service answered with no token")
+            raise self._failure(
+                Kind.UNAUTHORIZED, "the response of the token service contains no valid token"
+            )
         lifetime = _lifetime(answer, self._now())
-        # Counted from when it was asked for, and given up a little early: the answer took time, clocks differ.
+        # Count from the time of the request and renew early: the response took time, and clocks differ.
         early = lifetime * 0.1 + 1.0 if lifetime > 10 else 0.0
         return Token(Secret(text), sent_at + lifetime - early)
 
     def own_token(self, secret: Secret) -> Token:
-        """A token of the user's own, as it is. Raises `RegistryError` if it cannot be one."""
+        """Return the registry token of an account unchanged. Raises `RegistryError` if it is invalid."""
         if not _is_token(secret.reveal()):
-            raise self._failure(Kind.INVALID, "the registry token of the account is no token")
+            raise self._failure(Kind.INVALID, "the registry token of the account is invalid")
         return Token(secret, float("inf"))
 
     def _failure(self, kind: Kind, message: str) -> RegistryError:
@@ -212,7 +216,7 @@ class TokenService:
 
 
 def basic(account: Account | None) -> str | None:
-    """The header of user name and password; None where the account has none."""
+    """Return the Basic header of an account, or None if it has no password."""
     if account is None or account.password is None:
         return None
     return _encoded(account.username, account.password)
@@ -223,7 +227,7 @@ def _encoded(username: str, secret: Secret) -> str:
 
 
 def is_url(realm: str) -> bool:
-    """Whether a token service can be asked there. A user name in a URL would make credentials of a stranger's text."""
+    """Whether a realm is a valid URL. User information is rejected: it would be sent as credentials."""
     try:
         parts = urlsplit(realm)
         return (
@@ -240,7 +244,7 @@ def is_url(realm: str) -> bool:
 
 
 def _may_follow(url: str, target: str) -> bool:
-    """Whether credentials go along: to the same origin (RFC 6454), or from http to https of the same host."""
+    """Whether to send credentials to a redirect target: the same origin (RFC 6454), or https of the same host."""
     old, new = urlsplit(url), urlsplit(target)
     if old.hostname != new.hostname:
         return False
@@ -255,7 +259,7 @@ def _is_token(text: str) -> bool:
 
 
 def _lifetime(answer: _TokenAnswer, now: float) -> float:
-    """Seconds that a token lasts from now on: some services hand out one that they issued a while ago."""
+    """Return the remaining lifetime of a token in seconds. Some services return a token that was issued earlier."""
     try:
         stated = float(answer.expires_in)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -266,5 +270,5 @@ def _lifetime(answer: _TokenAnswer, now: float) -> float:
         age = now - (issued if issued.tzinfo else issued.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         age = 0.0
-    # An age beyond the lifetime tells of a wrong clock, ours or theirs, and of nothing else.
+    # An age beyond the lifetime means that one of the clocks is wrong, so ignore it.
     return max(1.0, lifetime - age if 0 < age < lifetime else lifetime)

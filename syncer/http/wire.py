@@ -1,7 +1,7 @@
-"""The wire: an httpx transport over connections of our own, kept open between requests.
+"""An httpx transport with its own connection pool.
 
-httpx is how the program speaks of requests; here they become bytes. Nothing here knows of registries. Bodies come
-as they arrive and as they are: nothing is decompressed, no cookie is kept, no redirect is followed.
+Bodies are passed through unchanged as they arrive. The transport does not decompress, store cookies or follow
+redirects, and does not handle registries.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ from syncer.http.internal import Guard, InternalAddress
 from syncer.http.proxies import ProxyChoice, authorization
 
 Transport = httpx.AsyncBaseTransport
-"""What sends requests: this, or httpx's `MockTransport` in a test."""
+"""The type of a transport: `ConnectionPool`, or httpx's `MockTransport` in tests."""
 
 READ_SECONDS = 60.0
-"""How long a peer may take for the headers once the request is out, and be silent within a body."""
+"""Seconds to wait for the headers after the request was sent, and for more data within a body."""
 READ_SIZE = 256 * 1024
-"""Bytes taken from a socket at once. A buffer that is shared: to allocate so much for each answer costs more."""
+"""Size of the read buffer in bytes. All connections share it, because a buffer per response would cost more."""
 IDLE_SECONDS = 15.0
-"""How long a connection is kept for the next request."""
+"""Seconds to keep an idle connection."""
 CLOSE_SECONDS = 2.0
-"""How long the sockets may take to be closed at the end."""
+"""Seconds to wait for the sockets to close in `aclose`."""
 
 _FORWARDING = frozenset({"http", "https"})
-"""Proxies that are sent the whole URL where TLS is not spoken; through others a connection is made."""
+"""Proxies that get an absolute URL for a plain HTTP request. For https and through other proxies, a tunnel is opened."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 
 class Origin(NamedTuple):
-    """Where a connection leads, and how: connections to the same one are as good as each other."""
+    """The destination of a connection. Connections with equal origins are interchangeable."""
 
     scheme: str
     netloc: str
@@ -48,16 +48,15 @@ class Origin(NamedTuple):
 
 
 class ConnectionPool(httpx.AsyncBaseTransport):
-    """Sends httpx requests, each over a connection of its own while it lasts.
+    """Sends httpx requests over pooled connections, one request per connection at a time.
 
-    A request may carry extensions: `ssl` (an `ssl.SSLContext`, for an https URL), `read_seconds`, httpx' own
-    `target` (what stands behind the URL's origin), and `prewarm`: how many connections to open for the requests that
-    will follow it, and how many there may be in all. Otherwise there are as many as requests at once, and that is
-    for the caller to bound. `proxy` is the one to use (`DIRECT` for none); without it the environment decides
-    (`HTTPS_PROXY`, `NO_PROXY`). A `guard` keeps the request away from internal addresses; an answer's extension
-    `internal` says whether it came from one.
+    Extensions of a request: `ssl` (the `ssl.SSLContext` for an https URL), `read_seconds`, `target` (of httpx: the path
+    and query), `prewarm` (the number of connections to open for the following requests, and the maximum number to the
+    origin), `proxy` (`DIRECT` for none; by default `HTTPS_PROXY` and `NO_PROXY` of the environment), and `guard`
+    (blocks internal addresses). Extension of a response: `internal` (whether the address was internal).
 
-    Beyond `most` connections, those that wait for a request are closed before another is opened.
+    The caller limits the concurrent requests. With `most` connections open, an idle one is closed before another is
+    opened.
     """
 
     def __init__(self, most: float = inf) -> None:
@@ -65,7 +64,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._proxies: dict[tuple[str, bytes], Proxy] = {}
         self._idle: dict[Origin, list[Connection]] = {}
         self._warming: dict[Origin, deque[asyncio.Task[Connection]]] = {}
-        """Connections that are being opened ahead, and that nobody waits for yet."""
+        """Connections that are being prewarmed and that no request waits for yet."""
         self._connections: dict[Connection, Origin] = {}
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._dialler = Dialler()
@@ -89,13 +88,13 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             reused = isinstance(found, Connection)
             connection = found if isinstance(found, Connection) else await found
             if guard is not None and connection.internal:
-                # It may have been opened for a request that was allowed to go there.
+                # The connection may have been opened for a request without this guard.
                 self._check(connection, origin, guard)
             try:
                 await connection.exchange(head, body, seconds=seconds, bodiless=request.method == "HEAD")
             except httpx.TransportError:
                 connection.abort()
-                # A server may close a connection that waits just when it is used again (RFC 9112, section 9.3.1).
+                # A server may close an idle connection just when it is reused (RFC 9112, section 9.3.1).
                 if not (reused and repeatable and connection.untouched):
                     raise
                 found = self._opened(self._begun(origin), origin, guard)
@@ -110,7 +109,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                     request=request,
                     extensions={"internal": connection.internal},
                 )
-                # httpx would try all headers for each encoding in turn; this one takes any byte.
+                # Set an encoding that accepts any byte. Otherwise httpx tries several encodings on all headers.
                 response.headers.encoding = "iso-8859-1"
                 return response
 
@@ -127,7 +126,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return Origin(scheme, netloc.decode("ascii"), tls, proxy)
 
     def _idle_connection(self, origin: Origin) -> Connection | None:
-        """A connection that waits for a request, the one used last."""
+        """Return the most recently used idle connection."""
         waiting = self._idle.get(origin)
         while waiting:
             connection = waiting.pop()
@@ -136,12 +135,12 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return None
 
     def _claimed(self, origin: Origin) -> Awaitable[Connection] | None:
-        """A connection that was to be opened ahead: whoever waits for it shares its failure, and ends it."""
+        """Take over a connection that is being prewarmed. The caller gets its error, and cancels it if cancelled."""
         warming = self._warming.get(origin)
         return warming.popleft() if warming else None
 
     def _check(self, connection: Connection, origin: Origin, guard: Guard) -> None:
-        """Raises `InternalAddress` where a request must not go by a connection that is open."""
+        """Raise `InternalAddress` if the guard does not allow the address of an open connection."""
         host, port = host_and_port(origin.netloc, origin.scheme)
         if not guard.admits(host, port, connection.address):
             self.release_connection(connection)
@@ -155,7 +154,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return connection
 
     def _close_idle(self) -> None:
-        """Make room: the connection that has waited longest is the first to go."""
+        """Close the first idle connection."""
         for waiting in self._idle.values():
             if waiting:
                 waiting.pop(0).abort()
@@ -171,7 +170,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return connection
 
     def _prewarm(self, origin: Origin, guard: Guard | None, count: int, most: int) -> None:
-        """Open connections while a request is under way that others will follow: their round trips are over then."""
+        """Open connections for the requests that will follow, while the current request is in progress."""
         room = min(
             most - sum(other == origin for other in self._connections.values()),
             self._most - len(self._connections),
@@ -185,7 +184,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     def _arrived(self, origin: Origin, connection: Connection, opened: asyncio.Task[Connection]) -> None:
         failed = opened.cancelled() or opened.exception() is not None
         if failed:
-            # Perhaps before it ran at all. Why it failed is for the next who tries to tell.
+            # The task may not have started. The next request that connects reports the error.
             self._forget(connection)
         warming = self._warming[origin]
         if opened in warming:
@@ -202,7 +201,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             self._closing.set()
 
     def release_connection(self, connection: Connection) -> None:
-        """Nobody uses it now: keep the connection if it can be used again."""
+        """Return a connection to the pool, or close it if it cannot be reused."""
         if connection.reusable:
             connection.rest(IDLE_SECONDS)
             self._idle.setdefault(self._connections[connection], []).append(connection)
@@ -215,14 +214,14 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         for connection in list(self._connections):
             connection.abort()
         if self._connections:
-            # Their sockets are closed in the loop's next rounds.
+            # The event loop closes the sockets in its next iterations.
             self._closing = anyio.Event()
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._closing.wait()
 
 
 def _head(request: httpx.Request, origin: Origin) -> bytes:
-    """The request line and the headers, to the server or to the proxy. Raises `httpx.LocalProtocolError`."""
+    """Return the request line and headers for the server or the proxy. Raises `httpx.LocalProtocolError`."""
     target: bytes = request.extensions.get("target") or request.url.raw_path
     fields = request.headers.raw
     if "host" not in request.headers:
@@ -234,9 +233,9 @@ def _head(request: httpx.Request, origin: Origin) -> bytes:
 
 
 class RequestBody(httpx.AsyncByteStream):
-    """A request's body: bytes, or chunks that are made while they are sent. Whoever sends it sets `Content-Length`.
+    """A request body: bytes, or chunks from a generator. The caller sets `Content-Length`.
 
-    httpx would look for a way to encode it, and set headers, which takes as long as sending a short request.
+    It avoids httpx's own encoding of content, which takes as long as sending a short request.
     """
 
     def __init__(self, content: bytes | AsyncGenerator[bytes]) -> None:
@@ -251,10 +250,7 @@ class RequestBody(httpx.AsyncByteStream):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response body, chunk by chunk as the socket gives it.
-
-    Not a generator: one that is left before its end would have to be closed, too.
-    """
+    """A response body, in chunks as they arrive. It is not a generator, because an unfinished generator needs closing."""
 
     def __init__(self, connection: Connection, pool: ConnectionPool, seconds: float) -> None:
         self._connection: Connection | None = connection
@@ -273,7 +269,7 @@ class _Body(httpx.AsyncByteStream):
         return chunk
 
     async def aclose(self) -> None:
-        # A body that was read to its end gives its connection back; any other closes it.
+        # The connection is reused only if the body was read to its end.
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.release_connection(connection)

@@ -1,1 +1,1 @@
-"""Places that hold images: the protocols the engine works with, and what implements them."""
+"""Sources and destinations of images: the protocols that the engine uses, and their implementations."""

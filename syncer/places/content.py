@@ -1,6 +1,6 @@
-"""The protocols the engine works with: a repository that images come from, and one that they are brought to.
+"""The protocols that the engine uses: `Source`, a repository to copy from, and `Destination`, one to copy to.
 
-The engine never asks what kind of repository it has; what a dry run or a test needs is another class.
+The engine does not depend on the kind of repository. Dry runs and tests have their own implementations.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -20,10 +20,10 @@ def _nowhere_else() -> bool:
 
 
 class BlobBody(msgspec.Struct, frozen=True):
-    """The bytes of a blob from offset `start` on; `size` is the whole blob's, -1 where the registry does not say.
+    """The bytes of a blob from offset `start`. `size` is the size of the whole blob, or -1 if it is unknown.
 
-    `reject` tells whoever sent it that the content is wrong; True means that there is another place to get it from.
-    `ranged` is False where the whole came though a part was asked for: it is of no use to ask for others.
+    Call `reject` if the content does not match the digest. It returns True if another source has the blob.
+    `ranged` is False if a range was requested and the whole blob came: further range requests are useless.
     """
 
     start: int
@@ -34,85 +34,85 @@ class BlobBody(msgspec.Struct, frozen=True):
 
 
 class Content(Protocol):
-    """The bytes of a blob, which an upload may need again: from where it broke off, or from the start."""
+    """The content of a blob. An upload can read it again to resume or restart."""
 
     def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
-        """What there is from an offset in bytes on. Whoever was reading before gets no more."""
+        """Yield the content from an offset in bytes. An earlier iterator yields no more."""
         ...
 
 
 class Source(Protocol):
-    """A repository that images come from. Every method raises `RegistryError`."""
+    """A repository to copy from. Every method raises `RegistryError`."""
 
     name: Repository
     mount_group: object
-    """Repositories with an equal one share a registry and an account: blobs may be mounted from one into another."""
+    """Repositories with equal values share a registry and an account, so blobs can be mounted between them."""
 
     def is_authoritative(self, _target: str) -> bool:
-        """Whether the registry itself said what a tag names; False where only a mirror did."""
+        """Whether the tag was resolved by the registry itself; False if only a mirror resolved it."""
         return True
 
     def tags(self) -> AsyncIterator[list[str]]:
-        """All tags, page by page."""
+        """Yield all tags in pages."""
         ...
 
     async def resolve(self, target: str) -> Descriptor | None:
-        """What a tag or digest names, without its content; None if it names nothing."""
+        """Return the descriptor of a tag or digest without its content, or None if it does not exist."""
         ...
 
     async def fetch_manifest(self, target: str, *, tag: str | None = None) -> Manifest:
-        """The manifest that a tag or digest names, checked where the digest is known.
+        """Return the manifest of a tag or digest. If the digest is known, the content is verified.
 
-        `tag` is a tag that named the digest: where there is nothing under the digest, what the tag names is taken,
-        and its digest may be another one.
+        `tag` is the tag that resolved to the digest. If the digest does not exist, the manifest of the tag is
+        returned, which may have another digest.
         """
         ...
 
     def fetch_blob(
         self, blob: Descriptor, *, offset: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[BlobBody]:
-        """Open a blob for reading from an offset in bytes, `length` of them or all. The content is the caller's to check.
+        """Open a blob at `offset` for `length` bytes, or to its end. The caller verifies the content.
 
-        A registry may answer with more than that, from an earlier offset: `BlobBody.start` tells.
+        A registry may return more, from an earlier offset: see `BlobBody.start`.
         """
         ...
 
     async def has_blob(self, digest: Digest) -> bool:
-        """Whether a blob is in the repository, without its content."""
+        """Whether the repository has a blob. The content is not fetched."""
         ...
 
 
 class Upload(Protocol):
-    """A blob on its way into a repository."""
+    """The upload of a blob to a repository."""
 
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
-        """Send the blob's `size` bytes and have it stored under its digest, whatever it takes.
+        """Upload the blob under its digest, with any method that the registry supports.
 
-        What `content` raises comes through. After a failure it may be called again and goes on, or starts over.
+        Errors that `content` raises are passed on. After a failure, call it again to resume or restart the upload.
         """
         ...
 
     async def cancel(self) -> None:
-        """Tell the registry that nothing more comes. Never raises `RegistryError`."""
+        """Cancel the upload session at the registry. Never raises `RegistryError`."""
         ...
 
 
 class Destination(Source, Protocol):
-    """A repository that images are brought to. Every method raises `RegistryError`."""
+    """A repository to copy to. Every method raises `RegistryError`."""
 
     async def is_new(self) -> bool:
-        """Whether the registry knows that nothing is there yet. False where it cannot be told."""
+        """Whether the repository is known to be empty or missing. False if it is unknown."""
         ...
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
-        """Take a blob over from another repository of the same `mount_group`. None when done, else the upload to bring it by."""
+        """Mount a blob from another repository of the same `mount_group`. Return None if mounted, else an upload for it."""
         ...
 
     async def start_upload(self) -> Upload: ...
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
-        """Store a manifest under its digest, and under a tag if one is given.
+        """Push a manifest by its digest, and by a tag if one is given.
 
-        Returns the digest that it has there: of the same bytes, maybe by another algorithm.
+        Returns its digest at the destination, which may use another algorithm.
         """
         ...

@@ -1,6 +1,6 @@
-"""A destination that only pretends to be written to: what is asked is real, what would change is not done."""
+"""A destination for dry runs: it reads from the real repository and does not write."""
 
-# ruff: noqa: ARG002 - pretending needs no arguments
+# ruff: noqa: ARG002 - methods that do nothing do not use their arguments
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +13,7 @@ from syncer.places.content import BlobBody, Content, Destination, Upload
 
 
 class DryRunDestination(Destination):
-    """Answers as `real` does, and takes writes for granted."""
+    """Reads from `real`, and reports success for writes without doing them."""
 
     def __init__(self, real: Destination) -> None:
         self.name = real.name

@@ -1,4 +1,4 @@
-"""Opens repositories by name: one connection pool for all, one address a registry, one client and limit an account."""
+"""Opens repositories by name. They share one transport, one address per registry, and one client and limits per account."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,11 +23,11 @@ from syncer.places.registry.remote import RemoteRepository
 
 
 class PlaceDirectory:
-    """Remote repositories, each made once.
+    """Opens remote repositories and caches them.
 
-    `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
-    in one account's name, where the registry's settings do not say less. `allowed` are the internal hosts that public
-    registries may send us to. In a `dry_run` destinations only pretend to be written to.
+    `account_for` and `settings_for` return the account and settings for a repository. `connections` is the maximum
+    number of concurrent requests per account; the settings of a registry may lower it. `allowed` are the internal hosts
+    that public registries may redirect to. In a `dry_run`, destinations are not written to.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PlaceDirectory:
 
     def _destination(self, name: Repository) -> Destination:
         client, projects = self.client(name), self._projects_for(name)
-        # A dry run asks for no more rights than it needs.
+        # A dry run requests no push scope.
         destination = RemoteDestination(
             client,
             name,
@@ -124,7 +124,7 @@ class PlaceDirectory:
         self._on_capacity = on_retry
 
     def _limits_of(self, host: str, account: Account | None, settings: HostSettings) -> HostLimits:
-        """Of one account at one registry: registries count by account."""
+        """Return the limits of one account at one registry. Registries apply rate limits per account."""
         name = f"{host} as {account.name if account else 'anonymous'}"
         if name not in self._limits:
             limits = self._limits[name] = HostLimits(self._connections, settings, name=name)
@@ -136,7 +136,7 @@ class PlaceDirectory:
         return self._limits[name]
 
     def _standing_of(self, host: str, account: Account | None) -> Standing | None:
-        """Of one user at one registry, whatever entries name it: a registry counts failed logins by user."""
+        """Return the login state of a user at a registry. Entries for the same user share it: failed logins count per user."""
         if account is None:
             return None
         return self._standings.setdefault((host, msgspec.structs.replace(account, name="")), Standing())
@@ -145,7 +145,7 @@ class PlaceDirectory:
         self._observer.notify(ConcurrencyChanged(host, sum(limits.window for limits in of_host)))
 
     def client(self, name: Repository) -> RegistryClient:
-        """The client that speaks for a repository's account."""
+        """Return the client for a repository's registry, settings and account."""
         if name in self._named:
             return self._named[name]
         settings = self._settings_for(name)

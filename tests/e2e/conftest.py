@@ -1,4 +1,4 @@
-"""Fixtures of the tests that run the program from its files to its exit code."""
+"""Fixtures for tests that run the whole program."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the tests of whole runs have in common: the files of a job, and how far a run has come."""
+"""Helpers for tests of whole runs: the files of a job, and the progress of a run."""
 
 import json
 import time
@@ -21,7 +21,7 @@ FEW = CorpusSpec(
 )
 """Three images in two repositories, for tests that are not about bytes."""
 PATIENCE = 60.0
-"""Seconds until something that has to happen counts as missing."""
+"""Seconds to wait for an event before the test fails."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def names(corpus: Corpus) -> list[tuple[str, str]]:
 
 
 def slowed(registry: Registry, bandwidth: str) -> dict[str, Any]:
-    """An auth entry that lets only so much of a registry through: time to look while a run goes on."""
+    """Return an auth entry with a bandwidth limit, so that the run takes long enough to be observed."""
     return {registry.host: {**registry.auth_entry, "bandwidth": bandwidth}}
 
 
@@ -109,7 +109,7 @@ def _in_spite_of_uploads(look: Callable[[], T]) -> T:
 
 
 def wait_for(condition: Callable[[], bool], process: Process) -> None:
-    """Until `condition` holds; fails when the process ends before."""
+    """Wait until `condition` holds. Fails if the process ends first."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert process.poll() is None, f"ended before: {process.read_stderr()}"
@@ -118,7 +118,7 @@ def wait_for(condition: Callable[[], bool], process: Process) -> None:
 
 
 def watch(process: Process, storage: Path, until: Callable[[], bool]) -> None:
-    """Look all the time whether each tag is whole, until `until` holds or the process ends."""
+    """Check continuously that each tag is complete, until `until` holds or the process ends."""
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and not until():
         whole_now(storage)

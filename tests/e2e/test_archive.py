@@ -1,4 +1,4 @@
-"""The archive for hosts without internet: it runs where there is Python and nothing else."""
+"""Tests of the archive for hosts without internet access: it needs nothing but Python."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def run(*command, env):
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_it_copies_images_where_there_is_only_python(unpacked, only_python, source, registry, files):
+def test_archive_runs_with_python_only(unpacked, only_python, source, registry, files):
     destination = registry()
     rules = source.corpus.rules(source.registry.host, destination.host)
     arguments = files(rules, source.registry, destination)
@@ -69,7 +69,7 @@ def test_it_copies_images_where_there_is_only_python(unpacked, only_python, sour
     judge(source.registry, destination, names(source.corpus))
 
 
-def test_it_needs_no_network_and_no_folder_that_is_writable(unpacked):
+def test_archive_needs_no_network_and_no_writable_folder(unpacked):
     probe = [*NO_NETWORK.split(), "ip", "link", "set", "lo", "up"]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("namespaces are not allowed here")
@@ -83,7 +83,7 @@ def test_it_needs_no_network_and_no_folder_that_is_writable(unpacked):
     assert "Every tag has the digest that it has at the source." in done.stdout
 
 
-def test_a_python_that_it_was_not_built_for_is_told(unpacked, tmp_path):
+def test_archive_reports_an_unsupported_python(unpacked, tmp_path):
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\necho /lib/cp39\n")
     old.chmod(0o755)
@@ -96,7 +96,7 @@ def test_a_python_that_it_was_not_built_for_is_told(unpacked, tmp_path):
         assert list(unpacked.glob(f"lib/cp{version}/re2/*.so"))
 
 
-def test_every_package_in_it_comes_with_its_licence(unpacked):
+def test_archive_contains_the_license_of_each_package(unpacked):
     _, *listed = (unpacked / "LICENCES-OF-PACKAGES").read_text().splitlines()
 
     assert all((unpacked / line).is_file() for line in listed)
@@ -106,5 +106,5 @@ def test_every_package_in_it_comes_with_its_licence(unpacked):
     assert packages == licensed
 
 
-def test_the_same_sources_give_the_same_bytes(archive, tmp_path):
+def test_archive_build_is_reproducible(archive, tmp_path):
     assert build(tmp_path).read_bytes() == archive.read_bytes()

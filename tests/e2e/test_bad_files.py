@@ -1,4 +1,4 @@
-"""Bad usage and bad files: all problems at once, exit code 2, and nothing is contacted."""
+"""Bad usage and invalid files: all problems are printed, the exit code is 2, and no request is sent."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def listener(scratch):
 
 @pytest.fixture
 def quiet(listener):
-    """A registry that has nothing to hear."""
+    """A registry that must get no request."""
     yield listener
     assert listener.access_log() == []
 
@@ -37,7 +37,7 @@ def quiet(listener):
         (["--images", "images.json", "--log", "no/such/folder/log"], "no/such/folder/log"),
     ],
 )
-def test_bad_usage_ends_with_2_and_says_what_is_wrong(quiet, run_syncer, tmp_path, arguments, told):
+def test_bad_usage_exits_with_2_and_a_reason(quiet, run_syncer, tmp_path, arguments, told):
     (tmp_path / "images.json").write_text(f'{{"{quiet.host}/a": "{quiet.host}/b"}}')
 
     done = run_syncer(*arguments)
@@ -48,7 +48,7 @@ def test_bad_usage_ends_with_2_and_says_what_is_wrong(quiet, run_syncer, tmp_pat
 
 
 @pytest.mark.parametrize("command", ["sync", "plan", "check"])
-def test_all_problems_of_both_files_are_told_at_once(quiet, run_syncer, tmp_path, command):
+def test_all_problems_of_both_files_are_printed(quiet, run_syncer, tmp_path, command):
     host = quiet.host
     (tmp_path / "auth.json").write_text(
         f'{{"{host}": {{"username": "$NO_SUCH_NAME", "password": 5, "plain_http": "yes"}}}}'
@@ -76,7 +76,7 @@ def test_all_problems_of_both_files_are_told_at_once(quiet, run_syncer, tmp_path
 @pytest.mark.parametrize(
     ("ending", "content"), [("json", ""), ("json", '{"r.io/a": '), ("yaml", "- a"), ("yaml", "a: [")]
 )
-def test_a_file_of_another_form_is_told_with_its_name(run_syncer, tmp_path, ending, content):
+def test_unsupported_file_format_is_reported_with_the_file_name(run_syncer, tmp_path, ending, content):
     (tmp_path / f"images.{ending}").write_text(content)
 
     done = run_syncer("sync", "--images", f"images.{ending}")
@@ -86,7 +86,7 @@ def test_a_file_of_another_form_is_told_with_its_name(run_syncer, tmp_path, endi
     assert "Traceback" not in done.stderr
 
 
-def test_a_check_of_good_files_contacts_nobody(quiet, run_syncer, tmp_path):
+def test_check_of_valid_files_sends_no_request(quiet, run_syncer, tmp_path):
     arguments = JobFiles(tmp_path)({f"{quiet.host}/a": f"{quiet.host}/b"}, quiet)
 
     done = run_syncer("check", *arguments)

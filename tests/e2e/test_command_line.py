@@ -1,4 +1,4 @@
-"""How the program is called: commands, files in all their forms, environment variables."""
+"""Tests of the command line: commands, all file formats, and environment variables."""
 
 import json
 import subprocess
@@ -43,13 +43,13 @@ def test_image_syncers_own_command_works_unchanged(pair, files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["syncer", "image-syncer"])
-def test_both_scripts_are_the_program(name):
+def test_both_scripts_run_the_program(name):
     told = subprocess.run([SCRIPTS / name, "--version"], capture_output=True, text=True, check=True).stdout
     assert told == f"image-syncer {syncer.__version__}\n"
 
 
 @pytest.mark.parametrize("command", [["sync"], []], ids=["named", "meant"])
-def test_sync_is_meant_where_no_command_is_named(pair, files, run_syncer, command):
+def test_missing_command_runs_sync(pair, files, run_syncer, command):
     source, destination, corpus, rules = pair
 
     done = run_syncer(*command, *files(rules, source, destination))
@@ -116,7 +116,7 @@ def test_a_flag_wins_over_the_environment(pair, files, run_syncer):
 
 
 @pytest.mark.parametrize("how", ["plan", "--dry-run", "SYNCER_DRY_RUN"])
-def test_a_plan_may_be_asked_for_in_three_ways(pair, files, run_syncer, how):
+def test_plan_has_three_spellings(pair, files, run_syncer, how):
     source, destination, corpus, rules = pair
     arguments = files(rules, source, destination)
 
@@ -133,13 +133,13 @@ def test_a_plan_may_be_asked_for_in_three_ways(pair, files, run_syncer, how):
     assert whole(destination) == 0
 
 
-def test_an_empty_images_file_is_nothing_to_do(run_syncer, tmp_path):
+def test_empty_images_file_has_nothing_to_do(run_syncer, tmp_path):
     (tmp_path / "images.json").write_text("{}")
     done = run_syncer("--images", "images.json")
     assert done.returncode == 0, done.stderr
 
 
-def test_tags_patterns_digests_and_other_names_reach_their_places(pair, files, run_syncer):
+def test_tags_patterns_digests_and_renames_reach_their_destinations(pair, files, run_syncer):
     source, destination, corpus, _ = pair
     image = corpus.images[0]
     digest = image.digest

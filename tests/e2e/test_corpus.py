@@ -1,4 +1,4 @@
-"""The job that the program is made for: 60 images, 300 MB, from one docker-registry to another."""
+"""A typical job: 60 images, 300 MB, from one docker-registry to another."""
 
 import re
 from collections import Counter
@@ -73,12 +73,12 @@ def test_each_manifest_is_fetched_once_and_needs_no_head(story):
     assert {each.endpoint for each in story.first.at_source if each.method == "HEAD"} <= {"blob"}
 
 
-def test_a_source_is_asked_once_for_each_blob_that_is_mounted_from_elsewhere(story):
+def test_source_gets_one_request_for_each_mounted_blob(story):
     asked = [each.path for each in story.first.at_source if each.method == "HEAD"]
     assert len(asked) == len(set(asked)) <= story.first.report["totals"]["blobs"]["mounted"]
 
 
-def test_each_blob_is_uploaded_once_and_mounted_where_it_is_wanted_further(story):
+def test_each_blob_is_uploaded_once_and_then_mounted(story):
     uploads = [each for each in story.first.at_destination if each.endpoint == "upload"]
     mounts = [each for each in uploads if "mount=" in each.path]
     sent = [each for each in uploads if each.method in {"PUT", "PATCH"}]
@@ -103,7 +103,7 @@ def test_a_second_run_changes_nothing_and_fetches_nothing(story):
         assert not gets(requests, "manifest")
 
 
-def test_a_second_run_asks_each_side_once_for_each_tag(story):
+def test_second_run_sends_one_request_per_tag_to_each_side(story):
     wanted = Counter((image.repository, image.tag) for image in story.source.corpus.images)
     for requests in (story.second.at_source, story.second.at_destination):
         asked = Counter((each.repository, each.reference) for each in requests if each.method == "HEAD")
@@ -112,19 +112,17 @@ def test_a_second_run_asks_each_side_once_for_each_tag(story):
         assert sum(each.method == "GET" for each in requests) <= len(story.source.corpus.repositories)
 
 
-def test_a_plan_for_an_empty_destination_says_what_the_run_then_does(story):
+def test_plan_for_an_empty_destination_matches_the_run(story):
     _agree(story.plan_before.report, story.first.report)
     assert story.plan_before.report["totals"]["blobs"]["copied"] == len(story.source.corpus.blobs)
 
 
-def test_a_plan_for_a_complete_destination_says_that_nothing_is_to_do(story):
+def test_plan_for_a_complete_destination_has_nothing_to_do(story):
     _agree(story.plan_after.report, story.second.report)
     assert {image["plan"]["action"] for image in story.plan_after.report["images"]} == {"none"}
 
 
-def test_a_plan_for_a_half_filled_destination_says_what_the_run_then_does(
-    full_source, registry, files, run_syncer, tmp_path
-):
+def test_plan_for_a_partial_destination_matches_the_run(full_source, registry, files, run_syncer, tmp_path):
     destination = registry()
     rules = full_source.corpus.rules(full_source.registry.host, destination.host)
     half = dict(list(rules.items())[: len(rules) // 2])
@@ -143,14 +141,14 @@ def test_a_plan_for_a_half_filled_destination_says_what_the_run_then_does(
     assert whole_storage(destination.storage) == 60
 
 
-def test_a_plan_asks_and_changes_nothing(story):
+def test_plan_only_reads(story):
     for step in (story.plan_before, story.plan_after):
         assert step.done.returncode == 0
         assert methods(step.at_destination) <= {"GET", "HEAD"}
         assert not gets(step.at_source, "blob")
 
 
-def test_a_plan_is_a_table_with_the_same_totals(story):
+def test_plan_table_has_the_same_totals(story):
     blobs = story.plan_before.report["totals"]["blobs"]
     lines = story.plan_before.done.stdout.splitlines()
     assert len([line for line in lines if line.startswith("copy ")]) == 60

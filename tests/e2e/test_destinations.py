@@ -1,4 +1,4 @@
-"""One rule with many destinations: one download, and each destination on its own."""
+"""A rule with several destinations: one download, and destinations do not affect each other."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_everything_is_downloaded_once_for_all_destinations(source, registry, fi
     assert blobs["mounted"] == gets(requests, "blob").total()
 
 
-def test_a_destination_that_is_down_does_not_hold_the_other_up(source, registry, files, run_syncer, tmp_path):
+def test_unreachable_destination_does_not_block_the_other(source, registry, files, run_syncer, tmp_path):
     up, down = registry(), registry()
     down.stop()
     name = source.corpus.repositories[0]
@@ -55,7 +55,7 @@ def test_a_destination_that_is_down_does_not_hold_the_other_up(source, registry,
     judge(source.registry, down, _pairs(source, ["app"]))
 
 
-def test_a_destination_that_goes_down_in_the_middle_does_not_hold_the_other_up(
+def test_destination_that_fails_during_the_run_does_not_block_the_other(
     source, registry, files, start_syncer
 ):
     up, going = registry(), registry()
@@ -74,9 +74,7 @@ def test_a_destination_that_goes_down_in_the_middle_does_not_hold_the_other_up(
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["asked", "trusted"])
-def test_a_source_is_asked_for_a_blob_that_is_mounted_unless_it_is_trusted(
-    registry, fill, files, run_syncer, trusted
-):
+def test_source_is_checked_for_a_mounted_blob_unless_trusted(registry, fill, files, run_syncer, trusted):
     source, destination = registry(), registry()
     corpus = fill(source)
     source.clear_access_log()

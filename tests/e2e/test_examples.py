@@ -1,4 +1,4 @@
-"""The files in examples/ do what they say, on the registries of the demo and on others of this machine."""
+"""The files in examples/ work with the registries of the demo and with other local registries."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def demo(program, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["json", "yaml"])
-def test_the_examples_bring_what_they_name(demo, run_syncer, tmp_path, ending):
+def test_examples_copy_the_images_that_they_name(demo, run_syncer, tmp_path, ending):
     source, destination = demo
     ports = {str(SOURCE_PORT): source.host, str(DESTINATION_PORT): destination.host}
     for name in ("auth", "images"):
@@ -75,7 +75,7 @@ def _look_through(source, destination):
             assert arrived == {there for _, there in [*EXPECTED, *matched] if there.startswith(f"{name}:")}
 
 
-def test_the_two_kinds_of_examples_say_the_same():
+def test_json_and_yaml_examples_are_equal():
     for name in ("auth", "images"):
         as_yaml = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
         as_json = json.loads((EXAMPLES / f"{name}.json").read_text())
@@ -115,7 +115,7 @@ def test_the_demo_shows_two_runs_and_ends_with_0(run_syncer):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_each_scenario_is_free_of_problems(run_syncer, ca, tmp_path, name):
+def test_each_scenario_is_valid(run_syncer, ca, tmp_path, name):
     variables = _copy(name, {}, tmp_path)
     ca.cert_pem.write_to_path(str(tmp_path / "company-ca.pem"))
 
@@ -127,7 +127,7 @@ def test_each_scenario_is_free_of_problems(run_syncer, ca, tmp_path, name):
     assert f"]({name})" in (EXAMPLES / "README.md").read_text()
 
 
-def test_moving_to_another_harbor_brings_what_its_example_names(run_syncer, registry, source, files):
+def test_migration_example_copies_the_images_that_it_names(run_syncer, registry, source, files):
     old, new = registry(), registry()
     _seed(run_syncer, files, source, old, "shop/frontend:1", "shop/backend:2", "bank/ledger:3")
     _seed(run_syncer, files, source, old, "tools/builder:v1.2.3", "tools/builder:nightly")

@@ -1,4 +1,4 @@
-"""One image's failure stops no other, is told in one line, and can be mended by another run."""
+"""The failure of an image stops no other image, is reported in one line, and is fixed by another run."""
 
 import pytest
 import yaml
@@ -51,7 +51,7 @@ def test_a_rule_that_matches_nothing_is_a_warning(source, registry, files, run_s
     assert "no tag" in lines_with("warning", done.stderr)[0]
 
 
-def test_a_registry_that_is_down_is_told_and_costs_no_other_image(source, registry, files, run_syncer):
+def test_unreachable_registry_is_reported_and_fails_no_other_image(source, registry, files, run_syncer):
     up, down = registry(), registry()
     down.stop()
     repository = source.corpus.repositories[0]
@@ -70,9 +70,7 @@ def test_a_registry_that_is_down_is_told_and_costs_no_other_image(source, regist
     assert "trying again may help" in line
 
 
-def test_two_rules_that_meet_at_one_tag_are_a_conflict_that_the_earlier_wins(
-    registry, files, fill, run_syncer
-):
+def test_earlier_rule_wins_a_conflict_over_one_tag(registry, files, fill, run_syncer):
     source, destination = registry(), registry()
     corpus = fill(source)
     first, second = corpus.repositories
@@ -98,7 +96,7 @@ def troubled(registry, fill):
     return source, fill(source), fine, frozen, guarded
 
 
-def test_the_failed_list_brings_what_is_missing_and_only_that(troubled, files, run_syncer, tmp_path):
+def test_failed_list_copies_only_the_missing_images(troubled, files, run_syncer, tmp_path):
     source, corpus, fine, frozen, guarded = troubled
     first, second = (f"{source.host}/{name}" for name in corpus.repositories)
     rules = {

@@ -1,4 +1,4 @@
-"""Runs that are stopped on the way: what is there is whole, and another run goes on."""
+"""Interrupted runs: the destination is consistent, and the next run continues."""
 
 import random
 import signal
@@ -29,7 +29,7 @@ MOMENTS = random.Random("five moments").sample(range(1, BLOBS + MANIFESTS - 4), 
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_that_is_killed_leaves_only_whole_tags_and_the_next_one_ends_whole(
+def test_killed_run_leaves_only_complete_tags_and_the_next_run_completes(
     source, registry, files, program, moment
 ):
     destination = registry()
@@ -50,9 +50,7 @@ def test_a_run_that_is_killed_leaves_only_whole_tags_and_the_next_one_ends_whole
     assert tags(destination.storage) == tags(source.registry.storage)
 
 
-def test_the_full_corpus_is_whole_at_every_moment_also_when_the_run_is_killed(
-    full_source, registry, files, program
-):
+def test_full_corpus_is_consistent_at_every_moment_of_a_killed_run(full_source, registry, files, program):
     destination = registry()
     corpus = full_source.corpus
     arguments = files(
@@ -65,7 +63,7 @@ def test_the_full_corpus_is_whole_at_every_moment_also_when_the_run_is_killed(
     assert killed.poll() is None, "it was not killed, it had ended"
     killed.kill()
     killed.wait()
-    # What was under way is logged when the registry finds out: it shall not count for the run that follows.
+    # The registry logs aborted requests late. They must not count for the next run.
     full_source.registry.restart()
     full_source.registry.clear_access_log()
     again = program.start("sync", *arguments, "--proc", "6", "--retries", "3")
@@ -85,7 +83,7 @@ def test_all_kinds_of_images_are_in_the_corpus_that_is_killed(source):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_a_run_gently_and_the_next_one_goes_on(source, registry, files, program, number):
+def test_signal_stops_a_run_gracefully_and_the_next_run_continues(source, registry, files, program, number):
     destination = registry()
     rules = source.corpus.rules(source.registry.host, destination.host)
     slow = files(rules, destination, auth=slowed(source.registry, "600KiB"))
@@ -112,7 +110,7 @@ def test_a_signal_stops_a_run_gently_and_the_next_one_goes_on(source, registry, 
     assert tags(destination.storage) == tags(source.registry.storage)
 
 
-def test_transfers_under_way_are_finished_and_no_other_is_begun(source, registry, files, program):
+def test_signal_finishes_running_transfers_and_starts_no_others(source, registry, files, program):
     destination = registry()
     rules = source.corpus.rules(source.registry.host, destination.host)
     slow = files(rules, destination, auth=slowed(source.registry, "300KiB"))
@@ -130,7 +128,7 @@ def test_transfers_under_way_are_finished_and_no_other_is_begun(source, registry
     assert not lines_with("error", before)
 
 
-def test_a_second_signal_stops_at_once(source, registry, files, program):
+def test_second_signal_stops_immediately(source, registry, files, program):
     destination = registry()
     rules = source.corpus.rules(source.registry.host, destination.host)
     slow = files(rules, destination, auth=slowed(source.registry, "20KiB"))

@@ -1,4 +1,4 @@
-"""What a run says: as text, as JSON, to a file, at length, or hardly at all. Never a secret."""
+"""Logs as text, as JSON, in a file, and at all levels. They never contain a secret."""
 
 import base64
 import json
@@ -53,7 +53,7 @@ def test_json_lines_parse_one_by_one(job, run_syncer):
     assert lines[-1]["message"].startswith("Synchronization finished, 0 tasks failed, cost ")
 
 
-def test_a_log_file_takes_what_stderr_would(job, run_syncer, tmp_path):
+def test_log_file_gets_the_log_instead_of_stderr(job, run_syncer, tmp_path):
     first = run_syncer("sync", *job[0], "--log", "run.log")
     second = run_syncer("sync", *job[0], "--log", "run.log")
 
@@ -79,13 +79,13 @@ def test_debug_shows_each_request_and_info_none(job, run_syncer):
     assert not lines_with("debug", info.stderr)
 
 
-def test_errors_only_is_the_last_line_only(job, run_syncer):
+def test_level_error_prints_only_the_final_line(job, run_syncer):
     done = run_syncer("sync", *job[0], "--log-level", "error", "--progress", "none")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Synchronization finished, 0 tasks failed")
 
 
-def test_plain_progress_is_lines_and_none_is_none(job, run_syncer):
+def test_plain_progress_prints_lines_and_none_prints_nothing(job, run_syncer):
     arguments, _, _ = job
     plain = run_syncer("sync", *arguments, "--progress", "plain")
     none = run_syncer("sync", *arguments, "--progress", "none", "--force")
@@ -96,7 +96,7 @@ def test_plain_progress_is_lines_and_none_is_none(job, run_syncer):
 
 
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}], ids=["colour", "NO_COLOR"])
-def test_a_terminal_gets_bars_and_colour_if_it_may(job, program, env):
+def test_terminal_gets_bars_and_color_if_allowed(job, program, env):
     screen = _on_a_terminal(program, ["sync", *job[0]], {"TERM": "xterm-256color", **env})
 
     assert ESCAPE in screen
@@ -134,7 +134,7 @@ NASTY = ["p@ss w0rd/+&=%\"'", "Ünïcödé-Gehéim", "back\\slash$NAME`x`", "a:b
 
 
 @pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])
-def test_no_secret_is_in_anything_that_is_written(registry, files, fill, program, right):
+def test_no_output_contains_a_secret(registry, files, fill, program, right):
     source, guarded = registry(), registry(auth="token")
     corpus = fill(source)
     users = {f"robot${number}+puller": secret for number, secret in enumerate(NASTY)}

@@ -1,4 +1,4 @@
-"""The program where it may open few files."""
+"""Runs with a low limit of open files."""
 
 import subprocess
 from pathlib import Path
@@ -25,7 +25,7 @@ def limited(program: Program, limit: str, *arguments: str | Path) -> subprocess.
 
 
 @pytest.mark.parametrize("limit", ["-n 64", "-S -n 64", "-n 256"])
-def test_few_descriptors_slow_a_run_down_and_break_nothing(registry, files, fill, program, limit):
+def test_low_open_file_limit_slows_a_run_without_failures(registry, files, fill, program, limit):
     source, destination = registry(), registry()
     corpus = fill(source)
     rules = corpus.rules(source.host, destination.host)

@@ -1,4 +1,4 @@
-"""Platform filters: what is left of an image can be pulled, and is made the same way every time."""
+"""Platform filters: filtered images can be pulled, and filtering is deterministic."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def filtered(source, scratch, tmp_path_factory):
     destination.close()
 
 
-def test_a_narrowed_index_is_pulled_by_skopeo_for_its_platform(source, filtered, tmp_path):
+def test_filtered_index_is_pulled_by_skopeo_for_its_platform(source, filtered, tmp_path):
     assert filtered.first.returncode == 0, filtered.first.stderr
     for image in source.corpus.images:
         if image.kind not in INDEXES:
@@ -60,7 +60,7 @@ def test_a_narrowed_index_is_pulled_by_skopeo_for_its_platform(source, filtered,
     assert whole(filtered.destination) == 6
 
 
-def test_what_is_kept_of_an_index_is_as_it_was(source, filtered):
+def test_kept_manifests_of_a_filtered_index_are_unchanged(source, filtered):
     for image in source.corpus.images:
         if image.kind in INDEXES:
             before = json.loads(raw_manifest(source.registry, image.name))
@@ -70,7 +70,7 @@ def test_what_is_kept_of_an_index_is_as_it_was(source, filtered):
             assert list(after) == list(before)
 
 
-def test_the_report_says_what_was_kept_and_what_was_left_out(source, filtered):
+def test_report_lists_kept_and_omitted_platforms(source, filtered):
     digests = {f"{source.registry.host}/{image.name}": image.digest for image in source.corpus.images}
     synced = [image for image in filtered.report["images"] if image["outcome"] == "synced"]
     assert len(synced) == 6
@@ -89,14 +89,14 @@ def test_images_of_other_platforms_are_skipped_with_a_warning(filtered):
     assert len(skipped) == len(lines_with("warning", filtered.first.stderr)) == 6
 
 
-def test_a_second_narrowed_run_uploads_nothing(filtered):
+def test_second_filtered_run_uploads_nothing(filtered):
     assert filtered.second.returncode == 0
     assert methods(filtered.asked) <= {"GET", "HEAD"}
     assert filtered.report["totals"]["images"] == {"synced": 6, "skipped": 6, "failed": 0}
     assert "0 synced, 12 skipped, 0 failed" in filtered.second.stderr
 
 
-def test_a_rules_platforms_and_the_options_both_narrow(source, registry, files, run_syncer):
+def test_platforms_of_the_rule_and_of_the_option_both_apply(source, registry, files, run_syncer):
     destination = registry()
     image = next(image for image in source.corpus.images if image.kind == "oci-index")
     rules = {
@@ -117,7 +117,7 @@ def test_a_rules_platforms_and_the_options_both_narrow(source, registry, files, 
     assert entry["platform"]["architecture"] == "amd64"
 
 
-def test_a_run_without_the_filter_puts_the_whole_index_in_place(source, registry, files, run_syncer):
+def test_run_without_the_filter_restores_the_whole_index(source, registry, files, run_syncer):
     destination = registry()
     image = next(image for image in source.corpus.images if image.kind == "docker-list")
     arguments = files(

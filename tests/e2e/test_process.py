@@ -1,4 +1,4 @@
-"""The program as a process: closed and full streams, empty options, signals at the start."""
+"""The program as a process: closed and full streams, empty options, and signals during startup."""
 
 import json
 import shlex
@@ -51,19 +51,19 @@ def test_a_full_disk_leaves_the_exit_code_to_the_outcome(shell, target):
         assert "No space left on device" in failed.stderr
 
 
-def test_a_plan_on_a_full_disk_ends_by_its_outcome(shell):
+def test_plan_on_a_full_disk_leaves_the_exit_code_to_the_outcome(shell):
     planned = shell("$FAIL --dry-run > /dev/full")
     assert planned.returncode == exits.FAILED
     assert "error: cannot write to standard output: No space left on device" in planned.stderr
 
 
-def test_a_log_that_cannot_be_opened_ends_before_anything_is_contacted(shell):
+def test_unwritable_log_file_ends_the_run_before_any_request(shell):
     done = shell("$FAIL --log missing/log")
     assert done.returncode == exits.UNUSABLE
     assert done.stderr.startswith("error: the log file")
 
 
-def test_failed_images_are_followed_by_the_closing_words_on_stdout(shell):
+def test_failed_images_are_followed_by_the_final_line_on_stdout(shell):
     failed = shell("$FAIL")
     assert failed.stdout == "failed tasks exist\n"
     assert failed.stderr.splitlines()[-1].startswith("Synchronization finished, 1 tasks failed, cost ")
@@ -75,13 +75,13 @@ def test_empty_option_values_count_as_unset(shell):
     assert done.returncode == exits.DONE, done.stderr
 
 
-def test_an_empty_value_leaves_the_variable_in_force(shell):
+def test_empty_option_value_keeps_the_variable(shell):
     done = shell("export SYNCER_PROC=0; $SYNC --proc=")
     assert done.returncode == exits.UNUSABLE
     assert "0 is not in the range" in done.stderr
 
 
-def test_a_bad_file_is_told_as_json_where_the_log_is(shell, tmp_path):
+def test_bad_file_is_reported_as_json_if_the_log_is_json(shell, tmp_path):
     (tmp_path / "images.json").write_text('{"a": 5, "b": 6}')
     done = shell("$SYNC --log-format json")
     assert done.returncode == exits.UNUSABLE
@@ -96,7 +96,7 @@ def test_help_without_a_command_shows_the_options_of_sync(shell):
     assert "Commands:" in done.stdout
 
 
-def test_the_signal_handler_is_there_before_anything_is_imported():
+def test_signal_handler_is_installed_before_imports():
     code = (
         "import signal, sys; before = set(sys.modules)\n"
         "from syncer.cli import process; process.prepare()\n"
@@ -109,7 +109,7 @@ def test_the_signal_handler_is_there_before_anything_is_imported():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("command", "code"), [("sync", exits.STOPPED), ("serve", exits.DONE)])
-def test_signal_while_the_program_is_loading_ends_it(tmp_path, command, code, number):
+def test_signal_during_startup_ends_the_program(tmp_path, command, code, number):
     (tmp_path / "slow.py").write_text("import time; print('loading', flush=True); time.sleep(30)")
     program = "import sys; sys.argv = ['syncer', sys.argv[1]]; from syncer.cli import process; process.prepare(); import slow"
     running = subprocess.Popen(

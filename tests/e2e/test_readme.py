@@ -1,4 +1,4 @@
-"""What the README and the pages beside it say to type works, and what they point to is there."""
+"""The commands and links in the README and its pages work."""
 
 import re
 import shlex
@@ -48,7 +48,7 @@ def anchors(page):
 
 
 @pytest.mark.parametrize("page", LINKING)
-def test_every_link_leads_to_something_that_is_there(page):
+def test_every_link_of_the_readme_has_a_target(page):
     for link in LINK.findall(BLOCK.sub("", read(page))):
         path, _, anchor = link.partition("#")
         if path.startswith("https://"):
@@ -60,7 +60,7 @@ def test_every_link_leads_to_something_that_is_there(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_is_one_that_the_program_takes(page):
+def test_every_command_of_the_readme_is_valid(page):
     commands = [
         words
         for code in blocks(page, "sh")
@@ -74,14 +74,14 @@ def test_every_command_is_one_that_the_program_takes(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_file_of_the_project_that_it_names_is_there(page):
+def test_every_file_named_in_the_readme_exists(page):
     named = re.findall(r"(?<![\w/-])(?:\./)?((?:deploy|examples|scripts)/[\w./-]*\w)", read(page))
     for path in named:
         assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/migration.md"])
-def test_every_pair_of_files_that_it_shows_is_free_of_problems(page, run_syncer, tmp_path):
+def test_every_example_of_the_readme_is_valid(page, run_syncer, tmp_path):
     shown = re.findall(r"^# (auth|images)\.yaml\n", "".join(blocks(page, "yaml")), re.MULTILINE)
     assert shown == ["auth", "images"] * (len(shown) // 2)
     assert shown
@@ -129,7 +129,7 @@ def shell(program, tmp_path):
     return start
 
 
-def test_what_it_says_of_one_run_works(job, shell, source):
+def test_readmes_single_run_works(job, shell, source):
     (code,) = re.findall(r"```sh\n(.*?)```", section("README.md", "Run once"), re.DOTALL)
 
     done = shell(code)
@@ -138,7 +138,7 @@ def test_what_it_says_of_one_run_works(job, shell, source):
     judge(source.registry, job, names(source.corpus))
 
 
-def test_what_it_says_of_the_service_works(job, shell, source):
+def test_readmes_service_works(job, shell, source):
     code = re.findall(r"```sh\n(.*?)```", section("README.md", "Run as a service"), re.DOTALL)[0]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -160,7 +160,7 @@ def _outcomes(client):
         return None
 
 
-def test_its_figures_are_those_that_were_measured():
+def test_readmes_figures_match_the_measurements():
     rows = re.findall(r"^\| (.+) \|$", section("README.md", "Why"), re.MULTILINE)[2:]
     measured = set(NUMBER.findall(read("benchmarks/RESULTS.md")))
     for row in rows:
@@ -168,12 +168,12 @@ def test_its_figures_are_those_that_were_measured():
             assert set(NUMBER.findall(cell)) <= measured, row
 
 
-def test_it_names_the_archive_of_this_version():
+def test_readme_names_the_archive_of_this_version():
     for page in READMES:
         assert f"dist/image-syncer-{__version__}-linux-amd64.tar.gz" in read(page)
 
 
-def test_both_languages_are_in_step():
+def test_both_readmes_have_the_same_structure():
     english, chinese = (read(page) for page in READMES)
     assert BLOCK.findall(english) == BLOCK.findall(chinese)
     assert re.findall(r"^#+(?= )", english, re.MULTILINE) == re.findall(r"^#+(?= )", chinese, re.MULTILINE)

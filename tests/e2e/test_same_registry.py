@@ -1,4 +1,4 @@
-"""Source and destination at one docker-registry: blobs are mounted, and none is sent."""
+"""Source and destination at the same docker-registry: blobs are mounted instead of uploaded."""
 
 import json
 
@@ -16,7 +16,7 @@ def _copies(registry, corpus):
     return rules, pairs
 
 
-def test_no_byte_of_a_blob_moves_within_a_registry(registry, fill, files, run_syncer, tmp_path):
+def test_blobs_are_mounted_within_a_registry(registry, fill, files, run_syncer, tmp_path):
     target = registry()
     corpus = fill(target)
     rules, pairs = _copies(target, corpus)
@@ -69,7 +69,7 @@ def _push_cache(registry: Registry, repository: str) -> Digest:
     return Digest.of(raw)
 
 
-def test_a_cache_of_buildkit_arrives(registry, files, run_syncer):
+def test_buildkit_cache_is_copied(registry, files, run_syncer):
     source, destination = registry(), registry()
     digest = _push_cache(source, "cache")
 

@@ -1,4 +1,4 @@
-"""Several processes, each with a share of the work, do what one process does."""
+"""Several processes with one share each produce the same result as a single process."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -102,13 +102,13 @@ def test_every_image_arrives_with_its_digest_and_all_its_blobs(story):
     assert whole_storage(story.by_four.storage) == 60
 
 
-def test_the_destination_is_byte_for_byte_what_one_process_makes_of_it(story):
+def test_shares_produce_the_same_destination_as_one_process(story):
     assert everything(story.by_four) == everything(story.by_one)
     assert len(everything(story.by_one)) == 60
     assert blobs(story.by_four) == blobs(story.by_one)
 
 
-def test_the_merged_report_tells_what_that_of_one_process_tells(story):
+def test_merged_report_equals_the_report_of_one_process(story):
     assert images(story.merged) == images(story.one)
     assert (
         story.merged["totals"]["images"]
@@ -121,14 +121,14 @@ def test_the_merged_report_tells_what_that_of_one_process_tells(story):
         assert story.merged["run"][end] == first(part["run"][end] for part in story.four)
 
 
-def test_no_two_shares_write_to_one_repository_and_together_they_write_to_all(story):
+def test_each_repository_is_written_by_exactly_one_share(story):
     written = [{image["destination"].rpartition(":")[0] for image in part["images"]} for part in story.four]
     assert all(written)
     assert not any(one & other for one, other in combinations(written, 2))
     assert set().union(*written) == {f"{story.by_four.host}/{name}" for name in story.names.values()}
 
 
-def test_each_blob_is_fetched_once_by_each_share_that_wants_it_and_by_no_other(story):
+def test_each_share_fetches_each_of_its_blobs_once(story):
     wanted: Counter[str] = Counter()
     for index in range(SHARES):
         own = [
@@ -150,7 +150,7 @@ def test_a_share_is_the_same_by_flag_and_by_the_environment_of_a_job(story):
         assert last_line(log).startswith("Synchronization finished, 0 tasks failed, cost ")
 
 
-def test_a_share_that_is_killed_and_started_again_completes_the_whole(source, registry, files, program):
+def test_killed_share_completes_when_it_is_restarted(source, registry, files, program):
     destination, corpus = registry(), source.corpus
     names = spread(corpus, destination, 2)
     rules = {f"{source.registry.host}/{name}": f"{destination.host}/{new}" for name, new in names.items()}

@@ -1,4 +1,4 @@
-"""Registries that give an anonymous request less, and ask who we are at `/v2/` only; and counts of requests."""
+"""Registries that send a challenge only at `/v2/` and return less to anonymous requests."""
 
 import base64
 
@@ -21,7 +21,7 @@ async def net():
 
 
 def asks_at_v2(registry: MemoryRegistry) -> None:
-    """Challenge at `/v2/`, and nowhere else."""
+    """Send a challenge at `/v2/` only."""
 
     @registry.before
     async def answer(request: Request) -> Answer | None:
@@ -31,7 +31,7 @@ def asks_at_v2(registry: MemoryRegistry) -> None:
 
 
 def gives_nobody(registry: MemoryRegistry, what: Answer, path: str) -> None:
-    """Answer so to whoever does not say who he is."""
+    """Send this response to anonymous requests."""
 
     @registry.before
     async def answer(request: Request) -> Answer | None:
@@ -47,7 +47,7 @@ def gives_nobody(registry: MemoryRegistry, what: Answer, path: str) -> None:
     ],
     ids=["a shorter list", "404", "403"],
 )
-async def test_registry_that_gives_nobody_less_gives_the_account_all(net, what, path):
+async def test_v2_challenge_prevents_incomplete_anonymous_results(net, what, path):
     asks_at_v2(net.registries["source"])
     gives_nobody(net.registries["source"], what, path)
     net.settings["source"] = ANNA
@@ -55,14 +55,14 @@ async def test_registry_that_gives_nobody_less_gives_the_account_all(net, what, 
     assert (await net.sync({"source/app": "destination/app"})).counts == (3, 0, 0)
 
 
-async def test_what_was_refused_without_the_account_says_so(net):
+async def test_error_says_that_the_request_was_anonymous(net):
     gives_nobody(net.registries["source"], Answer(403, {}, b""), "/app/")
     net.settings["source"] = ANNA
 
     outcome = await net.sync({"source/app:v1": "destination/app"})
 
     (failed,) = outcome.failed
-    assert "asked without an account" in failed.failure.message
+    assert "requested without an account" in failed.failure.message
 
 
 async def test_account_costs_one_request_for_each_registry(net):

@@ -1,4 +1,4 @@
-"""Accounts at real registries: passwords, tokens that die, helper programs, certificates, namespaces."""
+"""Accounts at real registries: passwords, expiring tokens, credential helpers, certificates, and namespaces."""
 
 import json
 import shlex
@@ -45,14 +45,14 @@ async def opened(account_for: Callable[[Repository], Account | None], settings: 
 async def resolve(
     registry: Registry, account_for: Callable[[Repository], Account | None], settings: HostSettings = PLAIN
 ) -> bool:
-    """Whether an image of the corpus is found. Raises `RegistryError`."""
+    """Whether an image of the corpus exists. Raises `RegistryError`."""
     name, _, tag = filled(registry).partition(":")
     async with opened(account_for, settings) as directory:
         return await directory.source(Repository(registry.host, name)).resolve(tag) is not None
 
 
 def filled(registry: Registry) -> str:
-    """Put an image there; its name."""
+    """Push an image and return its name."""
     with registry.client() as client:
         return push_corpus(client, FEW).images[0].name
 
@@ -106,7 +106,7 @@ async def test_images_go_from_and_to_registries_with_tokens(registry, copying, f
     job.judge()
 
 
-async def test_tokens_that_last_a_second_are_renewed_in_the_middle(registry, copying):
+async def test_tokens_with_one_second_lifetime_are_renewed(registry, copying):
     job = copying(registry(), registry(auth="token"))
     job.destination.token_server.expires_in = 1
 
@@ -114,7 +114,7 @@ async def test_tokens_that_last_a_second_are_renewed_in_the_middle(registry, cop
     job.judge()
 
 
-async def test_tokens_that_die_before_their_time_are_fetched_anew(registry, copying):
+async def test_tokens_revoked_early_are_replaced(registry, copying):
     job = copying(registry(), registry(auth="token"))
     tokens = job.destination.token_server
     mint: Callable[..., str] = tokens.mint
@@ -144,7 +144,7 @@ async def test_one_token_serves_all_requests_to_a_repository(registry):
     assert (asked.user, asked.service, asked.scopes) == (USER, "test-registry", (f"repository:{name}:pull",))
 
 
-async def test_an_identity_token_opens_a_registry(registry):
+async def test_identity_token_grants_access(registry):
     guarded = registry(auth="token")
     guarded.token_server.refresh_tokens["1dentity"] = USER
 
@@ -155,9 +155,7 @@ async def test_an_identity_token_opens_a_registry(registry):
 @pytest.mark.parametrize(
     "service", ["reads only the first", "refuses more than one", "answers for one at a time"]
 )
-async def test_a_token_service_that_grants_one_scope_costs_a_mount_and_nothing_else(
-    registry, copying, service
-):
+async def test_single_scope_token_service_disables_only_mounts(registry, copying, service):
     job = copying(registry(), registry(auth="token"))
     tokens = job.destination.token_server
     answer = tokens.answer
@@ -180,7 +178,7 @@ async def test_a_token_service_that_grants_one_scope_costs_a_mount_and_nothing_e
     job.judge()
 
 
-async def test_accounts_by_namespace_each_open_their_own(registry):
+async def test_accounts_apply_to_their_namespaces(registry):
     guarded = registry(auth="token")
     name, _, tag = filled(guarded).partition(":")
     team, _, _ = name.partition("/")
@@ -199,11 +197,11 @@ async def test_accounts_by_namespace_each_open_their_own(registry):
     assert {asked.user for asked in tokens.requests} == {"reader", "outsider"}
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- rejected credentials -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("auth", ["htpasswd", "token"])
-async def test_a_wrong_password_is_one_clear_line(registry, auth):
+async def test_wrong_password_is_a_one_line_error(registry, auth):
     guarded = registry(auth=auth)
 
     with pytest.raises(RegistryError) as error:
@@ -219,7 +217,7 @@ async def test_a_wrong_password_is_one_clear_line(registry, auth):
     assert "wr0ng-pw" not in repr(error.value) + line
 
 
-async def test_a_wrong_password_fails_a_run_without_being_shown_or_tried_by_everyone(registry, copying):
+async def test_wrong_password_is_tried_once_and_never_printed(registry, copying):
     job = copying(registry(), registry(auth="token"))
     job.auth[job.destination.host]["password"] = "wr0ng-pw"
 
@@ -231,17 +229,17 @@ async def test_a_wrong_password_fails_a_run_without_being_shown_or_tried_by_ever
 
 
 @pytest.mark.parametrize("auth", ["htpasswd", "token"])
-async def test_without_credentials_the_error_says_what_to_add(registry, auth):
+async def test_missing_credentials_error_says_what_to_add(registry, auth):
     guarded = registry(auth=auth)
 
     with pytest.raises(RegistryError, match=f"no credentials for {guarded.host} were found: add an entry"):
         await resolve(guarded, lambda repository: None)
 
 
-async def test_credentials_do_not_go_to_a_token_service_without_tls(registry):
+async def test_credentials_are_not_sent_to_a_token_service_without_tls(registry):
     guarded = registry(auth="token", tls=True)
 
-    with pytest.raises(RegistryError, match="credentials are not sent there") as error:
+    with pytest.raises(RegistryError, match="credentials are not sent") as error:
         await resolve(guarded, lambda repository: OURS, HostSettings(ca_file=str(guarded.ca_file)))
     assert error.value.kind is Kind.TLS
     assert not guarded.token_server.requests
@@ -250,24 +248,24 @@ async def test_credentials_do_not_go_to_a_token_service_without_tls(registry):
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_private_ca_opens_a_registry(registry):
+async def test_private_ca_grants_access(registry):
     guarded = registry(auth="htpasswd", tls=True)
 
     assert await resolve(guarded, lambda repository: OURS, HostSettings(ca_file=str(guarded.ca_file)))
 
 
-async def test_an_unknown_ca_is_told_with_its_remedy_and_gets_no_password(registry):
+async def test_unknown_ca_is_reported_with_advice_and_gets_no_password(registry):
     guarded = registry(auth="htpasswd", tls=True)
 
     with pytest.raises(
-        RegistryError, match=f'"ca_file", or set "insecure": true, for {guarded.host}'
+        RegistryError, match=f'to the CA certificate, or set "insecure": true, for {guarded.host}'
     ) as error:
         await resolve(guarded, lambda repository: OURS, HostSettings())
     assert error.value.kind is Kind.TLS
 
 
 @pytest.mark.parametrize("options", [{}, {"tls": True}], ids=["http", "unknown certificate"])
-async def test_insecure_goes_on_without_a_certificate_or_without_tls(registry, options):
+async def test_insecure_accepts_any_certificate_and_plain_http(registry, options):
     guarded = registry(auth="htpasswd", **options)
 
     assert await resolve(guarded, lambda repository: OURS, HostSettings(insecure=True))
@@ -304,7 +302,7 @@ def user(tmp_path: Path) -> User:
 
 
 @pytest.mark.parametrize("auth", ["htpasswd", "token"])
-async def test_what_docker_login_wrote_opens_a_registry(registry, user, auth):
+async def test_credentials_of_docker_login_grant_access(registry, user, auth):
     guarded = registry(auth=auth)
     credentials = user.credentials(auths={guarded.host: {"username": USER, "password": PASSWORD}})
 
@@ -312,14 +310,14 @@ async def test_what_docker_login_wrote_opens_a_registry(registry, user, auth):
 
 
 @pytest.mark.parametrize("auth", ["htpasswd", "token"])
-async def test_a_helper_program_opens_a_registry(registry, user, auth):
+async def test_credential_helper_grants_access(registry, user, auth):
     guarded = registry(auth=auth)
     user.helper("vault", USER, PASSWORD)
 
     assert await resolve(guarded, user.credentials(credHelpers={guarded.host: "vault"}).account_for)
 
 
-async def test_an_identity_token_of_a_helper_opens_a_registry(registry, user):
+async def test_identity_token_of_a_helper_grants_access(registry, user):
     guarded = registry(auth="token")
     guarded.token_server.refresh_tokens["1dentity"] = USER
     user.helper("vault", "<token>", "1dentity")
@@ -327,7 +325,7 @@ async def test_an_identity_token_of_a_helper_opens_a_registry(registry, user):
     assert await resolve(guarded, user.credentials(credsStore="vault").account_for)
 
 
-async def test_a_password_that_changes_in_the_middle_is_asked_for_again(registry, user):
+async def test_changed_password_is_requested_from_the_helper_again(registry, user):
     guarded = registry(auth="token")
     guarded.token_server.expires_in = 1
     name, _, tag = filled(guarded).partition(":")
@@ -344,13 +342,16 @@ async def test_a_password_that_changes_in_the_middle_is_asked_for_again(registry
         assert await other.resolve(tag) is None
 
 
-async def test_a_helper_that_is_missing_is_one_clear_line(registry, user):
+async def test_missing_helper_is_a_one_line_error(registry, user):
     guarded = registry(auth="htpasswd")
     credentials = user.credentials(credHelpers={guarded.host: "gone"})
 
-    with pytest.raises(RegistryError, match=r"docker-credential-gone .*no such program on the PATH; mend it"):
+    with pytest.raises(
+        RegistryError,
+        match=r"docker-credential-gone.*program not found on the PATH; fix the credential helper",
+    ):
         await resolve(guarded, credentials.account_for)
 
 
-async def test_a_helper_is_not_asked_where_nobody_wants_to_know(registry, user):
+async def test_helper_is_not_run_without_a_challenge(registry, user):
     assert await resolve(registry(), user.credentials(credsStore="gone").account_for)

@@ -1,4 +1,4 @@
-"""The fixtures themselves: registries let in whom they should, corpora are alike, and the judge sees damage."""
+"""Tests of the test fixtures: access to registries, reproducible corpora, and the judge."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_skopeo_copies_between_registries_of_each_kind_and_the_judge_agrees(regi
 
 
 @pytest.mark.parametrize("options", KINDS[1:2] + KINDS[3:4])
-def test_a_registry_with_users_lets_nobody_else_in(registry, options):
+def test_registry_with_users_refuses_anonymous_access(registry, options):
     guarded = registry(**options)
 
     assert httpx.get(f"{guarded.url}/v2/").status_code == 401
@@ -115,7 +115,7 @@ class TestTokenServer:
         assert requests[0].scopes == ("repository:team/app:pull",)
         assert requests[0].service == "test-registry"
 
-    def test_answers_as_other_servers_do(self, registry):
+    def test_responds_like_other_token_services(self, registry):
         guarded = registry(auth="token")
         tokens = guarded.token_server
         tokens.field, tokens.expires_in = "access_token", None
@@ -129,7 +129,7 @@ class TestTokenServer:
         assert set(answer) == {"access_token"}
         assert self.tags(guarded, answer["access_token"]) == 404
 
-    def test_can_give_tokens_that_are_dead_already(self, registry):
+    def test_can_issue_expired_tokens(self, registry):
         guarded = registry(auth="token")
         guarded.token_server.lifetime = -120
 
@@ -139,7 +139,7 @@ class TestTokenServer:
 
 
 class TestAccessLog:
-    def test_tells_the_requests_of_all_but_the_tests_own_tools(self, registry):
+    def test_records_requests_except_those_of_the_test_tools(self, registry):
         quiet = registry(auth="htpasswd")
         with quiet.client() as client:
             client.get("/v2/").raise_for_status()
@@ -205,7 +205,7 @@ def test_a_registry_can_refuse_changes(registry):
         assert client.delete(f"/v2/team/app/blobs/{digest}").status_code == 202
 
 
-def test_processes_die_with_the_one_that_started_them(tmp_path):
+def test_child_processes_end_with_their_parent(tmp_path):
     script = (
         "import os, pathlib, signal, sys\n"
         "from tests.support.processes import Process\n"
@@ -312,20 +312,20 @@ class TestJudge:
         encoded = digest.removeprefix("sha256:")
         return self.base(registry) / "blobs/sha256" / encoded[:2] / encoded / "data"
 
-    def test_is_content_with_a_faithful_copy(self, original, copied):
+    def test_accepts_a_faithful_copy(self, original, copied):
         judge(original.registry, copied, self.pairs(original))
 
-    def test_takes_any_registry_that_speaks_http(self, original, copied):
+    def test_accepts_any_http_registry(self, original, copied):
         judge(Open(original.registry.host), Open(copied.host), self.pairs(original))
 
-    def test_misses_a_tag(self, original, copied):
+    def test_reports_a_missing_tag(self, original, copied):
         image = original.corpus.images[0]
         shutil.rmtree(self.base(copied) / "repositories" / image.repository / "_manifests/tags" / image.tag)
 
         with pytest.raises(AssertionError, match="manifest unknown"):
             judge(original.registry, copied, self.pairs(original))
 
-    def test_sees_another_image_under_the_tag(self, original, copied):
+    def test_reports_another_image_under_the_tag(self, original, copied):
         one, other = original.corpus.images
         raw = raw_manifest(original.registry, other.name)
         StorageFolder(copied.storage).put_manifest(one.repository, raw, "", one.tag)
@@ -335,7 +335,7 @@ class TestJudge:
         assert whole(copied) == whole_storage(copied.storage) == 2
 
     @pytest.mark.parametrize("damage", ["missing", "short", "other"])
-    def test_sees_a_damaged_blob(self, original, copied, damage):
+    def test_reports_a_damaged_blob(self, original, copied, damage):
         digest, size = next(iter(original.corpus.blobs.items()))
         path = self.content(copied, digest)
         match damage:
@@ -354,7 +354,7 @@ class TestJudge:
             with pytest.raises(AssertionError, match=f"blob .*{digest}"):
                 whole_storage(copied.storage)
 
-    def test_sees_a_blob_that_one_repository_does_not_have(self, original, copied):
+    def test_reports_a_blob_missing_in_one_repository(self, original, copied):
         repository = original.corpus.images[0].repository
         layers = self.base(copied) / "repositories" / repository / "_layers/sha256"
         shutil.rmtree(next(layers.iterdir()))
@@ -363,7 +363,7 @@ class TestJudge:
             with pytest.raises(AssertionError, match="blob "):
                 check()
 
-    def test_sees_a_missing_child(self, original, copied):
+    def test_reports_a_missing_child(self, original, copied):
         index = json.loads(raw_manifest(original.registry, original.corpus.images[0].name))
         child = index["manifests"][0]["digest"]
         self.content(copied, child).unlink()

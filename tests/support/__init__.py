@@ -1,1 +1,1 @@
-"""What the tests run against and judge by: real registries, a token server, the program as a process."""
+"""Test support: real registries, a token server, the program as a process, and checks of the result."""

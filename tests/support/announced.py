@@ -1,4 +1,4 @@
-"""Registries without settings, as processes that write where they listen on 127.0.0.1."""
+"""Registries without settings, as processes that print their address on 127.0.0.1."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Retries without waiting, for tests that are not about how long to wait."""
+"""Retries without backoff, for tests that do not test the delays."""
 
 import pytest
 

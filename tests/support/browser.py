@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven over its DevTools protocol through a pipe: no port, no driver program, nothing downloaded."""
+"""Debian's Chromium, controlled with the DevTools protocol over a pipe. It needs no port, driver or download."""
 
 import base64
 import json

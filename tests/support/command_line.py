@@ -1,4 +1,4 @@
-"""Command lines of files that are handed out, put through the program's own parser. Nothing is run."""
+"""Parses command lines from published files with the program's own parser, without running them."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,9 +1,9 @@
-"""A registry that misbehaves on purpose: an HTTP proxy before a real one, whose script says what goes wrong.
+"""A registry that fails on purpose: an HTTP proxy in front of a real registry, with scripted faults.
 
     faults.on("GET", "*/blobs/sha256:*", cut=1000, times=2)
     faults.on("PUT", "*/blobs/uploads/*", status=413, body=b"too large")
 
-Each request is one connection; what no fault is for goes through unchanged.
+Each request uses its own connection. Requests without a fault pass through unchanged.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ REASONS = {200: "OK", 206: "Partial Content", 307: "Temporary Redirect"}
 
 @dataclass
 class Asked:
-    """A request as it came. `received` and `sent` count the bytes of the two bodies that went through."""
+    """A request. `received` and `sent` are the bytes of the request body and response body that passed through."""
 
     method: str
     target: str
@@ -48,7 +48,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that does not come from the registry."""
+    """A response of the proxy instead of the registry."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class Faults:
 
     @property
     def sent(self) -> int:
-        """Bytes of answers' bodies."""
+        """Bytes of response bodies."""
         return sum(asked.sent for asked in self.requests)
 
     async def __aenter__(self) -> Self:
@@ -179,14 +179,14 @@ class Faults:
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Left to itself the kernel lets it grow to 4 MiB: a cut would cost more on a slow day.
+        # By default, the kernel may grow the buffer to 4 MiB, and a cut would lose more on a slow machine.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         if self._closing:
-            # It was accepted just before the end and comes after it: nobody would wait for its task.
+            # The connection was accepted just before the end, and nothing would wait for its task.
             writer.transport.abort()
             return
         task = asyncio.create_task(self._connected(reader, writer))
-        # One that is cancelled before it begins closes nothing itself.
+        # A task that is cancelled before it starts closes nothing.
         task.add_done_callback(lambda _task: writer.close())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -242,7 +242,7 @@ class _Exchange:
         self.writer.write(_lines(_status_line(reply.status), headers) + body)
         await self.writer.drain()
         if self.fault.early:
-            # As servers do: what was under way is taken in for a moment, so that the answer is not lost.
+            # Like servers, read the rest of the request for a moment, so that the response is not lost.
             self.writer.write_eof() if self.writer.can_write_eof() else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
@@ -258,7 +258,7 @@ class _Exchange:
         except asyncio.IncompleteReadError:
             self.writer.transport.abort()
         finally:
-            # Before anything is waited for: the end of the test may come right then.
+            # Do this before the first await: the test may end there.
             there.close()
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -352,7 +352,7 @@ class Chaos:
         }
 
     def fault(self, asked: Asked) -> Fault:
-        # Sessions have other names each time.
+        # The names of upload sessions differ each time.
         what = asked.line.partition("/blobs/uploads/")[0] + str(asked.headers.get("content-length"))
         self._seen[what] += 1
         chance = random.Random(f"{self._seed} {what} {self._seen[what]}")

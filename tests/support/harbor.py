@@ -1,6 +1,6 @@
-"""A Harbor for tests, over real sockets: projects, robots, tokens, policies. It answers as recordings of Harbor 2.15 show.
+"""A Harbor for tests, over real sockets: projects, robots, tokens and policies. It responds like recordings of Harbor 2.15.
 
-A request that no recording covers is answered with 501 and makes the test fail: see `Harbor.unrecorded`.
+A request that no recording covers gets a 501 and fails the test: see `Harbor.unrecorded`.
 """
 
 import re
@@ -96,21 +96,21 @@ class Harbor:
 
     @property
     def logins(self) -> list[Login]:
-        """Each time that a name and a password came, at the token service, the registry or the API."""
+        """The logins with user name and password at the token service, the registry and the API."""
         return self.access.logins
 
     def entry(self, account: str) -> dict[str, Any]:
-        """What an auth file says of this Harbor for an account."""
+        """Return the auth file entry of an account for this Harbor."""
         found = self.access.accounts[account]
         return {"username": found.name, "password": found.password, "plain_http": True}
 
     def before(self, hook: Hook) -> Hook:
-        """Call `hook` with each request before it is answered: to change something at a given moment."""
+        """Call `hook` with each request before the response, to change something at a given moment."""
         self._hooks.append(hook)
         return hook
 
     def forget(self) -> None:
-        """Begin all records anew."""
+        """Clear all records."""
         self.requests.clear()
         self.logins.clear()
         self.moved.clear()
@@ -120,7 +120,7 @@ class Harbor:
         return Counter((_kind(request), request.status) for request in self.requests)
 
     def delete_artifact(self, repository: str, digest: Digest) -> None:
-        """As in Harbor's UI: the manifest goes with its tags; its blobs stay until they are collected."""
+        """Delete an artifact and its tags as Harbor's UI does. Its blobs stay until garbage collection."""
         self.store.delete_manifest(repository, digest)
 
     def delete_repository(self, repository: str) -> None:

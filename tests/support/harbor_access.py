@@ -1,4 +1,4 @@
-"""Who may do what in a Harbor for tests: projects, accounts, tokens, and the 401 of each kind."""
+"""Access control of the Harbor for tests: projects, accounts, tokens, and the 401 responses."""
 
 import base64
 import itertools
@@ -14,12 +14,12 @@ from tests.support import harbor_answers as rows
 from tests.support.harbor_answers import compact
 
 LIFETIME = 1800
-"""Seconds that a token says it is good for."""
+"""The lifetime of a token in seconds."""
 ALL = ("pull", "push", "delete")
 
 
 class NotRecorded(Exception):
-    """No recording shows what Harbor answers here."""
+    """No recording shows Harbor's response to this request."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A name and a password that came to one part of Harbor, and whether they were right."""
+    """A login at one part of Harbor, and whether it succeeded."""
 
     where: Literal["token", "registry", "api"]
     name: str
@@ -71,14 +71,14 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """What a token says: who has it (None for nobody), and actions by repository."""
+    """The claims of a token: the user (None if anonymous), and the actions by repository."""
 
     subject: str | None
     access: dict[str, tuple[str, ...]]
 
 
 class Access:
-    """The projects and accounts of one Harbor. `valid_tokens` are those that it gave and still takes."""
+    """The projects and accounts of one Harbor. `valid_tokens` are the issued tokens that it still accepts."""
 
     def __init__(self, projects: Iterable[Project], accounts: Iterable[Account]) -> None:
         self._ids = itertools.count(1)
@@ -91,16 +91,16 @@ class Access:
             self.create(project)
 
     def create(self, project: Project) -> Project:
-        """Keep a project, under the next number."""
+        """Add a project with the next id."""
         self.projects[project.name] = made = replace(project, id=next(self._ids))
         return made
 
     def expire_tokens(self) -> None:
-        """No token that was given so far is taken any more: they are answered as tokens without rights."""
+        """Expire all issued tokens. They are then treated as tokens without permissions."""
         self.valid_tokens.clear()
 
     def mint(self, bearer: Bearer) -> str:
-        """A token that says this, without a request for it."""
+        """Return a token with these claims, without a token request."""
         access = [
             {"type": "repository", "name": name, "actions": list(actions)}
             for name, actions in bearer.access.items()
@@ -117,7 +117,7 @@ class Access:
         return token
 
     def basic(self, request: Request, where: Literal["token", "registry", "api"]) -> Account | None:
-        """Whose name and password the request has: None for nobody's, and for wrong ones. Each try is recorded."""
+        """Return the account of the request's credentials, or None if they are missing or wrong. Records the login."""
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Basic":
             return None
@@ -131,7 +131,7 @@ class Access:
     # Answers
 
     def token(self, request: Request) -> Answer:
-        """The token service: with a scope everybody gets a token, and a wrong password one that is anonymous."""
+        """Respond as the token service. With a scope, everyone gets a token; a wrong password gets an anonymous one."""
         if request.method != "GET":
             raise NotRecorded("a token by another method")
         scopes = parse_qs(request.query_string).get("scope", [])
@@ -162,7 +162,7 @@ class Access:
         raise NotRecorded("/v2/ with a wrong password or a token that is not valid")
 
     def refusal(self, request: Request, repository: str, action: str, url: str) -> Answer | None:
-        """The answer to who may not do this in a repository; None for who may."""
+        """Return the error response if the action in a repository is not allowed, else None."""
         authorization = request.headers.get("Authorization")
         if authorization is None:
             if request.method not in {"GET", "HEAD"}:
@@ -186,7 +186,7 @@ class Access:
         return self.valid_tokens.get(request.headers["Authorization"].removeprefix("Bearer "))
 
     def _actions(self, account: Account | None, repository: str) -> tuple[str, ...]:
-        """All that the account may do, whatever of it was asked for."""
+        """Return all actions that the account may do, regardless of the requested actions."""
         project = self.projects.get(repository.partition("/")[0])
         if project is None:
             return ()
@@ -199,7 +199,7 @@ class Access:
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token of this Harbor says."""
+    """Decode the claims of a token of this Harbor."""
     encoded = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
     return claims

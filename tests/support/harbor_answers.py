@@ -1,4 +1,4 @@
-"""What a Harbor answers: one row for each answer, with the recorded exchange that it was seen in.
+"""The responses of a Harbor: one row per response, with the recorded exchange that it comes from.
 
 The recordings are of Harbor 2.15.2 over docker-registry 2.8.2, see `harbor_exchanges`.
 """

@@ -1,4 +1,4 @@
-"""The API v2.0 of a Harbor for tests: projects are created and asked for, repositories and artifacts are listed."""
+"""The API v2.0 of the Harbor for tests: it creates projects and lists repositories and artifacts."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The blobs of a Harbor for tests: downloads, uploads, mounts, garbage collection, and the quota they count towards."""
+"""The blobs of the Harbor for tests: downloads, uploads, mounts, garbage collection, and quotas."""
 
 import hashlib
 import uuid

@@ -1,4 +1,4 @@
-"""What was recorded of a Harbor, and bytes for the blobs and manifests in it.
+"""Recordings of a real Harbor, and the bytes for the blobs and manifests in them.
 
 Digests of blobs whose bytes were not recorded are replaced by those of blobs of the same size.
 """
@@ -24,7 +24,7 @@ _TARGET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and its answer as recorded."""
+    """A recorded request and its response."""
 
     request: dict[str, Any]
     response: dict[str, Any]

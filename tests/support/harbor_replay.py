@@ -1,4 +1,4 @@
-"""Recorded requests are sent to the Harbor for tests, and what it answers is compared with the recording."""
+"""Sends recorded requests to the Harbor for tests and compares its responses with the recording."""
 
 import base64
 import json

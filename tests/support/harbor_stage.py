@@ -1,4 +1,4 @@
-"""What a Harbor has to hold before a recording is replayed: projects, accounts, blobs, manifests."""
+"""Creates the projects, accounts, blobs and manifests that a recording requires before it is replayed."""
 
 import hashlib
 import json

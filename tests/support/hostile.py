@@ -1,4 +1,4 @@
-"""A registry that means ill: it has images, and answers some kinds of requests in bad faith."""
+"""A hostile registry: it has images, and answers some kinds of requests maliciously."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Checks what arrived, with skopeo and plain HTTP, and nothing of the program under test."""
+"""Verifies copied images with skopeo and plain HTTP, without using the program under test."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Judged(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Any registry that speaks HTTP and lets everybody in."""
+    """Any registry that speaks HTTP and allows anonymous access."""
 
     host: str
     skopeo_options: list[str] = field(default_factory=lambda: ["--tls-verify=false"])

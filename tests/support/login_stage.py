@@ -1,4 +1,4 @@
-"""A registry and its token service without network, for tests of how an account shows itself."""
+"""A registry and a token service without a network, for tests of authentication."""
 
 import base64
 import json
@@ -101,7 +101,7 @@ def bearer(realm: str = REALM, **more: str) -> str:
 
 
 def asks(challenge: str) -> Callable[[str | None], tuple[int, str]]:
-    """`/v2/` of a registry that wants to know who asks, and takes any answer."""
+    """`/v2/` of a registry that sends a challenge and accepts any credentials."""
     return lambda authorization: (200, "") if authorization else (401, challenge)
 
 

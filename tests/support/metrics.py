@@ -1,4 +1,4 @@
-"""The metrics of the program: names, types and labels. What is exported, documented and shown is held against them."""
+"""The names, types and labels of all metrics. Exported, documented and displayed metrics are compared with them."""
 
 SUCCESS = "syncer_run_last_success_timestamp_seconds"
 COMPLETION = "syncer_run_last_completion_timestamp_seconds"

@@ -1,4 +1,4 @@
-"""Processes that end when the tests do: at once, by pid, also when pytest itself is killed."""
+"""Processes that end with the tests: immediately, by pid, and also if pytest is killed."""
 
 import subprocess
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The program as its users run it: a process of its own, in a clean environment."""
+"""Runs the program as users do: as a process in a clean environment."""
 
 import itertools
 import os

@@ -24,7 +24,7 @@ from tests.support.tokens import TokenServer
 
 USER, PASSWORD = "user", "s3cret"  # of registries that live for one test
 HARNESS = "test-harness"
-"""The user agent of what the tests themselves send: not part of an access log."""
+"""The user agent of the tests' own requests. The access log omits them."""
 START_SECONDS = 30
 
 _ACCESS = re.compile(
@@ -142,7 +142,7 @@ class Registry:
         )
 
     def start(self) -> None:
-        """Start it, on the port it had before if there was one. Returns when it answers."""
+        """Start the registry, on its previous port if it had one. Returns when it responds."""
         ports = [self.port] if self.port else random.sample(_PORTS, 20)
         for port in ports:
             if not _is_free(port):
@@ -162,7 +162,7 @@ class Registry:
         raise RuntimeError(f"{self.program} does not start:\n{log.read_text() if log.exists() else ports}")
 
     def stop(self) -> None:
-        """Kill it. What it stored stays, and `start` brings it back on the same port."""
+        """Kill the registry. Its storage remains, and `start` restarts it on the same port."""
         if self.process:
             self.process.end()
             self.process = None
@@ -172,14 +172,14 @@ class Registry:
         self.start()
 
     def close(self) -> None:
-        """Stop it for good."""
+        """Stop the registry permanently."""
         self.stop()
         if self.token_server:
             self.token_server.stop()
             self.token_server = None
 
     def access_log(self, *, all_agents: bool = False) -> list[Request]:
-        """What was asked of it since its start or `clear_access_log`, without what the tests' own tools sent."""
+        """Return the requests since the start or `clear_access_log`, without those of the tests' own tools."""
         self._settle()
         with self._access_log.open() as log:
             log.seek(self._log_start)
@@ -195,7 +195,7 @@ class Registry:
         ]
 
     def clear_access_log(self) -> None:
-        """Forget the requests so far."""
+        """Clear the access log."""
         self._settle()
         self._log_start = self._access_log.stat().st_size
 
@@ -204,12 +204,12 @@ class Registry:
         return self.folder / "access.log"
 
     def _settle(self) -> None:
-        """Wait until the log has what was answered: a marker sent now is written after it."""
+        """Wait until the log has all earlier requests, by sending a marker request that is logged after them."""
         if self.process:
             self._mark(deadline=time.monotonic() + START_SECONDS)
 
     def _wait_until_ready(self) -> bool:
-        """Whether the process answers. The log shows that it is ours, not another one on the same port."""
+        """Whether the registry responds. Its log shows that it is this process and not another one on the same port."""
         return self._mark(deadline=time.monotonic() + START_SECONDS)
 
     def _mark(self, deadline: float) -> bool:
@@ -313,7 +313,7 @@ def _context(ca: trustme.CA | None) -> ssl.SSLContext:
 
 
 class _FullAccess(httpx.Auth):
-    """Signs the tests' own requests with a token for whatever they ask."""
+    """Adds a token with all required permissions to the tests' own requests."""
 
     def __init__(self, tokens: TokenServer) -> None:
         self.tokens = tokens

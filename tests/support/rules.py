@@ -1,4 +1,4 @@
-"""Rules for events, where only their number matters."""
+"""Rules for events, for tests in which only their number matters."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""A token server as Docker registries have them: checks who asks, grants by scope, signs real JWTs.
+"""A token server for Docker registries: it authenticates users, grants scopes by policy, and signs real JWTs.
 
 https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -37,7 +37,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One request for a token, as it came, and what was answered."""
+    """A token request and its response."""
 
     method: str
     user: str
@@ -127,7 +127,7 @@ class TokenServer:
         return _Answer(HTTPStatus.OK, body)
 
     def _user(self, parameters: dict[str, list[str]], authorization: str | None) -> str | None:
-        """Who asks: a name, `""` for nobody, None for somebody with a wrong secret."""
+        """Return the user: a name, `""` if anonymous, or None if the secret is wrong."""
         match parameters.get("grant_type"):
             case ["refresh_token"]:
                 return self.refresh_tokens.get("".join(parameters.get("refresh_token", [])))

@@ -1,4 +1,4 @@
-"""A server that answers nobody until so many connections to it are open."""
+"""A server that responds only after a given number of connections are open."""
 
 import asyncio
 from contextlib import suppress

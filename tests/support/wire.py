@@ -1,4 +1,4 @@
-"""Runs in the test's own process, between registries in memory: what went over the wire, what was told."""
+"""Runs in the test process between registries in memory, with records of requests and events."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ class Recorder(Observer):
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """The outcome of a run."""
 
     result: RunResult
     told: Recorder
@@ -132,7 +132,7 @@ class Net:
         return Outcome(result, recorder)
 
     def forget(self) -> None:
-        """Begin the records of requests anew."""
+        """Clear the records of requests."""
         for registry in self.registries.values():
             registry.requests.clear()
 

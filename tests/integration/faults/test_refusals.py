@@ -79,7 +79,7 @@ async def test_a_read_only_project(there, failure, status, message):
     there.on("POST", UPLOADS, status=status, body=error("DENIED", message))
     on_retry = await failure(retries=3)
     assert on_retry.kind == "forbidden"
-    assert "takes no pushes there" in on_retry.message
+    assert "does not accept pushes" in on_retry.message
     assert there.count("POST") <= 2
 
 
@@ -88,7 +88,7 @@ async def test_a_registry_that_takes_no_pushes_at_all(registry, net, failure):
     net.registries["there"] = frozen
     on_retry = await failure()
     assert on_retry.kind == "unsupported"
-    assert "takes no pushes: it is read-only" in on_retry.message
+    assert "does not accept pushes: it is read-only" in on_retry.message
 
 
 async def test_a_quota_that_is_used_up(there, failure):
@@ -183,7 +183,7 @@ async def test_a_name_that_does_not_exist(net, failure):
     net.dead["gone"] = "registry.invalid"
     on_retry = await failure({"gone/app:1": "there/app"})
     assert on_retry.kind == "connection"
-    assert "how the registry's name is spelled" in on_retry.message
+    assert "check the spelling of the registry's name" in on_retry.message
 
 
 async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
@@ -241,7 +241,7 @@ async def test_a_redirect_to_a_registry_that_wants_a_login_is_told(here, there, 
     here.on("GET", "*/blobs/*", status=307, headers={"location": f"http://{there.host}/cdn/blob"})
     on_retry = await failure(retries=2)
     assert (on_retry.kind, on_retry.permanent) == ("unauthorized", True)
-    assert f"{there.host} wants a login of its own" in on_retry.message
+    assert f"{there.host} requires its own login" in on_retry.message
 
 
 async def test_layers_that_lie_elsewhere_and_are_refused_are_told(net, source, failure, repository_name):
@@ -276,8 +276,8 @@ async def test_the_cause_is_told_again_while_a_registry_is_left_alone(net):
     outcome = await net.sync({f"gone/app{number}:1": f"there/app{number}" for number in range(12)}, retries=0)
     told = [each.failure for each in outcome.failed]
     assert len(told) == 12
-    assert any("several tries in a row have failed" in each.message for each in told)
+    assert any("several consecutive attempts failed" in each.message for each in told)
     assert {each.kind for each in told} == {"connection"}
     for each in told:
         assert "Connect call failed" in each.message
-        assert "check that 127.0.0.1:9 runs, and its port" in each.message
+        assert "check that 127.0.0.1:9 is running and that the port is correct" in each.message

@@ -167,7 +167,7 @@ async def test_the_breaker_tells_what_had_failed(net):
     assert len(outcome.failed) == 9
     messages = [each.failure.message for each in outcome.failed]
     assert all("Connect call failed ('127.0.0.1', 1)" in message for message in messages), messages
-    assert any("several tries in a row have failed" in message for message in messages)
+    assert any("several consecutive attempts failed" in message for message in messages)
 
 
 async def test_a_registry_that_names_no_wait_is_not_asked_again_at_once(here, net):

@@ -1,4 +1,4 @@
-"""A Harbor as it is met: projects of each kind, robots, images; a plain registry beside it; and runs between them."""
+"""Fixtures: a Harbor with projects, robots and images, a plain registry, and runs between them."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +27,7 @@ SYSTEM_ROBOT, CREATOR, USER, ADMIN = "robot$system", "robot$creator", "dev", "ad
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are tried again at once: how long to wait is tested elsewhere."""
+    """Retry requests without a delay. Other tests cover the delays."""
     monkeypatch.setattr(retry, "_backoff", lambda _state: 0.0)
     monkeypatch.setattr(upload, "pause", lambda _fruitless: 0.0)
 

@@ -1,4 +1,4 @@
-"""Who we are at a Harbor: log-ins, tokens, rights, and projects that are missing or made."""
+"""Accounts at a Harbor: logins, tokens, permissions, and missing or created projects."""
 
 from collections.abc import Awaitable, Callable
 from subprocess import CompletedProcess
@@ -40,7 +40,7 @@ def basic_requests(harbor: Harbor) -> list[str]:
     return [login.where for login in harbor.logins if login.where != "token"]
 
 
-# --- asked first -----------------------------------------------------------------------------------------------------
+# --- /v2/ before the first request -----------------------------------------------------------------------------------------------------
 
 
 async def test_v2_is_asked_once_for_all_repositories_of_an_account(net: Net, harbor: Harbor) -> None:
@@ -98,7 +98,7 @@ async def test_wrong_password_fails_all_at_once_with_few_logins(
 
 
 @pytest.mark.parametrize("robot", [DISABLED, EXPIRED])
-async def test_robot_that_is_not_let_in_is_like_a_wrong_password(
+async def test_disabled_robot_fails_like_a_wrong_password(
     net: Net, harbor: Harbor, log_in: LogIn, robot: str
 ) -> None:
     log_in(robot)
@@ -133,7 +133,7 @@ async def test_wrong_password_for_a_public_project_copies_and_warns_once(
     assert outcome.counts == (3, 0, 0)
     assert failed_logins(harbor) <= 3
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert f"does not take the credentials of the entry '{harbor.host}'" in warning
+    assert f"rejects the credentials of the entry '{harbor.host}'" in warning
 
 
 async def test_next_run_tries_again(net: Net, harbor: Harbor, log_in: LogIn) -> None:
@@ -144,10 +144,10 @@ async def test_next_run_tries_again(net: Net, harbor: Harbor, log_in: LogIn) -> 
     assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (3, 0, 0)
 
 
-# --- Bearer stays Bearer ---------------------------------------------------------------------------------------------
+# --- Basic challenges to a Bearer token ---------------------------------------------------------------------------------------------
 
 
-async def test_missing_right_is_asked_for_with_a_fresh_token_and_never_with_basic(
+async def test_missing_permission_is_retried_with_a_fresh_token_and_never_with_basic(
     net: Net, harbor: Harbor, log_in: LogIn
 ) -> None:
     log_in(PULLER)
@@ -157,11 +157,11 @@ async def test_missing_right_is_asked_for_with_a_fresh_token_and_never_with_basi
     assert "action: push" in "".join(messages(outcome))
     assert not basic_requests(harbor)
     assert failed_logins(harbor) == 0
-    # The first, and one more that might have had what was missing.
+    # The first token, and one more in case the permission has been added since.
     assert harbor.kinds()["GET token", 200] == 2
 
 
-async def test_tokens_that_die_are_replaced_without_basic(net: Net, harbor: Harbor) -> None:
+async def test_expired_tokens_are_replaced_without_basic(net: Net, harbor: Harbor) -> None:
     died = False
 
     @harbor.before
@@ -182,7 +182,7 @@ async def test_tokens_that_die_are_replaced_without_basic(net: Net, harbor: Harb
 
 
 @pytest.mark.parametrize("force", [False, True])
-async def test_missing_project_is_told_in_harbors_words_with_what_makes_it(
+async def test_missing_project_error_quotes_harbor_and_advises_to_create_it(
     net: Net, harbor: Harbor, *, force: bool
 ) -> None:
     outcome = await net.sync({"plain/app": "harbor/nothere/app"}, force=force)
@@ -196,7 +196,7 @@ async def test_missing_project_is_told_in_harbors_words_with_what_makes_it(
     assert not basic_requests(harbor)
 
 
-async def test_missing_project_as_the_source_is_told_in_harbors_words(net: Net) -> None:
+async def test_missing_source_project_error_quotes_harbor(net: Net) -> None:
     outcome = await net.sync({"harbor/nothere/app": "plain/copied"})
 
     (message,) = messages(outcome)
@@ -205,7 +205,7 @@ async def test_missing_project_as_the_source_is_told_in_harbors_words(net: Net) 
 
 
 @pytest.mark.parametrize("account", [ADMIN, CREATOR])
-async def test_project_is_made_and_its_images_are_pushed_with_tokens(
+async def test_project_is_created_and_images_are_pushed(
     net: Net, harbor: Harbor, log_in: LogIn, account: str
 ) -> None:
     log_in(account, create=True)
@@ -218,7 +218,7 @@ async def test_project_is_made_and_its_images_are_pushed_with_tokens(
     assert basic_requests(harbor) == ["api"]
 
 
-async def test_project_that_is_there_is_not_made_again(net: Net, harbor: Harbor, log_in: LogIn) -> None:
+async def test_existing_project_is_not_created_again(net: Net, harbor: Harbor, log_in: LogIn) -> None:
     log_in(PUSHER, create=True)
     outcome = await net.sync({"plain/app": "harbor/mirror/app"})
 
@@ -226,7 +226,7 @@ async def test_project_that_is_there_is_not_made_again(net: Net, harbor: Harbor,
     assert not basic_requests(harbor)
 
 
-async def test_refused_creation_is_told(net: Net, harbor: Harbor, log_in: LogIn) -> None:
+async def test_refused_project_creation_is_reported(net: Net, harbor: Harbor, log_in: LogIn) -> None:
     log_in(USER, create=True)
     outcome = await net.sync({"plain/app": "harbor/nothere/app"})
 
@@ -237,7 +237,7 @@ async def test_refused_creation_is_told(net: Net, harbor: Harbor, log_in: LogIn)
     assert basic_requests(harbor) == ["api"]
 
 
-async def test_project_that_was_made_without_rights_in_it_is_told(
+async def test_created_project_without_push_permission_is_reported(
     net: Net, harbor: Harbor, log_in: LogIn
 ) -> None:
     log_in(CREATOR, create=True)
@@ -284,7 +284,7 @@ async def test_wrong_password_is_one_line_of_advice_in_the_log(
     assert "wr0ng-pw" not in done.stdout + done.stderr
 
 
-async def test_plan_tells_which_project_it_makes(
+async def test_plan_names_the_project_to_create(
     command: Callable[..., Awaitable[CompletedProcess[str]]], harbor: Harbor
 ) -> None:
     right = harbor.entry
@@ -303,7 +303,7 @@ async def check_online(
     return done.returncode, done.stdout
 
 
-async def test_check_online_asks_nothing_but_tokens_where_all_is_well(
+async def test_check_online_sends_only_token_requests_if_all_is_well(
     command: Callable[..., Awaitable[CompletedProcess[str]]], harbor: Harbor
 ) -> None:
     code, told = await check_online(command, {"plain/app": "harbor/mirror/app"}, as_=PUSHER)
@@ -313,7 +313,7 @@ async def test_check_online_asks_nothing_but_tokens_where_all_is_well(
     assert {request.path for request in harbor.requests} == {"/v2/", "/service/token"}
 
 
-async def test_check_online_without_credentials_asks_for_what_the_rule_reads(
+async def test_check_online_without_credentials_reads_the_source(
     command: Callable[..., Awaitable[CompletedProcess[str]]], harbor: Harbor
 ) -> None:
     add_image(harbor, "open/app", "v1")
@@ -327,7 +327,7 @@ async def test_check_online_without_credentials_asks_for_what_the_rule_reads(
         assert code == 1, told
 
 
-async def test_check_online_tells_a_missing_right_to_push(
+async def test_check_online_reports_missing_push_permission(
     command: Callable[..., Awaitable[CompletedProcess[str]]], harbor: Harbor
 ) -> None:
     code, told = await check_online(command, {"plain/app": "harbor/mirror/app"}, as_=PULLER)
@@ -336,7 +336,7 @@ async def test_check_online_tells_a_missing_right_to_push(
     assert f"{harbor.host}/mirror/app: the account may not push there" in told
 
 
-async def test_check_online_tells_a_missing_project(
+async def test_check_online_reports_a_missing_project(
     command: Callable[..., Awaitable[CompletedProcess[str]]], harbor: Harbor
 ) -> None:
     code, told = await check_online(command, {"plain/app": "harbor/nothere/app"})

@@ -1,4 +1,4 @@
-"""What was recorded of a Harbor is sent to the Harbor for tests: it answers the same."""
+"""The Harbor for tests answers recorded requests as the real Harbor did."""
 
 import re
 from collections.abc import Mapping
@@ -126,7 +126,7 @@ async def test_request_that_was_not_recorded_fails_the_test(method: str, path: s
         await harbor.__aexit__(None)
 
 
-async def test_token_that_is_no_longer_taken_gets_a_basic_challenge() -> None:
+async def test_expired_token_gets_a_basic_challenge() -> None:
     admin = Account("admin", admin=True)
     async with (
         Harbor([Project("mirror")], [admin]) as harbor,

@@ -1,4 +1,4 @@
-"""What a Harbor refuses, and what the user reads: told as what it is, and only where it can help with how to mend it."""
+"""Requests that a Harbor refuses, and the error message and advice for the user."""
 
 from collections.abc import Callable
 
@@ -19,24 +19,22 @@ async def failure(net: Net, rules: dict[str, str], **options: object) -> Failure
     return outcome.failed[0].failure
 
 
-async def test_unsigned_image_at_a_source_that_wants_signatures_is_forbidden_for_good(
-    net: Net, harbor: Harbor
-) -> None:
+async def test_unsigned_image_blocked_by_policy_is_permanently_forbidden(net: Net, harbor: Harbor) -> None:
     add_image(harbor, "trusted/app", "v1")
     told = await failure(net, {"harbor/trusted/app:v1": "plain/copied"}, retries=2)
     assert (told.kind, told.permanent) == ("forbidden", True)
-    assert "a policy of the project keeps it from being pulled" in told.message
+    assert "a policy of the project blocks pulling this image" in told.message
     assert "immutable" not in told.message
 
 
-async def test_push_to_a_cache_is_told_without_a_project_to_create(net: Net) -> None:
+async def test_push_to_a_proxy_cache_does_not_advise_to_create_a_project(net: Net) -> None:
     told = await failure(net, {"plain/app:v1": "harbor/cache/app"})
     assert told.kind == "forbidden"
-    assert "is a cache of another registry" in told.message
+    assert "is a pull-through cache" in told.message
     assert "create project" not in told.message
 
 
-async def test_push_to_a_read_only_harbor_is_told_without_a_project_to_create(
+async def test_push_to_a_read_only_harbor_does_not_advise_to_create_a_project(
     net: Net, harbor: Harbor
 ) -> None:
     harbor.read_only = True
@@ -46,40 +44,40 @@ async def test_push_to_a_read_only_harbor_is_told_without_a_project_to_create(
     assert "create project" not in told.message
 
 
-async def test_robot_that_may_only_pull_is_told_to_lack_the_right_to_push(
+async def test_pull_only_robot_error_names_the_missing_push_permission(
     net: Net, harbor: Harbor, log_in: Callable[..., None]
 ) -> None:
     log_in(PULLER)
     told = await failure(net, TO_MIRROR)
     assert told.kind == "unauthorized"
-    assert f"the entry {harbor.host!r} has no right to push there" in told.message
+    assert f"the entry {harbor.host!r} is not allowed to push" in told.message
     assert "create project" not in told.message
 
 
-async def test_full_project_is_told_where_an_index_has_attestations(
+async def test_exceeded_quota_is_reported_for_an_index_with_attestations(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
     image = make_image(plain.store, "app", layers=[make_layer({"a": b"a"})])
     attestation = make_attestation(plain.store, "app", image=image)
     make_index(plain.store, "app", "index", children=[image, attestation])
     assert (await net.sync({"plain/app:index": "harbor/small/app"})).counts == (1, 0, 0)
-    # All parts are there; only the index is new, and there is no room for it.
+    # All children exist. Only the index is new, and it exceeds the quota.
     make_index(plain.store, "app", "index", children=[image, attestation], annotations={"long": "x" * 4096})
     harbor.projects["small"].quota = harbor.blobs.used("small")
     told = await failure(net, {"plain/app:index": "harbor/small/app"})
     assert told.kind == "forbidden"
-    assert "no room left by the quota" in told.message
+    assert "the storage quota of the project" in told.message
     assert "provenance" not in told.message
 
 
-async def test_blob_in_garbage_collection_is_sent_once_a_round_and_nothing_is_learnt(
+async def test_blob_in_garbage_collection_is_uploaded_once_per_round(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
     blob = shared_layer(plain)
     harbor.blobs.collecting.add(blob)
     told = await failure(net, TO_MIRROR, retries=1)
     assert (told.kind, told.permanent) == ("conflict", False)
-    assert "is just removing that blob" in told.message
+    assert "is deleting this blob in garbage collection" in told.message
     kinds = harbor.kinds()
     assert kinds["PUT upload", 404] == 2
     assert not [kind for kind in kinds if kind[0].startswith("PATCH")]

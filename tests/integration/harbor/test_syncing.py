@@ -1,4 +1,4 @@
-"""Copies to and from a Harbor that go well."""
+"""Successful copies to and from a Harbor."""
 
 from collections.abc import Awaitable, Callable
 from subprocess import CompletedProcess
@@ -49,7 +49,7 @@ async def test_robot_with_push_rights_pushes(net: Net, harbor: Harbor, log_in: C
     assert {login.name for login in harbor.logins} == {PUSHER}
 
 
-async def test_tokens_that_die_during_a_sync_do_not_fail_it(net: Net, harbor: Harbor) -> None:
+async def test_tokens_that_expire_during_a_sync_are_replaced(net: Net, harbor: Harbor) -> None:
     puts = 0
 
     @harbor.before
@@ -98,7 +98,7 @@ async def test_immutable_tag_with_the_same_children_in_another_index_is_skipped(
     assert harbor.kinds()["PUT manifest", 412] == 1
 
 
-async def test_forced_push_to_an_immutable_tag_that_has_the_image_is_done(
+async def test_forced_push_of_the_same_image_to_an_immutable_tag_succeeds(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
     await net.sync({"plain/app:v1": "harbor/fixed/app"})
@@ -107,7 +107,7 @@ async def test_forced_push_to_an_immutable_tag_that_has_the_image_is_done(
     assert harbor.kinds()["PUT manifest", 412] == 1
 
 
-async def test_deleted_artifact_comes_back_without_its_blobs(net: Net, harbor: Harbor) -> None:
+async def test_deleted_artifact_is_pushed_again_without_its_blobs(net: Net, harbor: Harbor) -> None:
     await net.sync({"plain/app": "harbor/mirror/app"})
     harbor.delete_artifact("mirror/app", harbor.store.get_manifest("mirror/app", "v2").digest)
     harbor.forget()
@@ -122,7 +122,7 @@ async def test_collected_blobs_are_pushed_again(net: Net, harbor: Harbor) -> Non
     assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (1, 2, 0)
 
 
-async def test_blob_that_goes_before_the_manifest_comes_is_pushed_again(
+async def test_blob_deleted_before_the_manifest_push_is_pushed_again(
     net: Net, harbor: Harbor, plain: MemoryRegistry
 ) -> None:
     await net.sync({"plain/app:v1": "harbor/mirror/app"})

@@ -1,4 +1,4 @@
-"""Where credentials come from, in which order, and for which repository."""
+"""Tests of the sources of credentials, their precedence, and the repositories they apply to."""
 
 import base64
 import json
@@ -45,7 +45,7 @@ class Home:
         return Credentials(book or AuthBook(), environment=self.environment)
 
     def user(self, name: str, book: AuthBook | None = None) -> str:
-        """`user:secret` for a repository, or "" for nobody."""
+        """Return `user:secret` for a repository, or "" for anonymous access."""
         account = self.credentials(book).account_for(Repository.parse(name))
         if account is None:
             return ""
@@ -71,7 +71,7 @@ def auth(user: str, password: str = "pw") -> dict[str, str]:
     return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-# --- which source ----------------------------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------
 
 
 def test_without_any_file_access_is_anonymous(home):
@@ -79,7 +79,7 @@ def test_without_any_file_access_is_anonymous(home):
     assert home.credentials().warnings == ()
 
 
-def test_each_registry_without_credentials_in_the_auth_file_has_dockers(home):
+def test_registry_without_credentials_in_the_auth_file_uses_dockers(home):
     home.docker(auths={"quay.io": auth("docker"), "ghcr.io": auth("docker"), "gcr.io": auth("docker")})
     book = home.book(
         **{
@@ -94,7 +94,7 @@ def test_each_registry_without_credentials_in_the_auth_file_has_dockers(home):
     assert home.user("gcr.io/acme/app", book) == "docker:pw"
 
 
-def test_each_registry_without_credentials_in_the_auth_file_has_podmans(home):
+def test_registry_without_credentials_in_the_auth_file_uses_podmans(home):
     home.podman(auths={"ghcr.io": auth("podman")})
 
     assert (
@@ -103,7 +103,7 @@ def test_each_registry_without_credentials_in_the_auth_file_has_podmans(home):
     )
 
 
-def test_each_registry_without_credentials_in_the_auth_file_has_its_helper_program(home):
+def test_registry_without_credentials_in_the_auth_file_uses_its_helper(home):
     home.docker(credHelpers={"ghcr.io": "vault"})
     book = home.book(**{"quay.io": {"username": "u", "password": "p"}})
     account = home.credentials(book).account_for(Repository.parse("ghcr.io/acme/app"))
@@ -112,7 +112,7 @@ def test_each_registry_without_credentials_in_the_auth_file_has_its_helper_progr
     assert account.provider is not None
 
 
-def test_an_auth_file_with_an_account_for_a_part_of_a_registry_is_the_only_source_for_it(home):
+def test_auth_entry_for_a_namespace_hides_other_sources_for_the_registry(home):
     home.docker(auths={"quay.io": auth("docker")})
     book = home.book(**{"quay.io/acme": {"username": "ours", "password": "pw"}})
 
@@ -120,13 +120,13 @@ def test_an_auth_file_with_an_account_for_a_part_of_a_registry_is_the_only_sourc
     assert home.user("quay.io/other/app", book) == ""
 
 
-def test_an_auth_file_of_settings_alone_leaves_credentials_to_docker(home):
+def test_auth_file_with_settings_only_uses_dockers_credentials(home):
     home.docker(auths={"quay.io": auth("docker")})
 
     assert home.user("quay.io/acme/app", home.book(**{"quay.io": {"insecure": True}})) == "docker:pw"
 
 
-def test_docker_is_asked_before_podman(home):
+def test_dockers_file_precedes_podmans(home):
     home.docker(auths={"quay.io": auth("docker")})
     home.podman(auths={"quay.io": auth("podman"), "ghcr.io": auth("podman")})
 
@@ -135,7 +135,7 @@ def test_docker_is_asked_before_podman(home):
     assert home.user("example.com/acme/app") == ""
 
 
-def test_docker_config_names_another_folder(home):
+def test_docker_config_selects_the_folder(home):
     home.docker(auths={"quay.io": auth("home")})
     home.write("elsewhere/config.json", {"auths": {"quay.io": auth("elsewhere")}})
     home.environment["DOCKER_CONFIG"] = str(home.path / "elsewhere")
@@ -143,7 +143,7 @@ def test_docker_config_names_another_folder(home):
     assert home.user("quay.io/acme/app") == "elsewhere:pw"
 
 
-def test_registry_auth_file_stands_instead_of_podmans_usual_one(home):
+def test_registry_auth_file_replaces_podmans_default_file(home):
     home.podman(auths={"quay.io": auth("usual"), "ghcr.io": auth("usual")})
     named = home.write("named.json", {"auths": {"quay.io": auth("named")}})
     home.environment["REGISTRY_AUTH_FILE"] = str(named)
@@ -152,33 +152,33 @@ def test_registry_auth_file_stands_instead_of_podmans_usual_one(home):
     assert home.user("ghcr.io/acme/app") == ""
 
 
-def test_a_registry_auth_file_that_is_not_there_is_a_warning(home):
+def test_missing_registry_auth_file_is_a_warning(home):
     home.environment["REGISTRY_AUTH_FILE"] = str(home.path / "gone.json")
 
     (warning,) = home.credentials().warnings
     assert str(warning) == f"{home.path}/gone.json: cannot be read: no such file or directory"
 
 
-def test_podmans_lasting_file_is_the_last_one(home):
+def test_podmans_persistent_file_is_used_last(home):
     home.write(".config/containers/auth.json", {"auths": {"quay.io": auth("lasting")}})
 
     assert home.user("quay.io/acme/app") == "lasting:pw"
 
 
-# --- which entry -----------------------------------------------------------------------------------------------------
+# --- matching entries -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "key",
     [HUB, "https://index.docker.io/v2/", "index.docker.io/v1", "docker.io", "index.docker.io", "registry-1.docker.io", "http://docker.io"],
 )  # fmt: skip
-def test_docker_hub_has_many_names(home, key):
+def test_all_names_of_docker_hub_are_recognized(home, key):
     home.docker(auths={key: auth("anna")})
 
     assert home.user("nginx") == home.user("docker.io/bitnami/redis") == "anna:pw"
 
 
-def test_what_docker_login_keeps_for_itself_is_no_account(home):
+def test_internal_tokens_of_docker_login_are_ignored(home):
     home.docker(
         auths={f"{HUB}access-token": auth("wrong"), f"{HUB}refresh-token": auth("wrong"), HUB: auth("right")}
     )
@@ -190,7 +190,7 @@ def test_what_docker_login_keeps_for_itself_is_no_account(home):
 @pytest.mark.parametrize(
     "key", ["quay.io:8443", "https://quay.io:8443", "https://quay.io:8443/v2/", "QUAY.io:8443/"]
 )
-def test_a_key_may_be_an_address(home, key):
+def test_key_may_be_a_url(home, key):
     home.docker(auths={key: auth("anna")})
 
     assert home.user("quay.io:8443/acme/app") == "anna:pw"
@@ -214,14 +214,14 @@ def test_the_longest_namespace_wins(home):
     assert home.user("bitnami/redis") == ""
 
 
-def test_an_entry_without_credentials_hides_nothing(home):
+def test_entry_without_credentials_is_ignored(home):
     home.docker(auths={"quay.io": {}, "https://quay.io": auth("anna"), "ghcr.io": {"email": "a@example.com"}})
 
     assert home.user("quay.io/acme/app") == "anna:pw"
     assert home.user("ghcr.io/acme/app") == ""
 
 
-# --- how it is written -----------------------------------------------------------------------------------------------
+# --- formats -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_entry_without_credentials_hides_nothing(home):
         ({"username": "AWS", "password": ""}, "AWS:"),
     ],
 )
-def test_a_password_is_read_in_every_form(home, entry, expected):
+def test_password_is_read_in_all_forms(home, entry, expected):
     home.docker(auths={"quay.io": entry})
 
     assert home.user("quay.io/acme/app") == expected
@@ -270,7 +270,7 @@ def test_an_account_is_named_after_its_key_and_file(home):
     assert account.name == f"https://quay.io in {path}"
 
 
-def test_one_account_serves_all_repositories_of_a_key(home):
+def test_repositories_of_a_key_share_one_account(home):
     home.docker(auths={"quay.io": auth("anna")})
     credentials = home.credentials()
 
@@ -278,7 +278,7 @@ def test_one_account_serves_all_repositories_of_a_key(home):
     assert len(accounts) == 1
 
 
-# --- what is broken --------------------------------------------------------------------------------------------------
+# --- invalid files --------------------------------------------------------------------------------------------------
 
 BROKEN: dict[str, tuple[object, str]] = {
     "not JSON": (b"{", "cannot be read, so its credentials are not used: "),
@@ -300,16 +300,16 @@ BROKEN: dict[str, tuple[object, str]] = {
     "a key that is no host": ({"auths": {"*.quay.io": auth("hunter2")}}, "auths.'*.quay.io': not a registry, ignored"),
     "a helper elsewhere": (
         {"credHelpers": {"quay.io": "../../bin/sh"}},
-        "credHelpers.'quay.io': expected the part of a program's name after docker-credential-, ignored",
+        "credHelpers.'quay.io': expected the part of the helper's name after docker-credential-, ignored",
     ),
     "a helper for a namespace": ({"credHelpers": {"quay.io/acme": "x"}}, "not a registry's host, ignored"),
-    "a store elsewhere": ({"credsStore": "a b; rm"}, "credsStore: expected the part of a program's name"),
-    "a store of numbers": ({"credsStore": 7}, "credsStore: expected the part of a program's name"),
+    "a store elsewhere": ({"credsStore": "a b; rm"}, "credsStore: expected the part of the helper's name"),
+    "a store of numbers": ({"credsStore": 7}, "credsStore: expected the part of the helper's name"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "expected"), BROKEN.values(), ids=BROKEN)
-def test_what_is_broken_is_a_warning_with_path_and_reason(home, content, expected):
+def test_invalid_file_is_a_warning_with_path_and_reason(home, content, expected):
     path = home.write(".docker/config.json", content)
     home.podman(auths={"quay.io": auth("podman")})
     credentials = home.credentials()
@@ -321,13 +321,13 @@ def test_what_is_broken_is_a_warning_with_path_and_reason(home, content, expecte
     assert home.user("quay.io/acme/app") == "podman:pw"
 
 
-def test_one_broken_entry_leaves_the_others(home):
+def test_invalid_entry_does_not_affect_the_others(home):
     home.docker(auths={"quay.io": {"auth": "!"}, "ghcr.io": auth("anna")})
 
     assert home.user("ghcr.io/acme/app") == "anna:pw"
 
 
-def test_a_file_that_may_not_be_read_is_a_warning(home):
+def test_unreadable_file_is_a_warning(home):
     (home.path / ".docker/config.json").mkdir(parents=True)
 
     (warning,) = home.credentials().warnings
@@ -360,7 +360,7 @@ VALUES = st.recursive(
     st.dictionaries(st.sampled_from(["auths", "credHelpers", "credsStore", "x"]), VALUES).map(json.dumps)
     | st.text(max_size=50)
 )
-def test_no_file_at_all_brings_an_exception(tmp_path_factory, text):
+def test_no_file_content_raises(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any-config.json"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
@@ -380,7 +380,7 @@ def google(home: Home, host: str, username: str, password: str) -> Account:
 
 
 @pytest.mark.parametrize("host", ["gcr.io", "eu.gcr.io", "europe-docker.pkg.dev"])
-def test_image_syncers_user_for_google_means_the_key_itself(home, host):
+def test_oauth2_user_at_google_becomes_json_key(home, host):
     account = google(home, host, "_oauth2_", base64.b64encode(KEY.encode()).decode())
 
     assert account == Account(host, "_json_key", Secret(KEY))
@@ -397,14 +397,14 @@ def test_image_syncers_user_for_google_means_the_key_itself(home, host):
         ("evilgcr.io", "_oauth2_", base64.b64encode(KEY.encode()).decode()),
     ],
 )
-def test_all_others_are_taken_as_they_are(home, host, username, password):
+def test_other_accounts_are_unchanged(home, host, username, password):
     assert google(home, host, username, password) == Account(host, username, Secret(password))
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 
-def test_secrets_are_known_for_masking_and_show_nowhere(home):
+def test_secrets_are_masked_and_never_printed(home):
     home.docker(
         auths={"quay.io": auth("anna", "hunter2"), "ghcr.io": {"identitytoken": "1d3ntity"}, "x.io": {"registrytoken": "r3g"}}
     )  # fmt: skip
@@ -417,7 +417,7 @@ def test_secrets_are_known_for_masking_and_show_nowhere(home):
     assert not any(secret in f"{accounts!r} {vars(credentials)!r}" for secret in credentials.secrets())
 
 
-def test_the_auth_files_secrets_are_masked_too(home):
+def test_secrets_of_the_auth_file_are_masked(home):
     key = base64.b64encode(KEY.encode()).decode()
     book = home.book(**{"gcr.io": {"username": "_oauth2_", "password": key}})
     credentials = home.credentials(book)

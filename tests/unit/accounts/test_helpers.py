@@ -1,4 +1,4 @@
-"""Helper programs, as real programs on a PATH of their own."""
+"""Tests of credential helpers, with real programs on a separate PATH."""
 
 import json
 import os
@@ -68,7 +68,7 @@ async def resolved(
     return account if account.provider is None else await account.provider.account(refused=refused)
 
 
-async def test_a_helper_is_asked_for_its_registry(machine):
+async def test_helper_gets_the_host_of_its_registry(machine):
     machine.answers("ecr", "AWS", "s3cret")
     credentials = machine.credentials(credHelpers={"registry.example.com": "ecr"})
 
@@ -83,7 +83,7 @@ async def test_a_helper_is_asked_for_its_registry(machine):
     assert credentials.account_for(Repository.parse("other.example.com/app")) is None
 
 
-async def test_docker_hub_is_asked_for_by_its_old_address(machine):
+async def test_helper_gets_the_legacy_url_for_docker_hub(machine):
     machine.answers("store", "anna", "pw")
     credentials = machine.credentials(credsStore="store")
 
@@ -92,7 +92,7 @@ async def test_docker_hub_is_asked_for_by_its_old_address(machine):
     assert machine.asked == ["store get https://index.docker.io/v1/"]
 
 
-async def test_a_helper_has_the_environment(machine):
+async def test_helper_inherits_the_environment(machine):
     machine.helper("env", 'echo "{\\"Username\\":\\"u\\",\\"Secret\\":\\"$PROFILE\\"}"')
 
     found = await resolved(machine.credentials(credsStore="env"))
@@ -101,7 +101,7 @@ async def test_a_helper_has_the_environment(machine):
     assert found.password == Secret("blue")
 
 
-async def test_an_identity_token_is_told_by_the_user_name(machine):
+async def test_user_name_token_marks_an_identity_token(machine):
     machine.answers("acr", "<token>", "1dentity")
 
     found = await resolved(machine.credentials(credsStore="acr"))
@@ -112,7 +112,7 @@ async def test_an_identity_token_is_told_by_the_user_name(machine):
     assert found.password is None
 
 
-async def test_a_helper_for_one_registry_goes_before_the_store_for_all(machine):
+async def test_cred_helper_of_a_registry_precedes_the_creds_store(machine):
     machine.answers("own", "own", "pw")
     machine.answers("all", "all", "pw")
     credentials = machine.credentials(credHelpers={"registry.example.com": "own"}, credsStore="all")
@@ -126,7 +126,7 @@ async def test_a_helper_for_one_registry_goes_before_the_store_for_all(machine):
     assert other.username == "all"
 
 
-async def test_an_empty_helper_means_the_file(machine):
+async def test_empty_helper_uses_the_file(machine):
     credentials = machine.credentials(
         credHelpers={"registry.example.com": ""},
         credsStore="all",
@@ -141,7 +141,7 @@ async def test_an_empty_helper_means_the_file(machine):
 @pytest.mark.parametrize(
     "script", [NOT_FOUND, "echo no credentials server URL; exit 1", "echo '{}'", NOT_FOUND.replace("1", "5")]
 )
-async def test_a_helper_that_knows_nothing_leaves_it_to_the_files(machine, script):
+async def test_helper_without_credentials_falls_back_to_the_files(machine, script):
     machine.helper("store", script)
     credentials = machine.credentials(
         credsStore="store", auths={"registry.example.com": {"username": "file", "password": "pw"}}
@@ -152,13 +152,13 @@ async def test_a_helper_that_knows_nothing_leaves_it_to_the_files(machine, scrip
     assert found.username == "file"
 
 
-async def test_where_nobody_knows_access_is_anonymous(machine):
+async def test_without_any_credentials_access_is_anonymous(machine):
     machine.helper("store", NOT_FOUND)
 
     assert await resolved(machine.credentials(credsStore="store")) is None
 
 
-async def test_podmans_file_is_asked_after_dockers_helper(machine):
+async def test_podmans_file_is_used_after_dockers_helper(machine):
     machine.helper("store", NOT_FOUND)
     machine.environment["REGISTRY_AUTH_FILE"] = str(machine.path / "auth.json")
     (machine.path / "auth.json").write_text(
@@ -171,10 +171,10 @@ async def test_podmans_file_is_asked_after_dockers_helper(machine):
     assert found.username == "anna"
 
 
-# --- asked how often -------------------------------------------------------------------------------------------------
+# --- caching -------------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_serves_everyone_for_a_while(machine):
+async def test_account_is_cached(machine):
     machine.answers("store", "anna", "pw")
     credentials = machine.credentials(credsStore="store")
 
@@ -198,7 +198,7 @@ async def test_all_repositories_of_a_registry_share_one_account(machine):
     assert credentials.account_for(Repository.parse("quay.io/a")) not in accounts
 
 
-async def test_a_refused_answer_is_asked_for_again_unless_it_is_fresh(machine):
+async def test_refused_account_is_renewed_unless_it_is_new(machine):
     machine.answers("store", "anna", "old")
     credentials = machine.credentials(credsStore="store")
     old = await resolved(credentials)
@@ -209,13 +209,13 @@ async def test_a_refused_answer_is_asked_for_again_unless_it_is_fresh(machine):
     new = await resolved(credentials, refused=old)
     assert new
     assert new.password == Secret("new")
-    # The old one refused once more, elsewhere: that is known.
+    # The old account was refused again by another request. It has already been replaced.
     machine.time += helpers.FAILURE_TTL + 1
     assert await resolved(credentials, refused=old) == new
     assert len(machine.asked) == 2
 
 
-async def test_nothing_is_believed_for_a_shorter_time(machine):
+async def test_no_credentials_is_cached_for_a_shorter_time(machine):
     machine.helper("store", NOT_FOUND)
     credentials = machine.credentials(credsStore="store")
     assert await resolved(credentials) is None
@@ -226,22 +226,22 @@ async def test_nothing_is_believed_for_a_shorter_time(machine):
     assert await resolved(credentials) is not None
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------------------
 
 FAILING = {
-    "says why": ("echo the vault is locked; exit 3", "it ended with status 3: the vault is locked"),
-    "says nothing": ("exit 1", "it ended with status 1"),
-    "fails with an answer": ("""echo '{"Secret": "hunter2"}'; exit 1""", "it ended with status 1"),
-    "talks on standard error": ("echo hunter2 >&2; exit 1", "it ended with status 1"),
-    "no JSON": ("echo hunter2", "its answer is not the JSON that was expected"),
-    "wrong JSON": ("""echo '{"Username": "a", "Secret": ["hunter2"]}'""", "its answer is not the JSON that was expected"),
-    "no UTF-8": (r"printf '\377'", "its answer is not the JSON that was expected"),
-    "endless": ("yes hunter2", "its answer is longer than 65536 bytes"),
+    "says why": ("echo the vault is locked; exit 3", "the program exited with status 3: the vault is locked"),
+    "says nothing": ("exit 1", "the program exited with status 1"),
+    "fails with an answer": ("""echo '{"Secret": "hunter2"}'; exit 1""", "the program exited with status 1"),
+    "talks on standard error": ("echo hunter2 >&2; exit 1", "the program exited with status 1"),
+    "no JSON": ("echo hunter2", "the output is not the expected JSON object"),
+    "wrong JSON": ("""echo '{"Username": "a", "Secret": ["hunter2"]}'""", "the output is not the expected JSON object"),
+    "no UTF-8": (r"printf '\377'", "the output is not the expected JSON object"),
+    "endless": ("yes hunter2", "the output exceeds 65536 bytes"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("script", "reason"), FAILING.values(), ids=FAILING)
-async def test_a_helper_for_a_registry_that_fails_is_an_error_in_one_line(machine, script, reason):
+async def test_failing_cred_helper_raises_a_one_line_error(machine, script, reason):
     machine.helper("own", script)
     credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
 
@@ -249,33 +249,33 @@ async def test_a_helper_for_a_registry_that_fails_is_an_error_in_one_line(machin
         await resolved(credentials)
 
     assert str(error.value) == (
-        f"ask docker-credential-own for the credentials of registry.example.com: {reason};"
-        " mend it, or add an entry with credentials to the auth file"
+        f"get credentials for registry.example.com from docker-credential-own: {reason};"
+        " fix the credential helper, or add an entry with credentials to the auth file"
     )
     assert error.value.kind is Kind.UNAUTHORIZED
     assert not error.value.permanent
     assert "hunter2" not in repr(error.value)
 
 
-async def test_a_program_that_is_not_there_will_not_be_there_soon(machine):
+async def test_missing_program_is_a_permanent_error(machine):
     credentials = machine.credentials(credHelpers={"registry.example.com": "gone"})
 
-    with pytest.raises(RegistryError, match="no such program on the PATH") as error:
+    with pytest.raises(RegistryError, match="program not found on the PATH") as error:
         await resolved(credentials)
     assert error.value.permanent
 
 
-async def test_a_program_that_cannot_be_run_is_an_error(machine):
+async def test_unexecutable_program_is_an_error(machine):
     program = machine.path / "bin/docker-credential-own"
     program.write_bytes(b"\x7fELF")
     program.chmod(0o755)
     credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
 
-    with pytest.raises(RegistryError, match="it cannot be run: Exec format error"):
+    with pytest.raises(RegistryError, match="cannot run the program: Exec format error"):
         await resolved(credentials)
 
 
-async def test_a_store_for_all_that_fails_is_a_warning_and_the_files_go_on(machine, caplog):
+async def test_failing_creds_store_is_a_warning_and_falls_back_to_the_files(machine, caplog):
     credentials = machine.credentials(
         credsStore="desktop", auths={"registry.example.com": {"username": "file", "password": "pw"}}
     )
@@ -285,11 +285,11 @@ async def test_a_store_for_all_that_fails_is_a_warning_and_the_files_go_on(machi
     assert found
     assert found.username == "file"
     assert caplog.messages == [
-        "docker-credential-desktop for registry.example.com: there is no such program on the PATH; going on without it"
+        "docker-credential-desktop failed for registry.example.com: program not found on the PATH; continuing without credentials"
     ]
 
 
-async def test_a_failure_is_not_repeated_for_everyone_and_not_kept_for_long(machine):
+async def test_failure_is_cached_for_a_short_time(machine):
     machine.helper("own", "exit 1")
     credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
     for _ in range(5):
@@ -302,7 +302,7 @@ async def test_a_failure_is_not_repeated_for_everyone_and_not_kept_for_long(mach
     assert await resolved(credentials) is not None
 
 
-async def test_a_helper_that_hangs_is_ended_with_all_it_started(machine, monkeypatch):
+async def test_hanging_helper_is_killed_with_its_children(machine, monkeypatch):
     monkeypatch.setattr(helpers, "TIMEOUT", 1.0)
     pids = machine.path / "pids"
     machine.helper("own", f"sleep 60 & echo $! $$ > {shlex.quote(str(pids))}; wait")
@@ -327,7 +327,7 @@ async def test_a_helper_that_hangs_is_ended_with_all_it_started(machine, monkeyp
         assert ends(pid)
 
 
-async def test_a_helper_ends_with_who_asked_it(machine):
+async def test_cancellation_kills_the_helper(machine):
     pid_file = machine.path / "pid"
     machine.helper("own", f"echo $$ > {shlex.quote(str(pid_file))}; sleep 60")
     credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
@@ -343,7 +343,7 @@ async def test_a_helper_ends_with_who_asked_it(machine):
     assert ends(int(pid_file.read_text()))
 
 
-async def test_a_helper_that_does_not_read_its_question_may_answer(machine):
+async def test_helper_that_ignores_stdin_may_answer(machine):
     program = machine.path / "bin/docker-credential-own"
     program.write_text('#!/bin/sh\nexec 0<&-\necho \'{"Username": "anna", "Secret": "pw"}\'\n')
     program.chmod(0o755)
@@ -354,7 +354,7 @@ async def test_a_helper_that_does_not_read_its_question_may_answer(machine):
     assert found.username == "anna"
 
 
-async def test_a_helpers_secret_is_known_for_masking_and_shows_nowhere(machine):
+async def test_secret_of_a_helper_is_masked_and_never_printed(machine):
     machine.answers("own", "anna", "hunter2")
     credentials = machine.credentials(credHelpers={"registry.example.com": "own"})
     account = credentials.account_for(REPOSITORY)
@@ -365,12 +365,12 @@ async def test_a_helpers_secret_is_known_for_masking_and_shows_nowhere(machine):
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "-x", "a b", "a;b", "$(x)", "x" * 65, "a\nb", ".x"])
-def test_a_helpers_name_leads_nowhere_else(name):
+def test_helper_name_with_a_path_is_refused(name):
     assert not helpers.is_helper_name(name)
 
 
 @pytest.mark.parametrize("name", ["ecr-login", "gcloud", "desktop.exe", "pass", "osxkeychain", "wincred_2"])
-def test_usual_names_of_helpers_are_taken(name):
+def test_common_helper_names_are_accepted(name):
     assert helpers.is_helper_name(name)
 
 

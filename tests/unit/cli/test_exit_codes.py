@@ -1,4 +1,4 @@
-"""Exit codes, from usage errors to outcomes, without any registry."""
+"""Tests of exit codes for usage errors and outcomes, without a registry."""
 
 import json
 
@@ -21,7 +21,7 @@ def run(tmp_path, monkeypatch):
     return invoke
 
 
-def test_each_outcome_has_its_code():
+def test_outcome_maps_to_exit_code():
     assert EXITS == {"success": 0, "partial": 1, "failure": 1, "interrupted": 3}
 
 
@@ -54,14 +54,14 @@ def test_nothing_to_do_is_success(run, tmp_path):
         ("sink",),
     ],
 )
-def test_bad_usage_and_bad_files_end_with_2(run, tmp_path, arguments):
+def test_bad_usage_and_bad_files_exit_with_2(run, tmp_path, arguments):
     (tmp_path / "images.json").write_text("{}")
     done = run(*arguments)
     assert done.exit_code == 2, done.output
     assert done.stderr.strip()
 
 
-def test_every_problem_is_a_line_of_its_own(run, tmp_path):
+def test_each_problem_is_printed_on_its_own_line(run, tmp_path):
     (tmp_path / "images.json").write_text(json.dumps({"r.io/a": 5, "r.io/b": "", "r.io/c": []}))
     done = run("check", "--images", "images.json")
     *problems, last = done.stderr.splitlines()
@@ -70,7 +70,7 @@ def test_every_problem_is_a_line_of_its_own(run, tmp_path):
     assert last == f"{len(problems)} problems; nothing was contacted"
 
 
-def test_a_check_shows_what_the_rules_mean(run, tmp_path):
+def test_check_prints_the_effective_rules(run, tmp_path):
     (tmp_path / "images.json").write_text(json.dumps({"r.io/a": ["s.io/a", "s.io/b"]}))
     done = run("check", "--images", "images.json")
     assert done.exit_code == 0
@@ -78,7 +78,7 @@ def test_a_check_shows_what_the_rules_mean(run, tmp_path):
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_the_end_of_a_run_is_told_last_and_once_all_is_written_down():
+def test_final_line_is_printed_after_all_files_are_written():
     heard: list[object] = []
 
     class Log(Observer):

@@ -1,4 +1,4 @@
-"""What a run loads before it does anything: its start is mostly that."""
+"""Tests that a run imports no slow modules at startup."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ SLOW = """
 """
 
 
-def test_a_run_loads_nothing_that_it_may_not_need():
+def test_run_imports_no_optional_modules():
     code = "import sys, syncer.cli.once; print(*sorted(set(sys.argv[1].split()) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code, SLOW], capture_output=True, text=True, check=True, timeout=60

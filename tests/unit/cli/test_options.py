@@ -1,4 +1,4 @@
-"""Options: flags, environment variables, help in groups."""
+"""Tests of flags, environment variables, and the option groups in the help."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def values():
         (" ;\n ", ()),
     ],
 )
-def test_a_list_in_a_variable_is_split_at_lines_and_semicolons_only(values, text, expected):
+def test_list_variable_is_split_at_newlines_and_semicolons_only(values, text, expected):
     assert values(SYNCER_MANY=text)["many"] == expected
 
 
@@ -64,17 +64,17 @@ def test_an_empty_variable_counts_as_unset(values, text):
 
 
 @pytest.mark.parametrize(("text", "expected"), [("true", True), ("1", True), ("0", False), ("no", False)])
-def test_a_flags_variable_is_true_or_false(values, text, expected):
+def test_flag_variable_is_true_or_false(values, text, expected):
     assert values(SYNCER_FLAG=text)["flag"] is expected
 
 
-def test_the_flag_wins(values):
+def test_flag_precedes_variable(values):
     got = values("--one-word", "flag", "--many", "a;b", SYNCER_ONE_WORD="env", SYNCER_MANY="c;d")
     assert got["one_word"] == "flag"
     assert got["many"] == ("a;b",)
 
 
-def test_commas_separate_where_the_option_says_so(values):
+def test_commas_separate_only_if_the_option_allows_it(values):
     assert values("--parts", "a, b", "--parts", "c")["parts"] == (["a", "b"], ["c"])
     assert values(SYNCER_PARTS="a,b;c")["parts"] == (["a", "b"], ["c"])
 
@@ -100,12 +100,12 @@ def test_every_option_of_every_command_has_its_variable():
             assert parameter.envvar == f"SYNCER_{longest[2:].upper().replace('-', '_')}"
 
 
-def test_help_of_the_whole_names_the_commands():
+def test_program_help_lists_the_commands():
     told = CliRunner().invoke(cli, ["-h"]).output
     assert all(f"\n  {name} " in told for name in ("sync", "plan", "check", "demo"))
 
 
-def test_the_version_is_printed_under_the_distributions_name():
+def test_version_is_printed_with_the_distribution_name():
     done = CliRunner().invoke(cli, ["--version"])
     assert done.exit_code == 0
     assert done.stdout.startswith("image-syncer ")
@@ -139,17 +139,17 @@ def group():
         (["other"], "other\n"),
     ],
 )
-def test_the_default_command_is_meant_where_none_is_named(group, arguments, expected):
+def test_missing_command_defaults_to_sync(group, arguments, expected):
     assert CliRunner().invoke(group, arguments).stdout == expected
 
 
-def test_a_word_that_is_no_command_is_told_as_that(group):
+def test_unknown_command_is_reported(group):
     done = CliRunner().invoke(group, ["othr", "--a", "1"])
     assert done.exit_code == 2
     assert "No such command 'othr'" in done.output
 
 
-def test_a_reader_who_goes_away_is_no_traceback():
+def test_closed_pipe_prints_no_traceback():
     reading, writing = os.pipe()
     os.close(reading)
     try:

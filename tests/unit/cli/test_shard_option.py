@@ -1,4 +1,4 @@
-"""Which share of the work a command does: by its flag, by its variable, by the environment of an Indexed Job."""
+"""Tests of the share of the work: by flag, by variable, and by the index of an Indexed Job."""
 
 import json
 
@@ -59,7 +59,7 @@ JOB = {"JOB_COMPLETION_INDEX": "1", "SYNCER_SHARDS": "2"}
         ((), {"JOB_COMPLETION_INDEX": "5", "SYNCER_SHARDS": ""}, []),
     ],
 )
-def test_the_flag_wins_over_its_variable_and_that_over_the_job(plan, arguments, environment, expected):
+def test_shard_flag_precedes_its_variable_and_the_job_index(plan, arguments, environment, expected):
     done = plan(*arguments, **environment)
     assert done.exit_code == 0
     assert [told.partition(" has ")[0] for told in shares_told(done)] == expected
@@ -77,14 +77,14 @@ def test_the_flag_wins_over_its_variable_and_that_over_the_job(plan, arguments, 
         ((), {"SYNCER_SHARDS": "3"}, "SYNCER_SHARDS is '3', but which of them is this?"),
     ],
 )  # fmt: skip
-def test_a_share_that_cannot_be_is_said_before_anything_is_contacted(plan, arguments, environment, said):
+def test_invalid_share_is_reported_before_any_request(plan, arguments, environment, said):
     done = plan(*arguments, **environment)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
     assert " ERROR " not in done.stderr
 
 
-def test_each_share_says_how_many_of_the_rules_it_has_and_together_they_have_all(rules):
+def test_shares_log_their_rules_and_cover_all_rules(rules):
     path, found = rules(RULES), []
     for index in range(3):
         shard = Shard(index, 3)
@@ -103,7 +103,7 @@ def test_a_share_without_rules_is_a_success(plan):
     assert "Synchronization finished, 0 tasks failed" in done.stderr
 
 
-def test_the_files_are_checked_wholly_in_each_share(plan):
+def test_each_share_validates_all_rules(plan):
     images = {"r.io/good": "s.io/good", "r.io/bad": "$NOBODY_SET_THIS/app", "::": "x"}
     for index in range(3):
         done = plan("--shard", f"{index}/3", images=images)
@@ -118,11 +118,11 @@ def test_every_line_of_a_json_log_names_the_share(plan):
 
 
 @pytest.mark.parametrize("command", ["sync", "plan", "serve"])
-def test_help_tells_of_it_where_it_is(command):
+def test_help_lists_the_shard_option(command):
     assert "--shard I/N" in CliRunner().invoke(cli, [command, "--help"]).output
 
 
-def test_a_check_is_about_the_whole_files(rules):
+def test_check_ignores_the_share(rules):
     env = JOB | {"SYNCER_SHARD": "0/9"}
     done = CliRunner().invoke(cli, ["check", "--images", str(rules(RULES))], env=env)
     assert done.exit_code == 0

@@ -1,4 +1,4 @@
-"""Fixtures for files that users write: given as text or Python data, read as the program reads them."""
+"""Fixtures that write files from text or Python data and read them as the program does."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Rules written back: the lists of what failed and what went through are images files themselves."""
+"""Tests of rules written back to images files, for the failed list and the succeeded list."""
 
 import pytest
 from hypothesis import given
@@ -45,7 +45,7 @@ def rule(source: str, destination: object) -> Rule:
         ("a:1,2", {"to": "d.io/r:x,y"}, ["1"], ("a:1", {"to": "d.io/r:x"})),
     ],
 )
-def test_an_entry_names_the_tags_in_the_form_the_rule_had(source, destination, tags, expected):
+def test_entry_lists_the_tags_in_the_form_of_the_rule(source, destination, tags, expected):
     assert rule(source, destination).entry_for(tags) == expected
 
 
@@ -54,7 +54,7 @@ def test_tags_of_an_expression_keep_their_new_names():
     assert expression.entry_for(["x2"], selected=["x1", "x2"]) == ("a:x2", "d.io/r:q")
 
 
-def test_tags_that_the_rule_does_not_select_are_refused():
+def test_tags_not_selected_by_the_rule_are_refused():
     for tags in (["3"], []):
         with pytest.raises(ValueError, match="does not select"):
             rule("a:1,2", "d.io/r").entry_for(tags)
@@ -69,7 +69,7 @@ def test_tags_that_the_rule_does_not_select_are_refused():
         {f"a:1@{DIGEST}": "d.io/r"},
     ],
 )
-def test_the_whole_rule_is_as_it_was_written(images):
+def test_entry_keeps_the_rule_as_written(images):
     (only,) = rules_from(images, ENVIRONMENT)
     key, value = only.entry_for(None)
     assert {key: value} == images
@@ -107,7 +107,7 @@ def test_entries_of_one_key_become_one_entry_with_all_destinations():
     }
 
 
-def test_entries_that_ask_for_different_platforms_both_stay():
+def test_entries_with_different_platforms_are_not_merged():
     merged = merge_entries(
         [("a:1", {"to": "d.io/x:n", "platforms": ["linux/amd64"]}), ("a:1", "e.io/x:m"), ("a:1", "f.io/x")]
     )

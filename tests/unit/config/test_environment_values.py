@@ -1,4 +1,4 @@
-"""Values of environment variables are not repeated in problems of a file: they may be secrets."""
+"""Tests that problems do not show values of environment variables, which may be secrets."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from syncer.diagnostics import Findings
 @pytest.mark.parametrize(
     "value", ["Not A Name/hush", "x:hush!", "quay.io/app@sha256:hush", "https://hush/x", "quay.io/app:/hush/"]
 )
-def test_a_destination_that_a_variable_makes_invalid_does_not_show_its_value(value):
+def test_invalid_destination_from_a_variable_does_not_show_its_value(value):
     findings = Findings()
     node = read_json('{"nginx": "${PLACE}"}', "images.json", "images", findings)
     assert node is not None

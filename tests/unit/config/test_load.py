@@ -1,4 +1,4 @@
-"""Both files together, the old combined form, and files that users bring along."""
+"""Tests of loading both files, the combined file, and files of image-syncer's users."""
 
 import os
 import sys
@@ -110,7 +110,7 @@ def test_the_documented_yaml_examples_of_image_syncer_are_read(folder):
     assert (len(config.rules), username(config, "nginx")) == (7, "xxx")
 
 
-def test_a_rule_onto_itself_is_refused_also_in_a_documented_placeholder(folder):
+def test_rule_onto_itself_is_refused_even_in_a_placeholder(folder):
     assert "both sides are the same image" in folder.problem(
         images={"xxx/xxx/xx:tag1,tag2,tag3": "xxx/xxx/xx"}
     )
@@ -137,7 +137,7 @@ def test_a_combined_file_needs_rules_and_no_accounts(folder):
     assert warning.message == "unknown key 'defaultDestRegistry', ignored"
 
 
-def test_a_combined_file_in_the_wrong_place_is_recognised(folder):
+def test_combined_file_in_the_wrong_option_is_reported(folder):
     assert "give it with --config" in folder.problem(images={"auth": {}, "images": {}})
 
 
@@ -172,13 +172,13 @@ def test_all_problems_of_both_files_are_reported_at_once(folder):
     ]
 
 
-def test_a_file_that_cannot_be_read_does_not_hide_the_others_problems(folder):
+def test_unreadable_file_does_not_hide_problems_of_the_other(folder):
     assert folder.problems(auth="{", images={"a": 5})[1].startswith(
         "images.json:2: images.a: expected a destination"
     )
 
 
-def test_no_files_are_no_rules_and_nobody(folder):
+def test_without_files_there_are_no_rules_and_no_accounts(folder):
     config = folder.load()
     assert (config.rules, config.auth.empty, config.warnings) == ((), True, ())
 

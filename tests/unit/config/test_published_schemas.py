@@ -1,4 +1,4 @@
-"""The JSON Schemas that editors check the two files with agree with what the program takes."""
+"""Tests that the published JSON Schemas agree with the program's own validation."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def validator(kind):
 
 
 @pytest.mark.parametrize("kind", ["auth", "images"])
-def test_the_examples_fit_and_name_their_schema(kind):
+def test_examples_match_and_name_their_schema(kind):
     read_json = json.loads((ROOT / f"examples/{kind}.json").read_text())
     text = (ROOT / f"examples/{kind}.yaml").read_text()
     validator(kind).validate(read_json)
@@ -41,6 +41,6 @@ def test_the_examples_fit_and_name_their_schema(kind):
         ("images", ["nginx"]),
     ],
 )
-def test_what_the_program_refuses_does_not_fit(kind, document):
+def test_schema_rejects_what_the_program_refuses(kind, document):
     with pytest.raises(jsonschema.ValidationError):
         validator(kind).validate(document)

@@ -1,4 +1,4 @@
-"""Limits of registries where several processes do the work: together they keep to them."""
+"""Tests of registry limits that are divided among several processes."""
 
 import pytest
 
@@ -26,44 +26,44 @@ def parts(folder):
     return settings
 
 
-def test_shares_have_equal_parts_of_pace_and_bandwidth(parts):
+def test_rate_and_bandwidth_are_divided_equally(parts):
     for part in parts("a.io/app", 4):
         assert part.requests_per_second == 2.5
         assert part.bandwidth == 5 << 20
         assert part.plain_http
 
 
-def test_connections_are_dealt_out_to_the_last(parts):
+def test_connections_are_divided_without_remainder(parts):
     assert [part.max_connections for part in parts("a.io/app", 4)] == [3, 3, 2, 2]
 
 
-def test_each_share_has_a_connection_at_least(parts):
+def test_each_share_has_at_least_one_connection(parts):
     assert [part.max_connections for part in parts("a.io/team/app", 4)] == [1, 1, 1, 1]
 
 
-def test_no_limit_stays_none(parts):
+def test_unlimited_stays_unlimited(parts):
     assert parts("b.io/app", 3) == [HostSettings(create=True)] * 3
     assert parts("c.io/app", 3) == [HostSettings()] * 3
 
 
-def test_a_bandwidth_is_never_shared_out_to_nothing():
+def test_divided_bandwidth_is_at_least_one():
     assert HostSettings(bandwidth=2).part(1, 3).bandwidth == 1
 
 
-def test_accounts_stay_as_they_are(folder):
+def test_accounts_are_not_divided(folder):
     config = folder.load(auth=AUTH, images={})
     name = Repository.parse("a.io/team/app")
     assert sharded(config, Shard(1, 4)).auth.account_for(name) == config.auth.account_for(name) is not None
 
 
-def test_fewer_connections_than_shares_are_warned_of(folder):
+def test_fewer_connections_than_shares_is_a_warning(folder):
     config = sharded(folder.load(auth=AUTH, images={}), Shard(0, 4))
     (warning,) = map(str, config.warnings)
-    assert warning.endswith("max_connections is 3, but each of the 4 shares needs one: 4 in all")
+    assert warning.endswith("max_connections is 3, but must be at least 4: each of the 4 shares needs one")
     assert '"a.io/team"' in warning
     assert not sharded(folder.load(auth=AUTH, images={}), Shard(0, 3)).warnings
 
 
-def test_one_process_has_all_of_it(folder):
+def test_single_process_keeps_the_limits(folder):
     config = folder.load(auth=AUTH, images={})
     assert sharded(config, WHOLE) is config

@@ -1,4 +1,4 @@
-"""Where a registry is reached, and where the addresses that it names lead."""
+"""Tests of `Address`: the base URL of a registry, and the resolution of URLs that it sends."""
 
 import pytest
 
@@ -33,11 +33,11 @@ def address():
         ("https://cdn.example/x?sig=http://y", "https://cdn.example/x?sig=http://y"),
     ],
 )
-def test_a_location_leads_to(address, location, leads_to):
+def test_location_resolves_to(address, location, leads_to):
     assert address.resolve(ASKED, location) == leads_to
 
 
-def test_a_plain_registry_stays_plain():
+def test_plain_http_registry_keeps_http():
     address = Address("reg.example:5000", PLAIN)
     assert address.resolve("http://reg.example:5000/v2/", "http://reg.example:5000/x") == (
         "http://reg.example:5000/x"
@@ -60,7 +60,7 @@ def test_a_plain_registry_stays_plain():
         "javascript:alert(1)",
     ],
 )
-def test_a_location_that_leads_nowhere_is_an_error(address, location):
+def test_invalid_location_is_an_error(address, location):
     with pytest.raises(RegistryError) as raised:
         address.resolve(ASKED, location)
     assert raised.value.kind is Kind.INVALID
@@ -82,17 +82,17 @@ def test_a_location_that_leads_nowhere_is_an_error(address, location):
         ("nothing", False),
     ],
 )
-def test_credentials_go_to_the_registry_only(address, url, own):
+def test_only_the_registrys_origin_is_own(address, url, own):
     assert address.is_own(url) is own
 
 
-def test_docker_hub_has_another_host_for_its_api():
+def test_docker_hub_uses_its_api_host():
     address = Address("docker.io", HostSettings())
     assert address.is_own("https://registry-1.docker.io/v2/")
     assert not address.is_own("https://docker.io/v2/")
 
 
-async def test_an_insecure_registry_that_speaks_no_tls_is_spoken_to_without():
+async def test_insecure_registry_without_tls_falls_back_to_http():
     asked = []
 
     async def probe(base):
@@ -107,7 +107,7 @@ async def test_an_insecure_registry_that_speaks_no_tls_is_spoken_to_without():
     assert not address.secure
 
 
-async def test_an_insecure_registry_that_is_down_is_told_by_its_tls_error():
+async def test_insecure_registry_that_is_down_raises_the_https_error():
     async def probe(base):
         raise RegistryError(Kind.CONNECTION, f"{base} refused")
 
@@ -115,7 +115,7 @@ async def test_an_insecure_registry_that_is_down_is_told_by_its_tls_error():
         await Address("reg.example", HostSettings(insecure=True)).base(probe)
 
 
-def test_a_certificate_file_that_cannot_be_read_is_told():
+def test_unreadable_certificate_file_is_reported():
     address = Address("reg.example", HostSettings(ca_file="/nowhere/ca.pem"))
     with pytest.raises(RegistryError, match=r"/nowhere/ca\.pem"):
         address.tls(own=True)
@@ -124,13 +124,13 @@ def test_a_certificate_file_that_cannot_be_read_is_told():
 @pytest.mark.parametrize(
     "location", ["http://cdn.example/x", "HTTP://cdn.example/x", "hTTp://cdn.example:8080/x"]
 )
-def test_no_way_leads_from_https_to_http(address, location):
+def test_redirect_from_https_to_http_is_refused(address, location):
     with pytest.raises(RegistryError, match="from https to http at cdn") as raised:
         address.resolve(ASKED, location)
     assert raised.value.kind is Kind.TLS
 
 
-def test_content_that_is_checked_by_its_digest_may_come_without_tls(address):
+def test_content_with_a_digest_may_redirect_to_http(address):
     assert address.resolve(ASKED, "HTTP://cdn.example/x", downgrade=True) == "http://cdn.example/x"
 
 
@@ -139,7 +139,7 @@ def test_a_location_without_a_scheme_keeps_that_of_the_request(address, location
     assert address.resolve(ASKED, location).startswith("https://")
 
 
-def test_a_guard_is_set_once_a_public_address_has_answered(address):
+def test_guard_is_set_after_a_response_from_a_public_address(address):
     assert address.guard() is None
     address.answered(internal=True)
     assert address.guard() is None

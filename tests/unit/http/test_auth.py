@@ -1,4 +1,4 @@
-"""How an account shows itself: which token is fetched, from whom, when again, and what never leaves."""
+"""Tests of `Authenticator`: challenges, token requests, token caching, and protection of credentials."""
 
 import base64
 
@@ -23,10 +23,10 @@ from tests.support.login_stage import (
     numbered,
 )
 
-# --- which challenge -------------------------------------------------------------------------------------------------
+# --- challenges -------------------------------------------------------------------------------------------------
 
 
-async def test_nothing_is_sent_to_a_registry_that_does_not_ask():
+async def test_no_challenge_sends_no_authorization():
     stage = Stage(ANNA)
 
     assert await stage.header() is None
@@ -34,21 +34,21 @@ async def test_nothing_is_sent_to_a_registry_that_does_not_ask():
     assert stage.pings == [None]
 
 
-async def test_without_an_account_nothing_is_asked_before_the_first_request():
+async def test_without_an_account_v2_is_not_requested_first():
     stage = Stage(ping=asks(bearer()))
 
     assert await stage.header() is None
     assert not stage.pings
 
 
-async def test_basic_credentials_are_sent_to_a_registry_that_asks_for_them():
+async def test_basic_challenge_is_answered_with_the_password():
     stage = Stage(ANNA)
 
     assert await stage.challenge('Basic realm="x"')
     assert await stage.header() == "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode()
 
 
-async def test_basic_credentials_that_were_refused_are_not_sent_again():
+async def test_refused_basic_credentials_are_not_sent_again():
     stage = Stage(ANNA)
     await stage.challenge('Basic realm="x"')
     header = await stage.header()
@@ -59,20 +59,20 @@ async def test_basic_credentials_that_were_refused_are_not_sent_again():
         await stage.header()
 
 
-async def test_without_an_account_a_basic_challenge_is_the_end():
+async def test_basic_challenge_without_an_account_is_not_retried():
     stage = Stage()
 
     assert not await stage.challenge('Basic realm="x"')
 
 
-async def test_bearer_is_taken_where_basic_stands_beside_it():
+async def test_bearer_is_preferred_to_basic():
     stage = Stage(ANNA)
 
     assert await stage.challenge(f'Basic realm="x", {bearer(service="s")}')
     assert await stage.header() == "Bearer t"
 
 
-async def test_basic_is_taken_where_bearer_beside_it_leads_nowhere():
+async def test_bearer_with_an_invalid_realm_falls_back_to_basic():
     stage = Stage(ANNA)
 
     assert await stage.challenge(f'{bearer("ftp://x/")}, Basic realm="x"')
@@ -80,7 +80,7 @@ async def test_basic_is_taken_where_bearer_beside_it_leads_nowhere():
 
 
 @pytest.mark.parametrize("header", ["", "Negotiate", "Bearer service=x", "nonsense"])
-async def test_where_an_answer_has_no_challenge_v2_is_asked_for_it(header):
+async def test_401_without_a_challenge_takes_the_challenge_of_v2(header):
     stage = Stage(ping=asks(bearer(scope="repository:user/image:pull")))
 
     assert await stage.challenge(header)
@@ -90,7 +90,7 @@ async def test_where_an_answer_has_no_challenge_v2_is_asked_for_it(header):
     assert stage.pings == [None]
 
 
-async def test_a_challenge_once_known_is_not_asked_for_again():
+async def test_known_challenge_is_not_requested_again():
     stage = Stage(ping=asks(bearer()), answer=numbered())
     await stage.challenge("")
 
@@ -99,14 +99,14 @@ async def test_a_challenge_once_known_is_not_asked_for_again():
     assert stage.pings == [None]
 
 
-async def test_where_v2_asks_for_nothing_either_there_is_nothing_to_try():
+async def test_401_without_any_challenge_is_not_retried():
     assert not await Stage(ANNA).challenge("")
 
 
-# --- asked first -----------------------------------------------------------------------------------------------------
+# --- /v2/ before the first request -----------------------------------------------------------------------------------------------------
 
 
-async def test_v2_is_asked_once_for_all_before_the_first_request_of_an_account():
+async def test_v2_is_requested_once_before_the_first_request_of_an_account():
     stage = Stage(ANNA, ping=asks(bearer(service="s")), answer=numbered())
     headers = []
 
@@ -123,7 +123,7 @@ async def test_v2_is_asked_once_for_all_before_the_first_request_of_an_account()
 
 
 @pytest.mark.parametrize("status", [200, 403, 404, 405])
-async def test_where_v2_has_no_challenge_requests_go_without_an_account_and_that_is_said(status, caplog):
+async def test_v2_without_a_challenge_makes_requests_anonymous_and_is_logged(status, caplog):
     stage = Stage(ANNA, ping=lambda authorization: (status, ""))
 
     with caplog.at_level("INFO"):
@@ -131,11 +131,11 @@ async def test_where_v2_has_no_challenge_requests_go_without_an_account_and_that
         assert await stage.header(PUSH) is None
     assert stage.pings == [None]
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "it is asked without the account 'registry.example.com'" in said
+    assert "requests are anonymous until it asks for the account 'registry.example.com'" in said
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_v2_that_answers_badly_is_asked_once_more_and_then_done_without(status):
+async def test_failing_v2_is_retried_once_and_then_ignored(status):
     stage = Stage(ANNA, ping=lambda authorization: (status, ""))
 
     with pytest.raises(RegistryError) as error:
@@ -146,7 +146,7 @@ async def test_a_v2_that_answers_badly_is_asked_once_more_and_then_done_without(
     assert stage.pings == [None, None]
 
 
-async def test_a_challenge_that_comes_later_is_followed_where_v2_had_none():
+async def test_later_challenge_is_followed_if_v2_had_none():
     stage = Stage(ANNA)
     await stage.header()
 
@@ -154,11 +154,11 @@ async def test_a_challenge_that_comes_later_is_followed_where_v2_had_none():
     assert await stage.header() == "Bearer t"
 
 
-# --- Bearer stays Bearer ---------------------------------------------------------------------------------------------
+# --- Basic challenges to a Bearer token ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("header", ['Basic realm="harbor"', "", "Negotiate"])
-async def test_a_401_to_a_token_without_a_bearer_challenge_means_a_fresh_token(header):
+async def test_401_without_a_bearer_challenge_refreshes_the_token(header):
     stage = Stage(ANNA, ping=asks(bearer()), answer=numbered())
     first = await stage.header()
 
@@ -166,7 +166,7 @@ async def test_a_401_to_a_token_without_a_bearer_challenge_means_a_fresh_token(h
     assert await stage.header() == "Bearer t2"
 
 
-async def test_a_fresh_token_that_is_refused_too_lacks_a_right_and_is_kept():
+async def test_refused_fresh_token_is_kept_and_not_refreshed_again():
     stage = Stage(ANNA, ping=asks(bearer()), answer=numbered())
     assert await stage.challenge('Basic realm="x"', sent=await stage.header())
     second = await stage.header()
@@ -174,12 +174,12 @@ async def test_a_fresh_token_that_is_refused_too_lacks_a_right_and_is_kept():
     assert not await stage.challenge('Basic realm="x"', sent=second)
     assert await stage.header() == second
     stage.time += 20
-    # It may be the token again, later on.
+    # A later 401 may mean the token again.
     assert await stage.challenge('Basic realm="x"', sent=second)
     assert await stage.header() == "Bearer t3"
 
 
-async def test_tokens_are_forgotten_for_what_has_changed():
+async def test_forget_drops_the_tokens_of_a_repository():
     stage = Stage(ANNA, ping=asks(bearer()), answer=numbered())
     for name in ("made/app", "made", "maderight/app", "other"):
         await stage.header((f"repository:{name}:pull",))
@@ -192,10 +192,10 @@ async def test_tokens_are_forgotten_for_what_has_changed():
     assert headers == ["Bearer t3", "Bearer t4", "Bearer t5", "Bearer t6"]
 
 
-# --- which token -----------------------------------------------------------------------------------------------------
+# --- token requests -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_token_is_asked_for_by_service_and_scope_with_the_password():
+async def test_token_request_has_service_scope_and_password():
     stage = Stage(ANNA)
     await stage.challenge(bearer(service="registry.example.com", scope=PULL[0]))
 
@@ -208,7 +208,7 @@ async def test_a_token_is_asked_for_by_service_and_scope_with_the_password():
     assert asked.user == f"anna:{PASSWORD}"
 
 
-async def test_a_realm_keeps_its_own_query():
+async def test_query_of_a_realm_is_kept():
     stage = Stage(ANNA)
     await stage.challenge(bearer(f"{REALM}?tenant=7#part"))
 
@@ -218,7 +218,7 @@ async def test_a_realm_keeps_its_own_query():
     assert "#" not in stage.asked[0].url
 
 
-async def test_a_mount_asks_for_both_scopes_in_one_token():
+async def test_mount_requests_both_scopes_in_one_token():
     stage = Stage(ANNA)
     await stage.challenge()
 
@@ -228,7 +228,7 @@ async def test_a_mount_asks_for_both_scopes_in_one_token():
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_a_service_that_refuses_two_scopes_is_asked_for_the_first(status):
+async def test_refused_scopes_fall_back_to_the_first_scope(status):
     stage = Stage(ANNA, answer=lambda asked: status if len(asked.scopes) > 1 else {"token": "first"})
     await stage.challenge()
 
@@ -236,7 +236,7 @@ async def test_a_service_that_refuses_two_scopes_is_asked_for_the_first(status):
     assert stage.asked[-1].scopes == list(PUSH)
 
 
-async def test_a_scope_that_a_registry_has_of_its_own_is_asked_for_instead():
+async def test_scope_of_the_challenge_replaces_ours_for_another_resource():
     stage = Stage(ANNA)
     await stage.challenge(bearer(scope="repository:behind/proxy/acme/app:pull"))
 
@@ -245,7 +245,7 @@ async def test_a_scope_that_a_registry_has_of_its_own_is_asked_for_instead():
     assert stage.asked[0].scopes == ["repository:behind/proxy/acme/app:pull"]
 
 
-async def test_further_actions_that_a_registry_asks_for_are_added_to_ours():
+async def test_actions_of_the_challenge_are_added_to_ours():
     stage = Stage(ANNA)
     await stage.challenge(bearer(scope="repository:acme/app:metadata_read,pull"), PUSH)
 
@@ -254,7 +254,7 @@ async def test_further_actions_that_a_registry_asks_for_are_added_to_ours():
     assert stage.asked[0].scopes == ["repository:acme/app:pull,push,metadata_read"]
 
 
-async def test_a_narrower_scope_in_a_challenge_does_not_narrow_ours():
+async def test_narrower_scope_of_the_challenge_keeps_our_actions():
     stage = Stage(ANNA)
     await stage.challenge(bearer(scope=PULL[0]), PUSH)
 
@@ -273,7 +273,7 @@ async def test_a_narrower_scope_in_a_challenge_does_not_narrow_ours():
         {"token": None, "access_token": "good", "refresh_token": 7, "scope": []},
     ],
 )
-async def test_a_token_comes_under_either_name(answer):
+async def test_token_and_access_token_are_both_read(answer):
     stage = Stage(answer=lambda asked: answer)
     await stage.challenge()
 
@@ -296,7 +296,7 @@ async def test_a_token_comes_under_either_name(answer):
     ],
     ids=repr,
 )
-async def test_an_answer_without_a_usable_token_is_a_failure_in_one_line(answer):
+async def test_response_without_a_valid_token_raises_a_one_line_error(answer):
     stage = Stage(ANNA, answer=lambda asked: answer)
     await stage.challenge()
 
@@ -307,7 +307,7 @@ async def test_an_answer_without_a_usable_token_is_a_failure_in_one_line(answer)
     assert "\n" not in str(error.value)
 
 
-# --- when again ------------------------------------------------------------------------------------------------------
+# --- token caching ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ async def test_an_answer_without_a_usable_token_is_a_failure_in_one_line(answer)
         ({"expires_in": 300, "issued_at": "yesterday"}, 260, 300),
     ],
 )
-async def test_a_token_is_used_for_as_long_as_it_lasts(stated, used, renewed):
+async def test_token_is_reused_until_it_is_stale(stated, used, renewed):
     names = iter("ab")
     stage = Stage(answer=lambda asked: {"token": next(names), **stated})
     await stage.challenge()
@@ -344,7 +344,7 @@ async def test_a_token_is_used_for_as_long_as_it_lasts(stated, used, renewed):
     assert await stage.header() == "Bearer b"
 
 
-async def test_a_token_is_fetched_once_for_all_who_wait():
+async def test_concurrent_requests_fetch_one_token():
     stage = Stage(ANNA, answer=numbered())
     await stage.challenge()
     headers = []
@@ -360,7 +360,7 @@ async def test_a_token_is_fetched_once_for_all_who_wait():
     assert len(stage.asked) == 1
 
 
-async def test_a_wrong_password_is_tried_once_for_all_who_wait():
+async def test_concurrent_requests_try_a_wrong_password_once():
     stage = Stage(ANNA, answer=lambda asked: 401)
     await stage.challenge()
     failures = []
@@ -375,11 +375,11 @@ async def test_a_wrong_password_is_tried_once_for_all_who_wait():
             group.start_soon(request)
 
     assert failures == [401] * 20
-    # With a scope, and without: that is how to tell a wrong password from a missing right.
+    # One request with a scope and one without: the second separates a wrong password from a missing permission.
     assert [asked.scopes for asked in stage.asked] == [list(PULL), []]
 
 
-async def test_those_who_wait_go_on_where_the_one_that_fetched_was_cancelled():
+async def test_cancelled_token_request_is_taken_over_by_a_waiting_one():
     stage = Stage(ANNA)
     begun, held = anyio.Event(), anyio.Event()
 
@@ -412,7 +412,7 @@ async def test_those_who_wait_go_on_where_the_one_that_fetched_was_cancelled():
     assert headers == ["Bearer t"] * 2
 
 
-async def test_a_failure_is_not_remembered_for_who_comes_later():
+async def test_token_failure_is_not_cached_for_later_requests():
     answers = iter([500, {"token": "late"}])
     stage = Stage(ANNA, answer=lambda asked: next(answers))
     await stage.challenge()
@@ -422,7 +422,7 @@ async def test_a_failure_is_not_remembered_for_who_comes_later():
     assert await stage.header() == "Bearer late"
 
 
-async def test_a_token_that_a_registry_refuses_is_fetched_anew_once():
+async def test_refused_token_is_refreshed_once():
     stage = Stage(ANNA, answer=numbered())
     await stage.challenge()
     sent = await stage.header()
@@ -430,12 +430,12 @@ async def test_a_token_that_a_registry_refuses_is_fetched_anew_once():
     assert await stage.challenge(sent=sent)
     assert await stage.challenge(sent=sent)
     assert await stage.header() == "Bearer t2"
-    # A late 401 to the old token does not cost the new one.
+    # A late 401 to the old token does not drop the new one.
     assert await stage.challenge(sent=sent)
     assert await stage.header() == "Bearer t2"
 
 
-async def test_tokens_are_kept_for_some_repositories_and_not_for_ten_thousand():
+async def test_token_cache_is_bounded():
     stage = Stage(ANNA, answer=numbered())
     await stage.challenge()
     for number in range(2 * MAX_TOKENS):
@@ -497,7 +497,7 @@ async def test_a_service_without_post_gets_the_identity_token_as_a_password(stat
     assert stage.asked[1].user == f":{IDENTITY}"
 
 
-async def test_an_identity_token_that_is_refused_is_not_tried_in_other_ways():
+async def test_refused_identity_token_is_not_sent_as_a_password():
     stage = Stage(KNOWN, answer=lambda asked: 401)
     await stage.challenge()
 
@@ -506,7 +506,7 @@ async def test_an_identity_token_that_is_refused_is_not_tried_in_other_ways():
     assert [asked.method for asked in stage.asked] == ["POST", "POST"]
 
 
-async def test_a_registry_token_is_shown_as_it_is_and_not_twice():
+async def test_registry_token_is_sent_unchanged_and_only_once():
     stage = Stage(Account("x", registry_token=Secret("my-own")))
 
     assert await stage.challenge()
@@ -519,7 +519,7 @@ async def test_a_registry_token_is_shown_as_it_is_and_not_twice():
 
 
 class Changing:
-    """Knows passwords p1, p2, …: the next one whenever the last one was refused."""
+    """Returns passwords p1, p2, …: the next one each time the last one was refused."""
 
     def __init__(self, limit: int = 100) -> None:
         self.number, self.limit = 1, limit
@@ -535,7 +535,7 @@ class Changing:
         return Account("helper", "anna", Secret(f"p{self.number}"))
 
 
-async def test_a_provider_is_asked_only_when_a_registry_wants_to_know():
+async def test_provider_is_called_only_after_a_challenge():
     provider = Changing()
     stage = Stage(Account("helper", provider=provider))
 
@@ -547,7 +547,7 @@ async def test_a_provider_is_asked_only_when_a_registry_wants_to_know():
     assert stage.auth.current == Account("helper", "anna", Secret("p1"))
 
 
-async def test_a_provider_is_asked_again_where_the_token_service_refuses():
+async def test_provider_is_called_again_if_the_token_service_refuses():
     stage = Stage(
         Account("helper", provider=Changing()),
         answer=lambda asked: {"token": "t"} if asked.user == "anna:p2" else 401,
@@ -557,7 +557,7 @@ async def test_a_provider_is_asked_again_where_the_token_service_refuses():
     assert await stage.header() == "Bearer t"
 
 
-async def test_a_provider_is_asked_again_where_basic_is_refused():
+async def test_provider_is_called_again_if_basic_is_refused():
     stage = Stage(Account("helper", provider=Changing(limit=2)))
     await stage.challenge('Basic realm="x"')
     first = await stage.header()
@@ -565,13 +565,13 @@ async def test_a_provider_is_asked_again_where_basic_is_refused():
     assert await stage.challenge('Basic realm="x"', sent=first)
     second = await stage.header()
     assert second != first
-    # A late 401 to the first is worth a try with the second; a 401 to the second is the end.
+    # A late 401 to the first password leads to a try with the second. A 401 to the second is final.
     assert await stage.challenge('Basic realm="x"', sent=first)
     with pytest.raises(RegistryError, match="401 unauthorized"):
         await stage.challenge('Basic realm="x"', sent=second)
 
 
-async def test_a_provider_that_knows_nobody_means_anonymous_access():
+async def test_provider_without_an_account_means_anonymous_access():
     class Nobody:
         async def account(self, *, refused: Account | None = None) -> Account | None:
             return None
@@ -584,28 +584,28 @@ async def test_a_provider_that_knows_nobody_means_anonymous_access():
     assert stage.auth.current is None
 
 
-# --- what never leaves -----------------------------------------------------------------------------------------------
+# --- protection of credentials -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("account", [ANNA, KNOWN], ids=["password", "identity"])
-async def test_credentials_do_not_go_from_tls_to_a_service_without(account):
+async def test_credentials_are_not_sent_from_https_to_a_plain_http_token_service(account):
     stage = Stage(account)
     await stage.challenge(bearer("http://auth.example.com/token"))
 
-    with pytest.raises(RegistryError, match="has no TLS") as error:
+    with pytest.raises(RegistryError, match="does not: credentials are not sent") as error:
         await stage.header()
     assert error.value.kind is Kind.TLS
     assert not stage.asked
 
 
-async def test_without_credentials_a_service_without_tls_may_be_asked():
+async def test_anonymous_token_request_over_plain_http_is_allowed():
     stage = Stage()
     await stage.challenge(bearer("http://auth.example.com/token"))
 
     assert await stage.header() == "Bearer t"
 
 
-async def test_a_registry_without_tls_may_have_a_service_without():
+async def test_plain_http_registry_may_use_a_plain_http_token_service():
     stage = Stage(ANNA, secure=False)
     await stage.challenge(bearer("http://auth.example.com/token"))
 
@@ -627,18 +627,18 @@ async def test_a_registry_without_tls_may_have_a_service_without():
         "https://a.example/\x7f",
     ],
 )
-async def test_an_impossible_realm_is_refused(realm):
+async def test_invalid_realm_is_refused(realm):
     stage = Stage(ANNA)
     await stage.challenge(bearer(realm))
 
-    with pytest.raises(RegistryError, match="impossible token service"):
+    with pytest.raises(RegistryError, match="token service with an invalid URL"):
         await stage.header()
     assert not stage.asked
 
 
 @pytest.mark.parametrize("account", [ANNA, KNOWN, Account("x", registry_token=Secret("s3cr3t\n"))])
 @pytest.mark.parametrize("answer", [401, {"nothing": 1}, {"token": "t0k3n\r\n"}])
-async def test_no_secret_shows_in_an_error_or_in_a_representation(account, answer):
+async def test_errors_and_reprs_contain_no_secret(account, answer):
     stage = Stage(account, answer=lambda asked: answer)
     await stage.challenge()
 
@@ -656,7 +656,7 @@ async def test_no_secret_shows_in_an_error_or_in_a_representation(account, answe
         assert secret not in shown
 
 
-async def test_a_token_does_not_show_in_its_representation():
+async def test_repr_of_a_token_hides_it():
     stage = Stage(answer=lambda asked: {"token": "t0k3n"})
     await stage.challenge()
     await stage.header()

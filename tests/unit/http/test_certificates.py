@@ -1,4 +1,4 @@
-"""Which CAs and client certificates count for a registry: its settings, else those of `certs.d`."""
+"""Tests of TLS contexts: CAs and client certificates from the settings and from `certs.d`."""
 
 import asyncio
 import datetime as dt
@@ -24,7 +24,7 @@ from tests.support.waiting import OK
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """The `certs.d` folders, in the order in which they count."""
+    """The `certs.d` folders in order of precedence."""
     found = tuple(tmp_path / name for name in ("user", "containers", "docker"))
     monkeypatch.setattr(certificates, "certificate_folders", lambda: found)
     return found
@@ -32,7 +32,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 async def serve():
-    """Starts a server with TLS and gives its host. `shown` are the names in client certificates."""
+    """Starts a server with TLS and returns its host. `shown` are the names in the client certificates."""
     servers: list[asyncio.Server] = []
 
     async def start(context: ssl.SSLContext, shown: list[object] | None = None) -> str:
@@ -88,7 +88,7 @@ async def test_a_ca_in_certs_d_is_trusted_for_no_other_host(serve, ca, folders):
         await ask(host, HostSettings())
 
 
-async def test_the_first_folder_that_exists_counts_alone(serve, ca, folders):
+async def test_only_the_first_existing_folder_is_used(serve, ca, folders):
     host = await serve(context_of(ca))
     for folder, authority in zip(folders, (trustme.CA(), ca), strict=False):
         (folder / host).mkdir(parents=True)
@@ -97,7 +97,7 @@ async def test_the_first_folder_that_exists_counts_alone(serve, ca, folders):
         await ask(host, HostSettings())
 
 
-async def test_a_ca_file_is_used_in_place_of_certs_d(serve, ca, folders, tmp_path):
+async def test_ca_file_overrides_certs_d(serve, ca, folders, tmp_path):
     host = await serve(context_of(ca))
     (folders[2] / host).mkdir(parents=True)
     ca.cert_pem.write_to_path(folders[2] / host / "ca.crt")
@@ -106,7 +106,7 @@ async def test_a_ca_file_is_used_in_place_of_certs_d(serve, ca, folders, tmp_pat
         await ask(host, HostSettings(ca_file=str(tmp_path / "other.pem")))
 
 
-async def test_a_client_certificate_of_certs_d_is_shown_to_the_registry_alone(serve, ca, folders):
+async def test_client_certificate_of_certs_d_is_sent_to_the_registry_only(serve, ca, folders):
     server = context_of(ca)
     ca.configure_trust(server)
     server.verify_mode = ssl.CERT_OPTIONAL
@@ -124,7 +124,7 @@ async def test_a_client_certificate_of_certs_d_is_shown_to_the_registry_alone(se
 
 
 @pytest.mark.parametrize("name", ["client.cert", "ca.crt"])
-def test_a_file_of_certs_d_that_cannot_be_used_is_named(folders, name):
+def test_unusable_file_in_certs_d_is_named(folders, name):
     (folders[2] / "reg.example").mkdir(parents=True)
     (folders[2] / "reg.example" / name).write_text("no certificate")
     with pytest.raises(RegistryError, match=name) as raised:
@@ -133,20 +133,20 @@ def test_a_file_of_certs_d_that_cannot_be_used_is_named(folders, name):
 
 
 @pytest.mark.parametrize("host", ["..", ".", "", "a/../b"])
-def test_no_host_leads_out_of_certs_d(folders, host):
+def test_host_name_cannot_leave_certs_d(folders, host):
     folders[0].mkdir()
     (folders[0] / "x.crt").write_text("no certificate")
     assert certificates.find_certificates(host) == certificates.HostCertificates()
 
 
-async def test_insecure_holds_for_the_registry_and_not_for_where_it_sends_us(serve, ca):
+async def test_insecure_does_not_apply_to_redirect_targets(serve, ca):
     host = await serve(context_of(ca))
     assert await ask(host, HostSettings(insecure=True)) == 200
     with pytest.raises(httpx.ConnectError):
         await ask(host, HostSettings(insecure=True), own=False)
 
 
-# --- a CA without key identifiers, as Python 3.13 refuses them ---------------------------------------------------------
+# --- CAs without key identifiers, which Python 3.13 refuses by default ---------------------------------------------------------
 
 
 def plain_certificate(
@@ -201,7 +201,7 @@ def strict(monkeypatch):
     monkeypatch.setattr(ssl, "create_default_context", made)
 
 
-async def test_a_private_ca_without_key_identifiers_is_taken_where_ca_file_names_it(old_style, strict, serve):
+async def test_private_ca_without_key_identifiers_works_as_ca_file(old_style, strict, serve):
     ca_file, server = old_style
     host = await serve(server)
     strict_context = ssl.create_default_context(cafile=str(ca_file))
@@ -213,7 +213,7 @@ async def test_a_private_ca_without_key_identifiers_is_taken_where_ca_file_names
     assert await ask(host, HostSettings(ca_file=str(ca_file)), own=False) == 200
 
 
-async def test_a_private_ca_without_key_identifiers_is_taken_from_certs_d(old_style, strict, serve, folders):
+async def test_private_ca_without_key_identifiers_works_in_certs_d(old_style, strict, serve, folders):
     ca_file, server = old_style
     host = await serve(server)
     (folders[2] / host).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Answers and broken connections, as the line that a user reads."""
+"""Tests of the error messages for error responses and failed connections."""
 
 import httpx
 import pytest
@@ -52,13 +52,13 @@ def answer(status, body=b"", *, method="GET", account=None, elsewhere="", **head
         (522, Kind.SERVER_ERROR, False),
     ],
 )
-def test_a_status_has_its_kind(status, kind, permanent):
+def test_status_maps_to_kind(status, kind, permanent):
     error = answer(status)
     assert (error.kind, error.permanent, error.status) == (kind, permanent, status)
     assert ("trying again may help" in error.as_failure().message) is not permanent
 
 
-def test_a_503_that_says_when_to_come_back_is_a_limit():
+def test_503_with_retry_after_is_throttling():
     error = answer(503, retry_after="7")
     assert error.kind is Kind.THROTTLED
     assert error.retry_after == 7
@@ -82,13 +82,13 @@ def test_a_503_that_says_when_to_come_back_is_a_limit():
         (b"[]", ""),
     ],
 )
-def test_the_registrys_own_words_are_told(body, said):
+def test_error_quotes_the_registrys_message(body, said):
     line = str(answer(403, body, account=ACCOUNT))
     assert line.startswith(f"GET manifest reg.example/app:1: 403 forbidden {said}".strip())
     assert "\n" not in line
 
 
-def test_long_words_are_cut():
+def test_long_message_is_truncated():
     assert len(str(answer(400, b"x" * 100_000))) < 600
 
 
@@ -100,62 +100,65 @@ def test_long_words_are_cut():
             answer(401, account=ACCOUNT),
             "check user name, password and rights of the entry 'reg.example/team'",
         ),
-        (answer(403), "anonymous access is refused"),
-        (answer(429), "anonymous access has the lowest limit"),
+        (answer(403), "refuses anonymous access"),
+        (answer(429), "anonymous requests have the lowest rate limit"),
         (answer(413), "client_max_body_size"),
         (answer(412, method="PUT"), "write to another tag"),
         (answer(403, b'{"errors":[{"message":"exceeds quota"}]}', account=ACCOUNT), "quota"),
         (answer(400, b"Client sent an HTTP request to an HTTPS server."), 'remove "plain_http"'),
     ],
 )
-def test_it_is_told_what_to_do(error, advice):
+def test_error_has_advice(error, advice):
     assert advice in str(error)
 
 
-def test_another_hosts_refusal_is_not_the_accounts():
+def test_refusal_by_a_redirect_target_is_not_blamed_on_the_account():
     error = answer(403, b"<Error/>", account=ACCOUNT, elsewhere="cdn.example")
     assert not error.permanent
-    assert "403 forbidden from cdn.example, where the registry sent us" in str(error)
+    assert "403 forbidden from cdn.example, to which the registry redirected" in str(error)
     assert "password" not in str(error)
 
 
-def test_another_hosts_words_are_not_told():
+def test_body_of_a_redirect_target_is_not_quoted():
     body = b'{"errors":[{"code":"DENIED","message":"internal-host-9 says no"}]}'
     error = answer(500, body, elsewhere="10.0.0.9")
     assert "internal-host-9" not in str(error)
     assert error.codes == ()
 
 
-def test_another_host_that_wants_a_token_is_told_as_what_it_is():
+def test_redirect_target_with_a_challenge_is_named_in_the_advice():
     error = answer(
         401, account=ACCOUNT, elsewhere="other.example", www_authenticate='Bearer realm="https://x/token"'
     )
     assert error.kind is Kind.UNAUTHORIZED
     assert error.permanent
-    assert "other.example wants a login of its own" in str(error)
+    assert "other.example requires its own login" in str(error)
 
 
-def test_a_connection_that_times_out_names_what_may_drop_its_packets():
+def test_connect_timeout_advises_to_check_firewalls():
     attempt = Attempt("reg.example", "GET", "ping", "/v2/")
     error = failures.from_transport(httpx.ConnectTimeout("no connection within 15 s"), attempt=attempt)
     assert error.kind is Kind.TIMEOUT
     assert error.retryable
-    assert "a firewall or a NetworkPolicy may drop what goes to reg.example" in str(error)
+    assert "a firewall or NetworkPolicy may block connections to reg.example" in str(error)
 
 
-def test_a_connection_that_is_refused_names_the_port():
+def test_refused_connection_advises_to_check_the_port():
     attempt = Attempt("reg.example", "GET", "ping", "/v2/")
     error = failures.from_transport(httpx.ConnectError("Connect call failed"), attempt=attempt)
     assert error.kind is Kind.CONNECTION
-    assert "cannot connect: Connect call failed; check that reg.example runs, and its port" in str(error)
+    assert (
+        "cannot connect: Connect call failed; check that reg.example is running and that the port is correct"
+        in str(error)
+    )
 
 
-def test_a_title_behind_much_else_is_found_and_one_without_end_is_none():
+def test_page_title_is_found_in_a_large_page_and_ignored_if_unterminated():
     assert "'Bad Gateway'" in str(answer(502, b"<html>" + b" " * 60_000 + b"<title>Bad Gateway</title>"))
     assert "(a web page)" in str(answer(502, b"<title" * 11_000))
 
 
-def test_only_a_push_can_meet_an_immutable_tag():
+def test_412_is_an_immutable_tag_only_for_a_push():
     body = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}'
     assert answer(400, body, method="PUT").kind is Kind.IMMUTABLE
     assert answer(400, body).kind is Kind.INVALID
@@ -198,11 +201,11 @@ def test_retry_after_in_seconds(value, seconds):
         ("4102444800000", 86400.0),
     ],
 )
-def test_retry_after_as_a_time_has_bounds(value, seconds):
+def test_retry_after_as_a_date_is_bounded(value, seconds):
     assert failures.retry_after(value) == seconds
 
 
-def test_retry_after_as_a_unix_time_is_the_time_until_then(monkeypatch):
+def test_retry_after_as_a_unix_timestamp_is_converted(monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
     assert failures.retry_after("1800000030") == 30
     assert failures.retry_after("1800000030000") == 30

@@ -1,4 +1,4 @@
-"""Internal addresses: which they are, and that the address that was checked is the one that is connected to."""
+"""Tests of the guard: which addresses are internal, and that only checked addresses are connected to."""
 
 import asyncio
 import ipaddress
@@ -47,7 +47,7 @@ from tests.support.waiting import OK
         "2002:7f00:1::",
     ],
 )
-def test_an_internal_address_is_one_in_any_form(address):
+def test_internal_address_is_recognized_in_any_form(address):
     assert is_internal(address)
 
 
@@ -69,7 +69,7 @@ def test_an_internal_address_is_one_in_any_form(address):
         "no address",
     ],
 )
-def test_a_public_address_is_none(address):
+def test_public_address_is_not_internal(address):
     assert not is_internal(address)
 
 
@@ -85,7 +85,7 @@ def test_a_public_address_is_none(address):
         ("reg.example", None),
     ],
 )
-def test_a_host_may_be_written_as_an_address(host, address):
+def test_literal_address_is_recognized(host, address):
     assert literal_address(host) == address
 
 
@@ -105,11 +105,11 @@ def test_a_host_may_be_written_as_an_address(host, address):
         (("[::1]",), "::1", 443, "::1", True),
     ],
 )
-def test_what_is_allowed_is_admitted(entries, host, port, address, admitted):
+def test_allowed_hosts_are_admitted(entries, host, port, address, admitted):
     assert Guard(AllowedHosts(entries)).admits(host, port, address) is admitted
 
 
-# --- over sockets: 127.0.0.2 stands for what is internal, 127.0.0.1 for the internet -----------------------------------
+# --- over sockets: 127.0.0.2 represents an internal host, 127.0.0.1 a public one -----------------------------------
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def names(monkeypatch):
 
 
 @pytest.mark.usefixtures("internal_loopback")
-async def test_a_name_at_an_internal_address_is_never_connected_to(pool, servers, names):
+async def test_name_with_an_internal_address_is_not_connected_to(pool, servers, names):
     hits, port = servers
     names["cdn.example"] = ["127.0.0.2"]
     with pytest.raises(InternalAddress, match=r"cdn\.example, which is at 127\.0\.0\.2"):
@@ -184,7 +184,7 @@ async def test_a_name_at_an_internal_address_is_never_connected_to(pool, servers
 
 
 @pytest.mark.usefixtures("internal_loopback")
-async def test_of_several_addresses_only_those_that_are_admitted_are_used(pool, servers, names):
+async def test_only_admitted_addresses_of_a_name_are_used(pool, servers, names):
     hits, port = servers
     names["cdn.example"] = ["127.0.0.2", "127.0.0.1"]
     response = await ask(pool, "cdn.example", port, guard=Guard(AllowedHosts()))
@@ -193,7 +193,7 @@ async def test_of_several_addresses_only_those_that_are_admitted_are_used(pool, 
 
 
 @pytest.mark.usefixtures("internal_loopback")
-async def test_a_connection_that_is_open_is_no_way_around(pool, servers, names):
+async def test_guard_also_checks_a_reused_connection(pool, servers, names):
     hits, port = servers
     names["cdn.example"] = ["127.0.0.2"]
     assert (await ask(pool, "cdn.example", port)).extensions["internal"] is True
@@ -204,7 +204,7 @@ async def test_a_connection_that_is_open_is_no_way_around(pool, servers, names):
 
 
 @pytest.mark.usefixtures("internal_loopback")
-async def test_behind_a_proxy_a_host_that_is_written_as_an_address_is_checked(pool, servers, monkeypatch):
+async def test_literal_address_is_checked_behind_a_proxy(pool, servers, monkeypatch):
     hits, port = servers
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("no_proxy", "")

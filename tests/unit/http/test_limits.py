@@ -1,4 +1,4 @@
-"""What one registry is asked at once, and when."""
+"""Tests of `HostLimits`: concurrency, rate, bandwidth and pauses of one registry."""
 
 import anyio
 import pytest
@@ -29,7 +29,7 @@ def clock(monkeypatch):
     return clock
 
 
-async def test_no_more_requests_than_the_window_are_under_way(clock):
+async def test_concurrent_requests_do_not_exceed_the_window(clock):
     limits = HostLimits(3, clock=clock)
     most = under_way = 0
 
@@ -49,7 +49,7 @@ async def test_no_more_requests_than_the_window_are_under_way(clock):
     assert limits.ready
 
 
-async def test_congestion_halves_the_window_once_for_all_requests_that_met_it(clock):
+async def test_congestion_halves_the_window_once_per_burst(clock):
     limits = HostLimits(16, clock=clock)
     sent = [await limits.acquire() for _ in range(8)]
     clock.now += 1
@@ -59,7 +59,7 @@ async def test_congestion_halves_the_window_once_for_all_requests_that_met_it(cl
     assert limits.window == 8
 
 
-async def test_congestion_of_a_later_request_halves_again(clock):
+async def test_later_congestion_halves_the_window_again(clock):
     limits = HostLimits(16, clock=clock)
     for _ in range(2):
         sent = await limits.acquire()
@@ -70,7 +70,7 @@ async def test_congestion_of_a_later_request_halves_again(clock):
     assert limits.window == 4
 
 
-async def test_the_window_never_closes(clock):
+async def test_window_is_at_least_one(clock):
     limits = HostLimits(2, clock=clock)
     for _ in range(10):
         sent = await limits.acquire()
@@ -82,7 +82,7 @@ async def test_the_window_never_closes(clock):
     assert limits.ready
 
 
-async def test_a_window_of_good_answers_makes_it_one_wider(clock):
+async def test_window_of_successful_responses_widens_it_by_one(clock):
     limits = HostLimits(16, clock=clock)
     sent = await limits.acquire()
     clock.now += 1
@@ -94,7 +94,7 @@ async def test_a_window_of_good_answers_makes_it_one_wider(clock):
     assert limits.window == 9
 
 
-async def test_retry_after_holds_everyone_on_one_clock(clock):
+async def test_retry_after_pauses_all_requests(clock):
     limits = HostLimits(4, clock=clock)
     limits.hold(30)
     limits.hold(10)
@@ -104,7 +104,7 @@ async def test_retry_after_holds_everyone_on_one_clock(clock):
     assert clock.now == pytest.approx(130)
 
 
-async def test_requests_per_second_are_spread(clock):
+async def test_requests_per_second_spaces_requests(clock):
     limits = HostLimits(10, HostSettings(requests_per_second=4), clock=clock)
     for _ in range(9):
         await limits.acquire()
@@ -112,18 +112,18 @@ async def test_requests_per_second_are_spread(clock):
     assert clock.now - 100 == pytest.approx(2, abs=0.3)
 
 
-async def test_max_connections_of_the_auth_file_count(clock):
+async def test_max_connections_limits_the_window(clock):
     assert HostLimits(30, HostSettings(max_connections=2), clock=clock).window == 2
 
 
-async def test_bandwidth_makes_bytes_wait(clock):
+async def test_bandwidth_delays_bytes(clock):
     limits = HostLimits(4, HostSettings(bandwidth=1000), clock=clock)
     for _ in range(10):
         await limits.spend(500)
     assert clock.now - 100 == pytest.approx(5, abs=0.3)
 
 
-async def test_whoever_gives_up_waiting_leaves_the_place_to_the_next(clock):
+async def test_cancelled_waiter_passes_its_slot_on(clock):
     limits = HostLimits(1, clock=clock)
     await limits.acquire()
     done = anyio.Event()
@@ -142,7 +142,7 @@ async def test_whoever_gives_up_waiting_leaves_the_place_to_the_next(clock):
             await done.wait()
 
 
-async def test_a_quota_that_is_nearly_gone_spreads_what_is_left(clock):
+async def test_low_quota_slows_pulls_down(clock):
     limits = HostLimits(4, clock=clock)
     assert limits.quota(50, 100, 21600) == 0
     assert limits.quota(5, 100, 21600) == pytest.approx(108)
@@ -150,7 +150,7 @@ async def test_a_quota_that_is_nearly_gone_spreads_what_is_left(clock):
     assert limits.quota(0, 100, 21600) == pytest.approx(216)
 
 
-async def test_those_who_hand_out_work_hear_when_there_is_room(clock):
+async def test_on_capacity_is_called_when_a_slot_is_free(clock):
     on_retry: list[str] = []
     limits = HostLimits(1, name="hub", clock=clock)
     limits.on_capacity = on_retry.append
@@ -161,7 +161,7 @@ async def test_those_who_hand_out_work_hear_when_there_is_room(clock):
     assert limits.ready
 
 
-async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a_while(clock):
+async def test_repeatedly_unreachable_host_counts_as_down(clock):
     limits = HostLimits(4, clock=clock)
     for _ in range(MAX_UNREACHABLE - 1):
         limits.unreachable(REFUSED)
@@ -172,7 +172,7 @@ async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a
     assert limits.down == 0
 
 
-async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock):
+async def test_successful_connection_resets_the_failures(clock):
     limits = HostLimits(4, clock=clock)
     for _ in range(MAX_UNREACHABLE - 1):
         limits.unreachable(REFUSED)
@@ -181,7 +181,7 @@ async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock)
     assert limits.down == 0
 
 
-async def test_it_is_told_when_the_window_changes(clock):
+async def test_resized_is_called_when_the_window_changes(clock):
     limits = HostLimits(4, clock=clock)
     windows: list[int] = []
     limits.resized = lambda: windows.append(limits.window)
@@ -197,13 +197,13 @@ async def test_it_is_told_when_the_window_changes(clock):
     ("asked", "held"),
     [(0.0, MIN_HOLD), (-5.0, MIN_HOLD), (3.0, 3.0), (1.7e9, MAX_HOLD), (float("inf"), MAX_HOLD)],
 )
-async def test_a_break_is_bounded_both_ways(clock, asked, held):
+async def test_pause_has_a_minimum_and_a_maximum(clock, asked, held):
     limits = HostLimits(4, clock=clock)
     limits.hold(asked)
     assert limits.paused == held
 
 
-async def test_bodies_that_come_too_slowly_count_as_down_unless_one_is_delivered(clock):
+async def test_consecutive_slow_bodies_count_as_down(clock):
     limits = HostLimits(4, clock=clock)
     for _ in range(MAX_SLOW - 1):
         limits.too_slow(REFUSED)

@@ -1,4 +1,4 @@
-"""Which proxy is on the way to a host, and how a SOCKS proxy is asked."""
+"""Tests of proxy selection and of the SOCKS 5 client."""
 
 import asyncio
 from contextlib import suppress
@@ -52,7 +52,7 @@ from tests.support.waiting import OK
         ("10.0.0.0/8", "::ffff:10.0.0.1", True),
     ],
 )
-def test_no_proxy_names_a_host(no_proxy, host, direct):
+def test_no_proxy_matches_hosts(no_proxy, host, direct):
     assert bypasses(no_proxy, host, 443) is direct
 
 
@@ -68,11 +68,11 @@ def test_no_proxy_names_a_host(no_proxy, host, direct):
         ("reg.io:x", "reg.io", 443, False),
     ],
 )
-def test_an_entry_with_a_port_means_that_port(no_proxy, host, port, direct):
+def test_no_proxy_entry_with_a_port_matches_only_that_port(no_proxy, host, port, direct):
     assert bypasses(no_proxy, host, port) is direct
 
 
-# --- which one -------------------------------------------------------------------------------------------------------
+# --- selection -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_an_entry_with_a_port_means_that_port(no_proxy, host, port, direct):
         ({}, "https", "none"),
     ],
 )
-def test_the_environment_names_a_proxy(environment, scheme, chosen):
+def test_proxy_is_read_from_the_environment(environment, scheme, chosen):
     assert str(ProxyChoice(environment).proxy_for(scheme, "reg.example", 443)) == chosen
 
 
 @pytest.mark.parametrize("text", ["none", "None", " NONE "])
-def test_none_is_no_proxy(text):
+def test_none_means_direct(text):
     assert parse_proxy(text) == DIRECT
     assert parse_proxy(text).is_direct
 
 
-def test_a_proxy_has_a_user_whose_password_never_shows():
+def test_proxy_password_is_never_printed():
     proxy = parse_proxy("socks5://us%40er:pa%2Fss@proxy.example")
     assert (proxy.username, proxy.password) == ("us@er", Secret("pa/ss"))
     assert "pa/ss" not in f"{proxy} {proxy!r}"
@@ -132,7 +132,7 @@ def test_a_proxy_has_a_user_whose_password_never_shows():
         "",
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_refused_without_its_text(text):
+def test_invalid_proxy_is_refused_without_showing_the_url(text):
     with pytest.raises(InvalidProxy) as refused:
         parse_proxy(text)
     assert "hunter2" not in str(refused.value)
@@ -143,7 +143,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_without_its_text(text):
 
 
 class Socks:
-    """A SOCKS 5 proxy (RFC 1928) that connects whoever asks to one server. `asked` are the requests that it saw."""
+    """A SOCKS 5 proxy (RFC 1928) that connects every client to one server. `asked` are the requests that it got."""
 
     def __init__(self, upstream: str, *, user: bytes = b"", password: bytes = b"", reply: int = 0) -> None:
         self.host, self.port = upstream.split(":")
@@ -221,13 +221,13 @@ async def test_a_socks_proxy_resolves_the_name_and_connects(listen, registry, sc
 @pytest.mark.parametrize(
     ("host", "asked"), [("10.1.2.3", b"\1\n\1\2\3"), ("[fd00::1]", b"\4\xfd" + bytes(14) + b"\1")]
 )
-async def test_a_socks_proxy_is_given_addresses_as_such(listen, registry, host, asked):
+async def test_socks_proxy_gets_ip_addresses_as_addresses(listen, registry, host, asked):
     socks = Socks(registry)
     assert await ask(f"http://{host}:80/v2/", f"socks5://{await listen(socks.serve)}") == 200
     assert [each[:-2].removeprefix(b"\3") for each in socks.asked] == [asked]
 
 
-async def test_a_socks_proxy_takes_user_name_and_password(listen, registry):
+async def test_socks_proxy_gets_user_name_and_password(listen, registry):
     proxy = await listen(Socks(registry, user=b"us:er", password=b"p@ss").serve)
     assert await ask("http://reg.example/v2/", f"socks5://us%3Aer:p%40ss@{proxy}") == 200
 
@@ -240,14 +240,14 @@ async def test_a_socks_proxy_takes_user_name_and_password(listen, registry):
         (b"other", 0, "refuses the user name or password"),
     ],
 )
-async def test_a_socks_proxy_that_refuses_says_why(listen, registry, user, reply, message):
+async def test_refusal_of_a_socks_proxy_has_the_reason(listen, registry, user, reply, message):
     proxy = await listen(Socks(registry, user=user, reply=reply).serve)
     with pytest.raises(ProxyRefused, match=message) as refused:
         await ask("http://reg.example/v2/", f"socks5://user:hunter2@{proxy}")
     assert "hunter2" not in str(refused.value)
 
 
-async def test_a_proxy_that_speaks_no_socks_is_told_so(listen):
+async def test_non_socks_proxy_is_reported(listen):
     async def serve(reader, writer):
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -257,12 +257,12 @@ async def test_a_proxy_that_speaks_no_socks_is_told_so(listen):
         await ask("http://reg.example/v2/", f"socks5://{await listen(serve)}")
 
 
-async def test_a_socks_proxy_that_is_not_there_is_told_so():
+async def test_unreachable_socks_proxy_is_reported():
     with pytest.raises(ProxyUnreachable):
         await ask("http://reg.example/v2/", "socks5://127.0.0.1:1")
 
 
-async def test_none_goes_past_the_proxy_of_the_environment(registry, monkeypatch):
+async def test_none_overrides_the_proxy_of_the_environment(registry, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
     assert await ask(f"http://{registry}/v2/", "none") == 200

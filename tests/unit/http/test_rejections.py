@@ -1,4 +1,4 @@
-"""Accounts that are not let in: one rejection ends all that would use them, after few logins."""
+"""Tests of rejected accounts: one rejection ends the use of an account after few logins."""
 
 import anyio
 import pytest
@@ -12,7 +12,7 @@ from tests.support.login_stage import ANNA, KNOWN, PUSH, Stage, asks, bearer, jw
 
 
 async def at_many_repositories(stage: Stage, count: int = 50) -> list[str]:
-    """Ask for a token for each at once, and show it. The errors."""
+    """Request a token for each repository concurrently. Return the errors."""
     errors = []
 
     async def request(number: int) -> None:
@@ -32,7 +32,7 @@ async def at_many_repositories(stage: Stage, count: int = 50) -> list[str]:
 
 @pytest.mark.parametrize("account", [ANNA, KNOWN], ids=["password", "identity"])
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_token_service_that_refuses_the_account_is_asked_twice_in_all(account, status):
+async def test_rejected_account_costs_two_token_requests(account, status):
     stage = Stage(account, ping=asks(bearer()), answer=lambda asked: status)
 
     errors = await at_many_repositories(stage)
@@ -43,14 +43,14 @@ async def test_a_token_service_that_refuses_the_account_is_asked_twice_in_all(ac
     assert len(stage.asked) == 2
 
 
-async def test_an_identity_token_that_an_oauth_service_does_not_know_ends_the_account():
+async def test_unknown_identity_token_ends_the_account():
     stage = Stage(KNOWN, ping=asks(bearer()), answer=lambda asked: 400)
 
     assert len(set(await at_many_repositories(stage))) == 1
     assert len(stage.asked) == 2
 
 
-async def test_an_anonymous_token_for_a_password_is_followed_by_a_login_without_scope():
+async def test_anonymous_token_for_a_password_is_checked_by_a_login_without_scope():
     stage = Stage(
         ANNA, ping=asks(bearer()), answer=lambda asked: {"token": jwt(None)} if asked.scopes else 401
     )
@@ -59,7 +59,7 @@ async def test_an_anonymous_token_for_a_password_is_followed_by_a_login_without_
     assert sum(asked.user is not None for asked in stage.asked) == 2
 
 
-async def test_an_opaque_token_that_is_refused_is_followed_by_a_login_without_scope():
+async def test_refused_opaque_token_is_checked_by_a_login_without_scope():
     stage = Stage(ANNA, ping=asks(bearer()), answer=lambda asked: {"token": "t"} if asked.scopes else 401)
 
     assert await at_many_repositories(stage, 1)
@@ -67,7 +67,7 @@ async def test_an_opaque_token_that_is_refused_is_followed_by_a_login_without_sc
     assert len(stage.asked) == 2
 
 
-async def test_a_scope_that_is_refused_to_a_good_account_is_that_scopes_matter():
+async def test_refused_scope_does_not_end_a_valid_account():
     stage = Stage(
         ANNA,
         ping=asks(bearer()),
@@ -78,12 +78,12 @@ async def test_a_scope_that_is_refused_to_a_good_account_is_that_scopes_matter()
         with pytest.raises(RegistryError):
             await stage.header(("repository:secret:pull",))
     assert await stage.header() == "Bearer good"
-    # The refusal, and the login that showed that it is not the account: not once for each who asks.
+    # The refusal, and one login that shows that the account is valid, regardless of the number of requests.
     assert len(stage.asked) == 3
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
-async def test_where_a_login_without_scope_tells_nothing_a_401_still_ends_the_account(status):
+async def test_401_ends_the_account_if_a_login_without_scope_is_inconclusive(status):
     stage = Stage(ANNA, ping=asks(bearer()), answer=lambda asked: 401 if asked.scopes else status)
 
     assert len(set(await at_many_repositories(stage))) == 1
@@ -93,7 +93,7 @@ async def test_where_a_login_without_scope_tells_nothing_a_401_still_ends_the_ac
 @pytest.mark.parametrize(
     "ping", [lambda header: (401, 'Basic realm="x"'), lambda header: (401 if header else 200, "")]
 )
-async def test_a_wrong_password_at_a_basic_registry_is_shown_once(ping):
+async def test_wrong_basic_password_is_sent_once(ping):
     stage = Stage(ANNA, ping=ping)
     await stage.challenge('Basic realm="x"')
 
@@ -104,7 +104,7 @@ async def test_a_wrong_password_at_a_basic_registry_is_shown_once(ping):
     assert sum(header is not None for header in stage.pings) == 1
 
 
-async def test_a_right_that_is_missing_at_a_basic_registry_does_not_end_the_account():
+async def test_missing_permission_at_a_basic_registry_does_not_end_the_account():
     stage = Stage(ANNA, ping=asks('Basic realm="x"'))
     header = await stage.header()
 
@@ -113,7 +113,7 @@ async def test_a_right_that_is_missing_at_a_basic_registry_does_not_end_the_acco
     assert stage.pings == [None, header]
 
 
-async def test_a_password_that_changes_at_a_basic_registry_ends_the_account_at_the_next_refusal():
+async def test_changed_basic_password_ends_the_account_at_the_next_refusal():
     stage = Stage(ANNA, ping=asks('Basic realm="x"'))
     header = await stage.header()
     stage.ping = lambda authorization: (401, 'Basic realm="x"')
@@ -126,7 +126,7 @@ async def test_a_password_that_changes_at_a_basic_registry_ends_the_account_at_t
     assert len(stage.pings) == 3
 
 
-async def test_a_basic_account_that_was_accepted_is_not_ended_where_v2_tells_nothing():
+async def test_accepted_basic_account_is_not_ended_if_v2_is_open():
     stage = Stage(ANNA)
     await stage.challenge('Basic realm="x"')
     header = await stage.header()
@@ -137,7 +137,7 @@ async def test_a_basic_account_that_was_accepted_is_not_ended_where_v2_tells_not
     assert await stage.header() == header
 
 
-async def test_clients_of_one_account_share_its_rejection():
+async def test_rejection_is_shared_by_all_clients_of_an_account():
     standing = Standing()
     stages = [Stage(ANNA, ping=asks(bearer()), answer=lambda asked: 401, standing=standing) for _ in range(3)]
 
@@ -147,7 +147,7 @@ async def test_clients_of_one_account_share_its_rejection():
     assert sum(len(stage.asked) for stage in stages) == 2
 
 
-async def test_a_helper_program_that_fails_for_good_ends_its_account():
+async def test_permanent_helper_failure_ends_the_account():
     class Broken:
         asked = 0
 
@@ -162,7 +162,7 @@ async def test_a_helper_program_that_fails_for_good_ends_its_account():
     assert provider.asked == 1
 
 
-async def test_what_a_token_grants_is_read_from_it():
+async def test_rights_are_read_from_the_token():
     stage = Stage(
         ANNA, ping=asks(bearer()), answer=lambda asked: {"token": jwt("anna", **{"acme/app": ["pull"]})}
     )
@@ -171,13 +171,13 @@ async def test_what_a_token_grants_is_read_from_it():
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "a.e30.c", "....", "a.%.c", f"x.{'W' * 999}.y"])
-async def test_a_token_that_says_nothing_of_rights_grants_what_it_may(token):
+async def test_token_without_access_claims_has_unknown_rights(token):
     stage = Stage(ANNA, ping=asks(bearer()), answer=lambda asked: {"token": token})
 
     assert await stage.auth.rights(PUSH) is None
 
 
-async def test_a_registry_that_cannot_be_reached_is_tried_once_for_all_who_wait():
+async def test_concurrent_requests_try_an_unreachable_registry_once():
     stage = Stage(ANNA)
     tried = []
 
@@ -193,14 +193,14 @@ async def test_a_registry_that_cannot_be_reached_is_tried_once_for_all_who_wait(
     assert len(tried) == 1
 
 
-async def test_a_token_service_that_fails_for_now_is_asked_once_for_all_who_wait():
+async def test_concurrent_requests_try_a_failing_token_service_once():
     stage = Stage(ANNA, ping=asks(bearer()), answer=lambda asked: 503)
 
     assert len(await at_many_repositories(stage, 20)) == 20
     assert len(stage.asked) == 1
 
 
-async def test_a_first_login_that_is_refused_its_scope_is_no_failure_of_others():
+async def test_refused_scope_of_the_first_login_does_not_fail_others():
     stage = Stage(
         ANNA,
         ping=asks(bearer()),
@@ -210,7 +210,7 @@ async def test_a_first_login_that_is_refused_its_scope_is_no_failure_of_others()
     assert len(await at_many_repositories(stage, 20)) == 1
 
 
-async def test_those_who_wait_for_a_first_login_go_on_where_it_is_cancelled():
+async def test_cancelled_first_login_is_taken_over_by_a_waiting_one():
     stage = Stage(ANNA, ping=asks(bearer()))
     begun, held = anyio.Event(), anyio.Event()
 

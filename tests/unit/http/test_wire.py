@@ -1,4 +1,4 @@
-"""What goes over a connection, and what is made of what comes back: against servers that answer word for word."""
+"""Tests of connections and the connection pool, against servers with scripted responses."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tests.support.waiting import OK, Waiting
 
 
 class Peer:
-    """A server that gives its answers in order, one a request. Its `requests` are heads, bodies left out."""
+    """A server that sends its responses in order, one per request. Its `requests` are the heads without bodies."""
 
     def __init__(self, answers: list[bytes]) -> None:
         self.answers = answers
@@ -90,13 +90,13 @@ async def peer(listen):
 
 @pytest.fixture
 async def pool(listen):
-    # After `listen`, so that it is closed before the servers are: they would wait for its connections.
+    # Created after `listen`, so that it is closed before the servers, which wait for its connections.
     async with ConnectionPool() as pool:
         yield pool
 
 
 async def ask(pool: ConnectionPool, url: str, method: str = "GET", **options) -> tuple[httpx.Response, bytes]:
-    """One request, its answer read to the end."""
+    """Send one request and read the whole response."""
     response = await pool.handle_async_request(httpx.Request(method, url, **options))
     assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
@@ -122,7 +122,7 @@ async def ask(pool: ConnectionPool, url: str, method: str = "GET", **options) ->
         ("POST", b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b""),
     ],
 )
-async def test_a_connection_is_used_again_after_an_answer_that_is_over(peer, pool, method, answer, body):
+async def test_connection_is_reused_after_a_complete_response(peer, pool, method, answer, body):
     server = await peer(answer, answer)
     for _ in range(2):
         assert (await ask(pool, server.url, method))[1] == body
@@ -138,9 +138,7 @@ async def test_a_connection_is_used_again_after_an_answer_that_is_over(peer, poo
         (OK + OK, b"ok"),
     ],
 )
-async def test_a_connection_is_not_used_again_when_its_end_was_announced_or_is_unclear(
-    peer, pool, answer, body
-):
+async def test_connection_is_not_reused_after_close_or_unclear_framing(peer, pool, answer, body):
     server = await peer(answer, OK)
     assert (await ask(pool, server.url))[1] == body
     server.connections = 0
@@ -148,14 +146,14 @@ async def test_a_connection_is_not_used_again_when_its_end_was_announced_or_is_u
     assert server.connections == 1
 
 
-async def test_a_head_with_a_body_spoils_the_connection_and_not_the_next_answer(peer, pool):
+async def test_head_response_with_a_body_is_not_read_as_the_next_response(peer, pool):
     server = await peer(OK, OK)
     assert (await ask(pool, server.url, "HEAD"))[1] == b""
     assert (await ask(pool, server.url))[1] == b"ok"
     assert server.connections == 2
 
 
-async def test_words_that_nobody_asked_for_are_not_taken_for_the_next_answer(listen, pool):
+async def test_unsolicited_data_is_not_read_as_the_next_response(listen, pool):
     later, left = anyio.Event(), anyio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -176,7 +174,7 @@ async def test_words_that_nobody_asked_for_are_not_taken_for_the_next_answer(lis
     assert (await ask(pool, url))[1] == b"ok"
 
 
-async def test_a_connection_that_waits_too_long_is_closed(peer, pool, monkeypatch):
+async def test_idle_connection_is_closed(peer, pool, monkeypatch):
     monkeypatch.setattr(wire, "IDLE_SECONDS", 0.01)
     server = await peer(OK, OK)
     await ask(pool, server.url)
@@ -185,7 +183,7 @@ async def test_a_connection_that_waits_too_long_is_closed(peer, pool, monkeypatc
     assert not pool._connections
 
 
-async def test_the_end_of_the_pool_closes_all(peer):
+async def test_closing_the_pool_closes_all_connections(peer):
     server = await peer(OK, OK)
     async with ConnectionPool() as pool:
         await ask(pool, server.url)
@@ -194,7 +192,7 @@ async def test_the_end_of_the_pool_closes_all(peer):
         await server.ended.wait()
 
 
-async def test_a_body_that_was_not_read_closes_its_connection(peer, pool):
+async def test_unread_body_closes_its_connection(peer, pool):
     server = await peer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", OK)
     response = await pool.handle_async_request(httpx.Request("GET", server.url))
     await response.aclose()
@@ -202,7 +200,7 @@ async def test_a_body_that_was_not_read_closes_its_connection(peer, pool):
         await server.ended.wait()
 
 
-async def test_a_request_that_is_cancelled_closes_its_connection(peer, pool):
+async def test_cancelled_request_closes_its_connection(peer, pool):
     server = await peer(b"HTTP/1.1 200 OK\r\n", OK)
     with anyio.move_on_after(0.05):
         await ask(pool, server.url)
@@ -210,11 +208,11 @@ async def test_a_request_that_is_cancelled_closes_its_connection(peer, pool):
         await server.ended.wait()
 
 
-# --- a connection that was closed while it waited ----------------------------------------------------------------------
+# --- idle connections closed by the server ----------------------------------------------------------------------
 
 
 class Forgetful(Peer):
-    """Closes each connection that was used once, but only when the next request has come."""
+    """Closes each used connection when the next request arrives."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -227,7 +225,7 @@ class Forgetful(Peer):
         writer.close()
 
 
-async def test_what_may_be_repeated_is_asked_over_another_connection(listen, pool):
+async def test_idempotent_request_is_repeated_over_a_new_connection(listen, pool):
     server = Forgetful([])
     url = f"http://{await listen(server.serve)}/"
     for _ in range(2):
@@ -237,27 +235,27 @@ async def test_what_may_be_repeated_is_asked_over_another_connection(listen, poo
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_what_may_have_been_done_is_not_repeated(listen, pool, method):
+async def test_non_idempotent_request_is_not_repeated(listen, pool, method):
     server = Forgetful([])
     url = f"http://{await listen(server.serve)}/"
     await ask(pool, url)
-    with pytest.raises(httpx.ReadError, match="before it answered"):
+    with pytest.raises(httpx.ReadError, match="before it responded"):
         await ask(pool, url, method)
     assert server.connections == 1
 
 
-async def test_a_fresh_connection_that_is_closed_is_a_failure(peer, pool):
+async def test_closed_new_connection_is_an_error(peer, pool):
     server = await peer(b"")
-    with pytest.raises(httpx.ReadError, match="before it answered"):
+    with pytest.raises(httpx.ReadError, match="before it responded"):
         await ask(pool, server.url)
     assert server.connections == 1
 
 
-# --- connections opened ahead ----------------------------------------------------------------------------------------
+# --- prewarmed connections ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("prewarm", "wanted"), [((2, 30), 3), ((4, 2), 2), ((4, 1), 1), ((0, 30), 1)])
-async def test_connections_are_opened_while_an_answer_is_on_its_way(listen, pool, prewarm, wanted):
+async def test_connections_are_prewarmed_during_a_request(listen, pool, prewarm, wanted):
     server = Waiting(wanted)
     url = f"http://{await listen(server.serve)}/"
     await ask(pool, url, extensions={"prewarm": prewarm})
@@ -267,7 +265,7 @@ async def test_connections_are_opened_while_an_answer_is_on_its_way(listen, pool
     assert server.most == wanted
 
 
-async def test_a_request_waits_for_a_connection_that_is_being_opened_already(listen, pool):
+async def test_request_waits_for_a_prewarming_connection(listen, pool):
     server = Waiting(2)
     url = f"http://{await listen(server.serve)}/"
     async with anyio.create_task_group() as group:
@@ -278,7 +276,7 @@ async def test_a_request_waits_for_a_connection_that_is_being_opened_already(lis
 
 @pytest.fixture
 def second_dial(monkeypatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """A function that says what becomes of the second connection."""
+    """A function that decides the result of the second connection."""
     real = dialling.Dialler.dial
 
     def replace(instead: Callable[[], Awaitable[None]]) -> None:
@@ -294,7 +292,7 @@ def second_dial(monkeypatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
     return replace
 
 
-async def test_a_connection_that_could_not_be_opened_ahead_is_nobodys_failure(peer, pool, second_dial):
+async def test_failed_prewarming_raises_no_error(peer, pool, second_dial):
     tried = anyio.Event()
 
     async def fail() -> None:
@@ -309,7 +307,7 @@ async def test_a_connection_that_could_not_be_opened_ahead_is_nobodys_failure(pe
     assert server.connections == 1
 
 
-async def test_whoever_waits_for_a_connection_opened_ahead_is_told_of_its_failure(listen, pool, second_dial):
+async def test_request_that_waits_for_prewarming_gets_its_error(listen, pool, second_dial):
     claimed = anyio.Event()
 
     async def fail() -> None:
@@ -332,7 +330,7 @@ async def test_whoever_waits_for_a_connection_opened_ahead_is_told_of_its_failur
     await first.aclose()
 
 
-async def test_the_end_of_the_pool_ends_what_is_being_opened_ahead(peer, second_dial):
+async def test_closing_the_pool_cancels_prewarming(peer, second_dial):
     ended = anyio.Event()
 
     async def hang() -> None:
@@ -349,7 +347,7 @@ async def test_the_end_of_the_pool_ends_what_is_being_opened_ahead(peer, second_
         await ended.wait()
 
 
-async def test_a_connection_that_was_given_up_before_it_was_begun_is_forgotten(listen, pool):
+async def test_prewarming_cancelled_before_its_start_is_forgotten(listen, pool):
     server = Waiting(1)
     url = f"http://{await listen(server.serve)}/"
     first = asyncio.create_task(ask(pool, url, extensions={"prewarm": (1, 30)}))
@@ -362,7 +360,7 @@ async def test_a_connection_that_was_given_up_before_it_was_begun_is_forgotten(l
     assert len(pool._connections) == server.most == 1
 
 
-async def test_a_request_is_repeated_if_a_connection_opened_ahead_was_closed_as_it_was_sent(listen, pool):
+async def test_request_is_repeated_if_a_prewarmed_connection_was_closed(listen, pool):
     answers = [OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"", OK]
     connections = 0
 
@@ -380,7 +378,7 @@ async def test_a_request_is_repeated_if_a_connection_opened_ahead_was_closed_as_
     assert connections == 3
 
 
-# --- answers that are not what they should be --------------------------------------------------------------------------
+# --- invalid responses --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -392,16 +390,16 @@ async def test_a_request_is_repeated_if_a_connection_opened_ahead_was_closed_as_
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", "not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_HEAD // 6 + 1), "headers have more than"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD // 25 + 1), "headers have more than"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_HEAD // 6 + 1), "headers exceed"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD // 25 + 1), "headers exceed"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not HTTP"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"y" * 10 * MAX_HEAD,
-            "headers have more than",
+            "headers exceed",
         ),
     ],
 )
-async def test_what_is_not_http_is_told_so(peer, pool, answer, message):
+async def test_non_http_response_is_reported(peer, pool, answer, message):
     server = await peer(answer)
     with pytest.raises(httpx.RemoteProtocolError, match=message):
         await ask(pool, server.url)
@@ -420,7 +418,7 @@ async def test_a_body_without_a_length_ends_with_the_connection(listen, pool):
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
-async def test_what_came_before_a_break_is_handed_on(listen, pool, head):
+async def test_data_before_a_broken_connection_is_returned(listen, pool, head):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(
@@ -439,14 +437,14 @@ async def test_what_came_before_a_break_is_handed_on(listen, pool, head):
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
-async def test_a_server_that_falls_silent(peer, pool, answer):
+async def test_silent_server_times_out(peer, pool, answer):
     server = await peer(answer, OK)
     with pytest.raises(httpx.ReadTimeout):
         await ask(pool, server.url, extensions={"read_seconds": 0.02})
     assert not [each for each in pool._connections if not each.closed]
 
 
-# --- drop by drop ----------------------------------------------------------------------------------------------------
+# --- slow responses ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -478,7 +476,7 @@ async def dripping(listen):
 
 
 @pytest.mark.parametrize("at_once", [0, 1, 40])
-async def test_headers_that_come_byte_by_byte_are_given_up(dripping, pool, monkeypatch, at_once):
+async def test_slow_headers_time_out(dripping, pool, monkeypatch, at_once):
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.1)
     url = await dripping(b"HTTP/1.1 200 OK\r\n" + b"X-Header: value\r\n" * 200, at_once)
     with anyio.fail_after(30), pytest.raises(httpx.ReadTimeout):
@@ -486,7 +484,7 @@ async def test_headers_that_come_byte_by_byte_are_given_up(dripping, pool, monke
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 9000\r\n", b"Transfer-Encoding: chunked\r\n", b""])
-async def test_a_body_that_comes_byte_by_byte_is_given_up(dripping, pool, monkeypatch, framing):
+async def test_slow_body_times_out(dripping, pool, monkeypatch, framing):
     monkeypatch.setattr(connection, "RATE_SECONDS", 0.1)
     head = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n"
     url = await dripping(head + b"1\r\nx\r\n" * 1500, len(head))
@@ -494,7 +492,7 @@ async def test_a_body_that_comes_byte_by_byte_is_given_up(dripping, pool, monkey
         await ask(pool, url)
 
 
-async def test_one_long_pause_in_a_body_is_no_drip(listen, pool, monkeypatch):
+async def test_one_long_pause_in_a_body_is_allowed(listen, pool, monkeypatch):
     monkeypatch.setattr(connection, "RATE_SECONDS", 0.1)
     monkeypatch.setattr(connection, "MAX_WAIT", 0.01)
 
@@ -510,7 +508,7 @@ async def test_one_long_pause_in_a_body_is_no_drip(listen, pool, monkeypatch):
     assert (await ask(pool, f"http://{await listen(serve)}/"))[1] == b"xxx"
 
 
-async def test_interim_answers_do_not_count_as_slow_headers(listen, pool, monkeypatch):
+async def test_interim_responses_do_not_count_as_slow_headers(listen, pool, monkeypatch):
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -525,14 +523,14 @@ async def test_interim_answers_do_not_count_as_slow_headers(listen, pool, monkey
     assert (await ask(pool, f"http://{await listen(serve)}/"))[1] == b"ok"
 
 
-async def test_silence_within_a_body_is_not_given_the_time_of_a_first_byte(peer, pool, monkeypatch):
+async def test_silence_within_a_body_has_the_default_timeout(peer, pool, monkeypatch):
     monkeypatch.setattr(wire, "READ_SECONDS", 0.05)
     server = await peer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", OK)
     with anyio.fail_after(30), pytest.raises(httpx.ReadTimeout):
         await ask(pool, server.url, extensions={"read_seconds": 600.0})
 
 
-async def test_beyond_the_most_connections_an_idle_one_makes_room(peer):
+async def test_idle_connection_is_closed_at_the_connection_limit(peer):
     one, other = await peer(OK, OK), await peer(OK, OK)
     async with ConnectionPool(1) as pool:
         for server in (one, other, one):
@@ -545,7 +543,7 @@ async def test_beyond_the_most_connections_an_idle_one_makes_room(peer):
 # --- requests ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_is_written_as_it_is(peer, pool):
+async def test_request_is_written_unchanged(peer, pool):
     server = await peer(OK)
     await ask(pool, f"{server.url}a?b=%2F", "PUT", headers={"X-One": "1"}, content=b"body")
     host = server.url.split("/")[2]
@@ -556,7 +554,7 @@ async def test_a_request_is_written_as_it_is(peer, pool):
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
-async def test_a_body_arrives_whole_whatever_its_size(peer, pool, size):
+async def test_body_of_any_size_arrives_complete(peer, pool, size):
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
 
     async def chunks() -> AsyncGenerator[bytes]:
@@ -571,14 +569,14 @@ async def test_a_body_arrives_whole_whatever_its_size(peer, pool, size):
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b"])
-async def test_a_header_cannot_begin_another_line(peer, pool, value):
+async def test_line_break_in_a_header_is_refused(peer, pool, value):
     server = await peer(OK)
-    with pytest.raises(httpx.LocalProtocolError, match="a line break in the header X-One"):
+    with pytest.raises(httpx.LocalProtocolError, match="the header X-One contains a line break"):
         await ask(pool, server.url, headers={"X-One": value})
     assert not server.connections
 
 
-async def test_a_target_cannot_end_the_request_line(peer, pool):
+async def test_space_or_line_break_in_a_target_is_refused(peer, pool):
     server = await peer(OK)
     for target in (b"/ HTTP/1.1\r\nX: y", b"/a b", b"/\xff", b""):
         with pytest.raises((httpx.LocalProtocolError, httpx.UnsupportedProtocol)):
@@ -587,12 +585,12 @@ async def test_a_target_cannot_end_the_request_line(peer, pool):
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///nowhere"])
-async def test_a_url_that_is_none(pool, url):
+async def test_invalid_url_is_refused(pool, url):
     with pytest.raises(httpx.UnsupportedProtocol, match="not a URL"):
         await ask(pool, url)
 
 
-async def test_an_early_answer_ends_a_body_that_is_still_being_sent(listen, pool):
+async def test_early_response_stops_the_request_body(listen, pool):
     sent = 0
     closed = anyio.Event()
 
@@ -624,7 +622,7 @@ async def test_an_early_answer_ends_a_body_that_is_still_being_sent(listen, pool
     assert not [each for each in pool._connections if not each.closed]
 
 
-async def test_a_body_that_fails_ends_the_request_with_its_own_failure(peer, pool):
+async def test_error_of_a_body_generator_is_raised(peer, pool):
     async def chunks() -> AsyncGenerator[bytes]:
         yield b"half"
         raise LookupError("the source is gone")
@@ -636,7 +634,7 @@ async def test_a_body_that_fails_ends_the_request_with_its_own_failure(peer, poo
         await server.ended.wait()
 
 
-# --- one connection, by itself -----------------------------------------------------------------------------------------
+# --- a single connection -----------------------------------------------------------------------------------------
 
 
 class Socket(asyncio.Transport):
@@ -689,7 +687,7 @@ async def exchanged(made: Connection, say: Callable[[bytes], None], answer: list
             say(piece)
 
 
-async def test_a_server_is_held_back_while_nobody_reads():
+async def test_reading_pauses_while_the_body_is_not_consumed():
     made, below, say = connected()
     piece = bytes(100_000)
     await exchanged(made, say, [b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
@@ -705,7 +703,7 @@ async def test_a_server_is_held_back_while_nobody_reads():
     assert below.reading == ["paused", "resumed"]
 
 
-async def test_a_server_that_takes_nothing_holds_the_body_back():
+async def test_writing_pauses_while_the_server_does_not_read():
     made, below, say = connected()
     pulled = 0
 
@@ -726,7 +724,7 @@ async def test_a_server_that_takes_nothing_holds_the_body_back():
         say(OK)
 
 
-async def test_a_body_may_take_longer_than_a_connection_may_wait_for_a_request():
+async def test_body_may_take_longer_than_the_idle_timeout():
     made, below, say = connected()
     made.rest(0.01)
 
@@ -751,7 +749,7 @@ async def test_a_body_may_take_longer_than_a_connection_may_wait_for_a_request()
     cuts=st.lists(st.integers(1, 80), max_size=30),
     sizes=st.lists(st.integers(1, 50), min_size=1, max_size=5),
 )
-def test_an_answer_is_the_same_however_it_is_cut_into_pieces(body, framing, cuts, sizes):
+def test_response_is_the_same_for_any_segmentation(body, framing, cuts, sizes):
     head = b"HTTP/1.1 200 OK\r\nX-One: 1\r\n"
     if framing == "length":
         answer = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -786,10 +784,10 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(body, framing, cuts
     anyio.run(run)
 
 
-# --- getting a connection ----------------------------------------------------------------------------------------------
+# --- connecting ----------------------------------------------------------------------------------------------
 
 
-async def test_a_name_is_looked_up_once_for_all_who_want_it(peer, pool, monkeypatch):
+async def test_concurrent_requests_resolve_a_name_once(peer, pool, monkeypatch):
     server = await peer(*[OK] * 9)
     asked: list[str] = []
     addresses = dialling._addresses
@@ -808,7 +806,7 @@ async def test_a_name_is_looked_up_once_for_all_who_want_it(peer, pool, monkeypa
     assert asked == ["localhost"]
 
 
-async def test_a_name_that_was_not_found_is_looked_up_again(pool, monkeypatch):
+async def test_failed_lookup_is_not_cached(pool, monkeypatch):
     asked = 0
 
     def missing(_host: str, _port: int, _flags: int):
@@ -824,13 +822,13 @@ async def test_a_name_that_was_not_found_is_looked_up_again(pool, monkeypatch):
     assert asked == 4  # as a number, and as a name
 
 
-async def test_nobody_listens(pool):
+async def test_refused_connection_is_a_connect_error(pool):
     with pytest.raises(httpx.ConnectError):
         await ask(pool, "http://127.0.0.1:1/")
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-async def test_too_many_open_files_are_named_and_may_pass(peer, pool, name):
+async def test_too_many_open_files_is_reported_and_retryable(peer, pool, name):
     server = await peer(OK)
     url = server.url.replace("127.0.0.1", name)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -849,7 +847,7 @@ async def test_too_many_open_files_are_named_and_may_pass(peer, pool, name):
     assert (await ask(pool, url))[1] == b"ok"
 
 
-async def test_a_server_that_says_nothing_to_tls(listen, pool, monkeypatch):
+async def test_silent_tls_handshake_times_out(listen, pool, monkeypatch):
     monkeypatch.setattr(dialling, "CONNECT_SECONDS", 0.05)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -870,7 +868,7 @@ def secured(ca):
     return server, client
 
 
-async def test_tls_is_verified(listen, pool, secured):
+async def test_untrusted_certificate_is_refused(listen, pool, secured):
     server, client = secured
     host = await listen(Peer([OK]).serve, ssl=server)
     with pytest.raises(httpx.ConnectError) as failure:
@@ -879,7 +877,7 @@ async def test_tls_is_verified(listen, pool, secured):
     assert (await ask(pool, f"https://{host}/", extensions={"ssl": client}))[1] == b"ok"
 
 
-async def test_connections_of_different_trust_are_not_mixed(listen, pool, secured):
+async def test_connections_with_different_tls_contexts_are_not_shared(listen, pool, secured):
     server, client = secured
     host = await listen(Peer([OK, OK]).serve, ssl=server)
     await ask(pool, f"https://{host}/", extensions={"ssl": client})
@@ -901,7 +899,7 @@ def proxied(monkeypatch):
     return set_
 
 
-async def test_plain_requests_name_the_whole_url_to_the_proxy(peer, pool, proxied):
+async def test_plain_request_through_a_proxy_has_an_absolute_url(peer, pool, proxied):
     proxy = await peer(OK)
     proxied("http", proxy.url.replace("http://", "http://user:p%40ss@").removesuffix("/v2/"))
     assert (await ask(pool, "http://registry.example:5000/v2/"))[1] == b"ok"
@@ -912,7 +910,7 @@ async def test_plain_requests_name_the_whole_url_to_the_proxy(peer, pool, proxie
 
 
 class Tunnel:
-    """A proxy that connects whoever asks to one server. `asked` are the heads that it saw."""
+    """A proxy that connects every client to one server. `asked` are the heads that it got."""
 
     def __init__(self, host: str) -> None:
         self.host, self.port = host.split(":")
@@ -960,7 +958,7 @@ async def test_tls_goes_through_the_proxy_to_the_registry(  # noqa: PLR0917
     assert "Proxy-Authorization" not in registry.requests[0]
 
 
-async def test_a_proxy_that_lets_nobody_through(peer, pool, proxied):
+async def test_proxy_refusing_connect_is_reported(peer, pool, proxied):
     proxy = await peer(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
     proxied("https", proxy.url)
     with pytest.raises(ProxyRefused) as failure:
@@ -968,14 +966,14 @@ async def test_a_proxy_that_lets_nobody_through(peer, pool, proxied):
     assert failure.value.status == 407
 
 
-async def test_a_proxy_that_is_not_there(pool, proxied):
+async def test_unreachable_proxy_is_reported(pool, proxied):
     proxied("https", "http://user:secret@127.0.0.1:1")
     with pytest.raises(ProxyUnreachable) as failure:
         await ask(pool, "https://registry.example/")
     assert "secret" not in str(failure.value)
 
 
-async def test_a_proxy_of_another_kind_is_refused(pool, proxied):
+async def test_unknown_proxy_scheme_is_refused(pool, proxied):
     proxied("https", "ftp://user:secret@127.0.0.1:1080")
     with pytest.raises(
         httpx.UnsupportedProtocol, match=r"HTTPS_PROXY .* expected the URL of a proxy"
@@ -984,7 +982,7 @@ async def test_a_proxy_of_another_kind_is_refused(pool, proxied):
     assert "secret" not in str(failure.value)
 
 
-async def test_a_client_certificate_is_shown_to_the_registry_alone(listen, pool, ca, tmp_path):
+async def test_client_certificate_is_sent_to_the_registry_only(listen, pool, ca, tmp_path):
     own = ca.issue_cert("the-mirror")
     own.private_key_pem.write_to_path(tmp_path / "key.pem")
     own.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")

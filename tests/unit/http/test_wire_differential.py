@@ -1,4 +1,4 @@
-"""The wire beside httpx's own transport on generated answers: the same status, headers and body, or both fail."""
+"""Differential test: the transport and httpx's own transport agree on generated responses."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -96,7 +96,7 @@ async def outcome(transport: httpx.AsyncBaseTransport, method: str, url: str) ->
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(answers(), st.lists(st.integers(0, 1000), max_size=3))
-def test_an_answer_means_the_same_as_to_httpx(asked, cuts):
+def test_response_is_parsed_as_httpx_parses_it(asked, cuts):
     method, answer = asked
 
     async def compare() -> tuple[object, object]:
