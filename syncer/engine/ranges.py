@@ -1,9 +1,9 @@
-"""`RangePrefetcher`: fetches parts of a large blob beyond where its download is, over connections that would be idle.
+"""Prefetches parts of a large blob over idle connections.
 
-The download stays the one that reads, checks and hands on; it takes a part from here when it gets to where the part
-begins. None is asked for before its first bytes have come: they show whether the registry gives parts. How many parts
-are held at once is bounded for the whole process; a connection is borrowed from the transfer lane only while nobody
-else has use for it.
+The download reads, verifies and passes on the content. When it reaches the start of a prefetched part, it takes the
+part from the `RangePrefetcher`. Prefetching starts after the first bytes of the download, which show whether the
+registry supports ranges. The number of parts in memory is limited for the whole process. Connections are borrowed
+from the transfer lane only while no task needs them.
 """
 
 from collections import deque
@@ -19,17 +19,17 @@ from syncer.oci.descriptor import Descriptor
 from syncer.places.content import Source
 
 SPLIT_THRESHOLD = 32 * 1024 * 1024
-"""Bytes. Smaller blobs are done before a second connection would be of use."""
+"""Bytes. A second connection does not speed up smaller blobs."""
 PART = 8 * 1024 * 1024
-"""Bytes of one part: on a path of 100 ms and 100 Mbit/s its round trip is an eighth of its time."""
+"""Bytes of one part. At 100 ms and 100 Mbit/s, the round trip is an eighth of the transfer time."""
 MAX_PARTS = 8
-"""Parts in memory, in the whole process."""
+"""Parts in memory, for the whole process."""
 
 
 class IdleSlots:
-    """Transfers that may be borrowed: places in the transfer lane that are idle, and room for parts in memory.
+    """The idle workers of the transfer lane that a prefetcher may borrow, and the memory for parts.
 
-    `busy()` tells how many of the `width` places have work. Without any, nothing can be borrowed.
+    `busy()` returns how many of the `width` workers are busy. With a width of 0, nothing can be borrowed.
     """
 
     def __init__(self, width: int = 0, busy: Callable[[], int] = lambda: 0) -> None:
@@ -40,7 +40,7 @@ class IdleSlots:
         self._without_ranges: set[str] = set()
 
     def borrow(self) -> bool:
-        """Take a place if one is idle; `release` returns it."""
+        """Borrow a worker if one is idle; `release` returns it."""
         if self._busy() + self._borrowed >= self._width:
             return False
         self._borrowed += 1
@@ -51,11 +51,11 @@ class IdleSlots:
 
     @property
     def wanted_back(self) -> bool:
-        """Whether somebody waits for a place that is lent."""
+        """Whether a task waits for a borrowed worker."""
         return self._busy() + self._borrowed > self._width
 
     def take_room(self) -> bool:
-        """Room for one more part, if there is."""
+        """Reserve memory for one more part. Return False if there is none."""
         if self._parts >= MAX_PARTS:
             return False
         self._parts += 1
@@ -65,7 +65,7 @@ class IdleSlots:
         self._parts -= 1
 
     def refused(self, host: str) -> None:
-        """A registry that does not give parts of blobs is not asked for them again."""
+        """Record that a registry does not support ranges, so that it gets no more range requests."""
         self._without_ranges.add(host)
 
     def serves(self, host: str) -> bool:
@@ -73,7 +73,7 @@ class IdleSlots:
 
 
 class Part:
-    """Bytes `start` up to `end` of a blob, as they come. A part that broke off ends where it did."""
+    """The bytes from `start` to before `end` of a blob. If the part is interrupted, `end` moves to where it stopped."""
 
     def __init__(self, start: int, end: int) -> None:
         self.start = start
@@ -103,9 +103,9 @@ class Part:
 
 
 class RangePrefetcher:
-    """Parts of one blob that are fetched before the download gets there. An async context manager.
+    """The prefetched parts of one blob. An async context manager.
 
-    `position` of the download is told by `reached`; the parts are in order and without gaps between them.
+    The download reports its position with `reached`. The parts are in order and have no gaps between them.
     """
 
     def __init__(self, source: Source, blob: Descriptor, idle_slots: IdleSlots) -> None:
@@ -131,21 +131,21 @@ class RangePrefetcher:
         return await self._group.__aexit__(kind, error, traceback)
 
     def forget(self) -> None:
-        """The download begins anew: a part that was read in part is of no use."""
+        """Drop all parts, because the download restarts."""
         for _ in self._parts:
             self._idle_slots.leave_room()
         self._parts.clear()
         self._frontier = 0
 
     def rewound(self, position: int) -> None:
-        """The download goes back to `position`: only a part that was read in part is of no use."""
+        """Go back to `position`. Drop the first part if it is partly read."""
         if self._parts and self._parts[0].start < self._position:
             self._parts.popleft()
             self._idle_slots.leave_room()
         self._position = position
 
     def reached(self, position: int) -> None:
-        """The download is at `position`: parts before it are over, and there may be use for another connection."""
+        """Drop the parts before `position`, and start fetchers if workers are idle."""
         self._position = position
         while self._parts and self._parts[0].end <= position:
             self._parts.popleft()
@@ -153,15 +153,15 @@ class RangePrefetcher:
         self._start_fetchers()
 
     def refused(self) -> None:
-        """The download asked for a part and got everything: its registry is not asked for parts again."""
+        """Record that the registry ignored a range request, so that it gets no more of them."""
         self._idle_slots.refused(self._source.name.host)
 
     def next_start(self) -> int | None:
-        """Where the first part begins: the download need not go further itself."""
+        """Return the start of the first part, where the download stops reading the response; None without parts."""
         return self._parts[0].start if self._parts else None
 
     def at(self, position: int) -> Part | None:
-        """The part that begins at `position`, if there is one."""
+        """Return the part that starts at `position`, or None."""
         return self._parts[0] if self._parts and self._parts[0].start == position else None
 
     def _start_fetchers(self) -> None:
@@ -171,7 +171,7 @@ class RangePrefetcher:
 
     def _has_more(self) -> bool:
         if not self._parts:
-            # What the download is about to read itself is not worth a round trip: at first that is one part.
+            # Skip one part that the download reads itself before a prefetched part could arrive.
             following = PART if self._position < PART else self._position + PART
             self._frontier = max(self._frontier, following)
         large = self._blob.size >= SPLIT_THRESHOLD
@@ -189,7 +189,7 @@ class RangePrefetcher:
             self._idle_slots.release()
 
     async def _fetch(self, part: Part) -> bool:
-        """Fill a part. False if that did not work: the download then gets the rest of it by itself."""
+        """Fetch a part. Return False if it is incomplete; the download then fetches the rest."""
         got = part.start
         try:
             body_of = self._source.fetch_blob(self._blob, offset=part.start, length=part.end - part.start)

@@ -1,7 +1,7 @@
-"""One download, checked, into any number of uploads. The slowest upload holds the download back.
+"""Relays one verified download to any number of uploads. The download is as fast as the slowest upload.
 
-A download that breaks off goes on from where it was, and so does an upload. The last chunk is let through only when
-the digest of the whole is right; what an upload needs a second time is checked by its registry alone.
+Interrupted downloads and uploads are resumed. The last chunk is passed on only if the digest of the blob is correct.
+Chunks that an upload reads a second time are not hashed again: the destination registry verifies them.
 """
 
 from collections import deque
@@ -18,20 +18,22 @@ from syncer.oci.descriptor import Descriptor
 from syncer.places.content import BlobBody, Content, Source, Upload
 
 RESUMES = 8
-"""How often in a row a download is carried on without having got any further."""
+"""Consecutive resumes of a download without progress."""
 _WINDOW = 4
-"""Chunks that a fast upload may be ahead of a slow one."""
+"""Chunks that a fast upload may be ahead of a slow upload."""
 
 Moved = Callable[[int], None]
 
 
 class Download(Content):
-    """The checked content of a blob, chunk by chunk. A context manager: leaving it closes the connection.
+    """The verified content of a blob in chunks. An async context manager that closes the connection on exit.
 
-    `moved` hears of bytes when they come for the first time, `resumed` of each break that it goes on from. `error` is
-    what went wrong with the source, if anything did. `received` counts the bytes from the source, repeated ones too.
-    Where somebody has set `prefetcher`, parts of the blob come from there. `content` is what was fetched and checked
-    before: then the source is not asked, and all that can be had is the `whole`.
+    - `moved`: called with the number of new bytes. Repeated bytes do not count.
+    - `resumed`: called with the error each time the download is resumed.
+    - `content`: content that is already fetched and verified. The source is not used, and only `whole` is available.
+    - `error`: the failure of the source, if any.
+    - `received`: bytes received from the source, with repeated bytes.
+    - `prefetcher`: if set, it supplies parts of the blob.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Download(Content):
 
     @property
     def host(self) -> str:
-        """Of the registry that it comes from."""
+        """The host of the source registry."""
         return self._source.name.host
 
     async def __aenter__(self) -> Self:
@@ -74,32 +76,30 @@ class Download(Content):
         await self._close()
 
     async def open(self) -> None:
-        """Ask for the content, so that it is on its way. Raises `RegistryError`."""
+        """Start the request for the content. Raise `RegistryError` if it fails."""
         if self._body is None and self.blob.size and self._content is None:
-            # Of a large blob only the first part at first: others may fetch what comes then, and an answer that is
-            # cut off has bytes on their way for nothing.
+            # Request only the first part of a large blob: other connections may fetch the parts after it, and
+            # canceling a response wastes the bytes that are in transit.
             length = PART if self._position == 0 and self.blob.size >= SPLIT_THRESHOLD else None
             body = await self._stack.enter_async_context(
                 self._source.fetch_blob(self.blob, offset=self._position, length=length)
             )
             if self.blob.size < 0 and body.size >= 0:
-                # Schema 1 does not tell sizes: the registry does.
+                # Schema 1 manifests have no sizes: use the size from the registry.
                 self.blob = msgspec.structs.replace(self.blob, size=body.size)
             self._end = self._position + length if length else self.blob.size
             self._body = body
             if body.size != self.blob.size and body.size >= 0:
-                raise self._mismatch(
-                    f"has {body.size} bytes there instead of the {self.blob.size} that its manifest states"
-                )
+                raise self._mismatch(f"has {body.size} bytes instead of the {self.blob.size} in its manifest")
             if self.blob.size < 0:
                 raise RegistryError(
                     Kind.INVALID,
-                    "neither the manifest nor the registry tells how large the blob is",
+                    "neither the manifest nor the registry states the size of the blob",
                     attempt=self._attempt,
                 )
 
     async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
-        """All chunks from an offset on. Raises `RegistryError`, `DigestMismatch` among them."""
+        """Yield all chunks from `offset` in bytes. Raise `RegistryError` or its subclass `DigestMismatch`."""
         self._reading += 1
         mine, fruitless = self._reading, 0
         self.error = None
@@ -127,7 +127,7 @@ class Download(Content):
             raise
 
     async def whole(self) -> bytes:
-        """All of it at once; wrong content is asked for a second time. Raises `RegistryError`."""
+        """Return the whole content. Fetch it a second time after a digest mismatch. Raise `RegistryError` if it fails."""
         if self._content is not None:
             return self._content
         while True:
@@ -138,7 +138,7 @@ class Download(Content):
                     raise self.error or error from None
 
     def worth_repeating(self) -> bool:
-        """Whether to ask again after `error`: wrong content once may be the line, twice is the source and final."""
+        """Return whether to repeat the download after `error`: once after a digest mismatch. A second mismatch is permanent."""
         error = self.error
         if not isinstance(error, DigestMismatch) or error.permanent:
             return False
@@ -163,14 +163,14 @@ class Download(Content):
             self._hashed = 0
 
     async def _rest(self) -> AsyncIterator[bytes]:
-        """What comes next: the part that was fetched ahead, or else the blob's own body up to where one begins."""
+        """Yield the next prefetched part, or else the response body up to the start of the next prefetched part."""
         if self.prefetcher and (part := self.prefetcher.at(self._position)):
             await self._close()
             async for piece in part.pieces():
                 self.received += len(piece)
                 self._advance(piece)
                 yield piece
-            # It may have brought nothing at all: then it is over all the same.
+            # Drop the part even if it was empty.
             self.prefetcher.reached(self._position)
             return
         await self.open()
@@ -186,7 +186,7 @@ class Download(Content):
             chunk = piece
             self.received += len(piece)
             if skip:
-                # The registry began earlier than asked for: what is known already is passed over.
+                # The response starts before the requested offset: skip the bytes that are known.
                 chunk, skip = piece[skip:], max(0, skip - len(piece))
                 if not chunk:
                     continue
@@ -213,7 +213,7 @@ class Download(Content):
             self.prefetcher.reached(self._position)
 
     def _take(self, chunk: bytes) -> None:
-        """Hash what is new of it; the last bytes are let through only if the whole is right."""
+        """Hash the new bytes of `chunk`. Raise `DigestMismatch` after the last bytes if the digest is wrong."""
         new = self._position - self._hashed
         if new <= 0:
             return
@@ -233,7 +233,7 @@ class Download(Content):
 
     def _check_digest(self) -> None:
         if not self.blob.digest.matches(self._hasher):
-            raise self._mismatch("has other content than its digest says")
+            raise self._mismatch("has different content than its digest")
 
     def _mismatch(self, message: str) -> DigestMismatch:
         self._elsewhere = self._body is not None and self._body.reject()
@@ -241,9 +241,9 @@ class Download(Content):
 
 
 async def relay(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
-    """Send one download to every upload: for each its failure, or None.
+    """Send one download to every upload. Return the failure of each upload, or None.
 
-    Raises `RegistryError` where the download itself fails.
+    Raise `RegistryError` if the download fails.
     """
     outcome = await _fan_out(download, uploads)
     while download.worth_repeating():
@@ -252,13 +252,13 @@ async def relay(download: Download, uploads: Sequence[Upload]) -> list[RegistryE
         raise download.error
     for number, error in enumerate(outcome):
         if error is not None and not error.permanent and len(uploads) > 1:
-            # It fell behind the others: what it lacks is fetched for it alone.
+            # The upload fell behind the others: download the rest again for this upload alone.
             outcome[number] = await _put(uploads[number], download.blob, download)
     return outcome
 
 
 async def relay_whole(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
-    """As `relay`, for a blob that is small enough to be held in memory."""
+    """Like `relay`, for a blob that is small enough to be held in memory."""
     if not uploads:
         return []
     content = await download.whole()
@@ -275,7 +275,7 @@ async def _put(upload: Upload, blob: Descriptor, content: bytes | Content) -> Re
 
 async def _fan_out(download: Download, uploads: Sequence[Upload]) -> list[RegistryError | None]:
     if len(uploads) == 1:
-        # Nobody to share with: no queue between the two sockets.
+        # A single upload needs no queue between the two sockets.
         return [await _put(uploads[0], download.blob, download)]
     split = _Split(len(uploads))
     outcome: list[RegistryError | None] = [None] * len(uploads)
@@ -294,7 +294,7 @@ async def _fan_out(download: Download, uploads: Sequence[Upload]) -> list[Regist
 
 
 class _Split:
-    """One stream of chunks as several, each at its own pace within a small window."""
+    """Splits one stream of chunks into branches. Each is read at its own pace within a small window."""
 
     def __init__(self, branches: int) -> None:
         self._queues: dict[int, deque[bytes]] = {number: deque() for number in range(branches)}
@@ -303,7 +303,7 @@ class _Split:
         self._error: RegistryError | None = None
 
     async def pump(self, download: Download) -> None:
-        """Read the download to its end. In a task of its own: a branch that is cut off must not stop it."""
+        """Read the whole download. Runs as a separate task, so that a canceled branch does not stop the others."""
         try:
             async for chunk in download.chunks():
                 while any(len(queue) >= _WINDOW for queue in self._queues.values()):
@@ -329,7 +329,7 @@ class _Split:
             raise self._error
 
     def drop(self, number: int) -> None:
-        """Take no more for a branch: the others need not wait for it."""
+        """Remove a branch, so that the others do not wait for it."""
         self._queues.pop(number, None)
         self._tell()
 
@@ -339,7 +339,7 @@ class _Split:
 
 
 class _Branch(Content):
-    """One upload's share of a split. It can be read once: what is over is over for all."""
+    """One branch of a split. It can be read once, because chunks are not kept."""
 
     def __init__(self, split: _Split, number: int) -> None:
         self._split = split

@@ -1,4 +1,4 @@
-"""Digests: `sha256:…` as text that has been checked."""
+"""Content digests, such as `sha256:…`."""
 
 import hashlib
 import re
@@ -9,37 +9,39 @@ _FORM = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
 
 
 class InvalidDigest(ValueError):
-    """Text that is not a digest of an algorithm we can compute."""
+    """Text that is not a digest with a supported algorithm."""
 
 
 class Hasher(Protocol):
-    """The part of a `hashlib` object that relaying needs."""
+    """The methods of a `hashlib` object that a download needs."""
 
     def update(self, data: bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
 
 
 class Digest(str):
-    """A checked digest: the algorithm, a colon, lower-case hex (image-spec, descriptor.md#digests).
+    """A validated digest: the algorithm, a colon, lower-case hex (image-spec, descriptor.md#digests).
 
-    It is a `str`, so it goes into URLs and JSON as it is. Make one with `parse` or `of`.
+    It is a `str`, so that it can be used in URLs and JSON. Create digests with `parse` or `of`.
     """
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Check a stranger's text. Raises `InvalidDigest`."""
+        """Validate text from outside. Raise `InvalidDigest` if it is not a digest."""
         if isinstance(text, str) and (match := _FORM.fullmatch(text)):
             algorithm, value = match.groups()
             if len(value) == _HEX_LENGTH[algorithm]:
                 return cls(text)
         shown = str(text)[:100]
-        raise InvalidDigest(f"not a digest (sha256, sha384 or sha512, a colon, lower-case hex): {shown!r}")
+        raise InvalidDigest(
+            f"invalid digest {shown!r}: expected sha256, sha384 or sha512, a colon and lower-case hex"
+        )
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Self:
-        """The digest of bytes in memory."""
+        """Return the digest of `content`."""
         return cls(f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}")
 
     @property
@@ -51,9 +53,9 @@ class Digest(str):
         return self.partition(":")[2]
 
     def hasher(self) -> Hasher:
-        """A fresh hash object of this digest's algorithm."""
+        """Return a new hash object for this digest's algorithm."""
         return hashlib.new(self.algorithm)
 
     def matches(self, hasher: Hasher) -> bool:
-        """Whether what went through `hasher` has this digest."""
+        """Return whether the data in `hasher` has this digest."""
         return hasher.hexdigest() == self.hex

@@ -1,4 +1,4 @@
-"""Manifests and indexes: the bytes as they came, and what they refer to (image-spec, manifest.md and image-index.md)."""
+"""Manifests and indexes: their raw bytes and the descriptors they contain (image-spec, manifest.md and image-index.md)."""
 
 import json
 from typing import Any
@@ -10,26 +10,29 @@ from syncer.oci.descriptor import MAX_SIZE, Descriptor, Platform
 from syncer.oci.digest import Digest, InvalidDigest
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
-"""Bytes. Registries refuse larger manifests, and so do we."""
+"""Bytes. Registries refuse larger manifests, too."""
 MAX_REFERENCES = 10_000
 """Layers of one manifest, or children of one index."""
 
 
 class InvalidManifest(ValueError):
-    """Bytes that are no manifest, or one that refers to impossible things."""
+    """Bytes that are not a valid manifest."""
 
 
 class UnsupportedManifest(InvalidManifest):
-    """A manifest of a kind that cannot be copied."""
+    """A manifest with a media type that cannot be copied."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """One manifest or index.
 
-    `raw` are the bytes as they came: they are pushed unchanged, and `digest` is theirs. `blobs` are the config
-    and the layers, each digest once, without foreign layers, and what an index lists that is no manifest;
-    `children` are an index's manifests;
-    `config` is the config of an image and None for anything else.
+    - `raw`: the bytes as received. They are pushed unchanged.
+    - `digest`: the digest of `raw`.
+    - `blobs`: the config and the layers without foreign layers, or the entries of an index that are not manifests. Each
+      digest occurs once.
+    - `children`: the manifests of an index.
+    - `config`: the config of an image; None for other manifests.
+    - `foreign`: the blobs that have `urls`. They are not copied.
     """
 
     raw: bytes
@@ -47,7 +50,7 @@ class Manifest(msgspec.Struct, frozen=True):
         return self.media_type in media_types.INDEXES
 
     def is_named_by(self, digest: Digest) -> bool:
-        """Whether the digest is that of these bytes, by whatever algorithm."""
+        """Return whether `digest` is the digest of these bytes, with any algorithm."""
         return self.digest == digest or digest in _digests(self.raw, self.media_type, digest.algorithm)
 
 
@@ -79,7 +82,7 @@ class _Document(msgspec.Struct, rename="camel"):
 
 
 _FIELDS = dict(zip(_Document.__struct_encode_fields__, _Document.__struct_fields__, strict=True))
-"""By their names in JSON."""
+"""Attribute names by JSON names."""
 _OF_INDEXES = {"manifests"}
 _OF_MANIFESTS = {"config", "layers", "blobs"}
 _OF_SCHEMA1 = {"fsLayers", "signatures"}
@@ -90,33 +93,33 @@ _decoder = msgspec.json.Decoder(_Document)
 
 
 def parse_manifest(raw: bytes, content_type: str = "", *, expected: Digest | None = None) -> Manifest:
-    """Read a manifest or index of any kind that is understood.
+    """Parse a manifest or index of any supported media type.
 
-    `content_type` is what the registry said it is, used where the document does not say so itself. `expected` is the
-    digest that it should have: `digest` is always computed from the bytes, in the algorithm of `expected`.
-    Raises `InvalidManifest` and `UnsupportedManifest`.
+    `content_type` is the Content-Type of the response. It is used if the document has no `mediaType`. `expected` is the
+    expected digest: the digest is always computed from the bytes, with the algorithm of `expected`. Raise
+    `InvalidManifest` if the document is invalid or ambiguous, and `UnsupportedManifest` if its type is unknown.
     """
     if len(raw) > MAX_MANIFEST_SIZE:
-        raise InvalidManifest(f"manifest of {len(raw)} bytes: the limit is {MAX_MANIFEST_SIZE}")
+        raise InvalidManifest(f"manifest has {len(raw)} bytes; the limit is {MAX_MANIFEST_SIZE}")
     try:
         document = _decoder.decode(raw)
         _check_names(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise InvalidManifest(f"not a manifest: {str(error)[:200]}") from error
+        raise InvalidManifest(f"invalid manifest: {str(error)[:200]}") from error
     media_type = _media_type(document, content_type.partition(";")[0].strip().lower())
     _refuse_ambiguity(document, media_type)
     digests = _digests(raw, media_type, expected.algorithm if expected else "sha256")
     actual = expected if expected in digests else digests[0]
     if media_type in media_types.SCHEMA1:
         sums = dict.fromkeys(_digest(layer.blob_sum) for layer in document.fs_layers or ())
-        # Schema 1 names no sizes; -1 says so.
+        # Schema 1 has no sizes; -1 means unknown.
         blobs = tuple(Descriptor(media_type="", digest=blob, size=-1) for blob in sums)
         return Manifest(raw=raw, media_type=media_type, digest=actual, blobs=blobs)
     subject = _digest(document.subject.digest) if document.subject else None
     artifact_type = document.artifact_type or ""
     if media_type in media_types.INDEXES:
         listed = _descriptors(document.manifests)
-        # BuildKit's cache is an index of layers and a config.
+        # A BuildKit cache is an index of layers and a config.
         others = {
             entry.digest: entry for entry in listed if not media_types.may_be_manifest(entry.media_type)
         }
@@ -146,7 +149,7 @@ def parse_manifest(raw: bytes, content_type: str = "", *, expected: Digest | Non
 
 
 def _digests(raw: bytes, media_type: str, algorithm: str) -> tuple[Digest, ...]:
-    """The digests by which registries know these bytes: that of a signed schema 1 manifest leaves signatures out."""
+    """Return the valid digests of these bytes. The digest of a signed schema 1 manifest excludes its signatures."""
     whole = Digest.of(raw, algorithm)
     if media_type != media_types.DOCKER_SCHEMA1_SIGNED:
         return (whole,)
@@ -157,21 +160,21 @@ def _digests(raw: bytes, media_type: str, algorithm: str) -> tuple[Digest, ...]:
 
 
 def _check_names(raw: bytes) -> None:
-    """Refuse a document that two readers may read in two ways: a name twice, or a known one in another case."""
+    """Raise `InvalidManifest` if parsers could disagree: a name occurs twice, or a known name in another case."""
     top: list[str] = []
 
     def check(pairs: list[tuple[str, object]]) -> None:
         top[:] = [name for name, _ in pairs]  # The outermost object comes last.
         if len(set(top)) != len(top):
-            raise InvalidManifest("the document has one name twice")
+            raise InvalidManifest("the document has a duplicate name")
 
     json.loads(raw.decode(), object_pairs_hook=check)
     if any(name not in _FIELDS and name.lower() in _LOWER_FIELDS for name in top):
-        raise InvalidManifest("the document has one name in two spellings")
+        raise InvalidManifest("the document has a known name in a different case")
 
 
 def _refuse_ambiguity(document: _Document, media_type: str) -> None:
-    """Raise where a document has parts of another kind than its own: each reader would see its own (CVE-2021-41190)."""
+    """Raise `InvalidManifest` if a document has fields of another manifest type (CVE-2021-41190)."""
     if media_type in media_types.INDEXES:
         others = _OF_MANIFESTS | _OF_SCHEMA1
     elif media_type in media_types.MANIFESTS:
@@ -180,16 +183,18 @@ def _refuse_ambiguity(document: _Document, media_type: str) -> None:
         others = _OF_INDEXES | _OF_MANIFESTS
     found = sorted(name for name in others if getattr(document, _FIELDS[name]) is not None)
     if found:
-        raise InvalidManifest(f"ambiguous: a document of type {media_type} that has {', '.join(found)}")
+        raise InvalidManifest(f"ambiguous manifest: type {media_type} with {', '.join(found)}")
 
 
 def _media_type(document: _Document, content_type: str) -> str:
     stated = [text for text in (document.media_type, content_type) if text in _KNOWN]
     if len(set(stated)) > 1:
-        raise InvalidManifest(f"ambiguous: it says that it is {stated[0]}, and came as {stated[1]}")
+        raise InvalidManifest(
+            f"ambiguous manifest: mediaType is {stated[0]}, but Content-Type is {stated[1]}"
+        )
     if stated:
         kind = stated[0]
-    # Neither the document nor the registry says: image-spec lets an OCI document leave mediaType out.
+    # Neither the document nor the response has a known type: mediaType is optional in the image-spec.
     elif document.schema_version == 1 and document.fs_layers is not None:
         kind = media_types.DOCKER_SCHEMA1
     elif document.schema_version == 2 and document.manifests is not None:
@@ -198,7 +203,7 @@ def _media_type(document: _Document, content_type: str) -> str:
         kind = media_types.OCI_MANIFEST
     else:
         stated_type = document.media_type or content_type or "no media type"
-        raise UnsupportedManifest(f"a manifest of unknown kind ({stated_type[:100]})")
+        raise UnsupportedManifest(f"unknown manifest type ({stated_type[:100]})")
     if kind == media_types.DOCKER_SCHEMA1 and document.signatures is not None:
         return media_types.DOCKER_SCHEMA1_SIGNED
     return kind
@@ -207,17 +212,15 @@ def _media_type(document: _Document, content_type: str) -> str:
 def _descriptors(listed: list[_Descriptor] | None) -> list[Descriptor]:
     listed = listed or []
     if len(listed) > MAX_REFERENCES:
-        raise InvalidManifest(
-            f"a manifest that refers to {len(listed)} others: the limit is {MAX_REFERENCES}"
-        )
+        raise InvalidManifest(f"manifest has {len(listed)} descriptors; the limit is {MAX_REFERENCES}")
     return [_descriptor(entry) for entry in listed]
 
 
 def _descriptor(entry: _Descriptor) -> Descriptor:
-    # Schema 1 converted, and some builders: no size, null or -1 is a size that is not known.
+    # Some builders and converted schema 1 images have no size, null or -1: the size is unknown.
     size = -1 if entry.size is None else entry.size
     if not -1 <= size <= MAX_SIZE:
-        raise InvalidManifest(f"a size of {size} bytes for {entry.digest[:100]}")
+        raise InvalidManifest(f"invalid size {size} for {entry.digest[:100]}")
     return Descriptor(
         media_type=entry.media_type or "",
         digest=_digest(entry.digest),

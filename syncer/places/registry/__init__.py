@@ -1,1 +1,1 @@
-"""Places behind the distribution API: repositories at a registry, uploads to it, and its mirrors."""
+"""Repositories that are accessed through the distribution API: remote sources and destinations, uploads and mirrors."""

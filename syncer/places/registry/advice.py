@@ -1,4 +1,4 @@
-"""What a user can do where a registry takes no push: registries differ in what must be there first, and in its command."""
+"""Advice for failed pushes: what the user must create or change first, with the command of the registry's vendor."""
 
 import re
 
@@ -19,9 +19,9 @@ _REFUSED_CONTENT = frozenset({400, 403, 404, 405, 415, 422, 500})
 def advise(
     error: RegistryError, repository: Repository, manifest: Manifest | None = None, *, scheme: str = "https"
 ) -> RegistryError:
-    """The error of a failed push with what to do about it. Advice that it has already stays.
+    """Return the error of a failed push with advice on what to do. Keep the advice that the error already has.
 
-    `scheme` is what the registry is spoken to by: "http" or "https".
+    `scheme` is the URL scheme of the registry: "http" or "https".
     """
     if manifest is not None:
         error = _advise_on_content(error, manifest)
@@ -34,7 +34,7 @@ def advise(
 
 
 def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryError:
-    """What a registry may have against a manifest that it refuses without saying why. Its blobs are there by then."""
+    """Add the likely reason why a registry rejects a manifest. The blobs are already pushed, so the repository exists."""
     vague = error.presence == "unknown"
     if vague:
         error = error.with_changes(presence="exists")
@@ -44,29 +44,29 @@ def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryErro
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
             presence="exists",
-            advice="it is of schema 1, which most registries no longer take: have the image built again",
+            advice="the manifest has schema version 1, which most registries no longer accept: rebuild the image",
         )
     if error.status in _REFUSED_CONTENT and manifest.foreign:
-        # docker-registry 2.8 answers 500, with UNKNOWN for each such layer.
+        # docker-registry 2.8 answers 500 with the code UNKNOWN for each foreign layer.
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
             permanent=True,
             presence="exists",
-            advice=f"it has layers that lie elsewhere (urls), which {error.registry} may not take: have it allow them"
-            " (docker-registry: validation.manifests.urls.allow), or copy an image that has all of its layers",
+            advice=f"the manifest has foreign layers (urls), which {error.registry} may not accept: allow them in the"
+            " registry (docker-registry: validation.manifests.urls.allow), or copy an image without foreign layers",
         )
     if error.status in _REFUSED_CONTENT and _has_attestations(manifest):
         before = f"{error.advice}; or " if vague else ""
         return error.with_changes(
             presence="exists",
             advice=f"{before}the index has attestations (platform unknown/unknown), which some registries refuse: if"
-            " that is the reason, copy single images of it by digest, or build without them (--provenance=false)",
+            " that is the reason, copy its images by digest, or build without attestations (--provenance=false)",
         )
     return error
 
 
 def missing(repository: Repository, *, scheme: str = "https") -> str:
-    """How to make the repository, or what it has to be in, at this registry."""
+    """Return how to create the repository, or its project or namespace, at this registry."""
     host, path = repository.host, repository.path
     first, _, rest = path.partition("/")
     if match := _ECR.fullmatch(host):
@@ -86,15 +86,17 @@ def missing(repository: Repository, *, scheme: str = "https") -> str:
             f" --NamespaceName {first}, tccli tcr CreateRepository)"
         )
     if host.endswith(_ALIBABA):
-        return f"create namespace {first!r} in the console of ACR, and allow it to create repositories"
+        return f"create namespace {first!r} in the ACR console, and allow it to create repositories"
     if host.startswith("swr.") and host.endswith(_HUAWEI):
-        return f"create organization {first!r} in the console of SWR"
+        return f"create organization {first!r} in the SWR console"
     if "gitlab" in host:
         return f"create the GitLab project that {path!r} belongs to"
     if host == DOCKER_HUB:
-        return f"create the organization or user {first!r} at Docker Hub, and let the account push there"
+        return (
+            f"create the organization or user {first!r} at Docker Hub, and give the account push permission"
+        )
     return (
-        f'create project {first!r} there (Harbor: "create": true in the auth file does it, or curl -u USER'
+        f'create project {first!r} (Harbor: set "create": true in the auth file, or run: curl -u USER'
         f" -H 'Content-Type: application/json' -d '{{\"project_name\":\"{first}\"}}' {scheme}://{host}/api/v2.0/projects)"
     )
 

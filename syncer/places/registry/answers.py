@@ -1,17 +1,17 @@
-"""Judging the answers of registries: what counts as success, as a refusal, and as no answer of a registry at all."""
+"""Classification of responses: success, refusal by the registry, and responses that are not from a registry."""
 
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.failures import is_html, page_title
 from syncer.http.request import Answer
 
 SUCCESS = frozenset({200, 201, 202, 203, 204})
-"""Registries differ in which of these they answer: what comes with it decides whether one can go on."""
+"""Registries return different success statuses for the same request. The headers and the body decide what follows."""
 
 
 def is_refusal(error: RegistryError, endpoint: str) -> bool:
-    """Whether a registry answered a request to `endpoint` and did not grant it.
+    """Return whether the registry answered a request to `endpoint` with an error status.
 
-    False for a token service's refusal, for a limit that was hit, and where no answer came.
+    Return False if the token service refused, if a rate limit was reached, or if there was no response.
     """
     return (
         error.status is not None and error.attempt.endpoint == endpoint and error.kind is not Kind.THROTTLED
@@ -19,23 +19,25 @@ def is_refusal(error: RegistryError, endpoint: str) -> bool:
 
 
 def invalid(message: str, attempt: Attempt, *, advice: str = "") -> RegistryError:
-    """The error for an answer that breaks the specification."""
+    """Return the error for a response that violates the specification."""
     return RegistryError(Kind.INVALID, message, attempt=attempt, advice=advice)
 
 
 def refuse_web_page(answer: Answer, attempt: Attempt) -> None:
-    """Raise where a portal, a proxy or a mirror out of order answered in the registry's place."""
+    """Raise `RegistryError` if the response is a web page, as captive portals, proxies and broken mirrors send."""
     if is_html(answer.headers, answer.body):
         raise invalid(
-            f"a web page came back ({page_title(answer.body) or 'without a title'}): that is no registry",
+            f"the response is a web page ({page_title(answer.body) or 'without a title'}), not a registry's",
             attempt,
-            advice=f"check the name {attempt.registry}, and what is between here and there",
+            advice=f"check the name {attempt.registry}, and any proxy on the way to it",
         )
 
 
 def unreadable(message: str, answer: Answer, attempt: Attempt) -> RegistryError:
-    """The error for content that cannot be read; it may be compressed, though nobody asked for that."""
+    """Return the error for content that cannot be parsed. It names a compression that the request did not allow."""
     coding = answer.headers.get("content-encoding", "").lower()
     if coding in {"", "identity"}:
         return invalid(message, attempt)
-    return invalid(f"{message}; the answer came compressed ({coding[:40]}), though not asked to be", attempt)
+    return invalid(
+        f"{message}; the response is compressed ({coding[:40]}), but compression was not requested", attempt
+    )

@@ -1,15 +1,15 @@
-"""What a registry is found to refuse in the course of a run, so that it is not asked for it again and again."""
+"""Features that a registry refused during this run. Requests that use them are not repeated."""
 
 from syncer.places.registry.upload import UploadMethods
 
 PAGE_SIZES = (1000, 100, None)
-"""Tags to ask for at once, in the order to try them: ECR refuses more than the first, some more than the second."""
+"""Page sizes for tag lists, in the order to try: ECR refuses more than 1000, other registries more than 100."""
 MAX_REFUSED_HEADS = 3
-"""After so many refusals in a row HEAD is not sent any more."""
+"""After this many consecutive refusals, HEAD requests are no longer sent."""
 
 
 class HeadRequests:
-    """Whether HEAD requests are of use: not where they were refused `MAX_REFUSED_HEADS` times in a row."""
+    """Counts refused HEAD requests. They are useful until `MAX_REFUSED_HEADS` of them are refused in a row."""
 
     def __init__(self) -> None:
         self._refused = 0
@@ -26,11 +26,12 @@ class HeadRequests:
 
 
 class Capabilities:
-    """Of one registry, shared by all its repositories, for one run.
+    """The capabilities of one registry during one run, shared by all of its repositories.
 
-    `manifest_heads` are HEAD requests for manifests, refused where a GET then worked. `ranges` tells whether parts of
-    blobs may be asked for, `page_size` how many tags at once (None: the registry's own number), `uploads` how blobs
-    are sent.
+    - `manifest_heads`: HEAD requests for manifests. A request counts as refused if the following GET succeeds.
+    - `ranges`: whether the registry serves ranges of blobs.
+    - `page_size`: tags per page of a tag list; None means the registry's default.
+    - `uploads`: the upload methods that the registry accepts.
     """
 
     def __init__(self) -> None:

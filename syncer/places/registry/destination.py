@@ -1,6 +1,6 @@
-"""A repository behind the distribution API, to write to (distribution-spec 1.1, "Push").
+"""A remote repository as a destination (distribution-spec 1.1, "Push").
 
-Reads like the specification; retries are below.
+This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
 import anyio
@@ -23,12 +23,12 @@ from syncer.places.registry.remote import PREWARM, RemoteRepository
 from syncer.places.registry.upload import RemoteUpload, Session
 
 _MISSING = frozenset({401, 403, 404})
-"""How registries answer for a project that is not there."""
+"""Statuses that registries return for a missing project."""
 _UNANSWERED = frozenset({Kind.TIMEOUT, Kind.CONNECTION})
 
 
 class RemoteDestination(RemoteRepository, Destination):
-    """One repository at one registry, to write to. `projects` makes missing ones."""
+    """One repository at one registry, as a destination. `projects` creates missing projects."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class RemoteDestination(RemoteRepository, Destination):
         return answer.status == 404 and says_new(said.message, said.codes)
 
     async def resolve(self, target: str) -> Descriptor | None:
-        """What a tag or digest names here. None where nothing, and where the registry does not tell: then it is pushed."""
+        """Return the descriptor of a tag or digest. Return None, so that it is pushed, if it is missing or cannot be read."""
         if self._projects is not None:
             self._projects.check(self.name)
         try:
@@ -90,7 +90,7 @@ class RemoteDestination(RemoteRepository, Destination):
             raise
 
     async def _finds_it_new(self) -> bool:
-        """A HEAD has no words: a list of tags tells whether it is the project that is missing. Then it may be made."""
+        """Return whether the repository is new. A HEAD response has no body, so the tag list shows if the project is missing."""
         if self._projects is None:
             return False
         async with self._probing:
@@ -127,7 +127,7 @@ class RemoteDestination(RemoteRepository, Destination):
         )
 
     async def _begin(self) -> Session:
-        """Open an upload session, in a project made for it if need be."""
+        """Open an upload session. Create the project first if it is missing."""
         what = f"upload to {self.name}"
 
         async def post() -> Answer:
@@ -156,7 +156,8 @@ class RemoteDestination(RemoteRepository, Destination):
         location = answer.headers.get("location", "")
         if not location:
             raise invalid(
-                "an upload without a Location", self._attempt("POST", "upload", f"upload to {self.name}")
+                "the upload session has no Location",
+                self._attempt("POST", "upload", f"upload to {self.name}"),
             )
         return Session(
             self._client.address.resolve(answer.url, location),
@@ -185,7 +186,7 @@ class RemoteDestination(RemoteRepository, Destination):
                 )
             except RegistryError as error:
                 if error.kind in _UNANSWERED:
-                    # It may have been stored all the same, now or in a while: see before it is sent again.
+                    # The registry may still store the manifest: check before it is sent again.
                     self._unsure.add((target, manifest.digest))
                 raise
 
@@ -205,14 +206,14 @@ class RemoteDestination(RemoteRepository, Destination):
             return manifest.digest
         if not manifest.is_named_by(stored):
             raise DigestMismatch(
-                f"the registry stored it as {stored} instead of {manifest.digest}",
+                f"the registry stored the manifest as {stored} instead of {manifest.digest}",
                 attempt=self._attempt("PUT", "manifest", what),
                 permanent=True,
             )
         return stored
 
     async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
-        """Whether a tag that cannot be written has this manifest already."""
+        """Return whether the tag or digest already names this manifest."""
         found = await self.resolve(tag or manifest.digest)
         return found is not None and manifest.is_named_by(found.digest)
 
@@ -222,7 +223,7 @@ class RemoteDestination(RemoteRepository, Destination):
         return self._projects.advise(error, self.name) if self._projects is not None else error
 
     async def _was_stored(self, manifest: Manifest, tag: str | None) -> bool:
-        """Whether a manifest arrived whose PUT was not answered. Where that cannot be told it is sent again."""
+        """Return whether a manifest was stored although its PUT had no response. Return False if this is unknown."""
         try:
             return await self._is_stored(manifest, tag)
         except RegistryError:

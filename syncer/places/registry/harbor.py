@@ -1,6 +1,7 @@
-"""Projects of a Harbor: told when they are missing, and made through its API for entries with `"create": true`.
+"""Harbor projects: missing projects are reported, and created through Harbor's API for entries with `"create": true`.
 
-Harbor answers for a project that is not there like for one that the account may not see: its words tell them apart.
+Harbor returns the same status for a missing project and for one that the account may not see. Only the error message
+differs.
 """
 
 import re
@@ -24,27 +25,27 @@ _NO_SUCH_API = frozenset({400, 404, 405, 415, 422, 501})
 
 
 class Projects(Protocol):
-    """What is known of the projects at one registry."""
+    """The projects of one registry."""
 
     def check(self, repository: Repository) -> None:
-        """Raises `RegistryError` where the project of `repository` is known to be missing."""
+        """Raise `RegistryError` if the project of `repository` is known to be missing."""
         ...
 
     async def provide(self, repository: Repository, answer: RegistryError) -> bool:
-        """Have a project for `repository`, after an answer that may mean that there is none.
+        """Make sure that the project of `repository` exists, after a response that may mean that it is missing.
 
-        True if it is new. False if it was there, or is no matter of projects. Raises `RegistryError` where it is
-        missing, and stays so.
+        Return True if the project was created. Return False if it exists, or if the response has another cause. Raise
+        `RegistryError` if the project is missing and is not created.
         """
         ...
 
     def advise(self, error: RegistryError, repository: Repository) -> RegistryError:
-        """The error of a failed push, with what is known of the project."""
+        """Return the error of a failed push with advice about the project."""
         ...
 
 
 class MissingProjects(Projects):
-    """Finds out which projects are missing, and makes none."""
+    """Detects missing projects and does not create them."""
 
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
@@ -66,14 +67,14 @@ class MissingProjects(Projects):
         return error
 
     def _lacks(self, repository: Repository, answer: RegistryError, advice: str) -> None:
-        """Remember that the project is missing, for all that follows. Raises the error."""
+        """Remember that the project is missing, and raise the error."""
         kind = answer.kind if answer.kind is Kind.FORBIDDEN else Kind.NOT_FOUND
         self._lacking[_project(repository)] = answer.with_changes(kind=kind, permanent=True, advice=advice)
         self.check(repository)
 
 
 class CreatedProjects(MissingProjects):
-    """Makes the projects that are missing, asked for once each."""
+    """Creates missing projects, with one request for each."""
 
     def __init__(self, client: RegistryClient, observer: Observer) -> None:
         super().__init__(client)
@@ -93,7 +94,7 @@ class CreatedProjects(MissingProjects):
         return self._asked[project]
 
     async def _make(self, repository: Repository, answer: RegistryError) -> bool:
-        """Whether the project was made. False where it was there, or where the registry has no such API."""
+        """Return whether the project was created. Return False if it exists, or if the registry has no such API."""
         project = _project(repository)
         try:
             made = await self._post(project)
@@ -104,14 +105,14 @@ class CreatedProjects(MissingProjects):
                 self._lacks(
                     repository,
                     error,
-                    f'the project is missing, and creating it was tried since the entry has "create": true; make project'
-                    f" {project!r} by hand, or give the account the right to",
+                    f'the project is missing and could not be created ("create": true); create project {project!r}'
+                    " manually, or allow the account to create projects",
                 )
             if error.status not in _NO_SUCH_API:
                 self._refused[project] = error
             return False
         if made:
-            # The tokens so far allow nothing in it.
+            # Tokens issued earlier have no permission in the new project.
             self._client.forget_rights(project)
             self._observer.notify(ProjectMade(repository.host, project))
         return made
@@ -134,19 +135,19 @@ class CreatedProjects(MissingProjects):
         project = _project(repository)
         if self._asked.get(project) and error.status in {401, 403}:
             return error.with_changes(
-                advice=f"project {project!r} was made, but the account may not push there: give it the right to"
+                advice=f"project {project!r} was created, but the account has no push permission in it: grant it"
             )
         if refused := self._refused.get(project):
             return refused.with_changes(
-                message=f"{refused.message}; without it: {error.message}",
-                advice=f'creating it was tried since the entry has "create": true; make project {project!r} by hand,'
-                " or give the account the right to",
+                message=f"{refused.message}; the push without the project: {error.message}",
+                advice=f'the project could not be created ("create": true); create project {project!r} manually,'
+                " or allow the account to create projects",
             )
         return error
 
 
 class PlannedProjects(CreatedProjects):
-    """Tells which projects would be made, for a dry run."""
+    """Reports the projects that a run would create, for a dry run."""
 
     async def _make(self, repository: Repository, answer: RegistryError) -> bool:
         if not _NO_PROJECT.search(answer.message):
@@ -160,7 +161,7 @@ def _project(repository: Repository) -> str:
 
 
 def says_new(message: str, codes: tuple[str, ...]) -> bool:
-    """Whether a 404 to a list of tags says that the repository has nothing yet, in the specification's or Harbor's words."""
+    """Return whether a 404 for a tag list means that the repository is empty, by the specification's or Harbor's codes."""
     return "NAME_UNKNOWN" in codes or (
         "NOT_FOUND" in codes and re.search(r"repository \S{1,600} not found", message) is not None
     )

@@ -1,16 +1,16 @@
-"""Headers of registries, read tolerantly: what is missing or cannot be read has a value that says so. Nothing here raises."""
+"""Tolerant parsers for response headers. They return a default if a header is missing or invalid, and never raise."""
 
 import re
 
 MAX_CHUNK = 512 * 1024 * 1024
-"""Bytes. A registry that wants larger chunks is not heeded."""
+"""Bytes. Larger minimum chunk sizes are ignored."""
 
 _CONTENT_RANGE = re.compile(r"bytes[ =]{1,8}([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
 _RANGE = re.compile(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
 
 
 def content_range(value: str | None) -> tuple[int, int]:
-    """The first byte and the size of the whole, from a `Content-Range`; -1 for what it does not say."""
+    """Return the first byte position and the complete size from a `Content-Range`. Unknown values are -1."""
     match = _CONTENT_RANGE.fullmatch((value or "").strip())
     if not match:
         return -1, -1
@@ -22,16 +22,16 @@ def number(value: str | None) -> int:
 
 
 def session_offset(value: str | None) -> int:
-    """How many bytes a session has, from its `Range`; 0 where it does not say, or has one byte at most.
+    """Return the number of bytes in an upload session, from its `Range` header; 0 if the header is missing or invalid.
 
-    `0-0` is what registries say of an empty session, too.
+    Registries also send `0-0` for an empty session, so it counts as 0.
     """
     match = _RANGE.fullmatch(value.strip()) if value else None
     return int(match[1]) + 1 if match and int(match[1]) else 0
 
 
 def min_chunk_size(value: str | None) -> int:
-    """Bytes, from `OCI-Chunk-Min-Length`; 0 where there is none, or one beyond reason."""
+    """Return the bytes of an `OCI-Chunk-Min-Length`; 0 if it is missing, invalid or larger than `MAX_CHUNK`."""
     text = (value or "").strip()
     least = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
     return least if least <= MAX_CHUNK else 0

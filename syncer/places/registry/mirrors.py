@@ -1,7 +1,7 @@
-"""A registry with mirrors before it: content comes from the first mirror that has it, its digest from the registry itself.
+"""A source with mirrors: tags are resolved by the registry, and content is fetched from the first mirror that has it.
 
-A mirror that fails is passed over and left alone for a while. Only where the registry cannot be asked at all is a
-mirror's word taken for what a tag names; `is_authoritative` then says so.
+If a mirror fails, it is skipped and not used again until its backoff ends. If the registry is unreachable, a mirror
+resolves the tag, and `is_authoritative` returns False for it.
 """
 
 import logging
@@ -21,7 +21,7 @@ from syncer.oci.reference import Repository
 from syncer.places.content import BlobBody, Source
 
 ANSWER_SECONDS = 20.0
-"""How long a mirror may take to begin an answer."""
+"""How long a mirror may take to start a response."""
 FIRST_BACKOFF = 30.0
 MAX_BACKOFF = 600.0
 
@@ -32,15 +32,16 @@ _log = logging.getLogger(__name__)
 
 
 def _is_unreachable(error: RegistryError) -> bool:
-    """Whether a registry cannot be asked: it is silent, refuses connections, or its name is not known.
+    """Return whether a registry is unreachable: it times out, refuses connections, or its name does not resolve.
 
-    An answer of any status is its own word, 5xx too, and a certificate that is not trusted is somebody else's.
+    A response with any status, 5xx included, comes from the registry. An untrusted certificate may belong to another
+    server, so mirrors do not replace it.
     """
     return error.status is None and error.kind in {Kind.TIMEOUT, Kind.CONNECTION}
 
 
 class MirrorBackoff:
-    """Which mirrors are left alone, since they failed: each time longer, up to `MAX_BACKOFF` seconds."""
+    """The mirrors that are not used after a failure. The backoff doubles each time, up to `MAX_BACKOFF` seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -52,7 +53,7 @@ class MirrorBackoff:
         return any(self._until.get(key, 0.0) > now for key in (name.host, str(name)))
 
     def failed(self, name: Repository, *, one_repository: bool = False) -> None:
-        """It failed: as a host, or only where one repository is concerned."""
+        """Record a failure of the mirror's host, or of `name` alone if `one_repository` is set."""
         key = str(name) if one_repository else name.host
         count = self._failures[key] = self._failures.get(key, 0) + 1
         self._until[key] = self._clock() + min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** (min(count, 20) - 1))
@@ -64,7 +65,7 @@ class MirrorBackoff:
 
 
 class MirroredSource(Source):
-    """One repository at a registry, and the same at its mirrors in the order to try them."""
+    """One repository at a registry and at its mirrors, in the order to try them."""
 
     def __init__(self, registry: Source, mirrors: Sequence[Source], resting: MirrorBackoff) -> None:
         self.name = registry.name
@@ -98,7 +99,7 @@ class MirroredSource(Source):
         raise unreachable
 
     async def resolve(self, target: str) -> Descriptor | None:
-        # A HEAD does not count against Docker Hub's limit: the registry itself can always be asked.
+        # HEAD requests do not count against Docker Hub's pull limit, so the registry itself resolves the tag.
         unreachable = None
         if not self._resting.rests(self.name):
             try:
@@ -176,7 +177,7 @@ class MirroredSource(Source):
             if body is None:
                 return None
             if body.size not in {blob.size, -1} and blob.size >= 0:
-                wrong = f"blob {blob.digest} has {body.size} bytes there instead of {blob.size}"
+                wrong = f"blob {blob.digest} has {body.size} bytes instead of {blob.size}"
                 self._pass_over(mirror, RegistryError(Kind.DIGEST_MISMATCH, wrong))
                 return None
             stack.push_async_exit(trial.pop_all())
@@ -203,12 +204,12 @@ class MirroredSource(Source):
         return (mirror for mirror in self._mirrors if not self._resting.rests(mirror.name))
 
     async def _ask(self, mirror: Source, answer: Awaitable[T]) -> T | None:
-        """What a mirror answers. None where it fails or says nothing: that is nobody's matter but its own."""
+        """Return the result from a mirror; None if it fails or times out. A mirror's failure never fails the task."""
         try:
             with anyio.fail_after(ANSWER_SECONDS):
                 answered = await answer
         except TimeoutError:
-            self._pass_over(mirror, RegistryError(Kind.TIMEOUT, "no answer in time"))
+            self._pass_over(mirror, RegistryError(Kind.TIMEOUT, "no response in time"))
             return None
         except RegistryError as error:
             self._pass_over(mirror, error)
@@ -217,7 +218,7 @@ class MirroredSource(Source):
         return answered
 
     def _pass_over(self, mirror: Source, error: RegistryError) -> None:
-        _log.debug("mirror %s of %s is passed over: %s", mirror.name, self.name.host, error)
+        _log.debug("Mirror %s of %s failed and is skipped: %s", mirror.name, self.name.host, error)
         self._resting.failed(mirror.name, one_repository=error.status in _OF_ONE_REPOSITORY)
 
 

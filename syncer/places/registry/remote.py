@@ -1,6 +1,6 @@
-"""A repository behind the distribution API, to read from (distribution-spec 1.1, "Pull", "Content Discovery").
+"""A remote repository as a source (distribution-spec 1.1, "Pull" and "Content Discovery").
 
-Reads like the specification; retries are below.
+This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
 from collections.abc import AsyncIterator
@@ -29,17 +29,18 @@ from syncer.places.registry.headers import content_range, number
 from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
 
 PREWARM = 4
-"""Requests that are likely to follow at once when it is known which tags there are, or whether there are any."""
+"""Connections to open in advance, for the requests that follow a tag list."""
 _NOT_FOR_RANGE = frozenset({401, 404, 410})
-"""Refusals of a blob that are not about the part that was asked for."""
+"""Error statuses for a blob that do not depend on the requested range."""
 _ACCEPT = {"Accept": media_types.ACCEPT}
 
 
 class RemoteRepository(Source):
-    """One repository at one registry, to read from.
+    """One repository at one registry, as a source.
 
-    `writable` repositories ask for push rights from the start: one token serves all of their requests. Reads of one
-    that is not `retry` are tried once. `capabilities` is what is known of this registry.
+    - `writable`: request the push scope from the start, so that one token serves all requests.
+    - `retry`: retry failed reads.
+    - `capabilities`: the features that this registry is known to support.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class RemoteRepository(Source):
         capabilities: Capabilities | None = None,
     ) -> None:
         self.name = name
-        # One client is one account at one registry: mounting needs pull there and push here in one token.
+        # A client is one account at one registry. A mount needs one token with both pull and push scopes.
         self.mount_group = client
         self._client = client
         self._retry = retry
@@ -82,7 +83,7 @@ class RemoteRepository(Source):
         return listing.pages()
 
     async def resolve(self, target: str) -> Descriptor | None:
-        """What a tag or digest names. HEAD may be refused, or say too little: then a GET decides."""
+        """Return the descriptor of a tag or digest; None if it is missing. Fall back to GET if HEAD does not tell."""
         try:
             if found := await self._head(target):
                 return found
@@ -97,7 +98,7 @@ class RemoteRepository(Source):
             raise
 
     async def _head(self, target: str) -> Descriptor | None:
-        """What HEAD tells; None if it tells no digest, or is not worth asking at this registry."""
+        """Return the descriptor from a HEAD response; None if it has no digest, or if the registry refuses HEAD requests."""
         heads = self._capabilities.manifest_heads
         if not heads.useful:
             return None
@@ -134,11 +135,11 @@ class RemoteRepository(Source):
         except RegistryError as error:
             if tag is None or tag == target or not is_refusal(error, "manifest"):
                 raise
-        # The registry serves manifests by tag only, or the tag has moved: what it names now is taken.
+        # The registry serves manifests by tag only, or the tag has moved: fetch what the tag names now.
         return await self._get_manifest(tag)
 
     async def _get_manifest(self, target: str) -> Manifest:
-        """The manifest, with a digest that was computed from its bytes and is the one that was asked for."""
+        """Fetch a manifest and compute its digest from its bytes. Raise `DigestMismatch` if another digest was expected."""
         what = self._manifest(target)
         attempt = self._attempt("GET", "manifest", what)
         answer = await self._client.send(
@@ -168,7 +169,7 @@ class RemoteRepository(Source):
             raise unreadable(str(error), answer, attempt) from error
         if expected is not None and manifest.digest != expected:
             raise DigestMismatch(
-                f"the registry sent a manifest of digest {manifest.digest} for {expected}",
+                f"the registry returned a manifest with digest {manifest.digest} for {expected}",
                 attempt=attempt,
             )
         return manifest
@@ -185,7 +186,7 @@ class RemoteRepository(Source):
             if body is None:
                 response = await stack.enter_async_context(self._open(blob))
                 if part:
-                    # It was the part that was refused.
+                    # Only the request for a range was refused.
                     self._capabilities.ranges = False
                 body = self._body(response, blob, ranged=self._capabilities.ranges)
             yield body
@@ -193,7 +194,7 @@ class RemoteRepository(Source):
     async def _open_part(
         self, blob: Descriptor, offset: int, length: int | None, stack: AsyncExitStack
     ) -> BlobBody | None:
-        """Open a part of a blob (RFC 9110, section 14). None where the registry does not give it."""
+        """Request a range of a blob (RFC 9110, section 14). Return None if the registry does not serve the range."""
         # Some registries refuse ranges without an end.
         size = blob.size if length is None else offset + length
         asked = f"bytes={offset}-{size - 1 if size > 0 else ''}"
@@ -240,7 +241,7 @@ class RemoteRepository(Source):
         return BlobBody(start, size, self._client.chunks(response, attempt), ranged=ranged)
 
     async def has_blob(self, digest: Digest) -> bool:
-        """Whether a blob is there. False where the registry does not tell: then an upload decides."""
+        """Return whether the repository has a blob. Return False if the registry does not tell; the blob is then uploaded."""
         if not self._blob_heads.useful:
             return False
         try:

@@ -1,4 +1,4 @@
-"""The tags of a repository, page by page (distribution-spec, "Listing Tags")."""
+"""Lists the tags of a repository page by page (distribution-spec 1.1, "Listing Tags")."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urljoin, urlsplit
@@ -13,16 +13,16 @@ from syncer.places.registry.capabilities import PAGE_SIZES, Capabilities
 from syncer.places.registry.link_header import next_link
 
 MAX_TAGS = 500_000
-"""Of one repository: so many are held in 256 MB of memory, however long they are."""
+"""Tags of one repository. This many tags of 128 characters fit into 256 MB of memory."""
 MAX_PAGE_BYTES = 64 * 1024 * 1024
-"""Of one answer: room for `MAX_TAGS` tags of 128 characters, since some registries know no pages."""
+"""Bytes of one response: `MAX_TAGS` tags of 128 characters, because some registries do not paginate."""
 MAX_PAGES = 20_000
 MAX_EMPTY_PAGES = 100
-"""In a row."""
+"""Consecutive pages without entries."""
 ROUND = 100
-"""Some registries cut lists at a multiple of this, without a link."""
+"""Some registries truncate lists at a multiple of this number and send no `Link` header."""
 _NOT_FOR_SIZE = frozenset({401, 404})
-"""Refusals that are not about the number of tags on a page."""
+"""Error statuses that do not depend on the page size."""
 
 
 class _Listing(msgspec.Struct):
@@ -30,7 +30,7 @@ class _Listing(msgspec.Struct):
 
 
 class _Page(msgspec.Struct, frozen=True):
-    """One page. `entries` counts what is no tag, too; `link` leads to the next one."""
+    """One page. `entries` also counts entries that are not tags. `link` is the target of the next page."""
 
     tags: list[str]
     entries: int
@@ -38,7 +38,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 class TagList:
-    """The list at `path`. `get` sends a GET for a path of the registry and reads at most `MAX_PAGE_BYTES`."""
+    """The tag list at `path`. `get` sends a GET request for a path and reads at most `MAX_PAGE_BYTES` bytes."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TagList:
         self._first_tags: set[str] = set()
 
     async def pages(self) -> AsyncIterator[list[str]]:
-        """All pages in order. Raises `RegistryError` rather than end before the list does."""
+        """Yield all pages in order. Raise `RegistryError` if the list is incomplete."""
         page = await self._first()
         while True:
             self._check(page)
@@ -67,7 +67,7 @@ class TagList:
             if page.link is not None:
                 page = await self._linked(page.link)
             elif page.tags and page.entries % ROUND == 0:
-                # A round number may be where a registry cuts that sends no links.
+                # The registry may have truncated the list here without sending a link.
                 following = await self._guessed(page.tags[-1])
                 if following is None:
                     return
@@ -76,7 +76,7 @@ class TagList:
                 return
 
     async def _first(self) -> _Page:
-        """The first page: of as many tags as the registry lets one ask for."""
+        """Return the first page, with the largest page size that the registry accepts."""
         sizes = PAGE_SIZES[PAGE_SIZES.index(self._capabilities.page_size) :]
         for size in sizes[:-1]:
             try:
@@ -93,18 +93,18 @@ class TagList:
 
     async def _linked(self, target: str) -> _Page:
         if target in self._visited:
-            raise invalid("the pages of the list of tags go in a circle", self._attempt)
+            raise invalid("the links between the pages of the tag list form a loop", self._attempt)
         return await self._page(target)
 
     async def _guessed(self, last: str) -> _Page | None:
-        """The page behind a tag, without a link to it. None if the list has no further page."""
+        """Return the page after the tag `last`, for a registry that sends no links; None if there is no further page."""
         try:
             page = await self._page(self._target(self._capabilities.page_size, last))
         except RegistryError as error:
             if error.permanent:
                 return None
             raise
-        # A registry that knows no `last` begins anew: that was all.
+        # A registry without support for `last` returns the first page again: the list is complete.
         return None if self._first_tags.intersection(page.tags[:1]) else page
 
     def _target(self, size: int | None, last: str = "") -> str:
@@ -118,20 +118,20 @@ class TagList:
         try:
             listed = self._entries(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise unreadable(f"the list of tags cannot be read: {error}", answer, self._attempt) from error
-        # Nexus lists nulls, JFrog digests.
+            raise unreadable(f"the tag list cannot be parsed: {error}", answer, self._attempt) from error
+        # Nexus lists null values, and JFrog lists digests.
         tags = [tag for tag in listed if isinstance(tag, str) and is_tag(tag)]
         return _Page(tags, len(listed), self._next(answer))
 
     def _entries(self, body: bytes) -> list[object]:
         listing = msgspec.json.decode(body, type=_Listing).tags
-        # Counted before they are made: a list of nothing much takes a hundred times its room.
+        # Count before decoding: a decoded list of tiny entries needs a hundred times the memory of its JSON.
         if body.count(b",") > MAX_TAGS and bytes(listing).count(b",") > MAX_TAGS:
             raise self._too_many()
         return msgspec.json.decode(listing, type=list[object] | None) or []
 
     def _next(self, answer: Answer) -> str | None:
-        """The path and the query of the next page: whatever host a link names, the registry itself is asked."""
+        """Return the path and query of the next page. The host of the link is ignored: the registry itself is used."""
         try:
             link = next_link(answer.headers.get_list("link"), same_list=self._path)
             if link is None:
@@ -139,26 +139,26 @@ class TagList:
             parts = urlsplit(urljoin(answer.url, link))
         except ValueError as error:
             raise invalid(
-                f"the list of tags goes on, and where is not clear: {error}", self._attempt
+                f"the tag list has an invalid link to its next page: {error}", self._attempt
             ) from error
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         if not target.startswith("/") or not (target.isascii() and target.isprintable()) or " " in target:
-            raise invalid(f"the list of tags goes on at an impossible address: {link[:200]!r}", self._attempt)
+            raise invalid(f"the tag list links to an invalid next page: {link[:200]!r}", self._attempt)
         return target
 
     def _check(self, page: _Page) -> None:
-        """Raise where a list does not end, or does not get further."""
+        """Raise `RegistryError` if the list is too long, or if a page repeats."""
         self._seen += len(page.tags)
         self._empty = 0 if page.entries else self._empty + 1
         if self._seen > MAX_TAGS:
             raise self._too_many()
         if len(self._visited) > MAX_PAGES or self._empty > MAX_EMPTY_PAGES:
-            raise invalid(f"the list of tags does not end: {len(self._visited)} pages", self._attempt)
+            raise invalid(f"the tag list does not end: {len(self._visited)} pages", self._attempt)
         fingerprint = hash(tuple(page.tags))
         if page.tags and fingerprint in self._pages:
-            raise invalid("the list of tags has one page twice", self._attempt)
+            raise invalid("the tag list contains a page twice", self._attempt)
         self._pages.add(fingerprint)
         self._first_tags.update(page.tags[:1])
 
     def _too_many(self) -> RegistryError:
-        return invalid(f"more than {MAX_TAGS} tags", self._attempt)
+        return invalid(f"the repository has more than {MAX_TAGS} tags", self._attempt)

@@ -1,7 +1,7 @@
-"""Pushing a blob: the ways to do it in the order to try them, and going on after a break (distribution-spec, "Pushing blobs").
+"""Pushes a blob and resumes an interrupted upload session (distribution-spec 1.1, "Pushing blobs").
 
-One PUT with the whole body is the shortest. Where that is refused, one PATCH without `Content-Range` and an empty
-PUT; then chunks. What a registry refuses is remembered for all its repositories.
+The methods are tried in this order: one PUT with the whole body; one PATCH without `Content-Range` and an empty PUT;
+PATCH requests with chunks and an empty PUT. If a registry refuses a method, all of its repositories skip the method.
 """
 
 import enum
@@ -22,26 +22,26 @@ from syncer.places.registry.answers import SUCCESS
 from syncer.places.registry.headers import session_offset
 
 CHUNK = 16 * 1024 * 1024
-"""Bytes of a chunk: Azure takes less than 20 MB in one request."""
+"""Bytes of a chunk. Azure accepts less than 20 MB per request."""
 SMALLEST_CHUNK = 1024 * 1024
-"""Where even CHUNK is too large: nginx lets this much through when nobody tells it otherwise."""
+"""Bytes. Chunks get smaller down to this size if CHUNK is refused: nginx accepts 1 MiB by default."""
 RESUMES = 5
-"""How often in a row an upload is tried again without having got any further."""
+"""Consecutive retries of an upload without progress."""
 CANCEL_SECONDS = 2.0
-"""How long it may take to give up a session before another is begun."""
+"""Timeout for canceling an upload session before the next one is opened."""
 STALL_SECONDS = 60.0
-"""How long a registry may take nothing of a body."""
+"""How long a registry may accept no bytes of a request body."""
 FINISH_BYTES_PER_SECOND = 20e6
-"""A registry copies or hashes a large blob before it answers the last PUT: it has that much longer for it."""
+"""A registry copies or hashes a blob before it responds to the last PUT. This rate extends the timeout by its size."""
 
 _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
 _UNKNOWN = frozenset({"NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"})
-"""Codes of a 404 that is about what is there, and not about the way that the bytes go."""
+"""Codes of a 404 for missing content, which says nothing about the upload method."""
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 
 
 class UploadMethod(enum.IntEnum):
-    """How the bytes go, the shortest first."""
+    """How a blob is sent, with the fewest requests first."""
 
     MONOLITHIC = 0
     STREAMED = 1
@@ -49,35 +49,35 @@ class UploadMethod(enum.IntEnum):
 
 
 class UploadMethods:
-    """What a registry is known to refuse, shared by all its repositories; and how large its chunks may be."""
+    """The methods that a registry refuses, and its chunk size in bytes. Shared by all of its repositories."""
 
     def __init__(self) -> None:
         self._refused: dict[UploadMethod, int] = {}
         self.chunk = CHUNK
 
     def choose(self, size: int) -> UploadMethod:
-        """The shortest way that is not known to be refused for a blob of so many bytes."""
+        """Return the first method that is not known to be refused for a blob of `size` bytes."""
         return next(
             (method for method in UploadMethod if size < self._refused.get(method, size + 1)),
             UploadMethod.CHUNKED,
         )
 
     def refuse(self, method: UploadMethod, size: int) -> None:
-        """A body of so many bytes, and any larger one, cannot go this way."""
+        """Record that a body of `size` bytes was refused. Larger bodies are not sent with this method either."""
         self._refused[method] = min(size, self._refused.get(method, size))
 
 
 class Session(msgspec.Struct):
-    """An upload that a registry has opened: where the next request goes, and the least bytes of a chunk."""
+    """An open upload session: the location of the next request, and the minimum chunk size in bytes."""
 
     location: str
     least: int = 0
 
 
 class RemoteUpload(Upload):
-    """A blob on its way into a repository. `methods` is what is known of the registry.
+    """The upload of one blob. `methods` are the upload methods that the registry accepts.
 
-    `start` opens a session, `has_blob` tells whether the repository has a blob.
+    `start` opens a new session. `has_blob` returns whether the repository has a blob.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class RemoteUpload(Upload):
         self._methods = methods
         self._start = start
         self._has_blob = has_blob
-        self._offset = 0  # what the session has
-        self._given = 0  # how much of the blob was sent to it, arrived or not
+        self._offset = 0  # bytes in the session
+        self._given = 0  # bytes sent to the session, whether they arrived or not
         self._broken = False
-        self._unsure = False  # whether the last request may have been obeyed all the same
+        self._unsure = False  # the last request failed, but the registry may have processed it
         self._breaks: dict[UploadMethod, int] = {}
 
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
@@ -118,7 +118,7 @@ class RemoteUpload(Upload):
                 self._broken = True
                 self._given = max(self._given, pieces.position)
                 if pieces.failure is not None:
-                    # The content's own failure: what the session has of it is worth nothing.
+                    # The download failed, not the upload: the session is of no use.
                     await self._abandon()
                     raise pieces.failure from None
                 self._unsure = error.status is None or error.status >= 500
@@ -142,17 +142,17 @@ class RemoteUpload(Upload):
         try:
             await self._request("DELETE", location, ok=SUCCESS | {404, 405})
         except RegistryError:
-            # Registries drop abandoned uploads by themselves; this only spares them the wait.
+            # Registries expire abandoned sessions themselves; the DELETE only frees them sooner.
             return
 
-    # --- going on ---------------------------------------------------------------------------------------------------
+    # --- resuming ---------------------------------------------------------------------------------------------------
 
     async def _go_on(self, blob: Descriptor) -> bool:
-        """Find out what the registry has after a failure. True if it has all of the blob, stored."""
+        """Query the state of the upload after a failure. Return True if the registry has stored the blob."""
         self._offset = 0
         sent = self._unsure and self._given >= blob.size
         if sent and await self._has_blob(blob.digest):
-            # The answer to the last PUT was late, or was lost on its way.
+            # The response to the last PUT was late or lost.
             return True
         if self._session is not None:
             self._offset = await self._asked_offset()
@@ -175,7 +175,7 @@ class RemoteUpload(Upload):
             return 0
         self._note(answer)
         offset = session_offset(answer.headers.get("range"))
-        # More than it was given is not ours.
+        # An offset beyond the bytes sent is not from this upload.
         return offset if offset <= self._given else 0
 
     async def _abandon(self) -> None:
@@ -199,7 +199,7 @@ class RemoteUpload(Upload):
                 raise
             raise await self._learn(error, method, blob.size, resumed=resumed) from error.__cause__
         for shorter in self._given_up():
-            # The connection was closed each time on that way: a refusal, since this one worked.
+            # The registry closed the connection each time with the first method and accepted the second.
             self._methods.refuse(shorter, blob.size)
 
     def _way(self, size: int) -> UploadMethod:
@@ -216,7 +216,7 @@ class RemoteUpload(Upload):
         most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKED else blob.size
         while self._offset < blob.size:
             end = min(self._offset + most, blob.size)
-            # A single PATCH goes without: some registries refuse chunks, and take it for one.
+            # A single PATCH has no Content-Range: some registries take it for a chunk and refuse it.
             ranged = method is UploadMethod.CHUNKED or self._offset
             answer = await self._request(
                 "PATCH",
@@ -230,7 +230,7 @@ class RemoteUpload(Upload):
             if 0 < stored < end:
                 raise RegistryError(
                     Kind.CONNECTION,
-                    f"the registry took {stored} of {end} bytes",
+                    f"the registry accepted {stored} of {end} bytes",
                     attempt=Attempt(
                         self._repository.host,
                         "PATCH",
@@ -282,12 +282,12 @@ class RemoteUpload(Upload):
             )
         raise RegistryError(
             Kind.TIMEOUT,
-            f"the registry took nothing for {STALL_SECONDS:.0f} s",
+            f"the registry accepted no data for {STALL_SECONDS:.0f} s",
             attempt=Attempt(self._repository.host, method, "upload", what),
         )
 
     def _note(self, answer: Answer) -> None:
-        """The location changes after every request: the newest holds."""
+        """Store the new location: it can change with every response."""
         assert self._session is not None
         if location := answer.headers.get("location"):
             self._session.location = self._client.address.resolve(answer.url, location)
@@ -307,15 +307,15 @@ class RemoteUpload(Upload):
         if "DIGEST_INVALID" in error.codes or "SIZE_INVALID" in error.codes:
             await self._abandon()
             return DigestMismatch(
-                f"the registry received other content: {error.message}", attempt=error.attempt
+                f"the registry received different content: {error.message}", attempt=error.attempt
             )
         if error.status not in _REFUSED or _UNKNOWN & set(error.codes):
             return error
         if not error.permanent or error.kind is Kind.FORBIDDEN:
-            # It is against this blob, or against all pushes: that says nothing of the method.
+            # The registry refuses this blob or all pushes, not the method.
             return error
         if resumed and method < UploadMethod.CHUNKED:
-            # It takes no second part of a session: nothing is learned about how to begin one.
+            # The registry does not resume sessions. It may still accept the method for a new session.
             pass
         elif method < UploadMethod.CHUNKED:
             self._methods.refuse(method, size if error.status == 413 else 0)
@@ -328,9 +328,9 @@ class RemoteUpload(Upload):
 
 
 class _Pieces:
-    """What is left of a blob's content, in pieces of a given length. `failure` is the content's own.
+    """Splits the rest of a blob's content into pieces of a given length.
 
-    `position` is how far into the blob they went.
+    `position` is the offset in the blob in bytes. `failure` is set if reading the content failed.
     """
 
     def __init__(self) -> None:
@@ -355,7 +355,7 @@ class _Pieces:
         return _Piece(length, self)
 
     async def stream(self, length: int, scope: anyio.CancelScope) -> AsyncGenerator[bytes]:
-        """The next `length` bytes. `scope` is cancelled when they are not taken for too long."""
+        """Yield the next `length` bytes. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
         assert self._chunks is not None
         while length:
             scope.deadline = float("inf")
@@ -386,5 +386,5 @@ class _Piece(msgspec.Struct, frozen=True):
 
 
 def pause(fruitless: int) -> float:
-    """Seconds before another try: none at first, then more and more, not for all at once."""
+    """Return the seconds to wait before the next try: exponential backoff with jitter, without a wait at first."""
     return random.uniform(0.5, 1.0) * min(20.0, 0.25 * 2.0**fruitless) if fruitless > 1 else 0.0  # noqa: S311

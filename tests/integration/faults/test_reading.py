@@ -79,7 +79,7 @@ async def test_a_blob_that_ends_before_its_size_is_told_as_other_content(here, n
     here.on("GET", BIG_BLOB, status=200, body=BIG.content[:1_000_000])
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "digest_mismatch"
-    assert "1000000 bytes there instead of" in outcome.failed[0].failure.message
+    assert "has 1000000 bytes instead of" in outcome.failed[0].failure.message
 
 
 async def test_a_download_that_never_gets_further_ends(here, net):
@@ -115,7 +115,7 @@ async def test_a_blob_of_another_size_is_refused_before_it_is_moved(here, net):
     here.on("GET", BIG_BLOB, status=200, body=b"short")
     outcome = await net.sync(ONE, retries=1)
     assert outcome.failed[0].failure.kind == "digest_mismatch"
-    assert "5 bytes there instead of" in outcome.failed[0].failure.message
+    assert "has 5 bytes instead of" in outcome.failed[0].failure.message
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "br"])
@@ -139,7 +139,7 @@ async def test_a_manifest_that_came_compressed_is_told(here, net, source):
     packed = gzip.compress(source.store.get_manifest("app", "1").raw)
     here.on("GET", "*/manifests/*", status=200, headers={"content-encoding": "gzip"}, body=packed)
     outcome = await net.sync(ONE, retries=0)
-    assert "came compressed (gzip)" in outcome.failed[0].failure.message
+    assert "is compressed (gzip)" in outcome.failed[0].failure.message
 
 
 # --- redirects -----------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ async def test_a_web_page_in_place_of_a_manifest_is_told(here, net):
     here.on("*", MANIFESTS, status=200, headers={"content-type": "text/html"}, body=page)
     outcome = await net.sync(ONE, retries=2)
     assert outcome.failed[0].failure.kind == "invalid"
-    assert "a web page came back (Log in to the hotel)" in outcome.failed[0].failure.message
+    assert "the response is a web page (Log in to the hotel)" in outcome.failed[0].failure.message
     assert here.count("GET", MANIFESTS) == 1
 
 

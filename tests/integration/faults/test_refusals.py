@@ -135,7 +135,7 @@ async def test_a_harbor_project_that_may_not_be_made(there, net, failure):
     there.on("*", "/v2/app/*", status=404, body=error("NOT_FOUND"))
     on_retry = await failure()
     assert on_retry.status == 403
-    assert "make project 'app' by hand" in on_retry.message
+    assert "create project 'app' manually" in on_retry.message
 
 
 async def test_an_index_with_attestations_that_is_refused(there, source, image, failure):
@@ -267,7 +267,7 @@ async def test_layers_that_lie_elsewhere_and_are_refused_are_told(net, source, f
     source.store.put_manifest("app", json.dumps(document).encode(), media_type, reference="1")
     on_retry = await failure({"here/app:1": f"docker/{repository_name}"})
     assert (on_retry.kind, on_retry.permanent) == ("unsupported", True)
-    assert "layers that lie elsewhere (urls)" in on_retry.message
+    assert "foreign layers (urls)" in on_retry.message
     assert "validation.manifests.urls.allow" in on_retry.message
 
 

@@ -57,7 +57,7 @@ async def test_pages_of_tags_in_a_circle_end(here, net):
         rewrite=lambda headers: headers.update({"link": '</v2/app/tags/list?n=1000>; rel="next"'}),
     )
     outcome = await net.sync(RULE, retries=0)
-    assert "in a circle" in outcome.failed[0].failure.message
+    assert "form a loop" in outcome.failed[0].failure.message
 
 
 async def test_tags_cut_at_a_hundred_without_a_link_are_all_found(here, source, net):
@@ -280,7 +280,7 @@ async def test_pages_without_tags_that_do_not_end_are_an_error(here, net, monkey
 async def test_a_page_that_comes_again_is_an_error(here, net):
     here.on("GET", TAGS, reply=endless(lambda number: ["1"] if number % 2 else ["0"]))
     outcome = await net.sync(RULE, retries=0)
-    assert "one page twice" in outcome.failed[0].failure.message
+    assert "contains a page twice" in outcome.failed[0].failure.message
     assert here.count("GET", TAGS) == 3
 
 

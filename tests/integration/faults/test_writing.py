@@ -493,7 +493,7 @@ async def test_a_registry_that_stores_other_bytes_is_told(there, net, algorithm)
     other = Digest.of(b"other", algorithm)
     there.on("PUT", MANIFESTS, status=201, headers={"docker-content-digest": other})
     outcome = await net.sync(ONE, retries=0)
-    assert f"stored it as {other}" in outcome.failed[0].failure.message
+    assert f"stored the manifest as {other}" in outcome.failed[0].failure.message
 
 
 @pytest.mark.parametrize("stated", ["sha384", "sha512", "blake3:abc", "latest", ""])

@@ -233,7 +233,7 @@ async def test_refused_project_creation_is_reported(net: Net, harbor: Harbor, lo
     assert outcome.counts == (0, 0, 3)
     (message,) = messages(outcome)
     assert "Only system admin can create project" in message
-    assert "make project 'nothere' by hand" in message
+    assert "create project 'nothere' manually" in message
     assert basic_requests(harbor) == ["api"]
 
 
@@ -244,7 +244,9 @@ async def test_created_project_without_push_permission_is_reported(
     outcome = await net.sync({"plain/app": "harbor/made/app"})
 
     assert outcome.counts == (0, 0, 3)
-    assert "project 'made' was made, but the account may not push there" in "".join(messages(outcome))
+    assert "project 'made' was created, but the account has no push permission in it" in "".join(
+        messages(outcome)
+    )
     assert basic_requests(harbor) == ["api"]
 
 

@@ -128,7 +128,7 @@ def test_an_expression_that_hangs_other_engines_answers_at_once():
         ("quay.io/a/b:1, 2", "not a tag (letters, digits, '_', '.', '-', at most 128): ' 2'"),
         ("quay.io/a/b:.x", "not a tag"),
         (f"quay.io/a/b:{'x' * 129}", "not a tag"),
-        ("quay.io/a/b@sha256:12", "not a digest"),
+        ("quay.io/a/b@sha256:12", "invalid digest"),
         (f"quay.io/a/b:1,2@{DIGEST}", "not a tag"),
         ("https://quay.io/a/b", "expected host/repository, found an address: drop 'https://'"),
         ("docker://quay.io/a/b:1", "expected host/repository, found an address: drop 'docker://'"),
