@@ -48,10 +48,10 @@ class ReadOnlyBlobCache(BlobCache):
 
 
 class BlobLedger:
-    """Blobs by registry and digest, with the repositories that hold them; and who is uploading what.
+    """Records the repositories that hold each blob, and the uploads under way.
 
-    `cache` is what earlier runs knew: only where to mount from is taken from there. Whether a blob is in the very
-    repository that needs it is asked again, since nothing may ever rest on a memory.
+    `cache` has facts from earlier runs. They are only used to find repositories to mount from. Whether the repository
+    that needs a blob has it is always checked again, since a cached fact may be outdated.
     """
 
     def __init__(self, cache: BlobCache | None = None) -> None:
