@@ -100,7 +100,7 @@ def test_a_replaced_image_names_what_was_there():
     assert line.endswith("confirmed by a mirror only")
 
 
-def test_what_is_up_to_date_is_told_at_debug_and_other_skips_are_news():
+def test_up_to_date_images_are_logged_at_debug_and_other_skips_as_warnings():
     narrowed_to_nothing = ImageSkipped(numbered(1), SOURCE, DESTINATION, None, SkipReason.NO_PLATFORM)
 
     assert lines_of(SKIPPED) == []
@@ -115,7 +115,7 @@ def test_the_last_line_is_image_syncers_at_any_level(level):
     assert lines[-1] == "Synchronization finished, 1 tasks failed, cost 1m23.5s."
 
 
-def test_before_the_last_line_stands_what_the_run_came_to():
+def test_totals_are_logged_before_the_last_line():
     blob = BlobCompleted("mounted", NEW, 5, DESTINATION.repository)
     moved = BytesMoved("pulled", "quay.io", 1_500_000), BytesMoved("pushed", "harbor.local", 3_000_000)
 
@@ -147,7 +147,7 @@ def test_a_stopped_run_says_so():
     assert "stopped before the end; images: 0 synced" in lines[-2]
 
 
-def test_what_goes_on_behind_the_images_is_told_by_its_weight():
+def test_other_events_are_logged_at_their_levels():
     failure = Failure("timeout", "PUT blob: timed out; trying again may help", "harbor.local")
     lines = lines_of(
         TagsListed(numbered(1), SOURCE.repository, 12, 1),
@@ -209,7 +209,7 @@ def test_at_info_a_decision_costs_no_more_than_a_look_up():
         assert observer._handlers[Decision] is None
 
 
-def test_beside_bars_only_what_they_do_not_show_is_told():
+def test_with_bars_only_other_events_are_logged():
     retried = TaskEnded("blob", "retried", "blob 1", Failure("timeout", "timed out"))
 
     lines = lines_of(
@@ -297,7 +297,7 @@ def test_warnings_of_python_do_not_go_past_the_log():
     assert "UserWarning: odd" in stream.getvalue()
 
 
-def test_a_strangers_words_neither_break_a_line_nor_steer_the_terminal():
+def test_untrusted_text_cannot_break_a_line_or_control_the_terminal():
     stream = io.StringIO()
     with logging_to(stream) as log:
         log.logger.error("x", message="it said \x1b[2J\r\nSynchronization finished, 0 tasks failed\x9b")

@@ -101,7 +101,7 @@ def problems(merge):
 # --- what is in it ------------------------------------------------------------------------------------------------
 
 
-def test_it_has_the_images_of_all_in_the_order_of_the_shares(merged):
+def test_merged_report_has_all_images_in_the_order_of_the_shards(merged):
     first, second = report("0/2", image("a:1"), skipped("a:2")), report("1/2", image("b:1"))
     document = merged(second, first)
     assert document["images"] == [*first["images"], *second["images"]]
@@ -118,7 +118,7 @@ def test_totals_are_added_up(merged):
     }
 
 
-def test_it_is_about_the_whole_time_and_names_no_share(merged):
+def test_merged_report_covers_the_whole_time_without_a_shard(merged):
     times = {"started": "2026-11-21T03:00:00Z"}, {"finished": "2026-11-22T00:00:00Z"}
     run = merged(report("0/2", **times[0]), report("1/2", **times[1], trigger="cli"))["run"]
     assert (run["started"], run["finished"]) == ("2026-11-21T03:00:00Z", "2026-11-22T00:00:00Z")
@@ -207,11 +207,11 @@ WHOLE = report("", GOOD)
         (WHOLE | {"images": [5]}, "0.json: not a report: images[0]: Expected `object`, got `int`"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_report_is_said_with_the_place(problems, content, said):
+def test_invalid_report_is_an_error_with_its_location(problems, content, said):
     assert problems(content) == [said]
 
 
-def test_text_that_is_no_text_is_said(problems, tmp_path):
+def test_invalid_encoding_is_an_error(problems, tmp_path):
     text = json.dumps(WHOLE).encode()
     (tmp_path / "one").write_bytes(text.replace(b"s.io", b"\xff\xfe"))
     (tmp_path / "two").write_bytes(text.replace(b"run-", b"\xff\xfe"))
@@ -220,7 +220,7 @@ def test_text_that_is_no_text_is_said(problems, tmp_path):
     assert two.startswith("two: not JSON: 'utf-8' codec can't decode")
 
 
-def test_all_that_is_wrong_is_said_at_once(problems):
+def test_all_problems_are_reported_at_once(problems):
     told = problems("[]", report("0/2"), "{}", options=["gone.json"])
     assert [line.partition(" ")[0] for line in told] == ["0.json:", "2.json:", "gone.json"]
 
