@@ -1,16 +1,16 @@
-"""How many files and connections this process may have open (RLIMIT_NOFILE), and how many of those are left."""
+"""The limit of open file descriptors (RLIMIT_NOFILE), and how many of them are free."""
 
 import resource
 from pathlib import Path
 
 RESERVE = 24
-"""Descriptors left for what is no connection to a registry: names that are looked up, helper programs, files."""
+"""Descriptors reserved for DNS lookups, helper programs and files: anything but connections to registries."""
 
 
 def raise_limit(wanted: int) -> int:
-    """Raise the soft limit so that `wanted` more may be opened, as far as the hard limit lets. How many may be now.
+    """Raise the soft limit so that `wanted` more descriptors can be opened. Return how many can be opened now.
 
-    The limit is never lowered. What cannot be raised stays as it is: there is less to be had then.
+    The limit is never lowered, and never exceeds the hard limit. The result may therefore be less than `wanted`.
     """
     used = _open_now()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -32,4 +32,4 @@ def _open_now() -> int:
     try:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:
-        return 32  # no /proc: more than a process has at its start
+        return 32  # without /proc, assume more than a process has open at its start

@@ -1,4 +1,4 @@
-"""A location in a file, a problem there, and all that was found in the files of one start."""
+"""Problems in configuration files, with their locations."""
 
 import re
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 import msgspec
 
 MAX_SHOWN = 120
-"""Characters of a stranger's text in a message."""
+"""Maximum length of untrusted text in a message, in characters."""
 _LEADING_LINE = re.compile(r"[0-9]+")
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something wrong in a file: where, and what was expected. `str()` is one line.
+    """An error or oddity in a file: its location, and what was expected. `str()` returns one line.
 
-    `place` is the line (or line and column) and the path of names that leads there. Never holds a secret.
+    `place` is the line (or line and column) and the path of the field. A problem never contains a secret.
     """
 
     file: str
@@ -22,7 +22,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def line(self) -> int:
-        """0 where the file as a whole is meant."""
+        """The line number, or 0 for the whole file."""
         digits = _LEADING_LINE.match(self.place)
         return int(digits.group()) if digits else 0
 
@@ -31,9 +31,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """Files that cannot be used. `problems` holds all that is wrong with them; `str()` is a line for each.
+    """The files are invalid. `problems` lists every error, and `str()` returns one line for each.
 
-    `warnings` are what is odd in them beside that.
+    `warnings` lists further oddities that are not errors.
     """
 
     def __init__(self, *problems: Problem, warnings: Iterable[Problem] = ()) -> None:
@@ -46,7 +46,7 @@ class ConfigError(Exception):
 
 
 class Unexpected(Exception):
-    """One problem, on its way to the list."""
+    """A single problem as an exception, to be added to `Findings`."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -54,14 +54,14 @@ class Unexpected(Exception):
 
 
 class Findings:
-    """All that is found wrong or odd in the files of one start."""
+    """Collects the problems and warnings of all files."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
     def raise_if_any(self) -> None:
-        """Raises `ConfigError` with all problems, each once, file by file and line by line."""
+        """Raise `ConfigError` if there are problems. They are deduplicated and sorted by file and line."""
         files = list(dict.fromkeys(problem.file for problem in self.problems))
         if self.problems:
             unique = dict.fromkeys(self.problems)
@@ -70,7 +70,7 @@ class Findings:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A line of a file, and the path of names that leads to what stands there."""
+    """A location in a file: the line, and the path of the field."""
 
     file: str = ""
     line: int = 0
@@ -83,10 +83,10 @@ class Place(msgspec.Struct, frozen=True):
         return Problem(self.file, f"{self.line}: {self.path}" if self.path else str(self.line), message)
 
     def unexpected(self, message: str) -> Unexpected:
-        """A problem of this place, to be raised."""
+        """Return an exception for a problem at this location."""
         return Unexpected(self.problem(message))
 
 
 def shown(text: str) -> str:
-    """A stranger's text for a message: quoted, without control characters, not endless."""
+    """Return untrusted text for a message: quoted, shortened and without control characters."""
     return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")

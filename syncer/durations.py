@@ -1,4 +1,4 @@
-"""Durations as people write them: `90s`, `5m`, `1h30m`, or a number of seconds."""
+"""Parses and formats durations: `90s`, `5m`, `1h30m`, or a number of seconds."""
 
 import re
 
@@ -9,11 +9,11 @@ MAX_DURATION = 366 * 86400.0
 
 
 class InvalidDuration(ValueError):
-    """A text that is no duration."""
+    """Text that is not a valid duration."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds, more than none and a year at most. A number without a unit counts seconds. Raises `InvalidDuration`."""
+    """Return a duration in seconds, more than 0 and at most a year. The default unit is seconds. Raises `InvalidDuration`."""
     text = text.strip().lower().replace(" ", "")
     if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", text):
         seconds = float(text)
@@ -27,7 +27,7 @@ def parse_duration(text: str) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """The same for people: `5m`, `1h30m`, `0.5s`."""
+    """Return a duration as text: `5m`, `1h30m`, `0.5s`."""
     if seconds < 60 or seconds != int(seconds):
         return f"{seconds:g}s"
     minutes, rest = divmod(int(seconds), 60)

@@ -1,9 +1,9 @@
-"""What can go wrong at a place that holds images, as one kind of exception.
+"""The exceptions for failures at registries, layouts and archives.
 
-    RegistryError                 every failure, with its kind and whether trying again can help
-        DigestMismatch            content that is not what its digest says
+    RegistryError                 any failure, with its kind and whether a retry may help
+        DigestMismatch            content does not match its digest or size
 
-`kind` is one of `Kind`: the names that reports carry. Errors are frozen: `with_changes` makes another one.
+Reports contain the `kind` of an error by its name in `Kind`. Errors are frozen: `with_changes` returns a changed copy.
 """
 
 from enum import StrEnum
@@ -15,11 +15,11 @@ from syncer import untrusted
 from syncer.events import Failure
 
 MAX_MESSAGE = 1000
-"""Characters of an error's own message."""
+"""Maximum length of an error's message in characters."""
 MAX_RETRY_AFTER = 2.0
-"""Seconds. A registry that asks for more is waited for without a worker: see `syncer.engine.graph`."""
+"""Seconds. After a longer Retry-After the request is not retried; its task waits without a worker instead."""
 MAX_HOLD = 600.0
-"""Seconds that a registry may ask the whole host to wait; what asks for more has failed, for now."""
+"""Seconds. A host is throttled for at most this time. If its Retry-After is longer, the task fails for this round."""
 
 
 class Kind(StrEnum):
@@ -45,10 +45,10 @@ class Kind(StrEnum):
 RETRYABLE_KINDS = frozenset(
     {Kind.THROTTLED, Kind.TIMEOUT, Kind.CONNECTION, Kind.SERVER_ERROR, Kind.INTERRUPTED, Kind.INTERNAL}
 )
-"""Kinds that a later retry round may not meet again."""
+"""Kinds of errors that may not occur again in a later retry round."""
 
 Presence = Literal["", "exists", "missing", "unknown"]
-"""What a refusal tells of the repository that was asked for; empty where that is no question."""
+"""What a refusal reveals about the repository; empty if it reveals nothing."""
 
 RetryReason = Literal["timeout", "connection", "throttled", "server_error", "token"]
 _REQUEST_REASONS: dict[Kind, RetryReason] = {
@@ -60,10 +60,10 @@ _REQUEST_REASONS: dict[Kind, RetryReason] = {
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """What was tried when an error arose.
+    """The operation that failed.
 
     `registry` is the host, or the folder of a layout. `method` is the HTTP method, `endpoint` the kind of request
-    (manifest, blob, upload, tags, referrers, token, ping), `subject` what it was about ("manifest nginx:1.27").
+    (manifest, blob, upload, tags, referrers, token, ping), `subject` the content or reference, such as "manifest nginx:1.27".
     """
 
     registry: str = ""
@@ -76,12 +76,12 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class RegistryError(Exception):
-    """A failure at a registry or another place, for good or for now.
+    """A permanent or temporary failure at a registry, layout or archive.
 
-    `attempt` is what was tried, `status` the HTTP status if there was an answer, `codes` the registry's own error
-    codes, `retry_after` the seconds that it asked us to wait, `advice` what the user can do about it, `presence` what
-    it tells of the repository. `permanent` says that trying again cannot help. `message` may quote strangers: it is
-    made safe to show here.
+    `attempt` is the operation that failed, `status` the HTTP status if there was a response, `codes` the registry's
+    error codes, `retry_after` the delay that the registry requested in seconds, `advice` what the user can do, and
+    `presence` what the error reveals about the repository. If `permanent` is set, a retry cannot help. `message` may
+    contain untrusted text: it is sanitized here.
     """
 
     kind: Kind
@@ -122,13 +122,13 @@ class RegistryError(Exception):
         )
 
     def __setattr__(self, name: str, value: object) -> None:
-        # The interpreter sets __traceback__ and __cause__; everything else stays as it was raised.
+        # The interpreter sets __traceback__ and __cause__. All other attributes are frozen.
         if not name.startswith("__"):
             raise AttributeError(f"{type(self).__name__} is frozen: use with_changes({name}=...)")
         super().__setattr__(name, value)
 
     def with_changes(self, **changes: Any) -> Self:
-        """The same error with other values for some of its attributes. The traceback is kept."""
+        """Return a copy of the error with some attributes changed. The traceback is kept."""
         if "message" in changes:
             changes["message"] = untrusted.clean(changes["message"], MAX_MESSAGE)
         changed = self.__class__.__new__(self.__class__, changes.get("message", self.message))
@@ -138,17 +138,17 @@ class RegistryError(Exception):
 
     @property
     def registry(self) -> str:
-        """The host that it is about."""
+        """The registry's host."""
         return self.attempt.registry
 
     @property
     def retry_reason(self) -> RetryReason:
-        """The reason for sending a request again after this error, for metrics. Only for one that is `retryable`."""
+        """The reason for a retry after this error, for metrics. Only valid if the error is `retryable`."""
         return _REQUEST_REASONS[self.kind]
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may go through within a few seconds."""
+        """Whether the same request may succeed within a few seconds."""
         return (
             not self.permanent
             and self.kind in _REQUEST_REASONS
@@ -156,19 +156,19 @@ class RegistryError(Exception):
         )
 
     def __str__(self) -> str:
-        """One line: what was tried, what came back, what to do."""
+        """Return one line: the operation, the response and the advice."""
         tried = f"{self.attempt}: " if str(self.attempt) else ""
         advice = f"; {self.advice}" if self.advice else ""
         return f"{tried}{self.message}{advice}"
 
     def as_failure(self) -> Failure:
-        """The same as data, for events and reports. Its text says whether trying again may help."""
+        """Return the error as data for events and reports. Its message tells whether a retry may help."""
         again = "" if self.permanent else "; trying again may help"
         return Failure(str(self.kind), f"{self}{again}", self.registry, self.status, self.permanent)
 
 
 class DigestMismatch(RegistryError):
-    """Content whose digest or size is not the one it was asked for by."""
+    """Content whose digest or size is not the expected one."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class DigestMismatch(RegistryError):
 
 
 def source_not_found(subject: str, registry: str) -> RegistryError:
-    """The error for a rule's source that its registry does not have."""
+    """Return the error for a rule's source that does not exist at its registry."""
     return RegistryError(
         Kind.NOT_FOUND,
         "404 not found",
@@ -192,5 +192,5 @@ def source_not_found(subject: str, registry: str) -> RegistryError:
 
 
 def check_source(registry: str) -> str:
-    """The advice for a source that is not there."""
-    return f"check the rule's source: {registry} has nothing of that name"
+    """Return the advice for a source that does not exist."""
+    return f"check the rule's source: {registry} has no such image"

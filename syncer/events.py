@@ -1,6 +1,7 @@
-"""What happens during a run, as small frozen records, and `Observer`: whoever takes them.
+"""Events of a run, and `Observer`, which receives them.
 
-Everyone may import this module but the formats and the rules, which it imports. Times are seconds, sizes are bytes.
+Every module may import this one, except `syncer.oci` and `syncer.rules`, which it imports itself. Times are in
+seconds, sizes in bytes.
 """
 
 import logging
@@ -20,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One thing that happened. Structs, since there is one for every request."""
+    """Base class of all events. Events are structs because there is at least one for each request."""
 
 
 class Failure(Event, frozen=True):
-    """Why something failed, ready for a report: `kind` is one of the contract's error kinds."""
+    """The reason for a failure, for reports. `kind` is one of `syncer.errors.Kind`."""
 
     kind: str
     message: str
@@ -41,7 +42,7 @@ class RunStarted(Event, frozen=True):
     trigger: str
     rules: int
     dry_run: bool = False
-    shard: str = ""  # such as 1/4; empty where one process does all
+    shard: str = ""  # such as 1/4; empty if there is only one shard
 
 
 class RunFinished(Event, frozen=True):
@@ -52,21 +53,21 @@ class RunFinished(Event, frozen=True):
 
 
 class RoundStarted(Event, frozen=True):
-    """The deferred tasks are tried again: round 1 is the first retry round."""
+    """The deferred tasks are retried. Round 1 is the first retry round."""
 
     number: int
     tasks: int
 
 
 class RuleWarning(Event, frozen=True):
-    """A rule that is fine but does nothing, or not all that one might think."""
+    """A valid rule that has no effect, or not the expected one."""
 
     rule: Rule
     message: str
 
 
 class TagsListed(Event, frozen=True):
-    """A rule's source was listed: `selected` tags are wanted of `found`."""
+    """The tags of a rule's source were listed. The rule selects `selected` of `found` tags."""
 
     rule: Rule
     source: Repository
@@ -84,7 +85,7 @@ class ImageStarted(Event, frozen=True):
 
 
 class BlobCounts(Event, frozen=True):
-    """What became of the blobs of one image at one destination."""
+    """The number of an image's blobs at one destination, by outcome."""
 
     copied: int = 0
     mounted: int = 0
@@ -93,7 +94,7 @@ class BlobCounts(Event, frozen=True):
 
 
 class IndexFiltered(Event, frozen=True):
-    """A platform filter drops entries of an index: what is pushed has another digest than the source's."""
+    """A platform filter removed entries of an index. The pushed index has another digest than the source's."""
 
     rule: Rule
     source: Reference
@@ -103,15 +104,15 @@ class IndexFiltered(Event, frozen=True):
     dropped: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        # An index may say anything in place of a platform.
+        # The platforms in an index are untrusted text.
         for name in ("kept", "dropped"):
             force_setattr(self, name, tuple(map(untrusted.clean, getattr(self, name))))
 
 
 class ImageSynced(Event, frozen=True):
-    """The tag is written. `nbytes` were pushed for it, blobs and manifests; `previous` is what the tag named.
+    """The tag was written. `nbytes` of blobs and manifests were pushed. `previous` is the tag's former digest.
 
-    `unverified` says that only a mirror vouches for it. In a dry run, all this is what would be.
+    `unverified` is set if only a mirror confirmed the digest. In a dry run, the fields describe what would be done.
     """
 
     rule: Rule
@@ -126,19 +127,19 @@ class ImageSynced(Event, frozen=True):
 
 
 class SkipReason(StrEnum):
-    """Why an image is left as it is at a destination."""
+    """Why an image is not written to a destination."""
 
     UP_TO_DATE = "up_to_date"
     KEPT = "kept"
-    """The rule never overwrites a tag."""
+    """The rule does not overwrite tags."""
     NO_PLATFORM = "no_platform"
-    """The platform filter leaves nothing of it."""
+    """The platform filter removes every entry."""
     IMMUTABLE = "immutable"
-    """The tag cannot be written, and names the same images in other bytes."""
+    """The tag is immutable, and its index has the same images but another digest."""
 
 
 class ImageSkipped(Event, frozen=True):
-    """Nothing to do. `digest` is what the destination has, None where it has nothing."""
+    """The image was not written. `digest` is the digest at the destination, None if there is none."""
 
     rule: Rule
     source: Reference
@@ -149,7 +150,7 @@ class ImageSkipped(Event, frozen=True):
 
 
 class ImageFailed(Event, frozen=True):
-    """`destination` and `source` have no tag where a rule's tags could not be listed."""
+    """The image failed. `destination` and `source` have no tag if the rule's tags could not be listed."""
 
     rule: Rule
     source: Reference
@@ -163,7 +164,7 @@ class ImageFailed(Event, frozen=True):
 
 
 class BlobStarted(Event, frozen=True):
-    """A transfer begins; `size` is -1 where the manifest does not say."""
+    """A transfer begins. `size` is -1 if it is not known."""
 
     digest: Digest
     size: int
@@ -172,23 +173,24 @@ class BlobStarted(Event, frozen=True):
 
 
 class BlobProgress(Event, frozen=True):
-    """`nbytes` more of a transfer have come from the source."""
+    """Another `nbytes` of a transfer were read from the source."""
 
     digest: Digest
     nbytes: int
 
 
 class BlobFinished(Event, frozen=True):
-    """A transfer ended, well or not."""
+    """A transfer ended, with or without an error."""
 
     digest: Digest
     ok: bool
 
 
 class BlobCompleted(Event, frozen=True):
-    """A blob is in a repository: `copied` there, `mounted` from another, `present` before, or `shared`: brought by another image of the run.
+    """A blob is in a repository.
 
-    `size` is in bytes, -1 where only a manifest of schema 1 told of it.
+    It was `copied`, `mounted` from another repository, `present` before the run, or `shared`: copied for another image
+    of the run. `size` is in bytes, -1 if it is not known (schema 1).
     """
 
     outcome: Literal["copied", "mounted", "present", "shared"]
@@ -198,7 +200,7 @@ class BlobCompleted(Event, frozen=True):
 
 
 class BytesMoved(Event, frozen=True):
-    """Blob and manifest bytes over the wire: `pulled` from or `pushed` to a registry."""
+    """Bytes of blobs and manifests that were `pulled` from or `pushed` to a registry."""
 
     direction: Literal["pulled", "pushed"]
     registry: str
@@ -219,7 +221,7 @@ class TaskEnded(Event, frozen=True):
 
 
 class RequestSent(Event, frozen=True):
-    """A request was answered or broke off (`status` 0). `target` is the path, without query."""
+    """A request got a response, or failed without one (`status` 0). `target` is the path without the query."""
 
     registry: str
     method: str
@@ -242,7 +244,7 @@ class RateLimitSeen(Event, frozen=True):
 
 
 class QuotaLow(Event, frozen=True):
-    """Few pulls are left to an account: the next ones are spread over what remains of the period, `wait` apart."""
+    """An account has few pulls left: the next ones are spread over the rest of the period, `wait` seconds apart."""
 
     registry: str
     account: str
@@ -251,34 +253,34 @@ class QuotaLow(Event, frozen=True):
 
 
 class ConcurrencyChanged(Event, frozen=True):
-    """So many requests may run at once at a registry from now on, in all accounts' names together."""
+    """The limit of concurrent requests to a registry changed. It is the sum over all accounts."""
 
     registry: str
     limit: int
 
 
 class ProjectMade(Event, frozen=True):
-    """A project that was missing at a registry was made; in a dry run, it would be."""
+    """A missing project was created at a registry. In a dry run, it would be created."""
 
     registry: str
     project: str
 
 
 class Decision(Event, frozen=True):
-    """Why something was done or left: for the debug log."""
+    """The reason for a decision, for the debug log."""
 
     subject: str
     message: str
 
 
 class Observer:
-    """Takes events: an event of class `ImageSynced` goes to the method `on_image_synced`, if there is one."""
+    """Receives events. An event of class `ImageSynced` is passed to the method `on_image_synced`, if there is one."""
 
     def __init__(self) -> None:
         self._handlers: dict[type, Callable[[Any], None] | None] = {}
 
     def notify(self, event: object) -> None:
-        """Hand one event to the method that is named after it."""
+        """Pass one event to the method for its class."""
         kind = type(event)
         try:
             handler = self._handlers[kind]
@@ -289,7 +291,7 @@ class Observer:
 
 
 class Observers(Observer):
-    """Several observers as one."""
+    """Passes each event to several observers."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         super().__init__()
@@ -301,7 +303,7 @@ class Observers(Observer):
             try:
                 observer.notify(event)
             except Exception:  # noqa: BLE001
-                # Whoever looks on must not change what happens. Told once: events come by the thousand.
+                # A failing observer must not affect the run. Log only its first failure: there are thousands of events.
                 if observer not in self._failed:
                     self._failed.append(observer)
                     _log.exception("%s failed at %s", type(observer).__name__, type(event).__name__)

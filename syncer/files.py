@@ -1,4 +1,4 @@
-"""Reads whole files within a limit, and says why one cannot be read."""
+"""Reads whole files up to a size limit, and describes errors."""
 
 import os
 import stat
@@ -10,23 +10,23 @@ _KERNEL_FOLDERS = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A whole file. Raises `OSError`, also where it is longer than `limit` bytes."""
+    """Return the content of a file. Raises `OSError`, also if the file is larger than `limit` bytes."""
     with path.open("rb") as file:
         return _read(file, limit)
 
 
 def read_stored_bytes(path: Path, limit: int) -> bytes:
-    """The same of a file that another file names. Raises `OSError` as `open_stored` does."""
+    """Return the content of a file whose path comes from another file. Raises `OSError`: see `open_stored`."""
     with open_stored(path) as file:
         return _read(file, limit)
 
 
 def open_stored(path: Path) -> BinaryIO:
-    """Open a file on a disk.
+    """Open a regular file on a disk.
 
-    Raises `OSError`, also for devices, pipes and what the kernel makes up, such as `/proc/self/environ`.
+    Raises `OSError`, also for devices, pipes and files that the kernel generates, such as `/proc/self/environ`.
     """
-    # O_NONBLOCK: to open a pipe does not wait for its writer.
+    # With O_NONBLOCK, opening a pipe does not wait for a writer.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")
     try:
         found = os.fstat(file.fileno())
@@ -41,7 +41,7 @@ def open_stored(path: Path) -> BinaryIO:
 
 
 def _is_kernel_file(path: Path, found: os.stat_result) -> bool:
-    """By its path, or by its file system where that is mounted at another place too."""
+    """Check the path, and the file system, since /proc and the like may be mounted elsewhere too."""
     for folder in _KERNEL_FOLDERS:
         if path.is_relative_to(folder):
             return True
@@ -59,6 +59,6 @@ def _read(file: BinaryIO, limit: int) -> bytes:
 
 
 def why(error: OSError | ValueError) -> str:
-    """Why a file cannot be read, in a few words."""
+    """Return a short description of why a file cannot be read."""
     text = error.strerror if isinstance(error, OSError) else str(error)
     return (text or "unknown error").lower()

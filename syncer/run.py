@@ -1,4 +1,4 @@
-"""One run, from rules to outcome: the only place that puts the parts together."""
+"""One run, from rules to outcome. Only this module connects the parts of a run."""
 
 import secrets
 import time
@@ -28,19 +28,20 @@ from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 
 MIN_CONNECTIONS = 2
-"""Requests at once for each account, however few descriptors there are: one that is read while another is sent."""
+"""The minimum of concurrent requests for each account: a download needs one while its upload uses another."""
 ABANDON_SECONDS = 3.0
-"""How long a stopped run may take to give up what it had opened ahead."""
+"""Seconds that a stopped run may take to close prepared transfers."""
 
 RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """`transfers` blobs move at once (`--proc`); a failed task is tried `retries` times more.
+    """Options of a run.
 
-    `force` trusts nothing at the destinations, `trust_sources` every image that names a blob (see `Job`). `dry_run` asks
-    and decides everything, and changes nothing. `shard` says which share of the work the rules are.
-    `allow_internal` are the internal hosts that registries with public addresses may send us to.
+    `transfers` is the number of concurrent blob transfers (`--proc`), `retries` the number of retries of a failed task.
+    For `force` and `trust_sources` see `Job`. A `dry_run` makes every check and decision, and changes nothing. `shard`
+    is the shard that the rules belong to. `allow_internal` lists internal hosts to which registries with public
+    addresses may redirect.
     """
 
     transfers: int = 5
@@ -53,7 +54,7 @@ class RunOptions(msgspec.Struct, frozen=True):
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """How a run ended; `seconds` is how long it took."""
+    """The outcome of a run, and its duration in seconds."""
 
     run_id: str
     outcome: RunOutcome
@@ -79,10 +80,10 @@ class _Tally(Observer):
 
 
 class Run:
-    """Brings the images of some rules to their destinations, once.
+    """Copies the images of the given rules to their destinations, once.
 
-    `credentials` find the accounts: those of `auth`, and of other tools' logins where it has none. `cache` is what
-    earlier runs knew of the destinations.
+    `credentials` finds the account for a repository: in `auth`, or else in the logins of other tools. `cache` has facts
+    about the destinations from earlier runs.
     """
 
     def __init__(
@@ -114,15 +115,15 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called."""
+        """Return whether `stop` was called."""
         return self._pool.stopping
 
     def stop(self) -> None:
-        """Start nothing more, let running transfers end within the drain time."""
+        """Start no further tasks, and let running transfers finish within the drain time."""
         self._pool.stop()
 
     async def execute(self) -> RunResult:
-        """Run to the end, or until `stop`."""
+        """Run until all tasks are done, or until `stop` is called."""
         started = time.monotonic()
         tell = self._observer.notify
         options = self._options
@@ -165,10 +166,10 @@ class Run:
         return RunResult(self.run_id, outcome, tally.synced, tally.skipped, tally.failed, seconds)
 
     def _connections(self) -> tuple[Transport, int]:
-        """What sends requests, and how many may be under way for each account: no more than there are descriptors."""
+        """Return the transport, and the limit of concurrent requests per account that the open file limit allows."""
         wanted = (METADATA_WIDTH + 1) * self._options.transfers
         hosts = max(1, len(_hosts_of(self._rules, self._auth)))
-        # As many again may wait for the next request, and be closed where room is needed.
+        # As many idle connections may be kept, and are closed if descriptors are needed.
         allowed = raise_limit(2 * wanted * hosts)
         return self._transport(float(allowed)), max(MIN_CONNECTIONS, min(wanted, allowed // hosts))
 
@@ -183,7 +184,7 @@ class Run:
                 await task.close()
 
     def _shared_destinations(self) -> frozenset[Repository]:
-        """Destinations of several rules: the earlier rule wins there, tag by tag."""
+        """Return the destinations of several rules: for each tag, the earlier rule wins there."""
         writers = Counter(
             repository
             for rule in self._rules
@@ -208,7 +209,7 @@ class Run:
 
 
 def _rival_hosts(rules: Sequence[Rule]) -> frozenset[str]:
-    """The registries that some rules speak to and others do not."""
+    """Return the registries that some rules use and others do not."""
     hosts = [
         frozenset((rule.source.host, *(each.repository.host for each in rule.destinations))) for rule in rules
     ]
@@ -216,7 +217,7 @@ def _rival_hosts(rules: Sequence[Rule]) -> frozenset[str]:
 
 
 def _hosts_of(rules: Sequence[Rule], auth: AuthBook) -> set[str]:
-    """Every registry that a run may speak to, mirrors too."""
+    """Return every registry that a run may use, including mirrors."""
     return {
         host
         for rule in rules

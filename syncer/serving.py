@@ -1,4 +1,4 @@
-"""uvicorn inside of a program that has signals, a log and a life of its own: what all its uses have in common."""
+"""The common uvicorn settings for servers embedded in a program that handles signals and logging itself."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -8,10 +8,10 @@ import uvicorn
 
 
 def embedded(app: Callable[..., Awaitable[None]], **settings: Any) -> uvicorn.Config:
-    """What uvicorn is to do with an ASGI application; further `settings` are its own.
+    """Return uvicorn's configuration for an ASGI application. `settings` are further options of `uvicorn.Config`.
 
-    It sets up no log and writes only what goes wrong, serves HTTP and no WebSocket, believes no header about who
-    asks, and neither says what it is nor tells the application when it starts and stops.
+    uvicorn configures no logging and logs only errors. It serves HTTP without WebSocket, ignores `X-Forwarded-*`
+    headers, sends no `Server` header, and sends no lifespan events to the application.
     """
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
-"""Text of strangers, made safe to show: bounded, on one line, without control characters, and without known secrets.
+"""Sanitizes untrusted text: it becomes one line of limited length, without control characters and known secrets.
 
-Strangers are registries, token services, proxies and the hosts that they lead to: answers, headers, redirects, names.
-`clean` is called where such a text comes in, before it becomes part of an error, an event or a log line. Whoever holds
-a secret is in `KNOWN` for as long as it lives.
+Untrusted text comes from registries, token services, proxies and the hosts they redirect to: bodies, headers, URLs and
+names. Call `clean` when such text arrives, before it becomes part of an error, an event or a log line. Each object that
+holds a secret is registered in `KNOWN` as long as it exists.
 """
 
 import base64
@@ -15,21 +15,21 @@ from weakref import finalize
 
 MASK = "***"
 MAX_SEARCHED = 4096
-"""Characters of a text that are looked at; what comes after them is never shown."""
+"""Characters. The rest of a longer text is not examined and never shown."""
 MAX_SHOWN = 200
-"""Characters of one text that are shown, unless the caller says otherwise."""
+"""The default limit of shown characters."""
 MIN_INSIDE_WORDS = 4
-"""Characters. A shorter secret is masked only where it is a word of its own."""
+"""Characters. A shorter secret is masked only if it is a separate word."""
 
 _MIN_PIECE = 6
-"""Characters. Shorter pieces of base64 would be found in any text."""
+"""Characters. Shorter base64 fragments would match ordinary text."""
 _MAX_ENCODED = 512
-"""Characters. Longer secrets are tokens, which nobody encodes once more."""
+"""Characters. Longer secrets are tokens, which are not encoded again."""
 _PREFIX = 4
 _MIN_BEGINNING = 16
-"""Characters. Servers cut long tokens when they quote them."""
+"""Characters. A prefix of this length is masked too, since servers truncate long tokens in messages."""
 _BLANKS = frozenset(" \t\n\r\v\f")
-# Characters that show nothing although Unicode calls them printable: fillers and variation selectors.
+# Characters that are invisible although Unicode classifies them as printable: fillers and variation selectors.
 _FILLERS = frozenset(
     map(
         chr,
@@ -44,12 +44,12 @@ _FILLERS = frozenset(
 
 
 def clean(text: str, limit: int = MAX_SHOWN) -> str:
-    """A stranger's text as it may be shown: one line of at most `limit` characters, without any secret in `KNOWN`."""
+    """Return untrusted text as one line of at most `limit` characters, without any secret in `KNOWN`."""
     return visible(KNOWN.mask(text, MAX_SEARCHED))[:limit]
 
 
 def visible(text: str) -> str:
-    """The same on one line, with single blanks, and escapes as of `escaped`."""
+    """Return the text on one line, with single spaces, and escaped by `escaped`."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
     blank = "".join(" " if char in _BLANKS else char for char in text)
@@ -57,7 +57,7 @@ def visible(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text whose characters that steer a terminal, change its direction or show nothing are told by their numbers."""
+    """Escape characters that control a terminal, change the text direction or are invisible."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _shows(char) else _number(ord(char)) for char in text)
@@ -72,15 +72,15 @@ def _number(code: int) -> str:
 
 
 class HoldsSecrets(Protocol):
-    """A secret, or an account that has some."""
+    """An object that holds secrets, such as an account."""
 
     def secret_texts(self) -> Iterable[str]:
-        """Every text that is not to be shown."""
+        """Return every text that must not be shown."""
         ...
 
 
 class SecretIndex:
-    """Secrets, found in a text in time that grows with the text alone, however many there are."""
+    """Finds secrets in a text. The time is proportional to the length of the text, not to the number of secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._counts: dict[str, int] = {}
@@ -91,18 +91,18 @@ class SecretIndex:
             self._add(secret)
 
     def hold(self, owner: HoldsSecrets) -> None:
-        """Mask what `owner` has, for as long as it lives."""
+        """Mask the secrets of `owner` as long as that object exists."""
         texts = tuple(owner.secret_texts())
         for text in texts:
             self._add(text)
         finalize(owner, self._remove, texts).atexit = False
 
     def mask(self, text: str, limit: int | None = None) -> str:
-        """The first `limit` characters of `text` with `***` for each secret, also in its encodings."""
+        """Return the first `limit` characters of `text`, with `***` for each secret, plain or encoded."""
         cut = limit is not None and len(text) > limit
         masked = self._masked(text[:limit], cut=cut)
         for decode in _DECODERS if self._counts else ():
-            # However a stranger has encoded a secret: where decoding brings one to light, the decoded text is shown.
+            # The secret may be encoded in any way: if decoding reveals one, show the decoded text.
             decoded = decode(masked)
             if decoded != masked and (found := self._masked(decoded, cut=cut)) != decoded:
                 masked = found
@@ -118,20 +118,20 @@ class SecretIndex:
         return "".join((*parts, text[start:])) if parts else text
 
     def _candidates(self, text: str) -> list[int]:
-        """Where a secret may begin. Every text passes here, so it is quick."""
+        """Return the positions where a secret may begin. This runs for every text, so it must be fast."""
         buckets, initials = self._buckets, self._initials
         if not initials:
             return [at for at in range(len(text)) if text[at : at + _PREFIX] in buckets] if buckets else []
         return [at for at, char in enumerate(text) if char in initials or text[at : at + _PREFIX] in buckets]
 
     def _length_at(self, text: str, at: int, *, cut: bool) -> int:
-        """How long the secret is that begins there; 0 for none."""
+        """Return the length of the secret that begins at `at`, or 0."""
         alike = self._buckets.get(text[at : at + _PREFIX], ())
         for secret in alike:
             if text.startswith(secret, at):
                 return len(secret)
         if alike:
-            # The beginning of a secret is as good as the whole where it is long, or where the text was cut.
+            # A prefix of a secret is masked too if it is long, or if the text was cut there.
             common = max(_common(secret, text[at : at + len(secret)]) for secret in alike)
             if common >= _MIN_BEGINNING or (cut and at + common == len(text)):
                 return common
@@ -152,7 +152,7 @@ class SecretIndex:
             self._initials |= {spelling[0]}
             return
         prefix = spelling[:_PREFIX]
-        # The longest first: a secret may be a part of another one.
+        # The longest comes first, since a secret may be part of another one.
         self._buckets[prefix] = tuple(
             sorted((*self._buckets.get(prefix, ()), spelling), key=len, reverse=True)
         )
@@ -188,7 +188,7 @@ _DECODERS: tuple[Callable[[str], str], ...] = (unquote, unquote_plus, unescape, 
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters at the beginning are the same."""
+    """Return the length of the common prefix."""
     return next(
         (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(other)
     )
@@ -199,7 +199,7 @@ def _is_word(text: str, start: int, end: int) -> bool:
 
 
 def _spellings(secret: str) -> frozenset[str]:
-    """How a secret may be written. The other spellings of a short one would be found in any text."""
+    """Return the spellings of a secret. For a short secret only the plain one, since others would match ordinary text."""
     if len(secret) < MIN_INSIDE_WORDS:
         return frozenset({secret} - {""})
     return frozenset(_encodings(secret)) - {""}
@@ -226,10 +226,10 @@ def _encodings(secret: str) -> Iterator[str]:
 
 
 def _within_base64(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """How the secret looks inside of a longer base64 text, such as that of `user:secret`.
+    """Yield the secret as it appears inside a longer base64 text, such as that of `user:secret`.
 
-    What comes before shifts it by 0, 1 or 2 bytes; the characters at its ends that it shares with its
-    neighbours are left out.
+    The preceding text shifts it by 0, 1 or 2 bytes. The characters at both ends that also encode adjacent bytes are
+    omitted.
     """
     for shift in range(3):
         text = encode(bytes(shift) + raw).decode()

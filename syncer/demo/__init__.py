@@ -1,10 +1,10 @@
 """A registry in memory and a few images: for `syncer demo` and for tests.
 
 registry.py   MemoryRegistry, with hooks and a record of requests for tests
-server.py     its HTTP               handlers.py, uploads.py   the distribution specification
-store.py      what it holds          command.py                what `syncer demo` shows
-manifests.py  what a registry checks of a manifest
-images.py     making images
+server.py     HTTP server            handlers.py, uploads.py   the distribution specification
+store.py      content                command.py                the command `syncer demo`
+manifests.py  validation of pushed manifests
+images.py     creation of images
 """
 
 from syncer.demo.images import seed

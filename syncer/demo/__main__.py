@@ -1,6 +1,6 @@
-"""`python -m syncer.demo --port 5001 [--seed]`: one registry as a process of its own, until a signal.
+"""`python -m syncer.demo --port 5001 [--seed]`: runs one registry in a separate process until a signal.
 
-The first line it prints is its address, once it answers.
+When the registry is ready, the process prints its address as the first line.
 """
 
 import anyio
@@ -12,8 +12,8 @@ from syncer.demo.registry import MemoryRegistry, PortInUse
 
 
 @click.command()
-@click.option("--port", default=0, help="Port of 127.0.0.1; 0 takes a free one.")
-@click.option("--seed", "seeded", is_flag=True, help="Put the demo's images into it.")
+@click.option("--port", default=0, help="Port of 127.0.0.1; 0 selects a free one.")
+@click.option("--seed", "seeded", is_flag=True, help="Add the demo's images to the registry.")
 def main(port: int, *, seeded: bool) -> None:
     """Run a registry in memory."""
     try:

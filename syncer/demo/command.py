@@ -1,4 +1,4 @@
-"""What `syncer demo` shows: two registries side by side, a seeded source and an empty destination."""
+"""The command `syncer demo`: runs two registries, a seeded source and an empty destination."""
 
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,7 +32,7 @@ Nothing is kept when this ends: Ctrl-C.
 async def demo_registries(
     source_port: int = 0, destination_port: int = 0
 ) -> AsyncIterator[tuple[MemoryRegistry, MemoryRegistry]]:
-    """The two registries, up while the block runs. Raises `PortInUse`."""
+    """Run both registries during the block. Raises `PortInUse`."""
     async with (
         MemoryRegistry(port=source_port) as source,
         MemoryRegistry(port=destination_port) as destination,
@@ -47,7 +47,7 @@ async def serve(
     destination_port: int = DESTINATION_PORT,
     say: Callable[[str], object] = click.echo,
 ) -> None:
-    """Keep both registries up until SIGINT or SIGTERM, and say what to try. Raises `PortInUse`."""
+    """Run both registries until SIGINT or SIGTERM, and print commands to try. Raises `PortInUse`."""
     with anyio.open_signal_receiver(*STOP) as signals:
         async with demo_registries(source_port, destination_port) as (source, destination):
             say(_NEXT.format(source=source.host, destination=destination.host))
@@ -55,7 +55,7 @@ async def serve(
 
 
 def describe(registry: MemoryRegistry) -> list[str]:
-    """What is at a registry, as lines of text: its tags with digests and platforms, then the sum."""
+    """Return the content of a registry as lines of text: tags with digests and platforms, then the totals."""
     store = registry.store
     names = store.repositories()
     blobs = unique_blobs(store, names)
@@ -81,7 +81,7 @@ def _tags(store: Store, name: str) -> Iterator[tuple[str, StoredManifest]]:
 
 
 def _kind(stored: StoredManifest) -> str:
-    """The platforms of an index, as it names them; nothing is known of a single image but its manifest."""
+    """Return the platforms of an index. The platform of a single image is not in its manifest."""
     children = stored.manifest.children
     platforms = [
         str(child.platform) for child in children if child.platform and child.platform.os != "unknown"

@@ -1,4 +1,4 @@
-"""The distribution specification's error codes, and the exception that becomes such an answer."""
+"""The error codes of distribution-spec 1.1, and the exception for error responses."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,10 +20,10 @@ _STATUS = {
 
 
 class Refusal(Exception):
-    """A request that the registry does not grant (distribution-spec 1.1, "Error Codes").
+    """An error response (distribution-spec 1.1, "Error Codes").
 
-    `status` is only given where it is not the usual one of the code. `headers` go into the answer, and for
-    each of `details` there is one error in it.
+    `status` is only set if it is not the usual status of the code. `headers` are added to the response, which has one
+    error for each of `details`.
     """
 
     def __init__(

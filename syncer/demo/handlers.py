@@ -30,10 +30,10 @@ _Endpoint = Callable[[Request, str, str], Awaitable[Answer]]
 
 
 class Endpoints:
-    """What a registry answers, given a request.
+    """Handles the requests to a registry.
 
-    `chunk_min_length` is announced for chunked uploads (bytes); `max_page` caps the pages of tag lists, as
-    some registries do; `blob_location` makes the URL that blob downloads are sent to.
+    `chunk_min_length` is the announced minimum length of upload chunks in bytes. `max_page` limits the pages of tag
+    lists, as some registries do. `blob_location` returns the URL to which blob downloads are redirected.
     """
 
     def __init__(
@@ -176,14 +176,14 @@ class Endpoints:
 
 
 def blob_answer(content: bytes, digest: str, asked: str) -> Answer:
-    """A blob, or the part of it that a `Range` header asks for (RFC 9110, section 14)."""
+    """Return a blob, or the part that the `Range` header selects (RFC 9110, section 14)."""
     headers = {
         "Content-Type": "application/octet-stream",
         "Docker-Content-Digest": digest,
         "Accept-Ranges": "bytes",
     }
     match = _RANGE.fullmatch(asked)
-    # Several ranges, or what is no range at all, may be ignored: the answer is the whole.
+    # Several ranges, or an invalid range, may be ignored: return the whole blob.
     if match is None or match.groups() == ("", ""):
         return Answer(200, headers, content)
     size = len(content)

@@ -1,7 +1,7 @@
-"""Small images made from nothing: what the demo's source holds, and the bricks for it, which tests use too.
+"""Creates small images for the demo's source, and for tests.
 
-The same call makes the same bytes every time. Layers are real tarballs and configs real image configs, so
-other tools take them for what they are.
+The same call always creates the same bytes. Layers are real tarballs and configs are real image configs, so that other
+tools can use the images.
 """
 
 import gzip
@@ -32,14 +32,14 @@ _UNKNOWN = Platform("unknown", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: the gzip'd tarball as registries hold it, and the digest of the tarball inside."""
+    """One layer: the tarball compressed with gzip, and the digest of the uncompressed tarball."""
 
     content: bytes
     diff_id: Digest
 
 
 def make_layer(files: Mapping[str, bytes]) -> Layer:
-    """A layer with these files, by path."""
+    """Return a layer with these files, by path."""
     tarball = io.BytesIO()
     with tarfile.open(fileobj=tarball, mode="w") as archive:
         for path, content in files.items():
@@ -51,7 +51,7 @@ def make_layer(files: Mapping[str, bytes]) -> Layer:
 
 
 def noise(name: str, size: int) -> bytes:
-    """`size` bytes that do not compress, the same for the same name."""
+    """Return `size` incompressible bytes, which only depend on `name`."""
     return hashlib.shake_128(name.encode()).digest(size)
 
 
@@ -96,7 +96,7 @@ def make_index(
     docker: bool = False,
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
-    """Put an index (a manifest list, for Docker) over manifests that are there."""
+    """Put an index (for Docker, a manifest list) of existing manifests."""
     index = {
         "schemaVersion": 2,
         "mediaType": media_types.DOCKER_INDEX if docker else media_types.OCI_INDEX,
@@ -117,7 +117,7 @@ def make_artifact(
     subject: Descriptor | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
-    """Put an artifact with the empty config, as a referrer of `subject` if that is given."""
+    """Put an artifact with the empty config. If `subject` is given, the artifact is its referrer."""
     manifest = {
         "schemaVersion": 2,
         "mediaType": media_types.OCI_MANIFEST,
@@ -131,7 +131,7 @@ def make_artifact(
 
 
 def make_attestation(store: Store, repository: str, *, image: Descriptor) -> Descriptor:
-    """Put a provenance attestation as BuildKit writes it: a child for the index that holds `image`."""
+    """Put a provenance attestation in BuildKit's format: a child for the index of `image`."""
     statement = msgspec.json.encode(
         {
             "_type": "https://in-toto.io/Statement/v0.1",
@@ -165,7 +165,7 @@ def make_attestation(store: Store, repository: str, *, image: Descriptor) -> Des
 
 
 def seed(store: Store) -> None:
-    """Fill a store with the demo's repositories: about 3 MB, two platforms each, bases shared."""
+    """Fill a store with the demo's repositories: about 3 MB, two platforms for each image, shared base layers."""
     for version in ("3.19", "3.20"):
         images = [
             make_image(store, "library/alpine", layers=[_alpine(version, at)], platform=at)
@@ -202,7 +202,7 @@ def seed(store: Store) -> None:
             )
             for at in PLATFORMS
         ]
-        # The newest was built by a tool that attests what it built.
+        # The newest image has attestations.
         attested = [make_attestation(store, "team/app", image=image) for image in images if version == "v2.0"]
         index = make_index(store, "team/app", version, children=[*images, *attested])
     bill = {"spdxVersion": "SPDX-2.3", "name": "team/app:v2.0", "packages": [{"name": "alpine-baselayout"}]}

@@ -1,7 +1,7 @@
-"""What a registry checks of a manifest that is pushed (image-spec 1.1: manifest.md, image-index.md, descriptor.md).
+"""Validates pushed manifests (image-spec 1.1: manifest.md, image-index.md, descriptor.md).
 
-Independent of `syncer.oci.manifest`: a mistake of the parser under test must not be repeated by the registry that
-tests it.
+This module is independent of `syncer.oci.manifest`, so that the registry does not repeat a mistake of the parser that
+it tests.
 """
 
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from syncer.oci.descriptor import Platform
 from syncer.oci.digest import Digest
 
 MAX_SIZE = 4 * 1024 * 1024
-"""Bytes of a manifest: what clients may rely on (distribution-spec 1.1, "Pushing Manifests")."""
+"""Bytes. The manifest size that every registry should accept (distribution-spec 1.1, "Pushing Manifests")."""
 
 _IMAGE, _INDEX, _SCHEMA1 = {"config", "layers"}, {"manifests"}, {"fs_layers"}
 _PARTS: dict[str, set[str]] = {
@@ -26,7 +26,7 @@ _PARTS: dict[str, set[str]] = {
     media_types.DOCKER_SCHEMA1: _SCHEMA1,
     media_types.DOCKER_SCHEMA1_SIGNED: _SCHEMA1,
 }
-"""The fields that a manifest of each media type must have. Those of another kind would make it ambiguous."""
+"""The required fields for each media type. Fields of another media type would make a manifest ambiguous."""
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,7 +43,7 @@ class _FsLayer(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    """A manifest or index as its JSON has it. Use `blobs`, `children` and `subject` for what it refers to."""
+    """A manifest or index as in its JSON. Use `blobs`, `children` and `subject` for its references."""
 
     schema_version: int = 0
     media_type: str = ""
@@ -66,10 +66,10 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def blobs(self) -> list[Descriptor]:
-        """The config and the layers that the repository must have, each once. Foreign layers (`urls`) are kept elsewhere."""
+        """The config and layers that the repository must have, each once, without foreign layers (`urls`)."""
         config = [self.config] if self.config else []
         listed = [*config, *(self.layers or ()), *self.artifact_blobs]
-        # Schema 1 names no media types and no sizes.
+        # Schema 1 has no media types and sizes.
         schema1 = (Descriptor("", layer.digest, 0) for layer in self.fs_layers or ())
         kept = (*(blob for blob in listed if not blob.urls), *schema1)
         return list({blob.digest: blob for blob in kept}.values())

@@ -1,4 +1,4 @@
-"""A request and an answer as the demo's registry sees them, free of the HTTP library below."""
+"""Requests and responses of the demo's registry, independent of the HTTP library."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _KEPT_HEADERS = (
 
 
 class Headers(Mapping[str, str]):
-    """Headers by name, whatever its case. Of several with one name the first counts."""
+    """Headers by case-insensitive name. If a name occurs several times, the first value is used."""
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         self._values: dict[str, str] = {}
@@ -42,9 +42,9 @@ class Headers(Mapping[str, str]):
 
 
 class Request:
-    """One request on its way in. `received` counts the bytes of its body that were read.
+    """An incoming request. `received` is the number of bytes of the body that were read.
 
-    `path` is decoded, `query_string` is as sent; of several values with one name, `query` has the first.
+    `path` is decoded, `query_string` is as sent. If a name occurs several times, `query` has the first value.
     """
 
     __slots__ = ("_body", "headers", "method", "path", "query", "query_string", "received")
@@ -71,7 +71,7 @@ class Request:
             yield chunk
 
     async def read(self, limit: int) -> bytes:
-        """The whole body. Raises `Refusal` with status 413 where it is longer than `limit` bytes."""
+        """Return the whole body. Raises `Refusal` with status 413 if it is longer than `limit` bytes."""
         announced = int(self.headers.get("Content-Length", "0"))
         body = bytearray()
         if announced <= limit:
@@ -86,9 +86,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back. A `Content-Length` header larger than the body makes the answer break off there.
+    """A response. If its `Content-Length` header is larger than the body, the connection breaks after the body.
 
-    One that is smaller cuts the body.
+    If the header is smaller, the body is truncated.
     """
 
     status: int
@@ -104,7 +104,7 @@ class Answer:
 
     @classmethod
     def refusal(cls, refusal: Refusal) -> "Answer":
-        """An error as the specification writes it."""
+        """Return an error response in the format of the specification."""
         error: dict[str, object] = {"code": refusal.code, "message": refusal.message}
         errors = [{**error, "detail": detail} for detail in refusal.details] or [error]
         return cls.json({"errors": errors}, refusal.headers, status=refusal.status)
@@ -112,9 +112,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One request that was answered: what a test may want to know of it.
+    """The record of an answered request, for tests.
 
-    `query` is as sent, `received` and `sent` are the bytes of the two bodies.
+    `query` is as sent. `received` and `sent` are the lengths of the two bodies in bytes.
     """
 
     method: str

@@ -1,6 +1,6 @@
 """A registry in memory that speaks the OCI distribution specification 1.1 over real HTTP.
 
-For the demo, for tests and for benchmarks: nothing is kept when it stops.
+It is for the demo, tests and benchmarks. Its content is lost when it stops.
 """
 
 import base64
@@ -23,21 +23,20 @@ Before = Callable[[Request], Awaitable[Answer | None]]
 
 
 class PortInUse(OSError):
-    """Something else listens where the registry should."""
+    """Another process uses the port."""
 
 
 class DropConnection(Exception):
-    """Raised by a `before` handler: the connection is closed without an answer."""
+    """Raised by a `before` handler to close the connection without a response."""
 
 
 class MemoryRegistry:
-    """A registry on 127.0.0.1, up while the `async with` block runs.
+    """A registry on 127.0.0.1 that runs during the `async with` block.
 
-    `port` 0 takes a free one; `host` is then where it is, as `127.0.0.1:41234`. With `username` and
-    `password` it wants Basic authentication. `redirect_blobs` sends blob downloads to another port, which
-    refuses a request that carries credentials, as object stores do. `record` is how many of the last
-    requests `requests` remembers. `chunk_min_length` (bytes) and `max_page` (tags) are limits to announce
-    and to keep to.
+    `port` 0 selects a free port; `host` is the address, such as `127.0.0.1:41234`. If `username` and `password` are set,
+    Basic authentication is required. `redirect_blobs` redirects blob downloads to another port, which refuses requests
+    with credentials, as object stores do. `requests` keeps the last `record` requests. `chunk_min_length` (bytes) and
+    `max_page` (tags) are limits that the registry announces and enforces.
     """
 
     def __init__(
@@ -68,16 +67,16 @@ class MemoryRegistry:
         )
 
     def before(self, handler: Before) -> Before:
-        """Ask `handler` first, for every request: its answer is sent, or with None the request goes on.
+        """Call `handler` before each request. If it returns an answer, that is sent; otherwise processing continues.
 
-        Later handlers are asked first. It may raise `DropConnection`, and it can be used as a decorator.
+        The handler that was added last is called first. It may raise `DropConnection`. Can be used as a decorator.
         """
         self._before.insert(0, handler)
         return handler
 
     @property
     def open_uploads(self) -> int:
-        """How many upload sessions were started and neither finished nor cancelled."""
+        """The number of upload sessions that were neither finished nor canceled."""
         return len(self._endpoints.uploads)
 
     async def __aenter__(self) -> Self:

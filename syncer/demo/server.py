@@ -1,7 +1,7 @@
-"""The registry's HTTP: requests as they come off the wire, answers as they go.
+"""The registry's HTTP server.
 
-Of uvicorn only what speaks on a connection: its server looks ten times a second whether it should end, and a test
-that starts three registries would wait for each of them.
+It uses only the connection protocol of uvicorn. uvicorn's server checks for its end ten times a second, and a test with
+three registries would wait for each of them.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
 _SLICE = 256 * 1024
-"""Bytes written at once: larger bodies go out in pieces, so that a slow client holds no second copy."""
+"""Bytes per write. Larger bodies are written in pieces, so that a slow client does not require a second copy."""
 _BACKLOG = 1024
-"""Connections that may wait to be accepted: runs open hundreds at once."""
+"""Length of the accept queue: runs open hundreds of connections at once."""
 _IDLE_SECONDS = 75
 _BODILESS = (204, 304)
 
 
 class Server:
-    """Asks `handler` for the answer to each request: with None the connection is closed without one.
+    """Calls `handler` for each request. If it returns None, the connection is closed without a response.
 
-    To a handler that reads a body, a client that goes away is a `ConnectionError`.
+    If the client disconnects while a handler reads the body, `ConnectionError` is raised in the handler.
     """
 
     def __init__(self, handler: Handler) -> None:
@@ -42,7 +42,7 @@ class Server:
         self._listeners: list[asyncio.Server] = []
 
     async def listen(self, host: str, port: int) -> int:
-        """Take connections. Returns the port, which for 0 is a free one. Raises `OSError`."""
+        """Accept connections, and return the port. Port 0 selects a free one. Raises `OSError`."""
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(lambda: _Connection(self), host, port, backlog=_BACKLOG)
         self._listeners.append(listener)
@@ -50,13 +50,13 @@ class Server:
         return bound
 
     async def close(self) -> None:
-        """Close all connections, whatever is under way on them."""
+        """Close all connections, including those with a request in progress."""
         self.closed = True
         for listener in self._listeners:
             listener.close()
         for connection in list(self.state.connections):
             connection.transport.abort()
-        # In the loop's next round the sockets are closed, and whoever waits for one of them hears of it.
+        # The event loop closes the sockets in its next iteration, and notifies the tasks that wait for them.
         await asyncio.sleep(0)
         for task in self.state.tasks:
             task.cancel()
@@ -74,16 +74,16 @@ class Server:
                 transport.close()
             else:
                 return
-            # uvicorn logs an answer without an end as a fault, unless the connection is known to be lost.
+            # uvicorn logs an incomplete response as an error, unless the connection is marked as lost.
             while (await receive())["type"] != "http.disconnect":
                 pass
         except asyncio.CancelledError:
-            # The end of this server, which uvicorn would log with a traceback.
+            # The server is closing. uvicorn would log this with a traceback.
             return
 
 
 class _Connection(HttpToolsProtocol):
-    """Lets an application break a connection, for which ASGI has no message, and copies less of bodies."""
+    """Lets an application abort a connection, for which ASGI has no message, and copies bodies less often."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(server.config, server.state, {})
@@ -93,12 +93,12 @@ class _Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.app_state["transport"] = transport
         if self._server.closed:
-            # It was accepted just before the end and comes after it.
+            # The connection was accepted just before the server was closed.
             transport.abort()
 
     def on_body(self, body: bytes) -> None:
-        # uvicorn copies each piece into a buffer and out of it again, and stops reading after each that is large:
-        # no need to, while whoever reads keeps up.
+        # uvicorn copies each piece into and out of a buffer, and pauses reading after each large piece. Neither is
+        # necessary while the reader keeps up.
         cycle = self.cycle
         if cycle.body or cycle.response_complete:
             super().on_body(body)
@@ -118,7 +118,7 @@ async def _body(receive: _Receive) -> AsyncIterator[bytes]:
 
 
 async def _send(answer: Answer, method: str, send: _Send) -> bool:
-    """Returns False where the body is shorter than the answer says, which is then not at its end."""
+    """Send the response. Return False if the body is shorter than its `Content-Length`."""
     headers = dict(answer.headers)
     length = int(headers.pop("Content-Length", len(answer.body)))
     if answer.status not in _BODILESS:

@@ -1,7 +1,7 @@
-"""What a registry in memory holds: repositories with their blobs, manifests, tags and referrers.
+"""The content of a registry in memory: repositories with their blobs, manifests, tags and referrers. No HTTP.
 
-No HTTP. Content belongs to repositories, as in real registries: a blob of one is unknown in another
-until it is mounted there.
+Content belongs to repositories, as in real registries: a blob of one repository is unknown in another one until it is
+mounted there.
 """
 
 import re
@@ -21,7 +21,7 @@ _MAX_NAME = 255
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest as it was pushed: `raw` and `media_type` are given back unchanged."""
+    """A pushed manifest. `raw` and `media_type` are returned unchanged."""
 
     raw: bytes
     media_type: str
@@ -31,7 +31,7 @@ class StoredManifest:
 
 @dataclass(slots=True)
 class _Content:
-    """One repository. `order` are the tags sorted for listing; None when a tag was added since."""
+    """One repository. `order` caches the sorted tags; None after a tag was added."""
 
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     manifests: dict[Digest, StoredManifest] = field(default_factory=dict)
@@ -41,27 +41,27 @@ class _Content:
 
 
 class Store:
-    """All repositories of one registry. A repository begins with the first content put into it.
+    """All repositories of one registry. A repository is created with its first content.
 
-    Methods that change or look into a repository raise `Refusal` with the specification's code.
+    Methods that read or change a repository raise `Refusal` with a code of the specification.
     """
 
     def __init__(self) -> None:
         self._repositories: dict[str, _Content] = {}
 
-    # Asking
+    # Reading
 
     def repositories(self) -> list[str]:
         return sorted(self._repositories)
 
     def tags(self, repository: str) -> list[str]:
-        """All tags in the order of the specification; none for an unknown repository."""
+        """Return all tags in the order of the specification, or none for an unknown repository."""
         if repository not in self._repositories:
             return []
         return [tag for _, tag in self._sorted_tags(repository)]
 
     def tags_page(self, repository: str, limit: int | None, last: str) -> tuple[list[str], bool]:
-        """At most `limit` tags behind `last`, and whether more follow. Raises `Refusal`."""
+        """Return at most `limit` tags after `last`, and whether more follow. Raises `Refusal`."""
         self._content(repository)
         order = self._sorted_tags(repository)
         start = bisect_right(order, _tag_key(last)) if last else 0
@@ -69,7 +69,7 @@ class Store:
         return [tag for _, tag in order[start:end]], end < len(order)
 
     def digest(self, repository: str, reference: str) -> Digest | None:
-        """What a tag points to, or a digest itself, if it is there."""
+        """Return the digest of a tag, or the digest itself, if the manifest exists."""
         content = self._repositories.get(repository)
         if content is None:
             return None
@@ -95,19 +95,19 @@ class Store:
         return dict(content.blobs) if content else {}
 
     def referrers(self, repository: str, subject: str) -> list[dict[str, Any]]:
-        """Descriptors of the manifests with this `subject`; none if nothing is known of it."""
+        """Return the descriptors of the manifests with this `subject`."""
         content = self._repositories.get(repository)
         return list(content.referrers.get(Digest(subject), {}).values()) if content else []
 
     def get_manifest(self, repository: str, reference: str) -> StoredManifest:
-        """As `manifest`, but raises `Refusal` where there is none."""
+        """As `manifest`, but raises `Refusal` if there is none."""
         self._content(repository)
         if stored := self.manifest(repository, reference):
             return stored
         raise Refusal("MANIFEST_UNKNOWN", f"manifest unknown: {reference[:200]}")
 
     def get_blob(self, repository: str, digest: str) -> bytes:
-        """As `blob`, but raises `Refusal` where there is none."""
+        """As `blob`, but raises `Refusal` if there is none."""
         content = self._content(repository).blobs.get(parse_digest(digest))
         if content is None:
             raise Refusal("BLOB_UNKNOWN", f"blob unknown to the repository: {digest}")
@@ -116,14 +116,14 @@ class Store:
     # Changing
 
     def put_blob(self, repository: str, content: bytes, digest: Digest | None = None) -> Digest:
-        """Keep a blob. `digest` is given if it has been checked already."""
+        """Store a blob. `digest` is given if it was verified before."""
         check_name(repository)
         digest = digest or Digest.of(content)
         self._repositories.setdefault(repository, _Content()).blobs[digest] = content
         return digest
 
     def mount(self, repository: str, digest: str, source: str) -> bool:
-        """Make a blob of `source` known in `repository`. False if it is not there."""
+        """Mount a blob of `source` in `repository`. Return False if `source` does not have it."""
         content = self.blob(source, digest)
         if content is None:
             return False
@@ -133,10 +133,10 @@ class Store:
     def put_manifest(
         self, repository: str, raw: bytes, media_type: str = "", *, reference: str = ""
     ) -> StoredManifest:
-        """Keep a manifest under its digest, and under `reference` if that is a tag.
+        """Store a manifest by its digest, and by `reference` if that is a tag.
 
-        If `reference` is a digest, the bytes must have it. All that the manifest refers to must be there but
-        its subject and foreign layers.
+        If `reference` is a digest, it must match the bytes. All references of the manifest must exist, except its
+        subject and foreign layers.
         """
         check_name(repository)
         digest = _manifest_digest(raw, reference)
@@ -161,7 +161,7 @@ class Store:
         return stored
 
     def tag(self, repository: str, tag: str, digest: Digest) -> None:
-        """Point a tag to a manifest that is there."""
+        """Point a tag to an existing manifest."""
         content = self._content(repository)
         if digest not in content.manifests:
             raise Refusal("MANIFEST_UNKNOWN", f"manifest unknown: {digest}")
@@ -176,7 +176,7 @@ class Store:
         content.order = None
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
-        """Forget a manifest, with its tags and its entry among the referrers of its subject."""
+        """Delete a manifest, its tags, and its entry in the referrers of its subject."""
         content = self._content(repository)
         stored = content.manifests.pop(digest, None)
         if stored is None:
@@ -199,14 +199,14 @@ class Store:
 
     def _sorted_tags(self, repository: str) -> list[tuple[str, str]]:
         content = self._repositories[repository]
-        # Kept between pages: sorting 100,000 tags for each page of 1,000 would cost more than all the rest.
+        # Cached between pages: sorting 100,000 tags for each page of 1,000 would dominate the cost.
         if content.order is None:
             content.order = sorted(map(_tag_key, content.tags))
         return content.order
 
 
 def check_name(repository: str) -> None:
-    """Raises `Refusal` if this cannot be a repository's name."""
+    """Raise `Refusal` if this is not a valid repository name."""
     if len(repository) > _MAX_NAME or not _NAME.fullmatch(repository):
         raise Refusal("NAME_INVALID", f"not a repository name: {repository[:_MAX_NAME]}")
 
@@ -219,7 +219,7 @@ def parse_digest(text: str) -> Digest:
 
 
 def _tag_key(tag: str) -> tuple[str, str]:
-    # "Lexical order (i.e. case-insensitive alphanumeric order)", says the specification.
+    # The specification requires "lexical order (i.e. case-insensitive alphanumeric order)".
     return tag.lower(), tag
 
 
@@ -235,7 +235,7 @@ def _manifest_digest(raw: bytes, reference: str) -> Digest:
 
 
 def _referrer(stored: StoredManifest) -> dict[str, Any]:
-    """The descriptor that the referrers API lists (distribution-spec 1.1, "Listing Referrers")."""
+    """Return the descriptor for the referrers API (distribution-spec 1.1, "Listing Referrers")."""
     manifest = stored.manifest
     artifact_type = manifest.artifact_type or (manifest.config.media_type if manifest.config else "")
     descriptor: dict[str, Any] = {
@@ -251,5 +251,5 @@ def _referrer(stored: StoredManifest) -> dict[str, Any]:
 
 
 def unique_blobs(store: Store, repositories: Iterable[str]) -> dict[Digest, bytes]:
-    """The blobs of several repositories, each once."""
+    """Return the blobs of several repositories, each once."""
     return {digest: content for name in repositories for digest, content in store.blobs(name).items()}

@@ -1,4 +1,4 @@
-"""Upload sessions: blobs on their way in (distribution-spec 1.1, "Pushing blobs")."""
+"""Upload sessions (distribution-spec 1.1, "Pushing blobs")."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0
 
 
 class Upload:
-    """One session. What has arrived stays when a connection breaks, so a client can go on from there."""
+    """One upload session. Received bytes are kept if a connection breaks, so that a client can resume."""
 
     def __init__(self, repository: str) -> None:
         self.repository = repository
@@ -27,12 +27,12 @@ class Upload:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Where to go on and how far it got. An empty session says `0-0`, as docker-registry does."""
+        """Return the location and range of the session. An empty session has the range `0-0`, as in docker-registry."""
         end = max(len(self._content) - 1, 0)
         return {"Location": self.location, "Range": f"0-{end}", "Docker-Upload-UUID": self.id}
 
     def expect(self, content_range: str) -> None:
-        """Check that a chunk goes on where the last one ended. Raises `Refusal` with status 416."""
+        """Check that a chunk starts at the end of the previous one. Raises `Refusal` with status 416."""
         match = _CONTENT_RANGE.fullmatch(content_range.strip())
         start, end = map(int, match.groups()) if match else (-1, -1)
         if start != len(self._content) or end < start:
@@ -45,7 +45,7 @@ class Upload:
             self._sha256.update(chunk)
 
     def finish(self, store: Store, digest: Digest) -> None:
-        """Keep the blob, if it has this digest. Raises `Refusal` otherwise."""
+        """Store the blob. Raises `Refusal` if it does not have this digest."""
         content = bytes(self._content)
         if digest.algorithm == "sha256":
             matches = digest.matches(self._sha256)
@@ -59,7 +59,7 @@ class Upload:
 
 
 class Uploads:
-    """The sessions that are open."""
+    """The open upload sessions."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -74,7 +74,7 @@ class Uploads:
         return upload
 
     def get(self, repository: str, id_: str) -> Upload:
-        """Raises `Refusal` if there is no such session in this repository."""
+        """Return a session. Raises `Refusal` if the repository does not have it."""
         upload = self._open.get(id_)
         if upload is None or upload.repository != repository:
             raise Refusal("BLOB_UPLOAD_UNKNOWN", f"upload unknown: {id_[:100]}")
@@ -84,6 +84,6 @@ class Uploads:
         self._open.pop(upload.id, None)
 
     def finish(self, upload: Upload, digest: Digest) -> None:
-        """Close the session and keep its blob. Raises `Refusal`; the session is over all the same."""
+        """Close the session and store its blob. If this raises `Refusal`, the session is closed too."""
         self.cancel(upload)
         upload.finish(self._store, digest)

@@ -1,1 +1,1 @@
-"""Turns rules into copies: an explicit task graph, run by a bounded pool."""
+"""Copies the images that the rules select: a task graph, executed by a bounded pool of workers."""

@@ -1,7 +1,8 @@
-"""`CopyBlob`: bring one blob to one or several repositories, the cheapest way for each.
+"""`CopyBlob`: copy one blob to one or several repositories, by the cheapest method for each.
 
-Nothing, where it is known to be there; a mount, where another repository at the registry has it; else one download
-for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
+If the repository has the blob, nothing is sent. If another repository at the same registry has it, the blob is
+mounted. Otherwise it is downloaded once and uploaded to every repository that needs it. Existence checks, mounts
+and small blobs run in the metadata lane, large blobs in the transfer lane.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,14 +34,14 @@ from syncer.places.content import Upload
 Outcome = Literal["copied", "mounted", "present", "shared"]
 
 SMALL = 256 * 1024
-"""Bytes. Smaller blobs travel in memory, in the metadata lane."""
+"""Bytes. Smaller blobs are copied in memory, in the metadata lane."""
 ASK_FIRST_THRESHOLD = 32 * 1024 * 1024
-"""Bytes. For such a blob it is asked even in a new repository: an interrupted run may have left it there."""
+"""Bytes. A blob of at least this size is checked even in a new repository: an interrupted run may have left it."""
 
 CANCEL_SECONDS = 2.0
-"""How long a failed upload's session may take to be given up."""
+"""Seconds that canceling a failed upload session may take."""
 _PASSING = frozenset({Kind.THROTTLED, Kind.TIMEOUT, Kind.CONNECTION, Kind.TLS})
-"""Kinds of errors that say nothing about mounts."""
+"""Error kinds that do not tell whether the registry supports mounts."""
 _UNFINISHED = RegistryError(Kind.INTERRUPTED, "the transfer was not finished")
 
 
@@ -49,9 +50,9 @@ def blob_key(repository: Repository, digest: Digest) -> Key:
 
 
 class CopyBlob(SourcedTask):
-    """One blob of `source`, wanted in the repositories that are the keys of `targets`.
+    """Copies one blob of `source` to the repositories that are the keys of `targets`.
 
-    `content` is that of a small one that was fetched and checked already.
+    `content` is set if the blob was fetched and verified before (small blobs only).
     """
 
     kind = "blob"
@@ -77,9 +78,9 @@ class CopyBlob(SourcedTask):
         super().__init__(source, targets)
         self.content = content
         self.mismatched = False
-        self.absent: set[Repository] = set()  # asked, and not there
-        self.unmountable: set[Repository] = set()  # where mounts fail
-        self.sessions: dict[Repository, Upload] = {}  # opened, or left by mounts that were not done
+        self.absent: set[Repository] = set()  # checked, blob not found
+        self.unmountable: set[Repository] = set()  # mounts into these fail
+        self.sessions: dict[Repository, Upload] = {}  # opened, or returned instead of a mount
         self.download: Download | None = None
         self.failures: dict[Repository, RegistryError | None] = {}
 
@@ -110,7 +111,7 @@ class CopyBlob(SourcedTask):
         except RegistryError as error:
             if self.source == source:
                 raise
-            self._say(job, f"is taken from {self.source} instead: {error}")
+            self._say(job, f"switched to {self.source}: {error}")
             return Reschedule(Lane.METADATA)
 
     async def _advance(self, job: Job) -> Reschedule | None:
@@ -124,7 +125,7 @@ class CopyBlob(SourcedTask):
                 if not self.targets:
                     return None
                 if others := self._uploaders(job):
-                    self._say(job, "waits for another upload to this registry, to mount from it")
+                    self._say(job, "waiting for another upload to this registry, to mount from it")
                     return Reschedule(Lane.METADATA, after=others)
                 if job.dry_run:
                     self._pretend(job)
@@ -139,7 +140,7 @@ class CopyBlob(SourcedTask):
                 return Reschedule(Lane.TRANSFER)
             case Lane.TRANSFER:
                 await self._deliver(job)
-        # Further repositories at a registry mount what is there now.
+        # The remaining repositories at a registry mount the blob from the one that has it now.
         return Reschedule(Lane.METADATA) if self.targets else None
 
     async def _try_without_bytes(self, job: Job, target: Repository) -> None:
@@ -148,13 +149,13 @@ class CopyBlob(SourcedTask):
             self._complete(job, target, "shared")
             return
         if job.ledger.is_doubted(target, digest):
-            # It was said to be there, and is not: only an upload helps.
+            # The registry reported the blob and then did not know it: only an upload helps.
             return
         if target in self.sessions or await self._is_mounted(job, target):
             return
         ledger = job.ledger
         ask = job.force or self.blob.size >= ASK_FIRST_THRESHOLD or not ledger.is_new(target)
-        # An earlier run may have brought it, and no tag.
+        # An earlier run may have uploaded the blob without writing the tag.
         ask = ask or ledger.is_remembered(target, digest)
         if not ask or target in self.absent:
             return
@@ -164,17 +165,17 @@ class CopyBlob(SourcedTask):
             if session := self.sessions.pop(target, None):
                 await session.cancel()
             return
-        self._say(job, f"{target} has it not")
+        self._say(job, f"{target} does not have it")
         self.absent.add(target)
         if target not in self.sessions:
-            # Meanwhile it may have been found in another repository.
+            # In the meantime it may have been found in another repository.
             await self._is_mounted(job, target)
 
     def _say(self, job: Job, message: str) -> None:
         job.observer.notify(Decision(str(self), message))
 
     async def _is_mounted(self, job: Job, target: Repository) -> bool:
-        """Try to mount it from where it is known to be. False if that is nowhere, or was refused."""
+        """Try to mount the blob from a repository that is known to hold it. Return whether a mount succeeded."""
         destination = job.repositories.destination(target)
         digest, rule = self.blob.digest, self.targets[target].rule
         for holder in holders(job, digest, self.source, target):
@@ -184,7 +185,7 @@ class CopyBlob(SourcedTask):
                 except RegistryError as error:
                     if error.kind in _PASSING:
                         raise
-                    # Only the mount is refused: an upload may go through.
+                    # Only the mount was refused: an upload may still succeed.
                     self._say(job, f"not mounted into {target} from {holder.path}: {error}")
                     self.unmountable.add(target)
                     return False
@@ -194,7 +195,7 @@ class CopyBlob(SourcedTask):
                     return True
                 self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
                 self.sessions[target] = upload
-                # Whoever was thought to hold it may have lost it; if not, that will be learnt again.
+                # The holder may have lost the blob. If it still has it, a later check records it again.
                 job.ledger.cache.forget(holder, digest)
                 return False
         return False
@@ -208,7 +209,7 @@ class CopyBlob(SourcedTask):
         job.graph.settle(self, self.key_for(target))
 
     def _uploaders(self, job: Job) -> tuple[Key, ...]:
-        """Others that are bringing this blob to a registry where it can be mounted from then."""
+        """Return the keys of other uploads of this blob from which it can be mounted afterward."""
         keys = []
         for target in self.targets:
             other = job.ledger.uploader(target, self.blob.digest)
@@ -223,7 +224,7 @@ class CopyBlob(SourcedTask):
         return tuple(keys)
 
     def _uploading(self, job: Job) -> list[Repository]:
-        """The targets to upload to: one of each registry, since the others can mount from it."""
+        """Return the targets to upload to: one for each registry, since the others can mount from it."""
         chosen: list[Repository] = []
         for target in self.targets:
             destination = job.repositories.destination(target)
@@ -242,7 +243,7 @@ class CopyBlob(SourcedTask):
         self._account(job, dict.fromkeys(self._uploading(job)), size)
 
     async def _open(self, job: Job) -> None:
-        """Start the download and the uploads together: the round trips overlap. Raises what the source raises."""
+        """Start the download and the uploads at once, so that their round trips overlap. Raises the source's error."""
 
         def moved(nbytes: int) -> None:
             if self.lane is Lane.TRANSFER:
@@ -251,7 +252,7 @@ class CopyBlob(SourcedTask):
         def resumed(error: RegistryError) -> None:
             job.observer.notify(RequestRetried(error.registry, error.retry_reason, 0.0))
 
-        # Until it is known to have arrived, it has not.
+        # Every upload counts as failed until it is known to be complete.
         self.failures = dict.fromkeys(self._uploading(job), _UNFINISHED)
         self.download = Download(
             job.repositories.source(self.source), self.blob, moved, resumed, self.content
@@ -283,13 +284,13 @@ class CopyBlob(SourcedTask):
             raise
 
     async def _deliver(self, job: Job) -> None:
-        """Move the bytes that are opened. Raises what the source raises, or a destination that may recover."""
+        """Transfer the blob. Raises the source's error, or that of a destination if it is retryable."""
         assert self.download is not None
         blob, tell = self.blob, job.observer.notify
         large = self.lane is Lane.TRANSFER
         ready = [target for target, failure in self.failures.items() if failure is None]
         if not ready:
-            # No destination took an upload: then nothing is read for it.
+            # No destination accepted an upload: do not read the blob.
             await self._end(job)
             self._account(job, self.failures, 0)
             return
@@ -305,7 +306,7 @@ class CopyBlob(SourcedTask):
                     del self.sessions[target]
             size = self.download.blob.size
             if None in outcomes:
-                # The last chunk is let through only when the digest is right: the source has it.
+                # The reader yields the last chunk only if the digest matches: the source has the blob.
                 job.ledger.record_served(self.source, blob.digest)
         except RegistryError as error:
             raise self._judged(error) from None
@@ -316,7 +317,7 @@ class CopyBlob(SourcedTask):
         self._account(job, self.failures, size)
 
     async def _relay(self, job: Job, uploads: list[Upload]) -> list[RegistryError | None]:
-        """Move a large blob, over several connections where some would be idle."""
+        """Transfer a large blob, over several connections if some are idle."""
         assert self.download is not None
         outcome: list[RegistryError | None] | RegistryError = _UNFINISHED
         source = job.repositories.source(self.source)
@@ -331,7 +332,7 @@ class CopyBlob(SourcedTask):
         return outcome
 
     def _judged(self, error: RegistryError) -> RegistryError:
-        """The same error, of the source. Wrong content is permanent the second time: once may be the line."""
+        """Return the source's error. A second digest mismatch is permanent: a single one may be a transmission error."""
         if isinstance(error, DigestMismatch):
             error = error.with_changes(permanent=error.permanent or self.mismatched)
             self.mismatched = True
@@ -340,7 +341,7 @@ class CopyBlob(SourcedTask):
         return error
 
     async def _end(self, job: Job) -> None:
-        """Close what is open, give up the uploads that did not arrive."""
+        """Close the download and cancel the uploads that did not complete."""
         for target in self.failures:
             job.ledger.end_upload(target, self.blob.digest)
         if self.download is not None:
@@ -360,7 +361,7 @@ class CopyBlob(SourcedTask):
                 await session.cancel()
 
     def _account(self, job: Job, failures: Mapping[Repository, RegistryError | None], size: int) -> None:
-        """Settle what arrived, part with what did not. Raises the failure of the last that is left."""
+        """Settle the targets that succeeded and split off those that failed. Raises the error of the last one left."""
         for target, failure in failures.items():
             if failure is None:
                 self.targets[target].nbytes += size

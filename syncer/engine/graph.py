@@ -1,8 +1,8 @@
-"""The explicit task graph: what waits for what, one task per key, what is ready next.
+"""The task graph: dependencies between tasks, one task per key, and which task is ready next.
 
-A task has a key for each thing that it produces. Others wait for keys, not for tasks; a key is settled once, with
-or without an error, and is then forgotten: what was achieved is known to the ledger, not to the graph.
-No I/O and no await in here.
+A task has a key for each thing that it produces. Other tasks wait for keys, not for tasks. A key is settled once,
+with or without an error, and then forgotten: the ledger records results, the graph does not.
+This module does no I/O and awaits nothing.
 """
 
 import enum
@@ -20,7 +20,7 @@ from syncer.oci.reference import Repository
 
 
 class _Edge(enum.IntEnum):
-    NEEDS = 0  # released when the key is settled well, fails when it is not
+    NEEDS = 0  # released if the key is settled without an error, fails otherwise
     AFTER = 1  # released when the key is settled either way
     AFTER_ATTEMPT = 2  # as AFTER, and also when the key's task is deferred
 
@@ -35,7 +35,7 @@ class _Waiter(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """Tasks of one kind that are in the graph now."""
+    """Tasks of one kind that are currently in the graph."""
 
     waiting: int = 0
     ready: int = 0
@@ -43,11 +43,11 @@ class Counts(msgspec.Struct):
 
 
 class TaskGraph:
-    """Tasks and what they wait for.
+    """Tasks and their dependencies.
 
-    `transfers` is the width of the transfer lane: it decides how far ahead new images are opened. `retries` is
-    how often a failed task is tried again. `on_ready(lane)` is called whenever a worker of that lane has work.
-    `throttled` and `resume` are those of `ReadyQueues`: what is held back needs no worker.
+    `transfers` is the number of workers of the transfer lane: it limits how far ahead new images are opened.
+    `retries` is the number of retries of a failed task. `on_ready(lane)` is called whenever a worker of that lane
+    has work. For `throttled` and `resume` see `ReadyQueues`: a throttled task occupies no worker.
     """
 
     def __init__(self, *, transfers: int, retries: int) -> None:
@@ -65,7 +65,7 @@ class TaskGraph:
         self._counts = {kind: [0] * len(State) for kind in KINDS}
         self._running = 0
         self._holders = 0
-        # Keys that wait, in the end, for something that is deferred: they do not count as open work.
+        # Keys that depend, directly or indirectly, on a deferred task: they do not count as open work.
         self._deferred_keys: set[Key] = set()
         self._transfers = transfers
         self._most_open = 256 * transfers
@@ -73,7 +73,7 @@ class TaskGraph:
     # --- building -------------------------------------------------------------------------------------------------
 
     def producer(self, key: Key) -> Task | None:
-        """The task that produces `key` and has not ended yet, if there is one."""
+        """Return the task that produces `key` and has not ended yet, if there is one."""
         return self._pending.get(key)
 
     def add(
@@ -84,10 +84,10 @@ class TaskGraph:
         after: Iterable[Key] = (),
         replaces: Task | None = None,
     ) -> None:
-        """Take a task in. It runs when every key of `needs` is settled well and every key of `after` is settled.
+        """Add a task. It runs when every key of `needs` is settled without an error and every key of `after` is settled.
 
-        Keys that nobody produces count as settled. The task's own keys must not be pending yet, but by
-        `replaces`: from that task it takes them over.
+        Keys that no task produces count as settled. The task's own keys must not be pending, unless the task
+        `replaces` produces them: the new task takes them over.
         """
         self._set_pending(task, replaces)
         self._enter(task, State.WAITING)
@@ -97,19 +97,19 @@ class TaskGraph:
             self._make_ready(task)
 
     def add_lazy(self, tasks: Iterator[Task], *, repositories: Iterable[Repository] = ()) -> None:
-        """Take in tasks that are drawn from `tasks` only when there is room for them, and `repositories` are open."""
+        """Add tasks that are pulled from `tasks` only when there is room and no account of `repositories` is throttled."""
         self._lazy.append(LazyTasks(tasks, tuple(repositories)))
         self._tell_of_room()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep the graph open: while somebody holds it, more may be added even when nothing is left to do."""
+        """Keep the graph open: while it is held, workers wait for further tasks even if nothing is left to do."""
         self._holders += 1
         try:
             yield
         finally:
             self._holders -= 1
-            # Whoever sleeps must see that it may be over.
+            # Wake idle workers: the run may be over.
             self.on_ready(Lane.METADATA)
 
     def _wait(self, task: Task, keys: Iterable[Key], edge: _Edge) -> None:
@@ -125,9 +125,10 @@ class TaskGraph:
     # --- running --------------------------------------------------------------------------------------------------
 
     def take(self, lane: Lane) -> Task | None:
-        """The next task for a worker of `lane`, now running. The deepest first: an image is finished before the next is opened.
+        """Return the next task for a worker of `lane`, and mark it as running.
 
-        Where nothing is to be transferred at all, workers of that lane open images, too.
+        Deeper kinds come first: an image is finished before the next one is opened. If there is nothing to transfer,
+        workers of the transfer lane open images too.
         """
         task = None
         if lane is Lane.METADATA and self._may_open_ahead():
@@ -145,12 +146,12 @@ class TaskGraph:
             self._opening += task.lane is Lane.OPENING
             self._transferring += task.lane is Lane.TRANSFER
             if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
-                # What was next has begun: something else may be opened ahead.
+                # The prepared transfer has begun: another one may be prepared.
                 self.on_ready(Lane.METADATA)
         return task
 
     def has_work(self, lane: Lane) -> bool:
-        """Whether `take` would give a task."""
+        """Return whether `take` would return a task."""
         if self._ready.count(lane):
             return True
         if lane is Lane.TRANSFER:
@@ -168,7 +169,7 @@ class TaskGraph:
         return self._ready.count(Lane.TRANSFER) + self._opening < self._transfers
 
     def resume(self, name: str, limit: int) -> None:
-        """A registry's account that `throttled` named may be asked again: let up to `limit` of its tasks go."""
+        """Release up to `limit` tasks of the account `name`, which `throttled` returned before."""
         for _ in range(self._ready.resume(name, limit)):
             self.on_ready(Lane.METADATA)
         if self._lazy and not self._ready.holds(name):
@@ -186,20 +187,20 @@ class TaskGraph:
             task = next(lazy.tasks, None)
             if task is not None:
                 self._set_pending(task)
-                # Who takes one wakes the next: an expansion is work for all, and was told to one.
+                # Each worker wakes the next one: lazy tasks are work for all, but only one worker was woken.
                 self._tell_of_room()
                 return task
             self._lazy.remove(lazy)
         return None
 
     def _has_room(self) -> bool:
-        """Whether another image may be opened: bytes are not queueing up, and what is open stays bounded."""
+        """Return whether another image may be opened: the transfer queue is short and few images are open."""
         if self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING) >= 2 * self._transfers:
             return False
         return len(self._pending) - len(self._deferred_keys) < self._most_open
 
     def done(self, task: Task) -> None:
-        """`task` ran well: its keys that are still pending are settled."""
+        """Record that `task` succeeded: settle its pending keys."""
         self._leave_running(task)
         self._enter(task, State.OVER)
         for key in task.keys:
@@ -207,7 +208,7 @@ class TaskGraph:
         self._tell_of_room()
 
     def reschedule(self, task: Task, reschedule: Reschedule) -> None:
-        """`task` wants to run once more."""
+        """Run `task` once more."""
         self._leave_running(task)
         self._enter(task, State.WAITING)
         task.lane = reschedule.lane
@@ -216,10 +217,10 @@ class TaskGraph:
             self._make_ready(task)
 
     def task_failed(self, task: Task, error: RegistryError) -> bool:
-        """`task` failed. True if it will be tried again, False if that was its end."""
+        """Record that `task` failed. Return True if it will be retried, False if the failure is final."""
         says_when = error.kind is ErrorKind.THROTTLED and 0 < (error.retry_after or 0) <= MAX_HOLD
         if says_when and task.throttle_count < MAX_THROTTLED:
-            # Not the task's fault, and the registry has said when: it waits with all others of that host.
+            # The registry set the time of the retry: the task waits with the other tasks of that host.
             task.throttle_count += 1
             self.reschedule(task, Reschedule(Lane.METADATA))
             return True
@@ -240,7 +241,7 @@ class TaskGraph:
         return deferred
 
     def split_off(self, task: Task, part: Task, error: RegistryError) -> bool:
-        """Only a part of the running `task` failed: `part` takes its keys over, and is given back in its place."""
+        """Record that only a part of the running `task` failed: `part` takes its keys over and fails in its place."""
         part.attempts, part.throttle_count = task.attempts, task.throttle_count
         self._set_pending(part, task)
         self._enter(part, State.RUNNING)
@@ -248,7 +249,7 @@ class TaskGraph:
         return self.task_failed(part, error)
 
     def next_round(self) -> int:
-        """Make everything that was deferred ready again; how many tasks that is. Only when nothing else is left."""
+        """Make all deferred tasks ready, and return their number. Call this only if nothing else is left."""
         count = len(self._deferred)
         self._deferred_keys.clear()
         while self._deferred:
@@ -258,13 +259,13 @@ class TaskGraph:
         return count
 
     def settle(self, task: Task, key: Key, error: RegistryError | None = None) -> None:
-        """One of a running task's keys is settled before the others, with an `error` if it never will be produced."""
+        """Settle one key of a running task before the others, with an `error` if it will never be produced."""
         for blocked in self._complete_key(task, key, error):
             assert error is not None
             self._fail(blocked, error)
 
     def failures(self) -> Iterator[tuple[Task, RegistryError]]:
-        """Tasks that ended badly since the last call, each with its root cause."""
+        """Yield the tasks that failed for good since the last call, each with its root cause."""
         while self._failed:
             yield self._failed.popleft()
 
@@ -276,7 +277,7 @@ class TaskGraph:
 
     @property
     def idle(self) -> bool:
-        """Nothing runs and nothing can, short of another round."""
+        """Return whether nothing runs and nothing can run before the next retry round."""
         return not self._running and not self._lazy and self._ready.empty
 
     @property
@@ -285,17 +286,17 @@ class TaskGraph:
 
     @property
     def has_deferred(self) -> bool:
-        """Whether something waits for another round."""
+        """Return whether a task waits for the next retry round."""
         return bool(self._deferred)
 
     @property
     def transfers_may_help(self) -> bool:
-        """Whether the transfer lane may open images: it has nothing to do, and no image that is open waits."""
+        """Return whether the transfer lane may open images: it has no work, and no open image waits."""
         return not (self.transfers_wanted or self._ready.has(Lane.METADATA, ("manifest", "blob")))
 
     @property
     def transfers_wanted(self) -> int:
-        """Tasks that are in the transfer lane, or on their way there."""
+        """Return the number of tasks that are in the transfer lane or will enter it."""
         ready = self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING)
         return self._transferring + self._opening + ready
 
@@ -308,7 +309,7 @@ class TaskGraph:
         )
 
     def abandon(self) -> Iterator[Task]:
-        """Give up: every task that still has pending keys, each once, those never opened too."""
+        """Yield every task that still has pending keys, each once, and the tasks that were never pulled."""
         for lazy in self._lazy:
             for task in lazy.tasks:
                 self._set_pending(task)
@@ -322,9 +323,9 @@ class TaskGraph:
             self._pending[key] = task
 
     def _defer_waiting(self, task: Task) -> None:
-        """What `task` produces, and what waits for that, is no open work until the next round."""
+        """Exclude the keys of `task`, and all that depend on them, from the open work until the next round."""
         row = [task]
-        for parked in row:  # grows while it is walked: recursion would not reach the end of a long one
+        for parked in row:  # grows during the loop: recursion would exceed the stack
             for key in parked.keys:
                 if self._pending.get(key) is parked and key not in self._deferred_keys:
                     self._deferred_keys.add(key)
@@ -351,21 +352,21 @@ class TaskGraph:
         self._running -= 1
         self._opening -= task.lane is Lane.OPENING
         self._transferring -= task.lane is Lane.TRANSFER
-        # Who was let go may have asked nothing there: then nobody else tells of the room that is left.
+        # The resumed task may have sent no request, so no answer will report the free capacity.
         for name in self._ready.resumable():
             self.resume(name, 1)
 
     def _fail(self, task: Task, error: RegistryError) -> None:
-        """End `task`, which is over, and all that needs it, with the same root cause."""
+        """Fail `task`, and every task that needs it, with the same root cause."""
         row = [task]
-        for failed in row:  # grows while it is walked
+        for failed in row:  # grows during the loop
             failed.error = error
             self._failed.append((failed, error))
             for key in failed.keys:
                 row += self._complete_key(failed, key, error)
 
     def _complete_key(self, task: Task, key: Key, error: RegistryError | None) -> Sequence[Task]:
-        """Settle a key of `task`, with or without an error. Those that can never run now are over."""
+        """Settle a key of `task`, with or without an error. Return the tasks that can never run now."""
         if self._pending.get(key) is not task:
             return ()
         del self._pending[key]

@@ -1,4 +1,4 @@
-"""`ImageCopy`: one image on its way to one destination, and what has come of it so far."""
+"""`ImageCopy`: the state of copying one image to one destination."""
 
 import time
 from collections import Counter
@@ -13,28 +13,28 @@ from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
 
 MAX_MANIFESTS = 20_000
-"""Manifests of one image: its index, and all below."""
+"""Number of manifests of one image: its index and all children."""
 MAX_REFERENCES = 50_000
-"""Blobs and children that these manifests refer to."""
+"""Number of blobs and children that these manifests refer to."""
 MAX_MANIFEST_BYTES = 128 * 1024 * 1024
 
 
 class ImageBudget(msgspec.Struct):
-    """What the manifests of one image have cost so far. A hostile index must not take all memory there is."""
+    """Counts the manifests of one image, so that a hostile index cannot exhaust the memory."""
 
     manifests: int = 0
     references: int = 0
     nbytes: int = 0
 
     def charge(self, manifest: Manifest, source: Repository) -> None:
-        """Count one more manifest. Raises `RegistryError` where that is too much for one image."""
+        """Count one more manifest. Raises `RegistryError` if the image exceeds a limit."""
         self.manifests += 1
         self.references += len(manifest.blobs) + len(manifest.children)
         self.nbytes += len(manifest.raw)
         self.check(source)
 
     def check(self, source: Repository) -> None:
-        """Raises `RegistryError` where it is used up."""
+        """Raises `RegistryError` if the image exceeds a limit."""
         for count, most, what in (
             (self.manifests, MAX_MANIFESTS, "manifests"),
             (self.references, MAX_REFERENCES, "references to blobs and manifests"),
@@ -43,17 +43,17 @@ class ImageBudget(msgspec.Struct):
             if count > most:
                 raise RegistryError(
                     Kind.TOO_LARGE,
-                    f"the image has more than {most} {what}: that is the limit for one image",
+                    f"the image has more than {most} {what}, the limit for one image",
                     attempt=Attempt(source.host, "GET", "manifest", f"manifests of {source}"),
                 )
 
 
 class ImageCopy(msgspec.Struct, eq=False):
-    """Shared by the tasks that bring the image.
+    """State shared by the tasks that copy one image.
 
-    `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `blobs` what became
-    of its blobs, by outcome, `started` a reading of
-    the monotonic clock, 0 before it begins, `budget` what its manifests have cost.
+    `previous` is the digest of the destination's tag before the copy, `nbytes` the number of bytes pushed,
+    `blobs` the number of blobs by outcome. `started` is a reading of the monotonic clock in seconds, 0 before the
+    copy begins. `budget` counts the image's manifests.
     """
 
     rule: Rule
@@ -68,7 +68,7 @@ class ImageCopy(msgspec.Struct, eq=False):
     budget: ImageBudget = msgspec.field(default_factory=ImageBudget)
 
     def tell_failed(self, observer: Observer, failure: Failure) -> None:
-        """Say that the image will not be at its destination, with the root cause."""
+        """Notify `observer` that the copy failed, with the root cause."""
         self.finished = True
         observer.notify(
             ImageFailed(self.rule, self.source, self.destination, failure, self.digest, self.seconds)

@@ -1,6 +1,7 @@
-"""`BlobLedger`: which blob and manifest is known to be in which repository at the destinations.
+"""`BlobLedger`: records which repositories at the destinations hold which blobs and manifests.
 
-From it comes the cheapest way for each blob. What is known is a hint: a wrong one costs a request, never a copy.
+It decides the cheapest method to copy each blob. Its entries are hints: a wrong entry costs a request, but never
+makes a copy incomplete.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,31 +11,31 @@ from syncer.oci.reference import Repository
 
 
 class BlobCache:
-    """What is remembered from one run to the next. This one remembers nothing."""
+    """Facts about registries that are kept between runs. This class keeps nothing."""
 
     def holders(self, host: str, digest: Digest) -> Sequence[Repository]:  # noqa: ARG002
-        """Repositories of a registry in which a blob was seen, the newest first."""
+        """Return the repositories of a registry in which a blob was seen, most recent first."""
         return ()
 
     def record(self, repository: Repository, digest: Digest) -> None:
-        """A blob is in a repository."""
+        """Record that a repository holds a blob."""
 
     def forget(self, repository: Repository, digest: Digest) -> None:
-        """It is not there after all."""
+        """Record that the repository does not hold the blob."""
 
     def filtered(self, digest: Digest, platforms: str) -> Digest | None:  # noqa: ARG002
-        """What an index became under a platform filter, if that is known."""
+        """Return the digest of an index after a platform filter, if it is known."""
         return None
 
     def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
-        """An index became another one under a platform filter."""
+        """Record the digest of an index after a platform filter."""
 
     def flush(self) -> None:
-        """Write down what has not been yet."""
+        """Write all pending records."""
 
 
 class ReadOnlyBlobCache(BlobCache):
-    """Another memory that is asked and never told: what only would be done is not to be remembered."""
+    """Read-only view of a cache: a dry run must not record anything."""
 
     def __init__(self, cache: BlobCache) -> None:
         self._cache = cache
@@ -47,10 +48,10 @@ class ReadOnlyBlobCache(BlobCache):
 
 
 class BlobLedger:
-    """Blobs by registry and digest, with the repositories that hold them; and who is uploading what.
+    """Records the repositories that hold each blob, and the uploads under way.
 
-    `cache` is what earlier runs knew: only where to mount from is taken from there. Whether a blob is in the very
-    repository that needs it is asked again, since nothing may ever rest on a memory.
+    `cache` has facts from earlier runs. They are only used to find repositories to mount from. Whether the repository
+    that needs a blob has it is always checked again, since a cached fact may be outdated.
     """
 
     def __init__(self, cache: BlobCache | None = None) -> None:
@@ -71,13 +72,13 @@ class BlobLedger:
         return held == repository or (isinstance(held, set) and repository in held)
 
     def record(self, repository: Repository, digest: Digest) -> None:
-        """`digest` is in `repository` now."""
+        """Record that `repository` holds `digest`."""
         key = _key(repository, digest)
         held = self._holders.get(key)
         self._doubted.discard((repository, key[1]))
         self.cache.record(repository, digest)
         if held is None or held == repository:
-            # Most blobs are in one repository only: no set for those.
+            # Most blobs are in a single repository: store it without a set.
             self._holders[key] = repository
         elif isinstance(held, set):
             held.add(repository)
@@ -85,7 +86,7 @@ class BlobLedger:
             self._holders[key] = {held, repository}
 
     def forget(self, repository: Repository, digest: Digest) -> None:
-        """It is not there after all."""
+        """Record that `repository` does not hold `digest`."""
         key = _key(repository, digest)
         held = self._holders.get(key)
         if isinstance(held, set):
@@ -95,7 +96,7 @@ class BlobLedger:
         self.cache.forget(repository, digest)
 
     def holders(self, repository: Repository, digest: Digest) -> Iterable[Repository]:
-        """Other repositories at the same registry that hold `digest`."""
+        """Return other repositories at the same registry that hold `digest`."""
         held = self._holders.get(_key(repository, digest))
         if held is None:
             remembered = self.cache.holders(repository.host, digest)
@@ -103,9 +104,9 @@ class BlobLedger:
         return [each for each in (held if isinstance(held, set) else (held,)) if each != repository]
 
     def doubt(self, repository: Repository, digest: Digest) -> None:
-        """The registry said that content is in `repository`, and then that it does not know it.
+        """Record that the registry reported content in `repository` and then did not know it.
 
-        Its word is not taken for that again: the content is to be brought.
+        Later reports about this content are not trusted: it is uploaded.
         """
         self._doubted.add((repository, _short(digest)))
 
@@ -113,26 +114,26 @@ class BlobLedger:
         return (repository, _short(digest)) in self._doubted
 
     def is_remembered(self, repository: Repository, digest: Digest) -> bool:
-        """Whether an earlier run brought it there, so that asking is worth a request."""
+        """Return whether an earlier run recorded the blob in `repository`, so that a check is worth a request."""
         return repository in self.cache.holders(repository.host, digest)
 
     # --- sources ----------------------------------------------------------------------------------------------------
 
     def serves(self, source: Repository, digest: Digest) -> bool | None:
-        """Whether a source has a blob of this digest; None if that is not known yet."""
+        """Return whether a source has a blob with this digest, or None if that is not known."""
         short = _short(digest)
         if short in self._served.get(source, ()):
             return True
         return False if short in self._not_served.get(source, ()) else None
 
     def record_served(self, source: Repository, digest: Digest, *, served: bool = True) -> None:
-        """A source sent a blob, or answered whether it has it."""
+        """Record that a source sent a blob, or answered whether it has it."""
         (self._served if served else self._not_served).setdefault(source, set()).add(_short(digest))
 
     # --- uploads under way ------------------------------------------------------------------------------------------
 
     def uploader(self, repository: Repository, digest: Digest) -> Repository | None:
-        """The repository at the same registry that `digest` is being uploaded to."""
+        """Return the repository at the same registry to which `digest` is being uploaded."""
         return self._uploading.get(_key(repository, digest))
 
     def begin_upload(self, repository: Repository, digest: Digest) -> None:
@@ -156,13 +157,13 @@ class BlobLedger:
         self._manifests.get(repository, set()).discard(_short(digest))
 
     def claim_probe(self, repository: Repository) -> bool:
-        """True for the first who asks: it is theirs to find out whether the repository is new."""
+        """Return True for the first caller, who must then check whether the repository is new."""
         first = repository not in self._looked_at
         self._looked_at.add(repository)
         return first
 
     def is_new(self, repository: Repository) -> bool:
-        """Whether the repository had nothing in it when the run first asked."""
+        """Return whether the repository was empty when the run first checked it."""
         return repository in self._new
 
     def record_new(self, repository: Repository) -> None:
@@ -170,7 +171,7 @@ class BlobLedger:
 
 
 def _short(digest: Digest) -> bytes:
-    # Half the memory of the text, and there may be millions.
+    # Bytes take half the memory of text, and there may be millions of digests.
     return bytes.fromhex(digest.hex)
 
 

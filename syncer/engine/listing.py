@@ -1,4 +1,4 @@
-"""`ListTags`: find out which images a rule means, and let them be opened one by one."""
+"""`ListTags`: list the tags that a rule selects, and add a lazy task for each image."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -19,7 +19,7 @@ def rule_key(rule: Rule) -> Key:
 
 
 class ListTags(Task):
-    """Find out which images a rule means, and let them be opened one by one."""
+    """Lists the tags that a rule selects, and adds a lazy task for each image."""
 
     kind = "tags"
     __slots__ = ("rule",)
@@ -46,7 +46,7 @@ class ListTags(Task):
         return None
 
     async def _learn(self, job: Job) -> Sequence[str | None]:
-        """Ask both sides at once: the round trips overlap."""
+        """Query the source and the destinations at once, so that the round trips overlap."""
         selected: Sequence[str | None] | RegistryError
         async with anyio.create_task_group() as group:
             for destination in self.rule.destinations:
@@ -61,15 +61,15 @@ class ListTags(Task):
         return selected
 
     async def _look_at(self, job: Job, repository: Repository) -> None:
-        """Learn whether the destination is new: then nothing has to be asked for there."""
+        """Check whether the destination is new: a new repository needs no further checks."""
         if job.force or not job.ledger.claim_probe(repository):
             return
         try:
             if await job.repositories.destination(repository).is_new():
                 job.ledger.record_new(repository)
         except RegistryError as error:
-            # Whatever stands in the way here, the images will meet it, and tell it better.
-            job.observer.notify(Decision(str(repository), f"not known whether it is new: {error}"))
+            # The images will hit the same error, and report it with more detail.
+            job.observer.notify(Decision(str(repository), f"cannot tell whether it is new: {error}"))
 
     async def _selected(self, job: Job) -> Sequence[str | None]:
         rule, selection = self.rule, self.rule.selection
@@ -82,7 +82,7 @@ class ListTags(Task):
                 found: list[str] = []
                 async for page in job.repositories.source(rule.source).tags():
                     found += page
-                # Registries may list a tag twice when it moves while pages are read.
+                # A registry may list a tag twice if it moves between two pages.
                 selected = [tag for tag in dict.fromkeys(found) if selection.matches(tag)]
                 job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
                 return selected
@@ -117,7 +117,7 @@ class ListTags(Task):
                 yield CopyImage(rule, source, copies)
 
     def _may_meet(self, tags: Sequence[str | None]) -> bool:
-        """Whether images of this very rule can have the same destination."""
+        """Return whether two images of this rule can have the same destination."""
         repositories = [destination.repository for destination in self.rule.destinations]
         listings: list[Sequence[object]] = [tags, repositories]
         listings += [destination.tags for destination in self.rule.destinations if destination.tags]

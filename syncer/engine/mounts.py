@@ -1,6 +1,7 @@
-"""Where a blob may be mounted from: repositories of one registry and account, and only with proof.
+"""Decides from which repositories a blob may be mounted (distribution-spec 1.1, "Mounting a blob from another repository").
 
-A registry mounts whatever the account may read. An image that only names the digest of a blob must not get it that way.
+A registry mounts every blob that the account may read. An image that only names the digest of a blob must not obtain
+the blob that way, so a mount requires proof that the image's source has the blob.
 """
 
 from collections.abc import Iterator
@@ -15,14 +16,14 @@ from syncer.rules.rule import Rule
 
 
 def same_group(one: Source, other: Source) -> bool:
-    """Whether the registry could mount blobs of the one into the other."""
+    """Return whether both repositories are at one registry and use one account."""
     return one.mount_group == other.mount_group
 
 
 def holders(job: Job, digest: Digest, source: Repository, target: Repository) -> Iterator[Repository]:
-    """Repositories from which a blob could be mounted into `target`.
+    """Yield the repositories from which a blob could be mounted into `target`.
 
-    The image's own `source` comes first, if it is at the same registry, then those that are known to hold the blob.
+    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob.
     """
     destination = job.repositories.destination(target)
     if source != target and same_group(job.repositories.source(source), destination):
@@ -33,10 +34,10 @@ def holders(job: Job, digest: Digest, source: Repository, target: Repository) ->
 
 
 async def may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:
-    """Whether an image of `source` may take a blob from `holder`.
+    """Return whether an image of `source` may mount a blob from `holder`.
 
-    It may if the source is that repository or has the blob, too, or if the rule copies to that repository anyway. The
-    source is asked once for each blob. Where it does not answer, the blob is not mounted.
+    It may if `holder` is the source, if the source has the blob too, or if the rule writes to `holder`. The source is
+    checked once for each blob. If the check fails, the blob is not mounted.
     """
     if job.trust_sources or holder == source or rule.writes_to(holder):
         return True
@@ -45,7 +46,7 @@ async def may_mount(job: Job, digest: Digest, source: Repository, holder: Reposi
         try:
             served = await job.repositories.source(source).has_blob(digest)
         except RegistryError as error:
-            job.observer.notify(Decision(str(digest), f"not mounted, {source} does not answer: {error}"))
+            job.observer.notify(Decision(str(digest), f"not mounted: cannot check {source}: {error}"))
             return False
         job.ledger.record_served(source, digest, served=served)
     if not served:

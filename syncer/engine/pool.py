@@ -1,4 +1,4 @@
-"""`WorkerPool`: takes what is ready from the graph and runs it, in two lanes, until nothing is left or it is told to stop."""
+"""`WorkerPool`: runs ready tasks of the graph in two lanes, until no task is left or the pool is stopped."""
 
 import logging
 from collections import deque
@@ -16,19 +16,19 @@ from syncer.events import RoundStarted, TaskEnded
 from syncer.oci.reference import Repository
 
 METADATA_WIDTH = 4
-"""Workers for short requests, for each worker that transfers."""
+"""Workers of the metadata lane for each worker of the transfer lane."""
 DRAIN_SECONDS = 20.0
-"""How long running tasks may go on after a stop."""
+"""Seconds that running tasks may continue after a stop."""
 
 _log = logging.getLogger(__name__)
 
 
 class WorkerPool:
-    """Bounded workers over a task graph. `transfers` is how many blobs move at once.
+    """A bounded number of workers over a task graph. `transfers` is the number of concurrent blob transfers.
 
-    `rival_hosts` are those that some rules speak to and others do not. The metadata lane is as wide again where there
-    are any, and each of them gets half of it at most: one that answers slowly, or not at all, must not keep the rules
-    that have nothing to do with it.
+    `rival_hosts` are the registries that some rules use and others do not. If there are any, the metadata lane has
+    twice as many workers, and each of these registries occupies at most half of them. A slow registry therefore does
+    not delay the rules that do not use it.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WorkerPool:
     ) -> None:
         self._graph = graph
         self._share = METADATA_WIDTH * transfers
-        self._rivals = dict.fromkeys(rival_hosts, 0)  # to how many tasks in the metadata lane speak to them
+        self._rivals = dict.fromkeys(rival_hosts, 0)  # number of tasks in the metadata lane, by registry
         width = 2 * self._share if self._rivals else self._share
         self._widths = {Lane.TRANSFER: transfers, Lane.METADATA: width}
         self._drain_seconds = drain_seconds
@@ -56,11 +56,11 @@ class WorkerPool:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called before it was over."""
+        """Return whether `stop` was called before the run ended."""
         return self._stopping
 
     async def run(self, job: Job) -> None:
-        """Run until nothing is left and nobody holds the graph open. Returns early, with tasks unfinished, after `stop`."""
+        """Run until no task is left and the graph is not held open. After `stop`, return early with unfinished tasks."""
         if self._stopping:
             return
         self._graph.on_ready = self._wake
@@ -76,7 +76,7 @@ class WorkerPool:
             self._group = None
 
     def stop(self) -> None:
-        """Start no further task; give running ones `drain_seconds`, then cancel them."""
+        """Start no further tasks. Cancel running tasks after `drain_seconds`."""
         if self._stopping or self._over:
             return
         self._stopping = True
@@ -93,9 +93,9 @@ class WorkerPool:
         self._group.cancel_scope.cancel()
 
     def _throttled(self, job: Job, repository: Repository) -> str | None:
-        """The account that has to wait before this repository is asked, if any; and see that the wait ends."""
+        """Return the account that must wait before requests to this repository, if any, and schedule its resumption."""
         if self._rivals.get(repository.host, 0) >= self._share:
-            # A task that ends makes room, and the graph looks again then.
+            # The graph checks again when a task of this host ends.
             return f"{repository.host}: its half of the lane"
         name, seconds = job.repositories.wait_for(repository)
         if seconds is None:
@@ -145,10 +145,10 @@ class WorkerPool:
         await event.wait()
 
     def _begin_round(self, job: Job) -> bool:
-        """Try again what was deferred, now that everything else has run. False if there is nothing."""
+        """Start a retry round for the deferred tasks. Return False if there are none."""
         wait = job.repositories.recovery()
         if wait > 0 and self._graph.has_deferred and self._group is not None:
-            # Nothing else is left to do: registries that are down get the time to come back.
+            # Nothing else is left to do, so wait until registries that are down may have recovered.
             self._recovering = True
             self._group.start_soon(self._recover, wait)
             return True
@@ -170,7 +170,7 @@ class WorkerPool:
         except RegistryError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001
-            # A defect in one task must not take the others with it: it becomes that image's failure.
+            # A bug in one task must not stop the others: report it as a failure of that image.
             _log.debug("%s failed unexpectedly", task, exc_info=raised)
             error = RegistryError(Kind.INTERNAL, f"unexpected {type(raised).__name__}: {raised}")
         else:
@@ -187,7 +187,7 @@ class WorkerPool:
 
     @contextmanager
     def _in_lane(self, task: Task) -> Iterator[None]:
-        """Count a task for the hosts that it speaks to while it runs in the metadata lane."""
+        """Count a task for each host that it uses, while it runs in the metadata lane."""
         if not self._rivals or task.lane is Lane.TRANSFER:
             yield
             return
@@ -205,5 +205,5 @@ class WorkerPool:
         for task, error in self._graph.failures():
             task.failed(job, error)
         if self._graph.idle:
-            # Whoever sleeps must see that it is over, or that another round begins.
+            # Wake idle workers: the run is over, or a retry round begins.
             self._wake_all()

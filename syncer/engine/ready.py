@@ -1,4 +1,4 @@
-"""`ReadyQueues`: tasks that could run now, by lane and kind, and those that a throttled registry holds back."""
+"""`ReadyQueues`: ready tasks by lane and kind, and the tasks of throttled accounts."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,17 +10,17 @@ from syncer.oci.reference import Repository
 
 
 class LazyTasks(msgspec.Struct):
-    """Tasks that are made only when there is room for them, and the repositories they will speak to."""
+    """Tasks that are created only when there is room for them, and the repositories that they use."""
 
     tasks: Iterator[Task]
     repositories: tuple[Repository, ...]
 
 
 class ReadyQueues:
-    """First in, first out for each lane and kind.
+    """A first-in, first-out queue for each lane and kind.
 
-    `throttled(repository)` names the registry's account that has to wait, or None; its tasks are held back until
-    `resume` is called with that name.
+    `throttled(repository)` returns the name of the account that must wait, or None. Tasks of that account are held
+    back until `resume` is called with the name.
     """
 
     def __init__(self, throttled: Callable[[Repository], str | None]) -> None:
@@ -36,13 +36,13 @@ class ReadyQueues:
         self._counts[task.lane] += 1
 
     def take(self, lane: Lane, kinds: tuple[Kind, ...]) -> Task | None:
-        """The next task of a lane, the first of `kinds` that has one. Those of throttled accounts are held back."""
+        """Return the next task of the first of `kinds` that has one. Tasks of throttled accounts are held back."""
         for kind in kinds:
             queue = self._queues[lane][kind]
             while queue:
                 self._counts[lane] -= 1
                 task = queue.popleft()
-                # What is open already goes on: holding it back would hold its connections.
+                # An open transfer continues: holding it back would occupy its connections.
                 name = None if lane is Lane.TRANSFER else self.throttled_account(task.repositories)
                 if name is None:
                     return task
@@ -57,18 +57,18 @@ class ReadyQueues:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is ready, and nothing held back."""
+        """Return whether no task is ready or held back."""
         return not (any(self._counts) or self._held)
 
     def throttled_account(self, repositories: Iterable[Repository]) -> str | None:
-        """The first account that has to wait before these repositories are asked."""
+        """Return the first account that must wait before requests to these repositories, if any."""
         for repository in repositories:
             if (name := self._throttled(repository)) is not None:
                 return name
         return None
 
     def resume(self, name: str, limit: int) -> int:
-        """Let up to `limit` of an account's tasks go, before all others; how many that were."""
+        """Release up to `limit` tasks of an account, ahead of all others, and return their number."""
         held = self._held.get(name, deque())
         released = min(limit, len(held))
         for _ in range(released):
@@ -80,11 +80,11 @@ class ReadyQueues:
         return released
 
     def holds(self, name: str) -> bool:
-        """Whether tasks of an account are held back."""
+        """Return whether tasks of an account are held back."""
         return name in self._held
 
     def resumable(self) -> list[str]:
-        """Accounts whose first task is not throttled any more, or by another account."""
+        """Return the accounts whose first task is no longer throttled, or is throttled by another account."""
         return [
             name for name, held in self._held.items() if self.throttled_account(held[0].repositories) != name
         ]

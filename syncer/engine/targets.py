@@ -1,4 +1,4 @@
-"""Tasks that bring one thing to several targets: read once, written to each, and a target that fails holds up no other."""
+"""Tasks that copy one item to several targets: it is read once, and a failing target does not delay the others."""
 
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class MultiTargetTask(Task, Generic[T]):
-    """A task with one key for each of its `targets`, each with the image that wants it there."""
+    """A task with one key for each target. `targets` maps each target to the image that needs it."""
 
     __slots__ = ("targets",)
 
@@ -24,16 +24,16 @@ class MultiTargetTask(Task, Generic[T]):
 
     @abstractmethod
     def key_for(self, target: T) -> Key:
-        """The key by which others wait for this task at one target."""
+        """Return the key that this task settles for one target."""
 
     @abstractmethod
     def split(self, target: T) -> "MultiTargetTask[T]":
-        """Take one target out: a task that does the same for that target alone."""
+        """Remove one target, and return a task that does the same for that target alone."""
 
     def split_off(self, job: Job, target: T, error: RegistryError) -> None:
-        """Leave a target that failed to a task of its own, and go ahead with the others.
+        """Move a failed target to a separate task, and continue with the others.
 
-        Raises `error` where it is the only one.
+        Raises `error` if it is the only target.
         """
         if len(self.targets) == 1:
             raise error
@@ -45,7 +45,7 @@ class MultiTargetTask(Task, Generic[T]):
 
 
 class SourcedTask(MultiTargetTask[Repository]):
-    """A task that fetches by digest from `source`; images from elsewhere that want the same know other places."""
+    """A task that fetches content by digest from `source`, or from another source that has the same content."""
 
     __slots__ = ("other_sources", "source")
 
@@ -55,12 +55,12 @@ class SourcedTask(MultiTargetTask[Repository]):
         self.other_sources: list[Repository] = []
 
     def offer(self, source: Repository) -> None:
-        """Here it may be had too."""
+        """Add a source that may have the same content."""
         if source != self.source and source not in self.other_sources:
             self.other_sources.append(source)
 
     def fail_over(self, error: RegistryError) -> bool:
-        """The source failed: turn to another one, if it is for good and one is known."""
+        """Switch to another source if the failure is permanent and another one is known. Return whether it switched."""
         if not (error.permanent and self.other_sources):
             return False
         self.source = self.other_sources.pop(0)

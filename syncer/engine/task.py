@@ -1,4 +1,4 @@
-"""`Task`: one piece of work, the keys it produces, the lane it runs in; `Job`: what the tasks of one run share."""
+"""`Task`: one unit of work, with the keys it produces and its lane. `Job`: the objects that all tasks of a run share."""
 
 import enum
 from abc import ABC, abstractmethod
@@ -17,15 +17,15 @@ from syncer.places.content import Destination, Source
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
 MAX_THROTTLED = 20
-"""How often a task is sent back by a registry that says when to come again, before that counts as a failure."""
+"""Number of times that a task waits for a registry's Retry-After before that counts as a failure."""
 KINDS: tuple[Kind, ...] = ("tags", "image", "blob", "manifest")
 
 
 class Lane(enum.IntEnum):
-    """Where a task runs: `TRANSFER` moves blobs, `METADATA` has the short requests.
+    """The lane in which a task runs: `TRANSFER` for blobs, `METADATA` for short requests.
 
-    `OPENING` is a part of the metadata lane: it opens the transfers that come next, so that their round trips are
-    over when a place in the transfer lane is free. No more of them are open ahead than that lane is wide.
+    `OPENING` is part of the metadata lane. It opens the next transfers, so that their round trips are complete when a
+    worker of the transfer lane becomes free. At most as many transfers are opened ahead as that lane has workers.
     """
 
     METADATA = 0
@@ -43,37 +43,37 @@ class State(enum.IntEnum):
 
 
 class Reschedule(msgspec.Struct, frozen=True):
-    """What a task's run returns to be run once more: in `lane`, when each key of `after` is settled or deferred."""
+    """The result of a task that must run again: in `lane`, once each key of `after` is settled or deferred."""
 
     lane: Lane
     after: tuple[Key, ...] = ()
 
 
 class Repositories(Protocol):
-    """Opens repositories by name; asking twice gives the same one."""
+    """Opens repositories by name. The same name always returns the same object."""
 
     def source(self, name: Repository) -> Source: ...
 
     def destination(self, name: Repository) -> Destination: ...
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
-        """The account that speaks for a repository, and how many seconds it has to wait before new work.
+        """Return the account that a repository uses, and the seconds that it must wait before new work.
 
-        None for not at all; 0 until an answer makes room, which `on_capacity` hears of.
+        None means no wait. 0 means until a response frees capacity, which `on_capacity` reports.
         """
         ...
 
     def recovery(self) -> float:
-        """Seconds until every registry that is down may be tried again."""
+        """Return the seconds until every registry that is down may be tried again."""
         ...
 
     def on_capacity(self, on_retry: Callable[[str], None]) -> None:
-        """Call `on_retry` with an account's name whenever there may be room for new work again."""
+        """Call `on_retry` with an account's name whenever it may have capacity for new work."""
         ...
 
 
 class Graph(Protocol):
-    """What a running task may ask of the graph that it is in: see `syncer.engine.graph.TaskGraph`."""
+    """The methods of `syncer.engine.graph.TaskGraph` that a running task may call."""
 
     def producer(self, key: Key) -> "Task | None": ...
 
@@ -94,24 +94,24 @@ class Graph(Protocol):
 
 
 class LargeImages:
-    """A queue of images that would fill the memory if they were copied at once."""
+    """A queue of images that would exhaust the memory if they were copied concurrently."""
 
     def __init__(self) -> None:
         self._last: Key | None = None
 
     def join(self, key: Key) -> Key | None:
-        """Line up; the key of whoever is just ahead, None for the first of all."""
+        """Add `key` to the queue. Return the key just ahead of it, or None if it is the first."""
         ahead, self._last = self._last, key
         return ahead
 
 
 class Job(msgspec.Struct, frozen=True):
-    """The graph to add to, the ledger to ask, the repositories to reach, the observer to tell, transfers to borrow.
+    """The objects and options that all tasks of a run share.
 
-    `force` means that nothing at a destination is trusted unseen; `trust_sources` that a blob is mounted from wherever it
-    is, though the image's own source may not have it. `shared_destinations` are the destinations that several
-    rules write to: only there has it to be remembered who wrote which tag. In a `dry_run` no blob is moved; the
-    repositories see to it that nothing is written.
+    If `force` is set, every destination is checked and nothing recorded is trusted. If `trust_sources` is set, a blob
+    may be mounted from any repository, without proof that the image's own source has it. `shared_destinations` are
+    the destinations that several rules write to: only for these does the run record which source wrote which tag. A
+    `dry_run` transfers no blobs, and its repositories write nothing.
     """
 
     graph: Graph
@@ -127,7 +127,7 @@ class Job(msgspec.Struct, frozen=True):
     _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
 
     def claim(self, destination: Reference, source: Reference) -> Reference | None:
-        """Take a destination for a source. None when it was free, else the source that has it."""
+        """Reserve a destination for a source. Return None if it was free, otherwise the source that has it."""
         if destination.repository not in self.shared_destinations:
             return None
         holder = self._claims.setdefault(destination, source)
@@ -135,7 +135,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Task(ABC):
-    """One piece of work. Subclasses say what `kind` it is and do it in `run`."""
+    """One unit of work. Subclasses set `kind` and implement `run`."""
 
     kind: ClassVar[Kind]
 
@@ -152,15 +152,15 @@ class Task(ABC):
 
     @property
     def repositories(self) -> Iterable[Repository]:
-        """The repositories that it will speak to: it is not begun while one of their registries has to wait."""
+        """Return the repositories that the task uses. It does not start while one of their accounts must wait."""
         return ()
 
     @abstractmethod
     async def run(self, job: Job) -> Reschedule | None:
-        """Do it. May add tasks and settle some of its keys; raises `RegistryError`."""
+        """Do the work. May add tasks and settle some of the keys. Raises `RegistryError`."""
 
     async def close(self) -> None:  # noqa: B027 - most hold nothing open
-        """Let go of what is held between two runs: there will be no further one."""
+        """Release resources that are held between two calls of `run`: there will be no further call."""
 
     def failed(self, job: Job, error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
-        """It will never be done: `error` is the root cause. Called once."""
+        """Handle a failure that is final. `error` is the root cause. Called once."""

@@ -1,1 +1,1 @@
-"""Whoever wants to know what happens: metrics, progress, logs, reports."""
+"""Observers of a run: metrics, progress, logs, reports."""

@@ -1,6 +1,6 @@
-"""Writes a file whole or not at all: beside its place, then renamed over it.
+"""Writes files atomically: to a temporary file in the same folder, which is then renamed.
 
-What is no regular file (a pipe, `/dev/null`, `/dev/stdout`, `-`) is written straight.
+If the path is not a regular file (a pipe, `/dev/null`, `/dev/stdout`, `-`), it is written directly.
 """
 
 import errno
@@ -18,14 +18,14 @@ _NEVER_RENAMED = (Path("/dev"), Path("/dev/fd"))
 
 
 def write_beside(path: Path, content: bytes | str) -> None:
-    """Put `content` at `path`. Raises `OSError` that names `path`; what was there stays then."""
+    """Write `content` to `path`. Raises `OSError` with `path` as its filename; the old file is kept then."""
     with open_beside(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def open_beside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that takes its place at `path` only when the block ends without an exception."""
+    """Open a file that replaces `path` when the block ends without an exception."""
     if path in _STDOUT:
         sys.stdout.flush()
         yield sys.stdout.buffer
@@ -39,7 +39,7 @@ def open_beside(path: Path) -> Iterator[BinaryIO]:
         with opened(path, mode) as file:
             yield file
     except OSError as error:
-        # The name of the temporary file would mean nothing to the user.
+        # The user does not know the name of the temporary file.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
@@ -51,7 +51,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _is_replaced(path: Path, mode: int | None) -> bool:
-    # /dev/fd/3 may well be a regular file, but the folder is not one to put files into. /dev/shm is.
+    # /dev/fd/3 may be a regular file, but no file can be created in its folder. In /dev/shm it can.
     absolute = path.absolute()
     if absolute.parent in _NEVER_RENAMED or absolute.is_relative_to("/proc"):
         return False
@@ -66,8 +66,8 @@ def _straight(path: Path, _mode: int | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path, mode: int | None) -> Iterator[BinaryIO]:
-    target = path.resolve()  # a link stays a link
-    # The ending is none that node_exporter, or a reader of *.json, would pick up.
+    target = path.resolve()  # keep a symbolic link
+    # Neither node_exporter nor a reader of *.json picks up this suffix.
     beside = target.with_name(f".syncer-{secrets.token_hex(8)}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

@@ -1,4 +1,4 @@
-"""`LogObserver`: writes what happens in a run to the log."""
+"""`LogObserver`: logs the events of a run."""
 
 from typing import Any
 
@@ -28,10 +28,10 @@ from syncer.observe.progress.totals import Totals
 
 
 class LogObserver(Totals):
-    """Writes what happens in a run.
+    """Logs the events of a run.
 
-    `beside_bars`: bars on the same terminal show images, failures, warnings and totals already, so they are
-    not told a second time.
+    If `beside_bars` is set, progress bars on the same terminal already show images, failures, warnings and totals, so
+    these are not logged.
     """
 
     def __init__(self, log: Logging, *, beside_bars: bool = False) -> None:
@@ -43,7 +43,7 @@ class LogObserver(Totals):
         self._warned: set[tuple[str, str]] = set()
         self._refusals: set[str] = set()
         if log.debug:
-            # Thousands a second pass by: their methods exist only for those who look at them.
+            # There are thousands of these events per second: handle them only at level debug.
             self._handlers[RequestSent] = self._request_sent
             self._handlers[Decision] = self._decision
             self._handlers[RateLimitSeen] = self._rate_limit_seen
@@ -56,7 +56,7 @@ class LogObserver(Totals):
         self._refusals.clear()
         self._log = self._logging.logger.bind(run=event.run_id)
         self._tell = self._log.debug if self._beside_bars else self._log.info
-        dry = ", a dry run: nothing will be changed" if event.dry_run else ""
+        dry = " (dry run: nothing will be changed)" if event.dry_run else ""
         self._tell(
             "run started",
             message=f"run {event.run_id} started: {words.count(event.rules, 'rule')}{dry}",
@@ -80,13 +80,13 @@ class LogObserver(Totals):
             return
         stopped = "stopped before the end; " if event.outcome == "interrupted" else ""
         self._tell("totals", message=f"{stopped}{self.sentence()}")
-        # As image-syncer writes it, since scripts look for it: at any level, and last.
+        # The same line as in image-syncer, since scripts search for it: at any level, and last.
         self._logging.write_line(last)
 
     def on_round_started(self, event: RoundStarted) -> None:
         self._log.info(
             "round started",
-            message=f"trying again what failed, round {event.number}: {words.count(event.tasks, 'task')}",
+            message=f"retry round {event.number}: {words.count(event.tasks, 'task')}",
             round=event.number,
             tasks=event.tasks,
         )
@@ -98,7 +98,7 @@ class LogObserver(Totals):
     def on_project_made(self, event: ProjectMade) -> None:
         self._tell(
             "project made",
-            message=f"{event.registry}: {'would make' if self.dry_run else 'made'} project {event.project}",
+            message=f"{event.registry}: {'would create' if self.dry_run else 'created'} project {event.project}",
             registry=event.registry,
             project=event.project,
         )
@@ -118,7 +118,7 @@ class LogObserver(Totals):
     def on_index_filtered(self, event: IndexFiltered) -> None:
         self._tell(
             "index narrowed",
-            message=f"{event.source}: {', '.join(event.kept) or 'nothing'} kept, {', '.join(event.dropped)} left out; "
+            message=f"{event.source}: {', '.join(event.kept) or 'nothing'} kept, {', '.join(event.dropped)} dropped; "
             f"{words.short(event.digest)} becomes {words.short(event.filtered)}",
             rule=event.rule.number,
             source=event.source,
@@ -133,7 +133,7 @@ class LogObserver(Totals):
         change = f"replaces {words.short(event.previous)}" if event.previous else "new"
         if event.previous == event.digest:
             change = "pushed again"
-        doubt = ", only a mirror vouches for it" if event.unverified else ""
+        doubt = ", confirmed by a mirror only" if event.unverified else ""
         self._tell(
             "image synced",
             message=f"{'would sync' if self.dry_run else 'synced'} {event.source} -> {event.destination}: "
@@ -147,7 +147,7 @@ class LogObserver(Totals):
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
         super().on_image_skipped(event)
-        # That nothing was to do is the rule; that something was not done is news.
+        # An up-to-date image is the normal case. Any other reason to skip an image is a warning.
         tell = self._log.debug if event.reason is SkipReason.UP_TO_DATE else self._tell
         why = words.skipped(event)
         tell(
@@ -163,7 +163,7 @@ class LogObserver(Totals):
             return
         message = event.failure.message
         if event.failure.kind == "unauthorized":
-            # One rejected account fails every image that needs it: what to do about it is told once.
+            # One rejected account fails every image that needs it: log the advice only once.
             if message in self._refusals:
                 message = f"refused by {event.failure.registry} for the same reason"
             self._refusals.add(event.failure.message)
@@ -180,10 +180,10 @@ class LogObserver(Totals):
     def on_task_ended(self, event: TaskEnded) -> None:
         if event.failure is None or event.outcome == "done":
             return
-        # A task that failed for good is told as the image that fails with it.
-        tell, then = self._log.debug, "given up"
+        # A permanent failure is logged with the image that fails.
+        tell, then = self._log.debug, "not retried"
         if event.outcome == "retried":
-            tell, then = self._log.warning, "put aside, to be tried again"
+            tell, then = self._log.warning, "will be retried"
         tell(
             f"task {event.outcome}",
             message=f"{event.label}: {event.failure.message} ({then})",
@@ -194,14 +194,14 @@ class LogObserver(Totals):
 
     def on_request_retried(self, event: RequestRetried) -> None:
         super().on_request_retried(event)
-        # The first of its kind is worth a warning; a registry in trouble gives hundreds.
+        # Warn only about the first of its kind: a failing registry causes hundreds.
         trouble = (event.registry, event.reason)
         known = trouble in self._warned or event.reason == "token"
         self._warned.add(trouble)
         (self._log.debug if known else self._log.warning)(
             "request retried",
-            message=f"{event.registry}: {_TROUBLES[event.reason]}, trying again in {words.duration(event.wait)}"
-            + ("" if known else "; more of these at level debug"),
+            message=f"{event.registry}: {_TROUBLES[event.reason]}, retrying in {words.duration(event.wait)}"
+            + ("" if known else "; further retries are logged at level debug"),
             registry=event.registry,
             reason=event.reason,
             wait=round(event.wait, 3),
@@ -211,7 +211,7 @@ class LogObserver(Totals):
         self._log.warning(
             "quota low",
             message=f"{event.registry}: {words.count(event.remaining, 'pull')} left for {event.account}, "
-            f"one every {words.duration(event.wait)} from now on",
+            f"now one every {words.duration(event.wait)}",
             registry=event.registry,
             account=event.account,
             remaining=event.remaining,
@@ -246,11 +246,11 @@ class LogObserver(Totals):
 
 
 _TROUBLES = {
-    "timeout": "no answer in time",
-    "connection": "the connection broke",
-    "throttled": "too many requests for it",
-    "server_error": "an error of the registry",
-    "token": "the token is not taken any more",
+    "timeout": "timeout",
+    "connection": "connection lost",
+    "throttled": "too many requests",
+    "server_error": "registry error",
+    "token": "token rejected",
 }
 
 

@@ -1,6 +1,6 @@
-"""The log: one masked line for each thing worth telling, as text or JSON.
+"""The log: one masked line for each event, as text or JSON.
 
-What our own modules and the libraries write with the standard `logging` goes the same way.
+Records that modules and libraries write with the standard `logging` are formatted and masked in the same way.
 """
 
 import json
@@ -17,21 +17,21 @@ from syncer.observe.progress.base import Progress, Sink
 from syncer.untrusted import escaped
 
 OWN = "syncer"
-"""The logger above all of ours."""
+"""The parent of all loggers of this program."""
 _MESSAGE = "message"
 _FIELDS = "fields"
-"""Where a record carries what `EventLogger` was given."""
+"""The attribute of a log record that holds the fields of `EventLogger`."""
 
 
 class EventLogger:
-    """Writes events with fields; `fields` are those that every one has."""
+    """Logs events with fields. `fields` are added to every event."""
 
     def __init__(self, logger: logging.Logger, fields: Mapping[str, object] | None = None) -> None:
         self._logger = logger
         self._fields = dict(fields or {})
 
     def bind(self, **fields: object) -> "EventLogger":
-        """The same, with more fields for every event."""
+        """Return a logger that adds further fields to every event."""
         return EventLogger(self._logger, self._fields | fields)
 
     def debug(self, event: str, **fields: object) -> None:
@@ -52,7 +52,7 @@ class EventLogger:
 
 
 class Logging:
-    """The log of this process, as `configure_logging` set it up. `logger` is for events with fields."""
+    """The log of this process, set up by `configure_logging`. `logger` logs events with fields."""
 
     def __init__(self, handler: logging.Handler, level: str, format_: Literal["text", "json"]) -> None:
         self.format = format_
@@ -64,23 +64,23 @@ class Logging:
 
     @property
     def debug(self) -> bool:
-        """Whether requests and decisions are wanted."""
+        """Whether requests and decisions are logged."""
         return logging.getLogger(OWN).isEnabledFor(logging.DEBUG)
 
     def set_level(self, level: str) -> None:
-        """Show what is at least `level` of ours, and of the libraries warnings and above."""
+        """Log records of this program from `level` up, and those of libraries from warning up."""
         number = logging.getLevelNamesMapping()[level.upper()]
         logging.getLogger(OWN).setLevel(number)
         logging.getLogger().setLevel(max(number, logging.WARNING))
 
     def write_line(self, line: str) -> None:
-        """Write a line as it is, whatever the level: nothing is put before it, nothing is masked."""
+        """Write a line at any level, without prefix and without masking."""
         record = logging.LogRecord(f"{OWN}.run", logging.INFO, "", 0, line, None, None)
         record.bare = True
         self._handler.handle(record)
 
     def close(self) -> None:
-        """Take the log down again. Lines written after that are lost."""
+        """Remove the log handler. Records written afterward are lost."""
         logging.getLogger().removeHandler(self._handler)
         logging.captureWarnings(capture=False)
         self._handler.close()
@@ -95,10 +95,11 @@ def configure_logging(
     secrets: Iterable[str],
     bind: Mapping[str, str] | None = None,
 ) -> Logging:
-    """Send the log to `file`, or else to `stream`.
+    """Write the log to `file`, or to `stream` if there is no file.
 
-    No line shows any of `secrets`, nor anything that stands where secrets stand. `bind` are fields that every
-    JSON line has. Where `stream` is a progress, that masks what it shows itself, too. Raises `LogFileError` where the file cannot be opened.
+    Every line is masked: `secrets`, and values at positions where secrets are expected. `bind` are fields that every
+    JSON line has. If `stream` is a `Progress`, its own texts are masked too. Raises `LogFileError` if the file cannot be
+    opened.
     """
     own = None if file is None else _open(file)
     formatter = _JsonFormatter if format == "json" else _TextFormatter
@@ -133,11 +134,11 @@ class _Handler(logging.Handler):
             self._sink.write(f"{self.format(record)}\n")
             self._sink.flush()
         except (OSError, ValueError) as error:
-            # A full disk or a closed terminal must not stop the copying.
+            # A full disk or a closed terminal must not stop the run.
             self._complain(error)
 
     def _complain(self, error: OSError | ValueError) -> None:
-        """Tell once that the log file cannot be written, where that is still possible."""
+        """Report once on stderr, if possible, that the log file cannot be written."""
         if self._failed or not self._closes:
             return
         self._failed = True
@@ -156,7 +157,7 @@ class _Handler(logging.Handler):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One object a line, with all fields; `bind` are those that every line has."""
+    """Formats a record as one JSON object with all its fields. `bind` are fields that every line has."""
 
     def __init__(self, mask: Callable[[str], str], bind: Mapping[str, str]) -> None:
         super().__init__()
@@ -169,7 +170,7 @@ class _JsonFormatter(logging.Formatter):
         fields = self._shown({"event": record.getMessage(), **getattr(record, _FIELDS, {})})
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        # Before time and level are there: a secret such as "2" must not eat them, nor any name of a field.
+        # Mask before time and level are added: a secret such as "2" must not mask them, or the names of fields.
         masked = {name: _masked(self._mask, value) for name, value in fields.items()}
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {
@@ -191,13 +192,13 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(_JsonFormatter):
-    """One sentence a line: what it does not say is in the JSON form."""
+    """Formats a record as one sentence. Fields are only in the JSON format."""
 
     def _shown(self, fields: dict[str, Any]) -> dict[str, Any]:
         return {name: fields[name] for name in ("event", _MESSAGE) if name in fields}
 
     def _render(self, line: dict[str, Any]) -> str:
-        # A stranger's words must neither break the line nor steer the terminal.
+        # Untrusted text must not break the line or control the terminal.
         sentence = escaped(str(line.get(_MESSAGE, line["event"])))
         logger = f"{line['logger']}: " if "logger" in line else ""
         text = f"{line['timestamp']} {line['level'].upper():<7} {logger}{sentence}"

@@ -1,6 +1,6 @@
-"""Keeps secrets out of the log: those that are known, and what looks like one.
+"""Masks secrets in the log: known secrets, and text that looks like one.
 
-A second net for our own lines and the libraries'. Texts of strangers are clean already: see `syncer.untrusted`.
+This is a second safeguard for log lines. Untrusted text is sanitized before: see `syncer.untrusted`.
 """
 
 import re
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 
 from syncer.untrusted import MASK, SecretIndex
 
-# Quantifiers have bounds: no text, however long, may take more than time that grows with its length.
+# Quantifiers are bounded, so that the time is linear in the length of the text.
 _NAMES = (
     r"(?:[a-z0-9]{1,32}[_-]){0,4}"
     r"(?:token|password|passwd|secret|signature|sig|credential|identitytoken|refreshtoken)"
 )
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A header with its value, in whatever way it was printed.
+    # A header with its value, in any format.
     (
         re.compile(
             r"""(?i)\b((?:proxy-)?authorization["']?\s{0,8}[:=,]\s{0,8}(?:b(?=["']))?["']?)"""
@@ -22,7 +22,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{MASK}",
     ),
-    # A scheme and its credentials; not the challenge, and not the words of a sentence.
+    # An authentication scheme with its credentials, but not a challenge or an ordinary sentence.
     (
         re.compile(
             r"(?i)\b(bearer|basic)(\s{1,8})"
@@ -31,7 +31,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1\2{MASK}",
     ),
-    # Values of queries and forms, and of JSON.
+    # Values in queries, forms and JSON.
     (re.compile(rf"""(?i)(?<![a-z0-9])({_NAMES}=)[^&\s"'<>]{{1,8192}}"""), rf"\1{MASK}"),
     (
         re.compile(
@@ -45,7 +45,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def masker(secrets: Iterable[str]) -> Callable[[str], str]:
-    """A function that puts `***` for every secret in a text, and for what stands where secrets stand."""
+    """Return a function that replaces each secret in a text, and each value that looks like one, with `***`."""
     known = SecretIndex(secrets)
 
     def mask(text: str) -> str:

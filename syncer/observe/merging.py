@@ -1,6 +1,6 @@
-"""Joins the reports of the shares of a run into the one that a single process would have written.
+"""Merges the reports of the shards of a run into the report that a single process would have written.
 
-Images stay the bytes that they are in the files: a million of them fit in memory.
+Images are kept as the bytes in the files, so that a million of them fit in memory.
 """
 
 import re
@@ -21,7 +21,7 @@ _BYTE = re.compile(r" \(byte (\d+)\)$")
 
 
 class MergeError(Exception):
-    """Reports that cannot be one. `problems` are all that stands in the way, a line each."""
+    """The reports cannot be merged. `problems` lists every reason, one line each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -29,7 +29,7 @@ class MergeError(Exception):
 
 
 class RunPart(msgspec.Struct, omit_defaults=True):
-    """What a report says of its run as a whole. One that names no shard is about all there is."""
+    """The `run` object of a report. Without a shard, the report covers all rules."""
 
     id: str
     trigger: Literal["cli", "schedule", "api", "start"]
@@ -84,7 +84,7 @@ class _Document(msgspec.Struct):
 
 
 class _Part(msgspec.Struct):
-    """One file, read and checked. `destinations` has that of each image."""
+    """One file, parsed and validated. `destinations` has the destination of each image."""
 
     path: Path
     shard: Shard
@@ -93,19 +93,19 @@ class _Part(msgspec.Struct):
 
 
 class Merged(msgspec.Struct):
-    """The parts of the one report; `images()` are its images as JSON, share by share."""
+    """The parts of the merged report. `images()` yields its images as JSON, shard by shard."""
 
     run: RunPart
     totals: dict[str, Any]
     raw: list[list[msgspec.Raw]]
 
     def images(self) -> Iterator[bytes]:
-        # Somebody may have indented them: here an image is a line.
+        # The file may be indented: write each image on one line.
         return (msgspec.json.format(bytes(image), indent=-1) for image in chain.from_iterable(self.raw))
 
 
 def merge(paths: Sequence[Path], *, partial: bool = False) -> Merged:
-    """Read the reports and join them; with `partial` also where some shares have none. Raises `MergeError`."""
+    """Read and merge the reports. With `partial`, some shards may be missing. Raises `MergeError`."""
     problems: list[str] = []
     parts = [part for path in paths if (part := _read(path, problems)) is not None]
     if not problems:
@@ -114,7 +114,7 @@ def merge(paths: Sequence[Path], *, partial: bool = False) -> Merged:
         problems += _contradictions(parts)
         if missing and not partial:
             problems += [
-                f"the report of share {shard} is missing (--partial merges without it)" for shard in missing
+                f"the report of shard {shard} is missing (--partial merges without it)" for shard in missing
             ]
     if not problems:
         problems += _common_images(parts)
@@ -129,7 +129,7 @@ def merge(paths: Sequence[Path], *, partial: bool = False) -> Merged:
 
 
 def _read(path: Path, problems: list[str]) -> _Part | None:
-    """A file that is a report of a run that is over; None with its problem if it is not."""
+    """Read the report of a finished run. If it is invalid, add a problem and return None."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -139,7 +139,7 @@ def _read(path: Path, problems: list[str]) -> _Part | None:
         document = msgspec.json.decode(content, type=_Document)
         shard = Shard.parse(document.run.shard)
     except msgspec.ValidationError as error:
-        problems.append(f"{path}: not the report of a run that is over: {_said(error)}")
+        problems.append(f"{path}: not the report of a finished run: {_said(error)}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path}{_line(content, str(error))}: not JSON: {error}")
     except RecursionError:
@@ -149,7 +149,7 @@ def _read(path: Path, problems: list[str]) -> _Part | None:
     else:
         if document.run.missing_shards:
             problems.append(
-                f"{path}: is merged already, without some shares: merge those of the shares themselves"
+                f"{path}: is a merged report without some shards: merge the reports of the shards instead"
             )
             return None
         destinations = _destinations(path, document.images, problems)
@@ -170,7 +170,7 @@ def _destinations(path: Path, images: Sequence[msgspec.Raw], problems: list[str]
 
 
 def _said(error: Exception, within: str = "") -> str:
-    """What is wrong, after the path of names that leads there."""
+    """Return the error, preceded by the path of the field."""
     message, _, place = str(error).partition(" - at `$")
     return f"{within}{place.rstrip('`')}: ".lstrip(".").removeprefix(": ") + message
 
@@ -187,7 +187,7 @@ def _line(content: bytes, message: str) -> str:
 
 
 def _missing(parts: Sequence[_Part]) -> list[str]:
-    """The shares without a report; none can be told of different splits."""
+    """Return the shards without a report, or none if the reports are of different splits."""
     count = parts[0].shard.count
     if any(part.shard.count != count for part in parts):
         return []
@@ -200,9 +200,9 @@ def _contradictions(parts: Sequence[_Part]) -> Iterator[str]:
     for part in parts:
         same = earlier.setdefault(part.shard, part)
         if part.shard.count != first.shard.count:
-            yield f"{_named(first)} and {_named(part)} are of different splits: expected shares of one N"
+            yield f"{_named(first)} and {_named(part)} are of different splits: expected shards with the same N"
         elif same is not part:
-            yield f"{same.path} and {part.path} are both of share {part.shard}"
+            yield f"{same.path} and {part.path} are both of shard {part.shard}"
         if part.document.run.dry_run != first.document.run.dry_run:
             yield f"{first.path} and {part.path}: one is of a dry run, the other is not"
 
@@ -212,7 +212,7 @@ def _named(part: _Part) -> str:
 
 
 def _common_images(parts: Sequence[_Part]) -> list[str]:
-    """A destination belongs to one share: with two, the shares had different rules."""
+    """Return problems for destinations in two reports. A destination belongs to one shard, so the rules differed."""
     owner: dict[str, _Part] = {}
     twice: dict[str, _Part] = {}
     for part in parts:
@@ -220,7 +220,7 @@ def _common_images(parts: Sequence[_Part]) -> list[str]:
             if owner.setdefault(destination, part) is not part:
                 twice[destination] = part
     problems = [
-        f"{destination} is in two reports, {owner[destination].path} and {part.path}: had they the same rules?"
+        f"{destination} is in two reports, {owner[destination].path} and {part.path}: did the shards have different rules?"
         for destination, part in twice.items()
     ]
     more = len(problems) - _MAX_SHOWN
@@ -229,7 +229,7 @@ def _common_images(parts: Sequence[_Part]) -> list[str]:
 
 def _joined(runs: Sequence[RunPart], images: dict[str, int], missing: list[str]) -> RunPart:
     return RunPart(
-        # The same from the same reports, in whatever order they are named.
+        # The ID does not depend on the order of the reports.
         id=blake2b(" ".join(run.id for run in runs).encode(), digest_size=6).hexdigest(),
         trigger=runs[0].trigger,
         started=min(run.started for run in runs),
@@ -251,7 +251,7 @@ def _outcome(
 
 
 def _summed(totals: Sequence[Any]) -> Any:
-    """Numbers added up, in mappings of one shape."""
+    """Return the sums of the numbers in mappings of the same shape."""
     if isinstance(totals[0], dict):
         return {key: _summed([each[key] for each in totals]) for key in totals[0]}
     return sum(totals)

@@ -1,7 +1,6 @@
-"""Prometheus metrics of runs: counted here, written as text, to a file for node_exporter or to a Pushgateway.
+"""Prometheus metrics of runs: for a scrape, a file for node_exporter, or a Pushgateway.
 
-There is an event for every request: the children of a metric are looked up in a cache. Series begin with their first
-value.
+There is an event for every request, so the children of a metric are cached. A series exists from its first value on.
 """
 
 import math
@@ -46,7 +45,7 @@ from syncer.observe.pushing import PushFailed, push_metrics
 __all__ = ["CONTENT_TYPE", "MetricsObserver", "PushFailed"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""What `render` gives."""
+"""The media type of what `render` returns."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -55,10 +54,10 @@ _KINDS: tuple[TaskKind, ...] = ("tags", "image", "blob", "manifest")
 _LAST_SUCCESS = "syncer_run_last_success_timestamp_seconds"
 _LAST_COMPLETION = "syncer_run_last_completion_timestamp_seconds"
 _MOMENTS = {
-    _LAST_SUCCESS: "When the last run ended in which no image failed.",
-    _LAST_COMPLETION: "When the last run ended that was not interrupted.",
-    "syncer_config_last_reload_successful": "Whether the files could be read the last time.",
-    "syncer_config_last_reload_timestamp_seconds": "When the files were read the last time.",
+    _LAST_SUCCESS: "Time when the last run without failed images ended.",
+    _LAST_COMPLETION: "Time when the last run that was not interrupted ended.",
+    "syncer_config_last_reload_successful": "Whether the last configuration reload succeeded.",
+    "syncer_config_last_reload_timestamp_seconds": "Time of the last configuration reload.",
 }
 _RUN_OUTCOMES = ("success", "partial", "failure", "interrupted")
 _RUN_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
@@ -66,7 +65,7 @@ _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 
 
 class TaskCounts(Protocol):
-    """Tasks of one kind that are in a graph now."""
+    """Tasks of one kind that are currently in a graph."""
 
     waiting: int
     ready: int
@@ -74,13 +73,13 @@ class TaskCounts(Protocol):
 
 
 class Tasks(Protocol):
-    """The part of a task graph that metrics look at."""
+    """The part of a task graph that metrics use."""
 
     def counts(self, kind: TaskKind, /) -> TaskCounts: ...
 
 
 class MetricsObserver(Observer, Collector):
-    """Counts what happens in one run, or in all runs of a daemon. `now` gives Unix time."""
+    """Counts the events of one run, or of all runs of a daemon. `now` returns Unix time in seconds."""
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -90,69 +89,75 @@ class MetricsObserver(Observer, Collector):
         self._dry_run = False
         self._moments: dict[str, Gauge] = {}
         self.registry = CollectorRegistry()
-        # `syncer_tasks` and `syncer_tasks_total` are both in use. prometheus_client takes them for one name, unless
-        # a collector of our own gives the gauge.
+        # prometheus_client treats `syncer_tasks` and `syncer_tasks_total` as the same name, so a custom collector
+        # exports the gauge.
         self.registry.register(self)
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
-        build = gauge("syncer_build_info", "The version that runs, as a label.", ["version"])
+        build = gauge("syncer_build_info", "Version of image-syncer, as a label.", ["version"])
         build.labels(__version__).set(1)
-        self._runs = cache(counter("syncer_runs_total", "Runs that ended.", ["trigger", "outcome"]).labels)
-        self._run_seconds = histogram(
-            "syncer_run_duration_seconds", "How long runs took.", ["outcome"], buckets=_RUN_SECONDS
+        self._runs = cache(
+            counter("syncer_runs_total", "Number of finished runs.", ["trigger", "outcome"]).labels
         )
-        self._in_progress = gauge("syncer_run_in_progress", "Whether a run goes on now.")
+        self._run_seconds = histogram(
+            "syncer_run_duration_seconds", "Duration of runs.", ["outcome"], buckets=_RUN_SECONDS
+        )
+        self._in_progress = gauge("syncer_run_in_progress", "Whether a run is in progress.")
         self._next_run = gauge(
-            "syncer_schedule_next_run_timestamp_seconds", "When a schedule is due next.", ["schedule"]
+            "syncer_schedule_next_run_timestamp_seconds", "Time when a schedule is due next.", ["schedule"]
         )
         self._images = cache(
             counter(
-                "syncer_images_total", "Images by how they ended.", ["outcome", "source", "destination"]
+                "syncer_images_total",
+                "Number of processed images, by outcome.",
+                ["outcome", "source", "destination"],
             ).labels
         )
         self._tasks_ended = cache(
-            counter("syncer_tasks_total", "Tasks that ended.", ["kind", "outcome"]).labels
+            counter("syncer_tasks_total", "Number of finished tasks.", ["kind", "outcome"]).labels
         )
         self._blobs = cache(
             counter(
                 "syncer_blobs_total",
-                "Blobs by the way they got to their repository.",
+                "Number of blobs, by how they got to their repository.",
                 ["outcome", "destination"],
             ).labels
         )
         self._bytes = cache(
             counter(
                 "syncer_blob_bytes_total",
-                "Bytes of blobs and manifests over the wire.",
+                "Bytes of blobs and manifests transferred.",
                 ["direction", "registry"],
             ).labels
         )
         self._requests = cache(
             counter(
                 "syncer_http_requests_total",
-                "Requests to registries; status 0 is a request that broke off.",
+                "Number of requests to registries. Status 0 means no response.",
                 ["registry", "method", "endpoint", "status"],
             ).labels
         )
         self._request_seconds = cache(
             histogram(
                 "syncer_http_request_duration_seconds",
-                "Time until a registry's answer began.",
+                "Time until a registry's response begins.",
                 ["registry", "endpoint"],
                 buckets=_REQUEST_SECONDS,
             ).labels
         )
         self._retries = counter(
-            "syncer_http_retries_total", "Requests that were sent again.", ["registry", "reason"]
+            "syncer_http_retries_total", "Number of retried requests.", ["registry", "reason"]
         )
         self._skipped_runs = counter(
-            "syncer_runs_skipped_total", "Runs that were due, and not begun.", ["reason"]
+            "syncer_runs_skipped_total", "Number of runs that were due but not started.", ["reason"]
         )
         self._remaining = gauge(
-            "syncer_rate_limit_remaining", "Requests that a registry still allows.", ["registry", "account"]
+            "syncer_rate_limit_remaining",
+            "Number of requests that a registry still allows.",
+            ["registry", "account"],
         )
-        self._limit = gauge("syncer_concurrency_limit", "Requests that may run at once.", ["registry"])
+        self._limit = gauge("syncer_concurrency_limit", "Limit of concurrent requests.", ["registry"])
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -160,13 +165,13 @@ class MetricsObserver(Observer, Collector):
         self._dry_run = event.dry_run
         self._in_progress.set(1)
         for outcome in _RUN_OUTCOMES:
-            # A counter that begins with its first event hides that event from `increase()`.
+            # Start the counter at 0: `increase()` ignores the first value of a series.
             self._runs(event.trigger, outcome)
 
     def on_run_finished(self, event: RunFinished) -> None:
         self._in_progress.set(0)
         if self._dry_run:
-            return  # nothing was brought anywhere: no alert may be silenced by it
+            return  # a dry run copies nothing, so it must not silence an alert
         self._runs(event.trigger, event.outcome).inc()
         self._run_seconds.labels(event.outcome).observe(event.seconds)
         now = self._now()
@@ -212,20 +217,20 @@ class MetricsObserver(Observer, Collector):
     def on_concurrency_changed(self, event: ConcurrencyChanged) -> None:
         self._limit.labels(event.registry).set(event.limit)
 
-    # --- being told what is no event ------------------------------------------------------------------------------
+    # --- values that have no event --------------------------------------------------------------------------------
 
     def attach_graph(self, graph: Tasks | None) -> None:
-        """Read `syncer_tasks` from the graph of the run in progress; None between runs, when it is all zeros."""
+        """Set the graph from which `syncer_tasks` is read. None is for the time between runs: all values are 0."""
         self._tasks = graph
         self._shows_tasks = True
 
     def set_reload(self, *, successful: bool) -> None:
-        """The files were read just now; `successful` if they are in force."""
+        """Record a configuration reload at the current time, and whether it succeeded."""
         self._export("syncer_config_last_reload_successful", successful)
         self._export("syncer_config_last_reload_timestamp_seconds", self._now())
 
     def set_next_runs(self, due: Mapping[str, float]) -> None:
-        """When each schedule is due next, in Unix time. Schedules that are not named are no more."""
+        """Set when each schedule is due next, in Unix time. Other schedules are removed."""
         self._next_run.clear()
         for schedule, when in due.items():
             self._next_run.labels(schedule).set(when)
@@ -234,16 +239,16 @@ class MetricsObserver(Observer, Collector):
         self._skipped_runs.labels(reason).inc()
 
     def restore(self, *, succeeded: float | None, completed: float | None) -> None:
-        """When the last run succeeded and when one ended, in Unix time, as known from before this process started.
+        """Set when a run last succeeded and last ended before this process started, in Unix time.
 
-        An alert must not be silenced by a restart. What this process knows itself stays.
+        This keeps alerts working across restarts. Values of this process are not overwritten.
         """
         for name, moment in ((_LAST_SUCCESS, succeeded), (_LAST_COMPLETION, completed)):
             if moment is not None and name not in self._moments:
                 self._export(name, moment)
 
     def _export(self, name: str, value: float) -> None:
-        """Set a gauge of `_MOMENTS`, which is exported from its first value on."""
+        """Set a gauge of `_MOMENTS`. It is exported from its first value on."""
         if name not in self._moments:
             self._moments[name] = Gauge(name, _MOMENTS[name], registry=self.registry)
         self._moments[name].set(value)
@@ -251,7 +256,7 @@ class MetricsObserver(Observer, Collector):
     # --- telling --------------------------------------------------------------------------------------------------
 
     def collect(self) -> Iterator[Metric]:
-        """The tasks that are in the graph now, for prometheus_client."""
+        """Yield the gauge of tasks in the graph, for prometheus_client."""
         if not self._shows_tasks:
             return
         family = GaugeMetricFamily("syncer_tasks", "Tasks of the run in progress.", labels=("kind", "state"))
@@ -262,13 +267,13 @@ class MetricsObserver(Observer, Collector):
         yield family
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
     def write_textfile(self, path: Path) -> None:
         """Write a file for node_exporter's textfile collector. Raises `OSError`.
 
-        When the last good run was stays known: this run says so itself, or what the old file says is carried over.
+        If this run did not succeed, the time of the last success is carried over from the existing file.
         """
         self.restore(succeeded=_value_in(path, _LAST_SUCCESS), completed=_value_in(path, _LAST_COMPLETION))
         write_beside(path, self.render())
@@ -276,16 +281,16 @@ class MetricsObserver(Observer, Collector):
     def push(
         self, url: str, *, job: str = "image-syncer", shard: str | None = None, timeout: float = 10.0
     ) -> None:
-        """Push everything to the Pushgateway at `url`, within `timeout` seconds. Raises `PushFailed`.
+        """Push all metrics to the Pushgateway at `url`, within `timeout` seconds. Raises `PushFailed`.
 
-        It is added to what is there (POST), so that a failed run leaves the time of the last success alone.
+        Metrics are pushed with POST, so that a failed run does not remove the time of the last success.
         """
         grouping = {} if shard is None else {"shard": shard}
         push_metrics(url, self.registry, job=job, grouping=grouping, timeout=timeout)
 
 
 def _value_in(path: Path, name: str) -> float | None:
-    """The value of a metric without labels in an earlier file; None if there is none that makes sense."""
+    """Return the value of a metric without labels in a file, or None if there is no valid value."""
     with suppress(OSError, ValueError):
         if path.is_file():
             for line in path.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""What a dry run found, as a table: for a terminal drawn by rich, elsewhere plain lines that are never cut."""
+"""The result of a dry run as a table: drawn by rich on a terminal, otherwise as plain lines of any length."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from syncer.events import SkipReason
 from syncer.observe.words import count, short, size
 
 MAX_DRAWN = 2_000
-"""Images. A longer table is printed as plain lines: rich would take minutes to measure it."""
+"""Number of images. A longer table is printed as plain lines, since rich would take minutes to measure it."""
 
 _HEADINGS = ("action", "copy", "mount", "there", "bytes", "image")
 _IN_TOTALS = {"copy": "to copy", "replace": "to replace", "conflict": "in conflict"}
@@ -18,7 +18,7 @@ _STYLES = {"copy": "green", "replace": "yellow", "up to date": "dim", "failed": 
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """One image. `there` counts the blobs that need nothing: present, or brought by another image of the run."""
+    """One image. `there` is the number of blobs that are present or copied for another image of the run."""
 
     action: str
     copied: int
@@ -34,10 +34,10 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = False) -> Iterator[str]:
-    """The lines of a dry run's report as a table.
+    """Yield the lines of a dry run's report as a table.
 
-    `styled` draws it for a terminal of `width` columns, with colours and wrapped names; otherwise each image is one
-    line, however long.
+    If `styled` is set, the table is for a terminal of `width` columns, with colors and wrapped names. Otherwise each
+    image is one line of any length.
     """
     rows = [_row(image) for image in document["images"]]
     if styled and len(rows) <= MAX_DRAWN:
@@ -65,17 +65,17 @@ def _row(image: Mapping[str, Any]) -> _Row:
 
 
 def _action(image: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """A word for what would happen, and what there is to add to it."""
+    """Return the action in one or two words, and notes about it."""
     match image["outcome"]:
         case "failed":
             error = image["error"]
-            # A registry's own 409 has a status; two rules that meet at one tag have none.
+            # A 409 of a registry has a status. A conflict of two rules has none.
             between_rules = error["kind"] == "conflict" and error["status"] is None
             return ("conflict" if between_rules else "failed"), (error["message"],)
         case "skipped" if image["skip_reason"] == SkipReason.UP_TO_DATE:
             return "up to date", ()
         case "skipped":
-            return "left out", (image["reason"],)
+            return "skipped", (image["reason"],)
     plan = image["plan"]
     if plan["action"] == "replace":
         change = f"{short(image['previous_digest'])} -> {short(image['digest'])}"
@@ -104,7 +104,7 @@ def _plain(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _drawn(rows: Sequence[_Row], width: int) -> Iterator[str]:
-    # Only a terminal needs it, and importing it takes a while.
+    # Importing rich is slow, and only a terminal needs it.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -120,7 +120,7 @@ def _drawn(rows: Sequence[_Row], width: int) -> Iterator[str]:
         style = _STYLES.get(row.action, "")
         notes = (Text(note, style=style or "dim") for note in row.notes)
         image = Text("\n").join([Text(row.image), *notes])
-        # Zeros would hide the numbers that matter.
+        # Omit zeros, so that the other numbers stand out.
         numbers = ("" if number.startswith("0") else number for number in row.numbers)
         table.add_row(Text(row.action, style=style), *numbers, image)
     console = Console(width=width, force_terminal=True, highlight=False)

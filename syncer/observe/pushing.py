@@ -1,4 +1,4 @@
-"""Pushes metrics to a Pushgateway. Its URL may carry a name and a password: they go into no text."""
+"""Pushes metrics to a Pushgateway. Credentials in its URL never appear in messages."""
 
 import http.client
 from base64 import b64encode
@@ -15,13 +15,13 @@ _MAX_SAID = 200
 
 
 class PushFailed(OSError):
-    """The metrics did not get to the Pushgateway. The text names it, without credentials."""
+    """The metrics could not be pushed. The message names the Pushgateway, without credentials."""
 
 
 def push_metrics(
     url: str, registry: CollectorRegistry, *, job: str, grouping: Mapping[str, str], timeout: float
 ) -> None:
-    """POST all of `registry` to the group of `job` and `grouping`: what is there under other names stays.
+    """POST all metrics of `registry` to the group of `job` and `grouping`. Metrics with other names are kept.
 
     `timeout` is in seconds. Raises `PushFailed`.
     """
@@ -41,7 +41,7 @@ def push_metrics(
 
 
 def _split(url: str) -> tuple[str, Callable[..., Callable[[], None]]]:
-    """The gateway's address, and how to speak to it: with the URL's credentials, if it has some."""
+    """Return the gateway's address, and a handler that sends the URL's credentials, if there are any."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = f":{parts.port}" if parts.port is not None else ""
@@ -76,7 +76,7 @@ def _handler(parts: SplitResult) -> Callable[..., Callable[[], None]]:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Followed, a redirect would make a GET of the push, and take the password to another host."""
+    """Does not follow redirects: the push would become a GET, and send the password to another host."""
 
     def redirect_request(self, *_args: Any) -> None:
         return None

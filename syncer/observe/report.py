@@ -1,4 +1,4 @@
-"""The whole outcome of a run as one JSON document, in the form of schemas/report.schema.json."""
+"""The report of a run: a JSON document with the schema schemas/report.schema.json."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +37,9 @@ def _now() -> datetime:
 
 
 class ReportObserver(Totals):
-    """Collects one run. `document()` may be asked at any time, also while the run goes on.
+    """Collects the events of one run. `document()` may be called at any time, also during the run.
 
-    An image that has ended is kept as its event, a few hundred bytes; what JSON needs is made when it is asked for.
+    A finished image is kept as its event, which takes a few hundred bytes. JSON is only created on request.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = _now) -> None:
@@ -53,7 +53,7 @@ class ReportObserver(Totals):
         self._filtered: dict[tuple[int, Reference], IndexFiltered] = {}
         self._projects: set[tuple[str, str]] = set()
 
-    # --- taking events --------------------------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------------------------
 
     def on_run_started(self, event: RunStarted) -> None:
         super().on_run_started(event)
@@ -82,14 +82,14 @@ class ReportObserver(Totals):
         super().on_image_failed(event)
         self._images.append(event)
 
-    # --- telling --------------------------------------------------------------------------------------------------
+    # --- the report -----------------------------------------------------------------------------------------------
 
     def document(self) -> dict[str, object]:
-        """The report as it stands now."""
+        """Return the report in its current state."""
         return {"run": self.run(), "images": list(self.images()), "totals": self.totals()}
 
     def plan(self) -> dict[str, object]:
-        """The same to be shown: a destination whose text has variables is named by that text."""
+        """Return the report for display: a destination with variables is shown as written in the file."""
         images = [
             self._image(image) | {"destination": image.rule.destination_name(image.destination)}
             for image in sorted(self._images, key=_order)
@@ -97,7 +97,7 @@ class ReportObserver(Totals):
         return {"run": self.run(), "images": images, "totals": self.totals()}
 
     def run(self) -> dict[str, object]:
-        """What the report says of the run as a whole; `finished` and `outcome` are None while it goes on."""
+        """Return the `run` object. `finished` and `outcome` are None during the run."""
         run: dict[str, object] = {
             "id": self._started.run_id if self._started else "",
             "trigger": self._started.trigger if self._started else "",
@@ -112,17 +112,17 @@ class ReportObserver(Totals):
         return run
 
     def images(self) -> Iterator[dict[str, object]]:
-        """Every image that has ended, in the order of the rules and then of the tags."""
+        """Yield the finished images, sorted by rule and then by tag."""
         for image in sorted(self._images, key=_order):
             yield self._image(image)
 
     def ended(self) -> Iterator[dict[str, object]]:
-        """The same in the order in which they ended: nothing has to be sorted while the run goes on."""
+        """Yield the finished images in the order in which they finished, which requires no sorting during the run."""
         for image in list(self._images):
             yield self._image(image)
 
     def totals(self) -> dict[str, int | dict[str, int]]:
-        """Sums over the run; in a dry run, of what would be. Blobs and bytes of failed images count too."""
+        """Return the sums over the run, including blobs and bytes of failed images. In a dry run, the planned sums."""
         return self.as_fields()
 
     def _image(self, image: _Ended) -> dict[str, object]:
@@ -159,13 +159,13 @@ class ReportObserver(Totals):
 
 
 def write_report(path: Path, observer: ReportObserver) -> None:
-    """Write the report to a file, an image a line. Raises `OSError`."""
+    """Write the report to a file, one image per line. Raises `OSError`."""
     encode = msgspec.json.Encoder().encode
     write_parts(path, observer.run(), map(encode, observer.images()), observer.totals())
 
 
 def write_parts(path: Path, run: object, images: Iterable[bytes], totals: object) -> None:
-    """The same from the parts of a report. `images` are JSON already. Raises `OSError`."""
+    """Write a report from its parts. `images` are JSON texts. Raises `OSError`."""
     encode = msgspec.json.encode
     with open_beside(path) as file:
         file.write(b'{"run": ' + encode(run) + b',\n "images": [')
@@ -187,7 +187,7 @@ def _outcome(image: _Ended) -> str:
 
 
 def _plan(image: _Ended, *, makes: str) -> dict[str, object]:
-    """What a run would do with the image, and why; `makes` is the project that it would make for it."""
+    """Return what a run would do with the image, and why. `makes` is the project that it would create for the image."""
     blobs = dict.fromkeys(BLOB_OUTCOMES, 0)
     match image:
         case ImageSynced():
@@ -208,19 +208,19 @@ def _plan(image: _Ended, *, makes: str) -> dict[str, object]:
 
 
 def _named(source: Reference) -> Reference:
-    """A source by its tag, where it has one: its digest may be known to one event and not to another."""
+    """Return the source with only its tag, if it has one: not every event includes the digest."""
     return source if source.tag is None else Reference(source.repository, source.tag)
 
 
 def _order(image: _Ended) -> tuple[int, list[str | int], str]:
-    # 1.9 before 1.10. Text and numbers take turns, so that the parts can always be compared.
+    # Sort 1.9 before 1.10. Text and numbers alternate, so that the parts can always be compared.
     parts = _NUMBER.split(image.source.tag or "")
     tag = [int(part) if index % 2 else part for index, part in enumerate(parts)]
     return image.rule.number, tag, str(image.destination)
 
 
 def _text(digest: Digest | None) -> str | None:
-    # JSON encoders do not all take a subclass of str.
+    # Some JSON encoders do not accept a subclass of str.
     return None if digest is None else str(digest)
 
 

@@ -1,4 +1,4 @@
-"""How sizes, rates, durations and digests are written for people, the same in logs, bars and tables."""
+"""Formats sizes, rates, durations and digests for logs, progress bars and tables."""
 
 from syncer.events import ImageSkipped, SkipReason
 
@@ -6,7 +6,7 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def size(nbytes: float) -> str:
-    """Bytes in decimal units: `999 B`, `1.0 kB`, `180.2 MB`."""
+    """Return a size in decimal units: `999 B`, `1.0 kB`, `180.2 MB`."""
     if nbytes < 1000:
         return f"{nbytes:.0f} B"
     number, unit = nbytes / 1000, 0
@@ -16,12 +16,12 @@ def size(nbytes: float) -> str:
 
 
 def rate(bytes_per_second: float) -> str:
-    """Such as `45.0 MB/s`."""
+    """Return a rate, such as `45.0 MB/s`."""
     return f"{size(bytes_per_second)}/s"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as one would say them: `0.4 s`, `42 s`, `2m 05s`, `1h 05m`."""
+    """Return a duration in short form: `0.4 s`, `42 s`, `2m 05s`, `1h 05m`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def go_duration(seconds: float) -> str:
-    """Seconds as Go writes a `time.Duration`, to the millisecond: `12ms`, `1.234s`, `2m3.5s`, `1h0m0s`."""
+    """Return seconds in the format of Go's `time.Duration`, in milliseconds: `12ms`, `1.234s`, `2m3.5s`, `1h0m0s`."""
     milliseconds = round(seconds * 1000)
     if milliseconds <= 0:
         return "0s"
@@ -52,24 +52,24 @@ def go_duration(seconds: float) -> str:
 
 
 def short(digest: str) -> str:
-    """The algorithm and the first twelve characters, as Docker shortens digests."""
+    """Return the algorithm and the first twelve characters, as Docker shortens digests."""
     algorithm, colon, value = digest.partition(":")
     return f"{algorithm}{colon}{value[:12]}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """`1 image`, `2 images`, `3 retries`."""
+    """Return a number with its noun: `1 image`, `2 images`, `3 retries`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def skipped(image: ImageSkipped) -> str:
-    """Why an image was left as it is."""
+    """Return why an image was not written."""
     match image.reason:
         case SkipReason.UP_TO_DATE:
             return "up to date"
         case SkipReason.KEPT:
-            return "the rule keeps the tag that is there"
+            return "the rule does not overwrite existing tags"
         case SkipReason.NO_PLATFORM:
-            return "no platform is left by the filter"
+            return "no platform matches the filter"
         case SkipReason.IMMUTABLE:
-            return f"an index of the same images is there as {image.digest}, and its tag is immutable"
+            return f"the tag is immutable and has an index of the same images ({image.digest})"

@@ -1,17 +1,17 @@
-"""Descriptors: what one piece of content is, its digest and its size (image-spec, descriptor.md)."""
+"""Descriptors: media type, digest and size of content (image-spec, descriptor.md)."""
 
 import msgspec
 
 from syncer.oci.digest import Digest
 
 MAX_SIZE = 2**53
-"""Larger sizes are no sizes (JSON numbers end there)."""
+"""The largest valid size in bytes: larger integers are not exact in every JSON parser."""
 
 
 class Platform(
     msgspec.Struct, frozen=True, rename={"os_version": "os.version", "os_features": "os.features"}
 ):
-    """Where an image runs (image-spec, image-index.md). Empty strings where nothing is said."""
+    """The platform of an image (image-spec, image-index.md). A missing field is an empty string."""
 
     os: str = ""
     architecture: str = ""
@@ -27,7 +27,7 @@ class Platform(
 class Descriptor(msgspec.Struct, frozen=True):
     """One blob or manifest that a manifest refers to.
 
-    `size` is in bytes, -1 where it is not known. `urls` is only set on foreign layers, which are fetched elsewhere.
+    `size` is in bytes, -1 if it is not known. `urls` is only set on foreign layers, which are fetched from those URLs.
     """
 
     media_type: str

@@ -1,4 +1,4 @@
-"""Media types of what registries hold, and which of them we ask for."""
+"""Media types of manifests and blobs, and the `Accept` header for manifests."""
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -17,7 +17,7 @@ SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
 
 
 def may_be_manifest(media_type: str) -> bool:
-    """Whether an entry of an index may be a manifest: it is of a known type, or does not say."""
+    """Return whether an entry of an index may be a manifest: its media type is known, or missing."""
     return not media_type or media_type in INDEXES | MANIFESTS | SCHEMA1
 
 
@@ -32,4 +32,4 @@ ACCEPT = ", ".join(
         DOCKER_SCHEMA1,
     )
 )
-"""Without an `Accept` header a registry converts to schema 1, or fails: always send every type understood."""
+"""Lists every supported type. Without an `Accept` header, registries convert manifests to schema 1, or fail."""

@@ -25,16 +25,16 @@ _MAX_PORT = 65535
 
 
 class InvalidReference(ValueError):
-    """Text that does not name a repository, a tag or an image."""
+    """Text that is not a valid repository, tag or reference."""
 
 
 def is_host(first: str) -> bool:
-    """Whether the first part of a name is a registry's host: it has a dot, a port, or is `localhost`."""
+    """Return whether the first part of a name is a registry's host: it has a dot or a port, or is `localhost`."""
     return "." in first or ":" in first or first == "localhost"
 
 
 def canonical_host(host: str) -> str:
-    """A registry's host in the one form used throughout: lower case, Docker Hub as `docker.io`.
+    """Return a registry's host in its canonical form: lower case, Docker Hub as `docker.io`.
 
     Raises `InvalidReference`.
     """
@@ -50,7 +50,7 @@ def _port(host: str) -> int:
 
 
 def is_path(text: str) -> bool:
-    """Whether the text is a repository's path at a registry, or the first segments of one."""
+    """Return whether the text is a repository's path at a registry, or the first segments of one."""
     return len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None
 
 
@@ -59,21 +59,21 @@ def is_tag(text: str) -> bool:
 
 
 def check_tag(text: str) -> str:
-    """The tag itself. Raises `InvalidReference`."""
+    """Return the tag if it is valid. Raises `InvalidReference`."""
     if not is_tag(text):
         raise InvalidReference(f"not a tag (letters, digits, '_', '.', '-', at most 128): {text[:140]!r}")
     return text
 
 
 class Repository(msgspec.Struct, frozen=True, order=True):
-    """A repository at a registry. `str()` gives `host/path`."""
+    """A repository at a registry. `str()` returns `host/path`."""
 
     host: str
     path: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `nginx`, `bitnami/redis`, `quay.io/acme/app`, `localhost:5000/app`. Raises `InvalidReference`."""
+        """Parse `nginx`, `bitnami/redis`, `quay.io/acme/app`, `localhost:5000/app`. Raises `InvalidReference`."""
         first, _, rest = text.partition("/")
         if is_host(first):
             host, path = canonical_host(first), rest
@@ -93,7 +93,7 @@ class Repository(msgspec.Struct, frozen=True, order=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """One image: a repository with a tag, a digest, or both. `str()` gives `host/path:tag@digest`."""
+    """One image: a repository with a tag, a digest, or both. `str()` returns `host/path:tag@digest`."""
 
     repository: Repository
     tag: str | None = None
@@ -101,7 +101,7 @@ class Reference(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `nginx:1.27`, `quay.io/acme/app@sha256:…`, `app:1@sha256:…`. Raises `InvalidReference`."""
+        """Parse `nginx:1.27`, `quay.io/acme/app@sha256:…`, `app:1@sha256:…`. Raises `InvalidReference`."""
         name, tag, digest = split_reference(text)
         try:
             return cls(
@@ -114,7 +114,7 @@ class Reference(msgspec.Struct, frozen=True):
 
     @property
     def target(self) -> str:
-        """What goes behind `/manifests/`: the digest if there is one, else the tag."""
+        """The reference in the path `/manifests/<reference>`: the digest if there is one, otherwise the tag."""
         target = self.digest or self.tag
         assert target is not None, "a reference names a tag or a digest"
         return target
@@ -126,10 +126,10 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 def split_reference(text: str) -> tuple[str, str | None, str | None]:
-    """Cut `name[:tags][@digest]` apart without judging the parts.
+    """Split `name[:tags][@digest]` into its parts without validating them.
 
-    The tag part starts at the first colon behind the last slash of the name, so a port stays with its
-    host; a regular expression (`repo:/v1/`) is left whole, slashes and all.
+    The tag part starts at the first colon after the last slash of the name, so a port stays with its
+    host. A regular expression (`repo:/v1/`) is kept whole, including its slashes.
     """
     regex = text.find(":/")
     if regex >= 0:

@@ -1,8 +1,8 @@
-"""Signed manifests of schema 1: their digest is that of the payload, which leaves the signatures out.
+"""Signed manifests of schema 1: their digest is that of the payload, without the signatures.
 
-The signatures are a last member of the document. Each says in its protected header how long the text before them is
-(`formatLength`) and what followed it before they were added (`formatTail`); see Docker Registry HTTP API V2,
-"Signed Manifests".
+The signatures are the last member of the document. The protected header of each signature has the length of the text
+before the signatures (`formatLength`), and the text that followed it before they were added (`formatTail`). See Docker
+Registry HTTP API V2, "Signed Manifests".
 """
 
 import base64
@@ -14,7 +14,7 @@ _WHITESPACE = b" \t\r\n"
 
 
 class InvalidSignatures(ValueError):
-    """Signatures that do not say what they sign, or a document with more beside its payload than signatures."""
+    """Signatures that do not define their payload, or a document with other content besides payload and signatures."""
 
 
 class _Signature(msgspec.Struct):
@@ -26,7 +26,7 @@ class _Signed(msgspec.Struct):
 
 
 class _Signatures(_Signed, forbid_unknown_fields=True):
-    """What was added to a payload, as a document of its own."""
+    """The text that was added to a payload, parsed as a document."""
 
 
 class _Protected(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,9 +35,9 @@ class _Protected(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def payload(raw: bytes) -> bytes:
-    """What the signatures of a document sign. Raises `InvalidSignatures`.
+    """Return the payload that the signatures of a document sign. Raises `InvalidSignatures`.
 
-    Nothing but the signatures may have been added to it: a document must not say more than its digest covers.
+    The document must not have any content besides payload and signatures, since its digest would not cover it.
     """
     try:
         signatures = msgspec.json.decode(raw, type=_Signed).signatures

@@ -1,1 +1,1 @@
-"""What the user wants, as pure data: rules, the tags and platforms they select, shards. No I/O."""
+"""Rules as pure data: the tags and platforms they select, and how shards divide them. No I/O."""

@@ -1,4 +1,4 @@
-"""What rules may name at all: said outside of the files, for files that are not trusted."""
+"""Limits the sources, destinations and variables of rules, so that files from untrusted authors can be used."""
 
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -12,8 +12,8 @@ from syncer.rules.rule import Rule
 class Allowlist(msgspec.Struct, frozen=True):
     """Globs for the sources and destinations of rules, and names of the variables that rules may use.
 
-    A glob matches a whole `host/path`, with Docker Hub as `docker.io/library/nginx`; `*` matches slashes, too. What
-    is empty allows everything; for variables, everything but secrets.
+    A glob matches a whole `host/path`, with Docker Hub as `docker.io/library/nginx`; `*` also matches slashes. An
+    empty list allows everything; for variables, everything except secrets.
     """
 
     sources: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Allowlist(msgspec.Struct, frozen=True):
     variables: tuple[str, ...] = ()
 
     def problems(self, rules: Iterable[Rule]) -> Iterator[Problem]:
-        """A problem for each source and destination that is not allowed."""
+        """Yield a problem for each source and destination that is not allowed."""
         for rule in rules:
             if not _matches(str(rule.source), self.sources):
                 yield rule.place.problem(f"the source {rule.source} is not allowed by --allow-source")

@@ -1,4 +1,4 @@
-"""Platforms as users write them: `linux/arm64/v8`, `windows:10.0.x`, `arm64:v8`; and which images they keep."""
+"""Parses platforms as users write them (`linux/arm64/v8`, `windows:10.0.x`, `arm64:v8`), and filters images by them."""
 
 import re
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ _PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _UNKNOWN = frozenset({"", "unknown"})
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
-# An index may leave these variants out (containerd's platforms package takes them as said).
+# The default variants: an index may omit them (containerd's platforms package does the same).
 _USUAL_VARIANTS = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 
 
 class InvalidPlatform(ValueError):
-    """Text that names no platform."""
+    """Text that is not a valid platform."""
 
 
 class PlatformPattern(msgspec.Struct, frozen=True):
-    """What is asked of a platform; an empty text asks nothing. `os_version` is a dotted prefix."""
+    """Conditions on a platform. An empty field matches every value. `os_version` is a dotted prefix."""
 
     os: str = ""
     architecture: str = ""
@@ -29,7 +29,7 @@ class PlatformPattern(msgspec.Struct, frozen=True):
     os_version: str = ""
 
     def matches(self, platform: Platform) -> bool:
-        """Whether the platform is one of these. What the platform does not say is not held against it."""
+        """Return whether the platform matches. A field that the platform omits matches every pattern."""
         architecture = _ARCHITECTURES.get(platform.architecture, platform.architecture)
         variant = platform.variant or _USUAL_VARIANTS.get(architecture, "")
         return (
@@ -52,13 +52,13 @@ def _begins(version: str, prefix: str) -> bool:
 
 
 class PlatformFilter(msgspec.Struct, frozen=True):
-    """Which platforms to keep: of each group, one pattern has to match. No groups keep everything."""
+    """Selects platforms: at least one pattern of each group must match. Without groups, every platform matches."""
 
     groups: tuple[tuple[PlatformPattern, ...], ...] = ()
 
     @classmethod
     def of(cls, *, os: Iterable[str] = (), arch: Iterable[str] = (), platforms: Iterable[str] = ()) -> Self:
-        """From texts, as of `--os`, `--arch` and a rule's `platforms`. Raises `InvalidPlatform`."""
+        """Create a filter from the texts of `--os`, `--arch` and a rule's `platforms`. Raises `InvalidPlatform`."""
         groups = (
             tuple(parse_os(text) for text in os),
             tuple(parse_arch(text) for text in arch),
@@ -67,19 +67,19 @@ class PlatformFilter(msgspec.Struct, frozen=True):
         return cls(tuple(group for group in groups if group))
 
     def __bool__(self) -> bool:
-        """Whether anything is asked at all."""
+        """Return whether the filter excludes any platform."""
         return bool(self.groups)
 
     def __str__(self) -> str:
-        """The same text for the same filter, in whatever order it was written."""
+        """Return a text that does not depend on the order in which the filter was written."""
         return " & ".join(sorted(",".join(sorted(map(str, group))) for group in self.groups))
 
     def __and__(self, other: "PlatformFilter") -> "PlatformFilter":
-        """Both narrow."""
+        """Return a filter that matches the platforms that both filters match."""
         return PlatformFilter((*self.groups, *(group for group in other.groups if group not in self.groups)))
 
     def matches(self, platform: Platform | None) -> bool:
-        """Whether to keep an image for this platform; one of unknown platform is kept."""
+        """Return whether to keep an image for this platform. An image without a platform is kept."""
         if platform is None or (platform.os in _UNKNOWN and platform.architecture in _UNKNOWN):
             return True
         return all(any(pattern.matches(platform) for pattern in group) for group in self.groups)
@@ -89,7 +89,7 @@ EVERY_PLATFORM = PlatformFilter()
 
 
 def parse_platform(text: str) -> PlatformPattern:
-    """Read `linux/amd64`, `linux/arm64/v8`, `windows/amd64:10.0.17763`. Raises `InvalidPlatform`."""
+    """Parse `linux/amd64`, `linux/arm64/v8`, `windows/amd64:10.0.17763`. Raises `InvalidPlatform`."""
     name, colon, version = text.strip().partition(":")
     parts = name.lower().split("/")
     if len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts)) or (colon and not _version(version)):
@@ -102,7 +102,7 @@ def parse_platform(text: str) -> PlatformPattern:
 
 
 def parse_os(text: str) -> PlatformPattern:
-    """Read `linux`, `windows:10.0.x`. Raises `InvalidPlatform`."""
+    """Parse `linux`, `windows:10.0.x`. Raises `InvalidPlatform`."""
     os, colon, version = text.strip().partition(":")
     if not _PART.fullmatch(os.lower()) or (colon and not _version(version)):
         raise InvalidPlatform(
@@ -112,7 +112,7 @@ def parse_os(text: str) -> PlatformPattern:
 
 
 def parse_arch(text: str) -> PlatformPattern:
-    """Read `amd64`, `arm64:v8`, `arm/v7`. Raises `InvalidPlatform`."""
+    """Parse `amd64`, `arm64:v8`, `arm/v7`. Raises `InvalidPlatform`."""
     architecture, mark, variant = text.strip().lower().replace("/", ":").partition(":")
     if not _PART.fullmatch(architecture) or (mark and not _PART.fullmatch(variant)):
         raise InvalidPlatform(f"expected an architecture[:variant], as arm64:v8, found {text[:80]!r}")
@@ -120,6 +120,6 @@ def parse_arch(text: str) -> PlatformPattern:
 
 
 def _version(text: str) -> str:
-    """The dotted prefix that a version asks for (`10.0.x` and `10.0.*` ask for `10.0`), empty if it is none."""
+    """Return the dotted prefix of a version pattern (`10.0` for `10.0.x` and `10.0.*`), or "" if it is not one."""
     prefix = re.sub(r"(?:\.[xX*])+$", "", text)
     return prefix if _VERSION.fullmatch(prefix) else ""

@@ -1,6 +1,6 @@
-"""Rules: what is copied where, in image-syncer's syntax and in the object form.
+"""Rules: which images are copied to which destinations.
 
-Pure data once read; `syncer.config.rule_reader` makes rules from a file.
+Rules are pure data; `syncer.config.rule_reader` reads them from a file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ from syncer.rules.tags import OneDigest, TagSelection, TheseTags
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the images of a rule go. `tags` are new names for them; None keeps the names.
+    """One destination of a rule. `tags` are the new tags; None keeps the source's tags.
 
-    `written` is the text in the file, with its references to the environment.
+    `written` is the text in the file, with its references to environment variables.
     """
 
     repository: Repository
@@ -28,35 +28,35 @@ class Destination:
 
     @property
     def name(self) -> str:
-        """The repository for messages; the text of the file if a variable is in it, since its value may be a secret."""
+        """The repository for messages. If the text in the file has variables, that text: a value may be a secret."""
         return self.written if self.has_variables else str(self.repository)
 
     @property
     def has_variables(self) -> bool:
-        """Whether the text of the file refers to the environment."""
+        """Whether the text in the file refers to environment variables."""
         return "$" in self.written
 
     def name_of(self, target: Reference) -> str:
-        """An image of this destination for messages: see `name`."""
+        """Return the name of an image at this destination for messages: see `name`."""
         if not self.has_variables:
             return str(target)
         return self.written if self.tags is not None or target.tag is None else f"{self.written}:{target.tag}"
 
     @property
     def tags_are_written(self) -> bool:
-        """Whether the text of the file names each of the tags: from a variable, they come all at once."""
+        """Whether the text in the file lists each tag, instead of a variable that holds several."""
         _, tags, _ = split_reference(self.written or self._resolved())
         return self.tags is None or (tags is not None and len(tags.split(",")) == len(self.tags))
 
     def tag_for(self, source_tag: str | None, index: int) -> str | None:
-        """The destination's tag for the source's tag at `index` (0-based) of those the rule selects.
+        """Return the destination's tag for the source's tag at `index` (0-based) among the selected tags.
 
-        None for a digest that gets no tag. The counts must agree: see `Rule.mismatch`.
+        Return None for a digest that gets no tag. The numbers of tags must be equal: see `Rule.mismatch`.
         """
         return source_tag if self.tags is None else self.tags[index]
 
     def written_for(self, indexes: Sequence[int]) -> str:
-        """The text for a file that names only the source tags at these places. Needs `tags_are_written`."""
+        """Return the text for a file that names only the source tags at `indexes`. Requires `tags_are_written`."""
         text = self.written or self._resolved()
         if self.tags is None:
             return text
@@ -72,10 +72,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the images file. `number` is its place among the rules, from 0: the earlier one wins.
+    """One entry of the images file. `number` is its index among the rules, from 0. If two rules conflict, the earlier wins.
 
-    `schedule` is the rule's own, None if it goes with all others. `written_source` and `written` are key and value
-    as they stand in the file. `name` is what logs, pages and the API call it: the source, if it has no other.
+    `schedule` is None if the rule uses the common schedule. `written_source` and `written` are the key and the value
+    in the file. `name` identifies the rule in logs, pages and the API; the default is the source.
     """
 
     number: int
@@ -98,11 +98,11 @@ class Rule:
 
     @property
     def source_text(self) -> str:
-        """The source as it is written in the file."""
+        """The source as written in the file."""
         return self.written_source or str(self.source)
 
     def destination_name(self, target: Reference) -> str:
-        """An image at one of the destinations for messages: as written where a variable is in it."""
+        """Return the name of an image at one of the destinations for messages: see `Destination.name`."""
         for destination in self.destinations:
             if destination.repository == target.repository and (
                 destination.tags is None or target.tag in destination.tags
@@ -111,18 +111,18 @@ class Rule:
         return str(target)
 
     def writes_to(self, repository: Repository) -> bool:
-        """Whether a repository is one of the destinations."""
+        """Return whether `repository` is one of the destinations."""
         return any(destination.repository == repository for destination in self.destinations)
 
     @property
     def tags_are_written(self) -> bool:
-        """Whether each destination names its tags in the file, so that an entry for some of them can be made."""
+        """Whether each destination lists its tags in the file, so that an entry can name some of them."""
         return all(destination.tags_are_written for destination in self.destinations)
 
     def mismatch(self, selected: int) -> str | None:
-        """Why `selected` source tags cannot go to these destinations; None if they can.
+        """Return why `selected` source tags do not fit these destinations, or None if they do.
 
-        Only a regular expression with tags at its destination has to be asked, once its tags are known.
+        The check is only needed for a regular expression whose destination has tags, once the source's tags are known.
         """
         for destination in self.destinations:
             if destination.tags is not None and len(destination.tags) != selected:
@@ -133,11 +133,11 @@ class Rule:
         return None
 
     def entry_for(self, tags: Iterable[str] | None, selected: Sequence[str] = ()) -> tuple[str, object]:
-        """Key and value of an images file that names exactly these source tags, in the form this rule has.
+        """Return the key and value of an images file for exactly these source tags, in the form of this rule.
 
-        None gives the whole rule as it is written, and so does a destination whose tags come from a variable: a
-        variable's value is never written to a file. `selected` are all tags of the rule in their order: needed only
-        for a regular expression whose destination has tags. Raises `ValueError` for tags that the rule has not.
+        If `tags` is None, or if a destination's tags come from a variable, return the whole rule as written: the value
+        of a variable is never written to a file. `selected` lists all tags that the rule selects, in order; it is only
+        needed for a regular expression whose destination has tags. Raises `ValueError` for tags that are not selected.
         """
         if tags is None or isinstance(self.selection, OneDigest) or not self.tags_are_written:
             return self.source_text, self._value(
@@ -157,7 +157,7 @@ class Rule:
         return f"{name}:{','.join(named)}", self._value(destinations)
 
     def _value(self, destinations: list[str]) -> object:
-        """The destinations in the form they were written in: text, list or object."""
+        """Return the destinations in the form in which they were written: text, list or object."""
         shape = self.written.get("to") if isinstance(self.written, dict) else self.written
         to: object = destinations if isinstance(shape, list) or len(destinations) > 1 else destinations[0]
         return {**self.written, "to": to} if isinstance(self.written, dict) else to

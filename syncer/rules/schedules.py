@@ -1,4 +1,4 @@
-"""Checks a schedule as users write it, so that a bad one is found when the file is read."""
+"""Validates schedules, so that an invalid one is reported when the file is read."""
 
 import datetime as dt
 import re
@@ -7,11 +7,11 @@ _MAX_LENGTH = 200
 
 
 class InvalidSchedule(ValueError):
-    """Text that names no time, or a time that never comes."""
+    """Text that is not a schedule, or a schedule that never becomes due."""
 
 
 def check_schedule(text: str) -> str:
-    """The schedule itself: five fields, or six with the seconds first, or `@daily` and its kin.
+    """Return `text` if it is a schedule: five fields, six fields with the seconds first, or a word such as `@daily`.
 
     Raises `InvalidSchedule`.
     """
@@ -19,7 +19,7 @@ def check_schedule(text: str) -> str:
 
     shown = repr(text[:_MAX_LENGTH])
     fields = text.split()
-    # croniter's own additions (a random or hashed minute, a year) would not mean the same on each start.
+    # Reject croniter's extensions (a random or hashed minute, a year): their meaning would change at each start.
     extended = any(re.match("[hr]", field, re.IGNORECASE) for field in fields)
     known = len(fields) in (5, 6) or (len(fields) == 1 and text.lstrip().startswith("@"))
     if not known or extended or len(text) > _MAX_LENGTH:

@@ -1,7 +1,7 @@
-"""Which share of the rules a process has, where several do the work: all make the same split, from the files alone.
+"""Divides the rules among several processes. Each process computes the same split from the files alone.
 
-Rules that meet at a destination are never parted: the earlier one still wins there, and what they have in common is
-copied once. A share more or less moves only its own part of the work (rendezvous hashing).
+Rules that share a destination stay in one shard: the earlier rule still wins there, and content that they have in
+common is copied once. Rendezvous hashing is used: if a shard is added or removed, only its part of the rules moves.
 """
 
 import re
@@ -18,22 +18,22 @@ from syncer.rules.rule import Rule
 MAX_SHARES = 1000
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 _WORDS = 8
-"""Scores that one digest of 64 bytes gives."""
+"""Number of scores in one digest of 64 bytes."""
 
 
 class InvalidShard(ValueError):
-    """Text that does not name a share."""
+    """Text that is not a valid shard."""
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """Share `index`, from 0, of `count`. `str()` gives `1/4`; `0/1` is all there is."""
+    """Shard `index` (from 0) of `count`. `str()` returns, for example, `1/4`; `0/1` covers all rules."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `1/4`. Raises `InvalidShard`."""
+        """Parse a shard such as `1/4`. Raises `InvalidShard`."""
         expected = "expected I/N with 0 <= I < N, such as 0/4"
         found = _WRITTEN.fullmatch(text.strip())
         if found is None:
@@ -51,16 +51,16 @@ class Shard(msgspec.Struct, frozen=True):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is left to others."""
+        """Whether this is the only shard."""
         return self.count == 1
 
     @property
     def fields(self) -> dict[str, str]:
-        """What documents and log lines say of it: nothing, if it is all there is."""
+        """Return the fields for documents and log lines: none if this is the only shard."""
         return {} if self.whole else {"shard": str(self)}
 
     def rules_of(self, rules: Sequence[Rule]) -> tuple[Rule, ...]:
-        """Those of all the `rules` that are this share's, in their order."""
+        """Return those of `rules` that belong to this shard, in their order."""
         if self.whole:
             return tuple(rules)
         groups = _groups(rules)
@@ -75,9 +75,9 @@ WHOLE = Shard()
 
 
 def share_of(repository: Repository | str, shares: int) -> int:
-    """The share, from 0, of `shares` that a repository belongs to: the one with the highest score for its name.
+    """Return the shard (from 0) of `shares` that a repository belongs to: the one with the highest score for its name.
 
-    As text, a repository is what `str(Repository)` gives. The answer never depends on process, machine or version.
+    A text must be in the form of `str(Repository)`. The result does not depend on process, machine or version.
     """
     name = str(repository).encode()
     blocks = -(-shares // _WORDS)
@@ -90,9 +90,9 @@ def share_of(repository: Repository | str, shares: int) -> int:
 
 
 def _groups(rules: Sequence[Rule]) -> list[Repository]:
-    """For each rule the first destination of the first of all rules that it is joined with."""
+    """Return, for each rule, the first destination of the first rule in its group."""
     numbers: dict[Repository, int] = {}
-    above: list[int] = []  # for each number an earlier one of the same group, or itself
+    above: list[int] = []  # for each rule's number, an earlier number of the same group, or the number itself
 
     def first_of(number: int) -> int:
         while above[number] != number:

@@ -1,4 +1,4 @@
-"""Which tags of a repository a rule selects."""
+"""Selects tags of a repository."""
 
 from functools import cache
 from typing import Any
@@ -9,18 +9,18 @@ from syncer.oci.digest import Digest
 
 
 class InvalidPattern(ValueError):
-    """A regular expression that RE2 does not take."""
+    """A regular expression that RE2 does not accept."""
 
 
 class AllTags(msgspec.Struct, frozen=True):
-    """Every tag that the repository has."""
+    """Selects every tag of the repository."""
 
     def matches(self, tag: str) -> bool:  # noqa: ARG002
         return True
 
 
 class TheseTags(msgspec.Struct, frozen=True):
-    """The tags that are named, in their order."""
+    """Selects the named tags, in their order."""
 
     tags: tuple[str, ...]
 
@@ -29,7 +29,7 @@ class TheseTags(msgspec.Struct, frozen=True):
 
 
 class MatchingTags(msgspec.Struct, frozen=True):
-    """Every tag in which the regular expression (RE2, as in Go) finds a match."""
+    """Selects every tag in which the regular expression (RE2, as in Go) finds a match."""
 
     pattern: str
 
@@ -38,7 +38,7 @@ class MatchingTags(msgspec.Struct, frozen=True):
 
 
 class OneDigest(msgspec.Struct, frozen=True):
-    """One manifest by its digest; `tag` is what the destination gets, if anything."""
+    """Selects one manifest by its digest. `tag` is the destination's tag, if there is one."""
 
     digest: Digest
     tag: str | None = None
@@ -60,7 +60,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def check_pattern(pattern: str) -> str:
-    """The pattern itself. Raises `InvalidPattern` with RE2's message."""
+    """Return `pattern` if it is valid. Raises `InvalidPattern` with RE2's message."""
     import re2  # noqa: PLC0415
 
     try:

@@ -1,1 +1,1 @@
-"""What is kept between runs, in one SQLite file of the state folder, or in memory without one."""
+"""State that is kept between runs: one SQLite file in the state folder, or memory if there is no folder."""

@@ -1,6 +1,6 @@
-"""What earlier runs learnt of the destinations: where blobs are, and what an index became under a platform filter.
+"""Facts about the destinations from earlier runs: locations of blobs, and digests of filtered indexes.
 
-All of it is a hint. A blob that has gone costs the request that asked for it, and is forgotten then.
+All facts are hints. If a blob no longer exists, the check costs one request, and the fact is removed.
 """
 
 import logging
@@ -14,9 +14,9 @@ from syncer.oci.reference import Repository
 from syncer.state.database import Database
 
 MAX_PENDING = 500
-"""Facts that are written in one transaction."""
+"""Maximum number of facts that are written in one transaction."""
 MAX_HOLDERS = 3
-"""Repositories that are named for a blob: the next one is tried only where the one before refused."""
+"""Maximum number of repositories returned for a blob. The next one is only tried if the previous one refuses."""
 KEPT_DAYS = 90
 
 _DAY = 86400
@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 class SqliteBlobCache(BlobCache):
-    """Facts in the state folder's database. `now` gives seconds since the epoch.
+    """Facts in the state folder's database. `now` returns seconds since the epoch.
 
-    A database that cannot be written is told once in the log, and then does without.
+    If the database cannot be written, this is logged once, and no further facts are recorded.
     """
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
@@ -93,4 +93,4 @@ class SqliteBlobCache(BlobCache):
 
     def _give_up(self, error: sqlite3.Error) -> None:
         self._usable = False
-        _log.warning("what is known of the registries cannot be kept: %s", error)
+        _log.warning("cannot write the blob cache: %s", error)

@@ -1,6 +1,6 @@
-"""The SQLite file of a state folder: opened, brought up to date, set aside where it cannot be used.
+"""The SQLite file of a state folder: opens it, migrates it, and sets it aside if it cannot be used.
 
-Whoever keeps something in it adds a step to `STEPS` and works through `Database.transaction`.
+To store new data, add a step to `STEPS`, and use `Database.transaction`.
 """
 
 import logging
@@ -35,7 +35,7 @@ STEPS: tuple[str, ...] = (
         succeeded REAL
     );
     """,
-    # 2: what is known of the destinations (knowledge.py); `seen` is in days
+    # 2: facts about the destinations (blob_cache.py); `seen` is in days
     """
     CREATE TABLE blobs (
         host TEXT NOT NULL,
@@ -53,17 +53,17 @@ STEPS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
 )
-"""What makes version N of the file out of version N-1, each as one script. Steps are only ever added at the end."""
+"""Migrations: script N migrates the file from version N-1 to N. Only append to this list."""
 
 _BUSY_SECONDS = 10.0
 _UNUSABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
-"""Damaged, no database at all, or one of somebody else."""
+"""SQLite errors for a file that is damaged, not a database, or the database of another program."""
 
 _log = logging.getLogger(__name__)
 
 
 class Database:
-    """A connection that threads may share: one transaction at a time."""
+    """A connection that threads may share. Transactions run one at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -71,7 +71,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is done in the block, or nothing of it. Raises `sqlite3.Error`."""
+        """Run the block in a transaction, which is rolled back on an exception. Raises `sqlite3.Error`."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -84,7 +84,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The same for what changes nothing: nobody else has to wait for it. Raises `sqlite3.Error`."""
+        """Run a block that only reads, without blocking other processes. Raises `sqlite3.Error`."""
         with self._lock:
             yield self._connection
 
@@ -94,7 +94,7 @@ class Database:
 
 
 class _Unusable(Exception):
-    """The file is `kind`: it has to make room for a new one."""
+    """The file cannot be used and must be set aside. `kind` becomes part of its new name."""
 
     def __init__(self, kind: str, why: str) -> None:
         super().__init__(why)
@@ -102,10 +102,10 @@ class _Unusable(Exception):
 
 
 def open_database(folder: Path | None, *, steps: Sequence[str] = STEPS) -> Database:
-    """The database of a state folder, made if it is not there; None gives one in memory.
+    """Open the database of a state folder, and create it if it is missing. None opens a database in memory.
 
-    A file that is damaged, or of a newer version, is set aside with a warning. Raises `StateUnusable` where the
-    folder cannot be written.
+    A file that is damaged, or of a newer version, is set aside with a warning. Raises `StateUnusable` if the folder
+    cannot be written.
     """
     if folder is None:
         return Database(_open(":memory:", steps))
@@ -118,7 +118,7 @@ def open_database(folder: Path | None, *, steps: Sequence[str] = STEPS) -> Datab
             return Database(_open(str(path), steps))
         except _Unusable as unusable:
             aside = _set_aside(path, unusable.kind)
-            _log.warning("%s %s: set aside as %s, begun anew", path, unusable, aside.name)
+            _log.warning("%s %s: set aside as %s, and created a new one", path, unusable, aside.name)
             create_private(path)
             return Database(_open(str(path), steps))
     except (OSError, sqlite3.Error, _Unusable) as error:
@@ -129,14 +129,14 @@ def _open(name: str, steps: Sequence[str]) -> sqlite3.Connection:
     connection = sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         with suppress(sqlite3.OperationalError):
-            # What cannot have it (memory, some file systems) works without, only slower.
+            # WAL is not supported in memory and on some file systems. Without it the database is only slower.
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         _check(connection, len(steps))
         _migrate(connection, steps)
     except sqlite3.DatabaseError as error:
         connection.close()
-        # The low byte is the kind; the rest says where it was noticed.
+        # The low byte is the primary result code. The higher bytes extend it.
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNUSABLE:
             raise _Unusable("corrupt", f"cannot be read ({error})") from error
         raise
@@ -157,11 +157,11 @@ def _check(connection: sqlite3.Connection, newest: int) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
-    """Bring the file to the newest version, a step at a time: each is done whole or not at all."""
+    """Migrate the file to the newest version. Each step is one transaction."""
     while _version(connection) < len(steps):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Looked at again under the lock: another process may have been faster.
+            # Check again under the lock: another process may have migrated the file.
             version = _version(connection)
             if version < len(steps):
                 for statement in _statements(steps[version]):
@@ -175,11 +175,11 @@ def _migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """`executescript` would commit in between."""
+    """Split a script into statements, since `executescript` would commit the transaction."""
     statement = ""
     for piece in script.split(";")[:-1]:
         statement += f"{piece};"
-        # A semicolon may stand in a text or a trigger.
+        # A semicolon may be part of a string or a trigger.
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
@@ -195,7 +195,7 @@ def _set_aside(path: Path, kind: str) -> Path:
     aside = path.with_name(f"{path.name}.{kind}-{stamp}")
     path.replace(aside)
     for ending in ("-wal", "-shm"):
-        # They belong to that file, and would spoil the next one.
+        # These files belong to the old database, and would corrupt the new one.
         with suppress(FileNotFoundError):
             path.with_name(path.name + ending).replace(aside.with_name(aside.name + ending))
     return aside

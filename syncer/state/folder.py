@@ -1,4 +1,4 @@
-"""The state folder on disk: made for its owner alone, and kept so where an earlier version left it readable."""
+"""The state folder on disk: only its owner can read it, even if an earlier version created it readable for others."""
 
 import os
 import stat
@@ -12,10 +12,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder if it is missing, and take group's and others' permissions off it and its files.
+    """Create the folder if it is missing, and remove the permissions of group and others from it and its files.
 
-    A folder that also holds files of somebody else keeps its mode; the files of the state do not. What belongs to
-    another user (a mounted volume) is left as it is. Raises `OSError`.
+    If the folder has other files too, only the state files are changed, not the folder. A folder or file of another
+    user (a mounted volume) is not changed. Raises `OSError`.
     """
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     names = [path.name for path in folder.iterdir()]
@@ -26,12 +26,12 @@ def prepare_folder(folder: Path) -> None:
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read, unless it is there. Raises `OSError`."""
+    """Create an empty file that only its owner can read, unless it exists. Raises `OSError`."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
 
 
 def _is_state(name: str) -> bool:
-    """The database with its `-wal`, `-shm` and what was set aside, the locks, and a file system's own folder."""
+    """Return whether the name is that of a database file (also `-wal`, `-shm`, or set aside), a lock or `lost+found`."""
     return name.startswith(DATABASE) or name in ("daemon.lock", "run.lock", "lost+found")
 
 

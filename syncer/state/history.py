@@ -1,6 +1,6 @@
-"""The runs of a daemon with their reports, and how each rule did last: bounded by count, age and size.
+"""The history of a daemon's runs: their reports, and the last result of each rule. Limited by count, age and size.
 
-Reports are kept as gzip: a browser takes them as they are.
+Reports are stored as gzip, so that they can be sent to a browser unchanged.
 """
 
 import time
@@ -15,13 +15,13 @@ from syncer.state.database import Database
 
 Document = dict[str, Any]
 
-GZIP = 31  # zlib's word for gzip's format
+GZIP = 31  # zlib's `wbits` for the gzip format
 _CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is kept: so many runs, seconds, and bytes of reports. The newest run is kept in any case."""
+    """Limits of the history: number of runs, age in seconds, bytes of reports. The newest run is always kept."""
 
     runs: int = 1000
     seconds: float = 90 * 86400.0
@@ -33,7 +33,7 @@ IN_MEMORY = Bounds(runs=100, nbytes=16 << 20)
 
 
 class RuleResult(msgspec.Struct, frozen=True):
-    """How a rule did the last time: Unix times, `succeeded` the last time that all its images went through."""
+    """The last result of a rule. Times are Unix times; `succeeded` is the last time when none of its images failed."""
 
     run: str
     finished: float
@@ -42,7 +42,7 @@ class RuleResult(msgspec.Struct, frozen=True):
 
 
 class History:
-    """What runs there were. Every method may block, and raises `sqlite3.Error`."""
+    """The stored runs. Every method may block, and raises `sqlite3.Error`."""
 
     def __init__(
         self, database: Database, *, bounds: Bounds = ON_DISK, now: Callable[[], float] = time.time
@@ -54,7 +54,7 @@ class History:
     # --- writing --------------------------------------------------------------------------------------------------
 
     def begin(self, summary: Document) -> None:
-        """A run has started. `summary` is the report's `run` with its `totals`."""
+        """Record the start of a run. `summary` is the report's `run` with its `totals`."""
         now = self._now()
         with self._database.transaction() as connection:
             connection.execute(
@@ -63,7 +63,7 @@ class History:
             )
 
     def touch(self, summary: Document) -> None:
-        """It still goes on: should the process be killed, this is what is known of it."""
+        """Update a running run. If the process is killed, this is its last known state."""
         with self._database.transaction() as connection:
             connection.execute(
                 "UPDATE runs SET seen = ?, summary = ? WHERE id = ?",
@@ -71,7 +71,7 @@ class History:
             )
 
     def finish(self, summary: Document, report: bytes, rules: Mapping[str, str]) -> None:
-        """It is over. `report` is as `syncer.daemon.packing` makes it; `rules` are the outcomes of rules, by name."""
+        """Record the end of a run. `report` is packed by `syncer.daemon.packing`; `rules` has the outcome of each rule."""
         now = self._now()
         with self._database.transaction() as connection:
             connection.execute(
@@ -90,7 +90,7 @@ class History:
             self._prune(connection, now)
 
     def close_unfinished(self) -> list[str]:
-        """Mark runs that a killed process left behind as interrupted, when they were last seen. Their ids."""
+        """Mark unfinished runs of a killed process as interrupted at their last update. Return their IDs."""
         with self._database.transaction() as connection:
             rows = connection.execute("SELECT id, seen, summary FROM runs WHERE outcome IS NULL").fetchall()
             for run_id, seen, text in rows:
@@ -121,9 +121,9 @@ class History:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def summaries(self, limit: int, *, before: str | float | None = None) -> list[bytes]:
-        """Runs as JSON, the newest first: those older than the run of that id, or than that Unix time.
+        """Return runs as JSON, newest first: at most `limit`, older than the run ID or Unix time `before`.
 
-        Raises `KeyError` for a run that is not known.
+        Raises `KeyError` for an unknown run.
         """
         with self._database.reading() as connection:
             where = "1"
@@ -142,13 +142,13 @@ class History:
         return [row[0] for row in rows]
 
     def report(self, run_id: str) -> bytes | None:
-        """A run's report as gzip. None where there is none, or it is not over."""
+        """Return a run's report as gzip, or None if there is none or the run is not finished."""
         with self._database.reading() as connection:
             row = connection.execute("SELECT report FROM runs WHERE id = ?", (run_id,)).fetchone()
         return row[0] if row else None
 
     def outcome(self, run_id: str) -> str | None:
-        """How a run ended; None while it goes on. Raises `KeyError` for one that is not known."""
+        """Return the outcome of a run, or None while it is running. Raises `KeyError` for an unknown run."""
         with self._database.reading() as connection:
             row = connection.execute("SELECT outcome FROM runs WHERE id = ?", (run_id,)).fetchone()
         if row is None:
@@ -156,7 +156,7 @@ class History:
         return None if row[0] is None else str(row[0])
 
     def last_times(self) -> tuple[float | None, float | None]:
-        """When the last run succeeded, and when the last one ended that was not interrupted."""
+        """Return when a run last succeeded, and when a run last ended without interruption."""
         with self._database.reading() as connection:
             row = connection.execute(
                 "SELECT max(iif(outcome = 'success', seen, NULL)), max(seen) FROM runs"
@@ -173,7 +173,7 @@ class History:
 
 
 def utc(moment: float) -> str:
-    """Unix time as reports write it."""
+    """Format a Unix time as in reports."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
@@ -183,7 +183,7 @@ def gzip_of(text: bytes) -> bytes:
 
 
 def unpacked(report: bytes) -> Iterator[bytes]:
-    """The JSON of a packed report, piece by piece."""
+    """Yield the JSON of a packed report in pieces."""
     unpacker = zlib.decompressobj(wbits=GZIP)
     rest = report
     while rest:

@@ -1,6 +1,6 @@
-"""Locks of a state folder: one daemon at a time, and one run at a time, be it the daemon's or a one-shot's.
+"""Locks of a state folder: one daemon at a time, and one run at a time, in a daemon or a one-shot process.
 
-The kernel lets go of them when the process ends, however it ends.
+The kernel releases the locks when the process ends for any reason.
 """
 
 import fcntl
@@ -16,16 +16,16 @@ _HELD_BY = {"daemon": "another daemon", "run": "another run"}
 
 
 class StateError(Exception):
-    """Something about the state folder. The text is for the user.
+    """An error of the state folder. The message is for the user.
 
     StateError
-    ├── StateLocked     another process works with it
-    └── StateUnusable   it cannot be written, locked or read
+    ├── StateLocked     another process uses the folder
+    └── StateUnusable   the folder cannot be written, locked or read
     """
 
 
 class StateLocked(StateError):
-    """Another process works with the state folder."""
+    """Another process uses the state folder."""
 
 
 class StateUnusable(StateError):
@@ -34,9 +34,9 @@ class StateUnusable(StateError):
 
 @contextmanager
 def hold_lock(folder: Path, what: Literal["daemon", "run"]) -> Iterator[None]:
-    """Hold one of the locks of a state folder, which is made if it is not there.
+    """Hold a lock of a state folder. The folder is created if it is missing.
 
-    Raises `StateLocked` at once where another process has it, and `StateUnusable`.
+    Raises `StateLocked` without waiting if another process holds the lock, and `StateUnusable`.
     """
     path = folder / f"{what}.lock"
     try:
@@ -61,10 +61,10 @@ def _lock(descriptor: int, path: Path, what: Literal["daemon", "run"]) -> None:
         process = f" (process {holder})" if holder.isdigit() else ""
         raise StateLocked(
             f"{_HELD_BY[what]}{process} works with the state folder {path.parent}: wait for it, "
-            "or use a folder of its own"
+            "or use another state folder"
         ) from None
     except OSError as error:
         raise StateUnusable(
             f"{path} cannot be locked: {error.strerror}. The state folder has to be on a local disk; "
-            "network file systems do not keep locks"
+            "network file systems do not support locks reliably"
         ) from error

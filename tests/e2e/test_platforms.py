@@ -85,7 +85,7 @@ def test_report_lists_kept_and_omitted_platforms(source, filtered):
 
 def test_images_of_other_platforms_are_skipped_with_a_warning(filtered):
     skipped = [image for image in filtered.report["images"] if image["outcome"] == "skipped"]
-    assert {image["reason"] for image in skipped} == {"no platform is left by the filter"}
+    assert {image["reason"] for image in skipped} == {"no platform matches the filter"}
     assert len(skipped) == len(lines_with("warning", filtered.first.stderr)) == 6
 
 
@@ -112,7 +112,7 @@ def test_platforms_of_the_rule_and_of_the_option_both_apply(source, registry, fi
     )
 
     assert (nothing.returncode, something.returncode) == (0, 0)
-    assert "no platform is left by the filter" in lines_with("warning", nothing.stderr)[0]
+    assert "no platform matches the filter" in lines_with("warning", nothing.stderr)[0]
     (entry,) = json.loads(raw_manifest(destination, f"app:{image.tag}"))["manifests"]
     assert entry["platform"]["architecture"] == "amd64"
 

@@ -176,7 +176,7 @@ def test_killed_share_completes_when_it_is_restarted(source, registry, files, pr
 
     assert (other.returncode, again.returncode, whole.returncode) == (0, 0, 0)
     assert incomplete.returncode == 2
-    assert f"the report of share {share}/2 is missing" in incomplete.stderr
+    assert f"the report of shard {share}/2 is missing" in incomplete.stderr
     merged = read_json(program.folder / "whole.json")
     assert merged["run"]["outcome"] == "success"
     assert len(merged["images"]) == len(corpus.images)

@@ -24,7 +24,7 @@ def test_a_duration_has_units_or_counts_seconds(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "m", "5x", "-5m", "0", "0s", "5m x", "1e3", "nan", "9999d", "m5"])
-def test_what_is_no_duration_is_refused(text):
+def test_invalid_duration_is_refused(text):
     with pytest.raises(InvalidDuration, match="expected a duration"):
         parse_duration(text)
 

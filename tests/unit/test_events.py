@@ -23,7 +23,7 @@ def test_an_event_goes_to_the_method_that_is_named_after_it():
     assert observer.moved == [MOVED]
 
 
-def test_what_has_no_method_is_not_heard():
+def test_event_without_a_method_is_ignored():
     observer = Counting()
     observer.notify(RunStarted("id", "cli", 1))
     assert observer.moved == []
@@ -40,7 +40,7 @@ def test_events_do_not_change():
         MOVED.nbytes = 6  # type: ignore[misc]
 
 
-def test_an_observer_that_fails_is_told_of_once_and_keeps_nobody_from_hearing(caplog):
+def test_failing_observer_is_logged_once_and_does_not_affect_others(caplog):
     class Broken(Observer):
         def on_round_started(self, _event: RoundStarted) -> None:
             raise ValueError("broken")

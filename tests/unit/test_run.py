@@ -25,7 +25,7 @@ def bounds(outcome):
     return outcome.told.events[0], outcome.told.events[-1]
 
 
-async def test_it_tells_its_beginning_and_its_end(net):
+async def test_run_reports_its_start_and_end(net):
     outcome = await net.sync({"source/app": "destination/app"})
     first, last = bounds(outcome)
     assert first == RunStarted(outcome.result.run_id, "cli", 1)
@@ -79,7 +79,7 @@ async def test_a_stop_after_the_end_changes_nothing(net):
     assert not run.stopping
 
 
-async def test_every_image_is_told_once(net):
+async def test_every_image_is_reported_once(net):
     refuse(net.registries["destination"], "PUT manifest", 403, where="/1")
     rules = {
         "source/app": "destination/app",

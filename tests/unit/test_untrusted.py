@@ -54,7 +54,7 @@ def account():
         lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
     ],
 )
-def test_a_secret_that_a_stranger_sends_back_is_masked_in_every_spelling(account, spell):
+def test_echoed_secret_is_masked_in_every_encoding(account, spell):
     shown = clean(f"login failed for <{spell(PASSWORD)}>", 1000)
 
     assert shown.startswith("login failed for <")
@@ -117,7 +117,7 @@ def test_a_secret_that_is_cut_off_at_the_end_leaves_next_to_nothing(account, shi
         ("ünï 中文", "ünï 中文"),
     ],
 )
-def test_characters_that_steer_or_hide_are_made_visible(text, shown):
+def test_control_and_invisible_characters_are_escaped(text, shown):
     assert clean(text) == shown
 
 
@@ -129,7 +129,7 @@ def test_what_is_shown_is_one_printable_line_and_stays_as_it_is(text):
     assert clean(shown) == shown.strip()
 
 
-def test_an_error_is_clean_whoever_made_its_message(account):
+def test_error_message_is_always_sanitized(account):
     error = RegistryError(Kind.INVALID, f"it said\n\x1b[2J{PASSWORD}" + "x" * 5000)
     assert error.message.startswith("it said \\x1b[2J***")
     assert len(error.message) == MAX_MESSAGE

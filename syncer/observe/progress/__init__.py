@@ -1,9 +1,9 @@
-"""What a user sees of a run while it runs: bars on a terminal, plain lines elsewhere, or nothing.
+"""Shows the progress of a run: as bars on a terminal, as plain lines elsewhere, or not at all.
 
-base.py     Progress: an observer that the log can be written through
-plain.py    a line every few seconds              totals.py        what a run came to, counted
-bars.py     live bars, drawn by rich              run_progress.py  what is known of the run that is drawn
-layout.py   how the bars and the closing table look
+base.py     Progress: an observer, and a stream for the log
+plain.py    a line every few seconds              totals.py        the totals of a run
+bars.py     live bars, drawn by rich              run_progress.py  the state of a run
+layout.py   the layout of the bars and the closing table
 """
 
 import os
@@ -22,10 +22,10 @@ ProgressKind = Literal["auto", "bar", "plain", "none"]
 
 @contextmanager
 def open_progress(kind: ProgressKind, *, stream: TextIO, log_format: str) -> Iterator[Progress]:
-    """What `--progress` asks for, on `stream`. Bars only where the stream is a terminal that can do them.
+    """Open the progress for `--progress` on `stream`. Bars are only used if the stream is a capable terminal.
 
-    Hand the log's lines to the progress that this gives (it is a stream: `write`, `flush`), and put it before
-    other observers: then the closing table stands before the last lines of the log.
+    Write the log to the returned progress (a stream with `write` and `flush`), and register it before other observers:
+    then the closing table appears before the last lines of the log.
     """
     progress = _progress(kind, stream, log_format)
     try:
@@ -39,12 +39,12 @@ def _progress(kind: ProgressKind, stream: TextIO, log_format: str) -> Progress:
         return Progress(stream)
     if kind == "plain" or not can_draw(stream):
         return PlainProgress(stream)
-    # rich takes its time to import: only where it draws.
+    # Importing rich is slow: import it only for bars.
     from syncer.observe.progress.bars import BarProgress  # noqa: PLC0415
 
     return BarProgress(stream)
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether the stream is a terminal on which the cursor can be moved."""
+    """Return whether the stream is a terminal with cursor movement."""
     return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}

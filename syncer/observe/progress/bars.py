@@ -1,4 +1,4 @@
-"""Live bars on a terminal. rich redraws them a few times a second; the run itself only counts."""
+"""Live bars on a terminal. rich redraws them a few times per second; events only update counters."""
 
 import re
 import time
@@ -24,9 +24,9 @@ _ASCII = str.maketrans({"✗": "x", "✓": "*", "→": ">", "·": "|", "…": "~
 
 
 class BarProgress(Progress):
-    """Bars below, and above them what stays: failures, warnings, and lines that are written through it.
+    """Draws bars, and prints failures, warnings and log lines above them.
 
-    With `ticking` False, the bars are drawn by calls of `draw` only.
+    If `ticking` is False, the bars are only drawn by `draw`.
     """
 
     draws = True
@@ -42,7 +42,7 @@ class BarProgress(Progress):
         terminal = _Terminal(stream, getattr(stream, "encoding", None) or "ascii")
         super().__init__(terminal)
         self._console = console or Console(highlight=False, force_terminal=True)
-        # rich asks for no more of a file than to be written to.
+        # rich only writes to the file.
         self._console.file = terminal  # type: ignore[assignment]
         self._run = RunProgress(clock)
         self._ticking = ticking
@@ -51,7 +51,7 @@ class BarProgress(Progress):
 
     def notify(self, event: object) -> None:
         if isinstance(event, ImageFailed):
-            # A registry may echo what it was sent.
+            # A registry may echo secrets that were sent to it.
             failure = msgspec.structs.replace(event.failure, message=self.mask(event.failure.message))
             event = msgspec.structs.replace(event, failure=failure)
         self._run.notify(event)
@@ -63,7 +63,7 @@ class BarProgress(Progress):
         self._bars.start()
 
     def on_image_failed(self, event: ImageFailed) -> None:
-        # A stopped run leaves hundreds that were interrupted: the closing table counts them.
+        # A stopped run may interrupt hundreds of images: only the closing table counts them.
         if event.failure.kind != INTERRUPTED:
             self._show(layout.failure(FailedImage(event.source, event.destination, event.failure)))
 
@@ -75,7 +75,7 @@ class BarProgress(Progress):
         self._show(layout.closing(self._run))
 
     def write(self, text: str, /) -> int:
-        """Put whole lines above the bars, at the next drawing."""
+        """Print whole lines above the bars at the next redraw."""
         lines = Text(text.removesuffix("\n"), no_wrap=True, overflow="ignore")
         lines.highlight_regex(_LOG_TIME, "dim")
         lines.highlight_regex(_LOG_LEVEL, style_prefix="logging.level.")
@@ -88,7 +88,7 @@ class BarProgress(Progress):
             self._bars = None
 
     def draw(self) -> None:
-        """Draw the run as it is now."""
+        """Draw the current state of the run."""
         if self._bars is not None:
             self._bars.refresh()
 
@@ -99,7 +99,7 @@ class BarProgress(Progress):
 
 
 class _Bars(Live):
-    """The bars of one run. What waits in `above` is printed above them when they are drawn."""
+    """The bars of one run. The queue `above` is printed above them at each redraw."""
 
     def __init__(
         self, console: Console, run: RunProgress, above: deque[RenderableType], *, ticking: bool
@@ -116,7 +116,7 @@ class _Bars(Live):
         self._above = above
 
     def refresh(self) -> None:
-        # One write for both, or the terminal would flicker.
+        # Write both at once to avoid flicker.
         with self.console:
             super().refresh()
             _print_all(self.console, self._above)
@@ -125,12 +125,12 @@ class _Bars(Live):
 def _print_all(console: Console, above: deque[RenderableType]) -> None:
     taken = [above.popleft() for _ in range(len(above))]
     if taken:
-        # Lines of the log are longer than the window: cropped, they would be of no use.
+        # Do not crop log lines that are longer than the window.
         console.print(Group(*taken), crop=False)
 
 
 class _Terminal:
-    """A terminal that may go away, or that has few characters: neither stops the run."""
+    """A terminal. If it closes, or cannot encode a character, the run continues."""
 
     def __init__(self, stream: Sink, encoding: str) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""What all ways to show progress have in common, and the one that shows nothing."""
+"""The base class of all progress displays, which shows nothing itself."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,16 +7,16 @@ from syncer.events import Observer
 
 
 class Sink(Protocol):
-    """A terminal or a file that text is written to."""
+    """A terminal or file to which text is written."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...
 
 
 class Progress(Observer):
-    """Shows a run while it runs. This one shows nothing, and lets what is written to it pass.
+    """Shows the progress of a run. This class shows nothing, and passes text that is written to it on to the stream.
 
-    The log is written through it, so that lines and bars do not tear each other. `draws` says that there are bars.
+    The log is written to the progress, so that lines and bars do not overlap. `draws` is set if there are bars.
     """
 
     draws = False
@@ -24,11 +24,11 @@ class Progress(Observer):
     def __init__(self, stream: Sink) -> None:
         super().__init__()
         self._stream = stream
-        # The log's, once there is one: what is shown of failures goes through it.
+        # The mask of the log, once it is configured. It is applied to failures that are shown.
         self.mask: Callable[[str], str] = str
 
     def write(self, text: str, /) -> int:
-        """Put text where the run is shown, whole lines at a time."""
+        """Write text, in whole lines."""
         self._stream.write(text)
         return len(text)
 
@@ -36,4 +36,4 @@ class Progress(Observer):
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the terminal as it was. The run may not have come to its end."""
+        """Restore the terminal. The run may not have finished."""

@@ -1,4 +1,4 @@
-"""How the bars and the closing table look. Needs nothing but what is handed in."""
+"""The layout of the bars and the closing table. Depends only on the arguments."""
 
 import re
 
@@ -12,7 +12,7 @@ from syncer.observe import words
 from syncer.observe.progress.run_progress import INTERRUPTED, FailedImage, RunProgress, Transfer
 
 _NARROW = 64
-"""Columns below which numbers are left out."""
+"""Columns. Numbers are omitted in a narrower window."""
 _MAX_REPOSITORY = 44
 _ATTEMPT = re.compile(r"(?:GET|HEAD|PUT|POST|PATCH|DELETE) .*?: ")
 _GAP = (0, 2, 0, 0)
@@ -20,9 +20,9 @@ _INDENT = (0, 0, 0, 2)
 
 
 def live(run: RunProgress, width: int, height: int) -> RenderableType:
-    """What is drawn over while the run goes on, for a window of `width` columns and `height` lines."""
+    """Return the live display for a window of `width` columns and `height` lines."""
     parts: list[RenderableType] = [Text(), _overall(run), _details(run)]
-    # Some lines stay free: for a blank one, the cursor, and the last of what went up.
+    # Keep some lines free: a blank line, the cursor, and the last lines printed above.
     room = height - len(parts) - 3
     slots = list(run.slots)
     if slots and room > 0:
@@ -34,7 +34,7 @@ def live(run: RunProgress, width: int, height: int) -> RenderableType:
 
 
 def _overall(run: RunProgress) -> Table:
-    title = f"Trying again ({run.round})" if run.round else "Planning" if run.dry_run else "Syncing"
+    title = f"Retrying (round {run.round})" if run.round else "Planning" if run.dry_run else "Syncing"
     grid = Table.grid("", "", "", padding=_GAP, expand=True)
     grid.columns[1].ratio = 1
     count = Text(f"{run.done}/{run.total} images", "bold", no_wrap=True)
@@ -47,7 +47,7 @@ def _details(run: RunProgress) -> Text:
     left = run.time_left(speed)
     line = Text(no_wrap=True, overflow="crop")
     if run.failed:
-        # What matters most must not fall off at the right of a narrow window.
+        # The most important number comes first: a narrow window cuts off the right side.
         line.append(f"{run.failed} failed", "bold red").append(" · ", "dim")
     line.append(f"{words.size(run.moved)} at {words.rate(speed)}")
     line.append(" · ", "dim").append(_whole(run.elapsed))
@@ -57,7 +57,7 @@ def _details(run: RunProgress) -> Text:
 
 
 def _whole(seconds: float) -> str:
-    """Without tenths, which would flicker."""
+    """Format seconds without tenths, which would flicker."""
     return f"{seconds:.0f} s" if seconds < 10 else words.duration(seconds)
 
 
@@ -85,7 +85,7 @@ def _transfers(slots: list[Transfer | None], run: RunProgress, width: int) -> Ta
 
 
 def _bar(completed: int, total: int, style: str) -> ProgressBar:
-    """A bar; one that only moves where `total` is not known (-1)."""
+    """Return a bar. If `total` is not known (-1), it pulses."""
     return ProgressBar(
         max(1, total) if total >= 0 else None,
         completed,
@@ -101,7 +101,7 @@ def _percent(transfer: Transfer) -> str:
 
 
 def _of(moved: int, whole: int) -> str:
-    """`3.1/12.3 MB`: both in the unit of the whole."""
+    """Return, for example, `3.1/12.3 MB`: both numbers in the unit of the total."""
     if whole < 0:
         return words.size(moved)
     number, unit = words.size(whole).split()
@@ -113,13 +113,13 @@ def _of(moved: int, whole: int) -> str:
 
 
 def _repository(transfer: Transfer, room: int) -> str:
-    """With its host where there is room. The end of a repository's name says more than its beginning."""
+    """Return the repository, with its host if there is room. The end of a long name is kept, not the beginning."""
     name = str(transfer.source) if len(str(transfer.source)) <= room else transfer.source.path
     return name if len(name) <= room else "…" + name[len(name) - room + 1 :]
 
 
 def failure(failed: FailedImage) -> RenderableType:
-    """An image that failed: what, and why."""
+    """Return a failed image with its error."""
     return Group(_failure_head(failed), Padding(Text(_printable(failed.failure.message)), _INDENT))
 
 
@@ -129,7 +129,7 @@ def _failure_head(failed: FailedImage) -> Text:
 
 
 def _printable(text: str) -> str:
-    """A registry's words must not steer the terminal."""
+    """Replace control characters in untrusted text."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -138,7 +138,7 @@ def warning(message: str) -> Text:
 
 
 def closing(run: RunProgress) -> RenderableType:
-    """What the run came to. Reasons take a line each: in full they stand above, and in the report."""
+    """Return the closing table. Each error takes one line; the full text is above, and in the report."""
     listed = [failed for failed in run.failures if failed.failure.kind != INTERRUPTED]
     failures: list[RenderableType] = [Text()] if listed else []
     failures += [_short_failure(failed) for failed in listed]
@@ -148,7 +148,7 @@ def closing(run: RunProgress) -> RenderableType:
 
 
 def _short_failure(failed: FailedImage) -> RenderableType:
-    # What was tried names the image once more: what came back matters more.
+    # Omit the attempt, which repeats the image, to leave room for the response.
     reason = Text(_ATTEMPT.sub("", _printable(failed.failure.message)), no_wrap=True, overflow="ellipsis")
     return Group(_failure_head(failed), Padding(reason, _INDENT))
 

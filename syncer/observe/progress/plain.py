@@ -1,4 +1,4 @@
-"""Progress as plain lines, for logs of builds and cron: one every few seconds, while something happens."""
+"""Progress as plain lines, for the logs of builds and cron jobs: one every few seconds during activity."""
 
 import time
 
@@ -8,13 +8,13 @@ from syncer.observe.progress.base import Progress, Sink
 from syncer.observe.progress.run_progress import Clock, RunProgress
 
 EVERY = 5.0
-"""Seconds between two lines."""
+"""Minimum number of seconds between two lines."""
 
 
 class PlainProgress(Progress):
-    """A line such as `12/60 images, 4 transfers, 180.2 MB at 45.0 MB/s, 2 failed`.
+    """Writes lines such as `12/60 images, 4 transfers, 180.2 MB at 45.0 MB/s, 2 failed`.
 
-    Events drive it: where nothing happens nothing is written, and there is no timer to clean up after.
+    Events trigger the lines: without events nothing is written, and no timer is needed.
     """
 
     def __init__(self, stream: Sink, clock: Clock = time.monotonic) -> None:
@@ -45,7 +45,7 @@ class PlainProgress(Progress):
 
 
 def plain_line(progress_now: RunProgress) -> str:
-    """Where the run is, in a few words."""
+    """Return the current progress of the run as one line."""
     parts = [f"{progress_now.done}/{progress_now.total} images"]
     if running := len(progress_now.transfers):
         parts.append(words.count(running, "transfer"))

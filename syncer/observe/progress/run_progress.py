@@ -1,6 +1,6 @@
-"""What is known of a run at one moment: images done and to come, transfers, rates, time left.
+"""The current state of a run: finished and expected images, transfers, rates, time left.
 
-No drawing in here, and no clock but the one that is handed in.
+This module draws nothing, and uses only the clock that is passed to it.
 """
 
 import time
@@ -32,26 +32,26 @@ Clock = Callable[[], float]
 Ended = ImageSynced | ImageSkipped | ImageFailed
 
 INTERRUPTED = "interrupted"
-"""The kind of failure of what was not done because the run was stopped."""
+"""The failure kind of images that were not finished because the run was stopped."""
 LISTED_FAILURES = 10
 _WINDOW = 5.0
-"""Seconds that a rate is taken over."""
+"""Seconds over which a rate is averaged."""
 _LONG_WINDOW = 60.0
-"""Seconds that the pace of images is taken over: they end in bursts."""
+"""Seconds over which the rate of images is averaged. It is longer because images finish in bursts."""
 _LEAST_SECONDS = 4.0
 _LEAST_IMAGES = 4
-"""Before that, a time left would be a guess."""
+"""Before this, the time left cannot be estimated."""
 
 
 class Pace:
-    """How fast a number grows, over the last few seconds. Samples are taken when it is looked at."""
+    """The growth rate of a number over the last few seconds. Each call of `look` adds a sample."""
 
     def __init__(self, window: float = _WINDOW) -> None:
         self._window = window
         self._samples: deque[tuple[float, float]] = deque()
 
     def look(self, now: float, value: float) -> float:
-        """Growth a second, with `value` reached at `now`. 0 while there is too little to tell."""
+        """Add the sample `value` at `now` and return the growth per second, or 0 if there are too few samples."""
         samples = self._samples
         samples.append((now, value))
         while len(samples) > 2 and samples[1][0] <= now - self._window:
@@ -61,7 +61,7 @@ class Pace:
 
 
 class Transfer(msgspec.Struct):
-    """A blob on its way: `moved` of `whole` bytes have come. `sharing` downloads of it run at once."""
+    """A blob transfer: `moved` of `whole` bytes are downloaded, by `sharing` concurrent downloads of the blob."""
 
     digest: Digest
     size: int
@@ -72,12 +72,12 @@ class Transfer(msgspec.Struct):
 
     @property
     def whole(self) -> int:
-        """Bytes, or -1 where nobody says how many."""
+        """Total bytes, or -1 if the size is not known."""
         return self.size * self.sharing if self.size >= 0 else -1
 
 
 class _Rule(msgspec.Struct):
-    """How many images a rule means, as far as one can know."""
+    """The known or estimated number of images of a rule."""
 
     selected: int = 0
     seen: int = 0
@@ -95,7 +95,7 @@ class FailedImage(msgspec.Struct, frozen=True):
 
 
 class RunProgress(Totals):
-    """The run as its events tell it. Rates are taken when they are asked for."""
+    """The state of a run, derived from its events. Rates are computed on request."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
@@ -107,7 +107,7 @@ class RunProgress(Totals):
         self.finished: RunFinished | None = None
         self.round = 0
         self.interrupted = 0
-        # Where the rows of the picture are: a transfer keeps its row until it ends.
+        # The rows of the display: a transfer keeps its row until it ends.
         self.slots: list[Transfer | None] = []
         self.failures: list[FailedImage] = []
         self._announced = 0
@@ -180,7 +180,7 @@ class RunProgress(Totals):
 
     def on_blob_started(self, event: BlobStarted) -> None:
         if running := self._transfers.get(event.digest):
-            # The same blob for another registry.
+            # Another download of the same blob, for another registry.
             running.sharing += 1
             return
         transfer = Transfer(event.digest, event.size, event.source)
@@ -212,7 +212,7 @@ class RunProgress(Totals):
 
     @property
     def total(self) -> int:
-        """Images known so far, each at one destination. A rule that was not heard of has one, for all we know."""
+        """Number of images known so far, counted per destination. A rule without events counts as one image."""
         return self._known + self._unheard
 
     @property
@@ -225,7 +225,7 @@ class RunProgress(Totals):
 
     @property
     def moved(self) -> int:
-        """Bytes that have come from sources, with those of transfers that still run."""
+        """Bytes downloaded from sources, including running transfers."""
         return self.nbytes["pulled"] + sum(transfer.moved for transfer in self.transfers)
 
     @property
@@ -233,22 +233,22 @@ class RunProgress(Totals):
         return self.finished.seconds if self.finished else self._clock() - self.started
 
     def speed(self) -> float:
-        """Bytes a second over the last few seconds."""
+        """Return the bytes per second over the last few seconds."""
         return self._bytes_pace.look(self._clock(), self.moved)
 
     def speed_of(self, transfer: Transfer) -> float:
         return transfer.pace.look(self._clock(), transfer.moved)
 
     def average(self) -> float:
-        """Bytes a second over the whole run."""
+        """Return the bytes per second over the whole run."""
         return self.moved / self.elapsed if self.elapsed > 0 else 0.0
 
     def time_left(self, speed: float) -> float | None:
-        """Seconds, with bytes coming at `speed`; None while that would be a guess."""
+        """Return the seconds left at `speed` bytes per second, or None if they cannot be estimated yet."""
         done, left = self.done, self.total - self.done
         pace = self._images_pace.look(self._clock(), done)
         if self._listed and self._unheard:
-            # Some rules still hide how many images they mean.
+            # The number of images is not known yet for some rules.
             return None
         if left <= 0 or pace <= 0 or done < _LEAST_IMAGES or self.elapsed < _LEAST_SECONDS:
             return None

@@ -1,4 +1,4 @@
-"""What a run came to so far, counted from its events."""
+"""The totals of a run, counted from its events."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ from syncer.observe import words
 
 
 class Totals(Observer):
-    """Counts. A new run starts from nothing."""
+    """Counts the events of a run. The counts are reset when a new run starts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ class Totals(Observer):
 
     @property
     def done(self) -> int:
-        """Images that are through, well or not."""
+        """Number of finished images, including failed ones."""
         return self.synced + self.skipped + self.failed
 
     def as_fields(self) -> dict[str, int | dict[str, int]]:
-        """The same, in the shape that the report's totals have."""
+        """Return the counts in the form of the report's `totals`."""
         return {
             "images": {"synced": self.synced, "skipped": self.skipped, "failed": self.failed},
             "blobs": {name: self.blobs[name] for name in ("copied", "mounted", "present", "shared")},
@@ -71,7 +71,7 @@ class Totals(Observer):
         }
 
     def sentence(self) -> str:
-        """All of it in one line."""
+        """Return the counts as one line."""
         blobs = ", ".join(f"{self.blobs[name]} {name}" for name in ("copied", "mounted", "present", "shared"))
         would = "would be " if self.dry_run else ""
         return (

@@ -215,7 +215,7 @@ class TestRunPage:
         assert "1 synced, 1 skipped, 1 failed" in text
         assert "1 image invalid there.example no labels" in text
         assert "may pass" not in text
-        assert "the rule keeps the tag that is there" in text
+        assert "the rule does not overwrite existing tags" in text
         assert re.search(r'href="/api/v1/runs/\w+"', html)
 
     @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from syncer.demo import MemoryRegistry, PortInUse
 from syncer.demo.command import demo_registries, describe, serve
 
 
-async def test_the_demo_has_a_full_source_and_an_empty_destination():
+async def test_demo_starts_with_a_seeded_source_and_an_empty_destination():
     async with demo_registries() as (source, destination):
         assert source.store.repositories() == ["library/alpine", "library/nginx", "team/app"]
         assert destination.store.repositories() == []
         assert source.host != destination.host
 
 
-async def test_what_is_at_a_registry_is_told_in_lines():
+async def test_describe_lists_tags_digests_and_platforms():
     async with demo_registries() as (source, destination):
         lines = describe(source)
         assert lines[0] == f"{source.host}: 3 repositories"
@@ -43,7 +43,7 @@ async def test_serving_ends_with_a_signal():
     assert "syncer sync --auth examples/auth.json --images examples/images.json" in said[0]
 
 
-async def test_a_taken_port_ends_serving_before_it_begins():
+async def test_serving_fails_if_the_port_is_in_use():
     async with MemoryRegistry() as other:
         with pytest.raises(PortInUse):
             await serve(source_port=0, destination_port=int(other.host.partition(":")[2]))
@@ -62,7 +62,7 @@ async def test_a_registry_runs_as_a_process():
     assert response.json()["tags"] == ["3.19", "3.20", "latest"]
 
 
-async def test_a_process_says_which_port_is_taken():
+async def test_process_names_the_port_that_is_in_use():
     async with MemoryRegistry() as other:
         port = other.host.partition(":")[2]
         run = await anyio.run_process([sys.executable, "-m", "syncer.demo", "--port", port], check=False)

@@ -51,7 +51,7 @@ async def test_pages_follow_each_other_to_the_end(client, memory, image):
     assert [tag for page in seen for tag in page] == wanted
 
 
-async def test_a_page_begins_behind_last_even_if_that_tag_is_not_there(client, memory, image):
+async def test_page_starts_after_last_even_if_that_tag_is_missing(client, memory, image):
     for tag in ("a", "c", "d"):
         memory.store.tag("team/app", tag, image.digest)
     assert await tags(client, last="b") == ["c", "d"]
@@ -64,7 +64,7 @@ async def test_a_page_that_ends_with_the_list_has_no_next(client, memory, image)
     assert "Link" not in (await get(client, "tags/list", n=1)).headers
 
 
-async def test_a_page_of_none_is_empty_and_the_last(client, memory, image):
+async def test_page_of_size_zero_is_empty_and_last(client, memory, image):
     memory.store.tag("team/app", "a", image.digest)
     response = await get(client, "tags/list", n=0)
     assert response.json()["tags"] == []
@@ -72,7 +72,7 @@ async def test_a_page_of_none_is_empty_and_the_last(client, memory, image):
 
 
 @pytest.mark.parametrize("number", ["ten", "-1", "", "1" * 5000])
-async def test_a_page_size_that_is_no_number_is_refused(client, image, number):
+async def test_invalid_page_size_is_refused(client, image, number):
     response = await client.get("/v2/team/app/tags/list", params={"n": number})
     assert response.status_code == 400
 
@@ -138,7 +138,7 @@ async def test_referrers_may_be_filtered_by_type(client, memory, image):
     assert "OCI-Filters-Applied" not in (await get(client, f"referrers/{image.digest}")).headers
 
 
-async def test_without_a_type_of_its_own_a_referrer_has_that_of_its_config(client, memory, image):
+async def test_referrer_without_artifact_type_has_the_type_of_its_config(client, memory, image):
     raw = memory.store.manifest("team/app", image.digest).raw
     subject = f'{{"mediaType":"{image.media_type}","digest":"{image.digest}","size":{image.size}}}'
     referring = raw[:-1] + f',"subject":{subject}}}'.encode()
@@ -151,14 +151,14 @@ async def test_without_a_type_of_its_own_a_referrer_has_that_of_its_config(clien
 
 
 @pytest.mark.parametrize("repository", ["team/app", "team/nothing"])
-async def test_what_nothing_refers_to_has_an_empty_index(client, image, repository):
+async def test_subject_without_referrers_has_an_empty_index(client, image, repository):
     response = await client.get(f"/v2/{repository}/referrers/{UNKNOWN}")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == media_types.OCI_INDEX
     assert response.json()["manifests"] == []
 
 
-async def test_referrers_of_what_is_no_digest_are_refused(client, image):
+async def test_referrers_of_an_invalid_digest_are_refused(client, image):
     response = await client.get("/v2/team/app/referrers/latest")
     assert response.status_code == 400
     assert response.json()["errors"][0]["code"] == "DIGEST_INVALID"

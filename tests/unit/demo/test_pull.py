@@ -30,7 +30,7 @@ def code(response):
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
-async def test_the_base_says_that_the_api_is_there(client, path):
+async def test_base_endpoint_reports_api_support(client, path):
     assert (await client.get(path)).status_code == 200
 
 
@@ -72,13 +72,13 @@ async def test_an_unknown_repository_is_404(client, rest):
 
 
 @pytest.mark.parametrize("name", ["Team/app", "team//app", "team/-app", "a" * 256])
-async def test_a_name_against_the_grammar_is_refused(client, name):
+async def test_invalid_repository_name_is_refused(client, name):
     response = await client.get(f"/v2/{name}/tags/list")
     assert response.status_code == 400
     assert code(response) == "NAME_INVALID"
 
 
-async def test_words_of_the_api_may_be_part_of_a_repository_name(client, memory):
+async def test_repository_name_may_contain_api_path_segments(client, memory):
     blob = memory.store.put_blob("blobs/uploads/manifests/tags", b"x")
     response = await client.get(f"/v2/blobs/uploads/manifests/tags/blobs/{blob}")
     assert response.content == b"x"
@@ -91,7 +91,7 @@ async def test_a_blob_comes_whole(client, blob, blob_url):
     assert response.content == BLOB
 
 
-async def test_a_head_for_a_blob_tells_its_length(client, blob, blob_url):
+async def test_head_of_a_blob_returns_its_length(client, blob, blob_url):
     response = await client.head(blob_url)
     assert response.status_code == 200
     assert response.headers["Content-Length"] == "200"
@@ -135,7 +135,7 @@ async def test_a_blob_of_another_repository_is_unknown(client, memory, blob):
         ("bytes=199-199", 199, 200),
     ],
 )
-async def test_a_part_of_a_blob_may_be_asked_for(client, blob_url, asked, start, end):
+async def test_range_request_returns_part_of_a_blob(client, blob_url, asked, start, end):
     response = await client.get(blob_url, headers={"Range": asked})
     assert response.status_code == 206
     assert response.headers["Content-Range"] == f"bytes {start}-{end - 1}/200"
@@ -143,24 +143,24 @@ async def test_a_part_of_a_blob_may_be_asked_for(client, blob_url, asked, start,
 
 
 @pytest.mark.parametrize("asked", ["bytes=200-", "bytes=9-3", "bytes=-0"])
-async def test_a_part_that_is_not_there_is_416(client, blob_url, asked):
+async def test_unsatisfiable_range_is_416(client, blob_url, asked):
     response = await client.get(blob_url, headers={"Range": asked})
     assert response.status_code == 416
     assert response.headers["Content-Range"] == "bytes */200"
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "lines=1-2", "bytes=-"])
-async def test_a_range_that_is_not_understood_gives_the_whole(client, blob_url, asked):
+async def test_invalid_range_returns_the_whole_blob(client, blob_url, asked):
     response = await client.get(blob_url, headers={"Range": asked})
     assert response.status_code == 200
     assert response.content == BLOB
 
 
-async def test_a_method_that_is_not_for_an_endpoint_is_405(client, image):
+async def test_unsupported_method_is_405(client, image):
     response = await client.post("/v2/team/app/manifests/v1")
     assert response.status_code == 405
     assert code(response) == "UNSUPPORTED"
 
 
-async def test_what_is_no_endpoint_is_404(client):
+async def test_unknown_endpoint_is_404(client):
     assert (await client.get("/v1/search")).status_code == 404

@@ -83,7 +83,7 @@ async def test_the_last_chunk_may_come_with_the_put(client, session):
 
 
 @pytest.mark.parametrize("content_range", ["5-9", "0-4", "4-2", "first-last"])
-async def test_a_chunk_out_of_order_is_416_and_told_where_to_go_on(client, session, content_range):
+async def test_chunk_out_of_order_is_416_with_the_current_range(client, session, content_range):
     await patch(client, session, 0, 4)
     response = await client.patch(session, content=b"12345", headers={"Content-Range": content_range})
     assert error(response, 416) == "BLOB_UPLOAD_INVALID"
@@ -91,7 +91,7 @@ async def test_a_chunk_out_of_order_is_416_and_told_where_to_go_on(client, sessi
     assert response.headers["Location"] == session
 
 
-async def test_a_session_tells_how_far_it_got(client, session):
+async def test_session_status_returns_the_received_range(client, session):
     await patch(client, session, 0, 10)
     response = await client.get(session)
     assert response.status_code == 204
@@ -99,7 +99,7 @@ async def test_a_session_tells_how_far_it_got(client, session):
     assert response.headers["Location"] == session
 
 
-async def test_what_arrived_before_a_break_is_kept(client, session, memory):
+async def test_received_bytes_are_kept_after_a_broken_connection(client, session, memory):
     async def broken():
         yield BLOB[:10]
         raise ConnectionError
@@ -149,7 +149,7 @@ async def test_other_digest_algorithms_are_checked_too(client, session):
     assert error(response, 400) == "DIGEST_INVALID"
 
 
-async def test_an_upload_to_an_impossible_name_is_refused(client):
+async def test_upload_to_an_invalid_name_is_refused(client):
     assert error(await client.post("/v2/Team/app/blobs/uploads/"), 400) == "NAME_INVALID"
 
 
@@ -170,7 +170,7 @@ async def test_a_blob_is_mounted_from_another_repository(client, memory):
 
 
 @pytest.mark.parametrize("source", [{}, {"from": "team/nothing"}, {"from": "team/empty"}])
-async def test_a_mount_that_cannot_be_begins_an_upload(client, memory, source):
+async def test_failed_mount_opens_an_upload_session(client, memory, source):
     memory.store.put_blob("team/empty", b"not this one")
     response = await client.post(UPLOADS, params={"mount": DIGEST, **source})
     assert response.status_code == 202
@@ -233,7 +233,7 @@ async def test_a_manifest_without_the_digest_it_claims_is_refused(client, blobs)
     assert error(await push(client, manifest(), DIGEST), 400) == "DIGEST_INVALID"
 
 
-async def test_each_blob_that_a_manifest_misses_is_named(client, memory):
+async def test_manifest_with_missing_blobs_is_refused_with_each_digest(client, memory):
     memory.store.put_blob("team/base", b"layer")
     response = await push(client, manifest())
     assert error(response, 404) == "MANIFEST_BLOB_UNKNOWN"
@@ -259,7 +259,7 @@ async def test_foreign_layers_and_the_subject_need_not_be_there(client, blobs):
 
 
 @pytest.mark.parametrize("raw", [b"blablabla", b"[]", b"{}", b'{"schemaVersion": 2}'])
-async def test_what_is_no_manifest_is_refused(client, raw):
+async def test_invalid_manifest_is_refused(client, raw):
     assert error(await push(client, raw, media_type="application/json"), 400) == "MANIFEST_INVALID"
 
 
@@ -290,13 +290,13 @@ async def test_a_content_type_that_contradicts_the_manifest_is_refused(client, b
     assert error(response, 400) == "MANIFEST_INVALID"
 
 
-async def test_a_manifest_without_a_content_type_is_known_by_what_it_says(client, blobs):
+async def test_manifest_without_content_type_uses_its_media_type(client, blobs):
     assert (await push(client, manifest(), media_type="")).status_code == 201
     pulled = await client.get("/v2/team/app/manifests/v1")
     assert pulled.headers["Content-Type"] == media_types.OCI_MANIFEST
 
 
-async def test_an_impossible_tag_is_refused(client, blobs):
+async def test_invalid_tag_is_refused(client, blobs):
     assert error(await push(client, manifest(), ".hidden"), 400) == "MANIFEST_INVALID"
 
 

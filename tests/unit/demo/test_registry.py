@@ -36,7 +36,7 @@ async def test_the_record_keeps_only_the_last():
         assert [request.path for request in registry.requests] == ["/v2/a/tags/list", "/v2/b/tags/list"]
 
 
-async def test_a_test_may_answer_in_the_place_of_the_registry(client, memory, blob_url):
+async def test_before_handler_may_answer_instead_of_the_registry(client, memory, blob_url):
     @memory.before
     async def busy_once(request):
         if len(memory.requests) == 0:
@@ -49,7 +49,7 @@ async def test_a_test_may_answer_in_the_place_of_the_registry(client, memory, bl
     assert [request.status for request in memory.requests] == [429, 200]
 
 
-async def test_the_handler_named_last_is_asked_first(client, memory, blob_url):
+async def test_handler_added_last_is_called_first(client, memory, blob_url):
     async def teapot(request):
         return Answer(418)
 
@@ -101,7 +101,7 @@ async def test_a_connection_may_be_dropped(client, memory, blob_url):
     assert [request.status for request in memory.requests] == [0]
 
 
-async def test_a_registry_with_a_password_wants_it():
+async def test_registry_with_a_password_requires_it():
     async with (
         MemoryRegistry(username="robot$ci", password="secret") as registry,
         httpx.AsyncClient(base_url=f"http://{registry.host}", trust_env=False) as client,
@@ -114,7 +114,7 @@ async def test_a_registry_with_a_password_wants_it():
         assert (await client.get("/v2/", auth=("robot$ci", "secret"))).status_code == 200
 
 
-async def test_blobs_may_be_elsewhere_where_no_credentials_are_taken():
+async def test_blob_redirect_target_refuses_credentials():
     async with (
         MemoryRegistry(username="robot", password="secret", redirect_blobs=True) as registry,
         httpx.AsyncClient(base_url=f"http://{registry.host}", trust_env=False) as client,
@@ -139,7 +139,7 @@ async def test_a_taken_port_is_named(memory):
             pass
 
 
-async def test_a_body_is_asked_for_where_the_client_waits_for_it(client, memory):
+async def test_expect_continue_is_answered_before_the_body(client, memory):
     digest = Digest.of(BLOB)
     response = await client.post(
         "/v2/team/app/blobs/uploads/",

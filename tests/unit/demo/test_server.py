@@ -155,7 +155,7 @@ async def test_a_body_is_taken_only_as_fast_as_it_is_read(client, memory):
     assert memory.requests[0].received == LARGE
 
 
-async def test_a_client_that_waits_is_told_to_go_on(client):
+async def test_expect_continue_is_answered_with_100(client):
     digest = Digest.of(b"0123456789")
     client.send(f"POST {UPLOAD}?digest={digest}", "Content-Length: 10", "Expect: 100-continue")
     assert await client.head() == (100, {})
@@ -163,7 +163,7 @@ async def test_a_client_that_waits_is_told_to_go_on(client):
     assert (await client.answer())[0] == 201
 
 
-async def test_a_client_that_waits_is_refused_without_its_body(client):
+async def test_expect_continue_may_be_refused_without_the_body(client):
     client.send("PUT /v2/UPPER/manifests/1", "Content-Length: 10", "Expect: 100-continue")
     assert (await client.answer())[0] == 400
 
@@ -175,7 +175,7 @@ async def test_an_answer_need_not_wait_for_the_body(client):
     assert await client.answer() == (200, b"{}")
 
 
-async def test_a_client_that_goes_away_is_an_error_to_who_reads(client, memory):
+async def test_disconnect_raises_an_error_in_the_body_reader(client, memory):
     client.send(f"POST {UPLOAD}?digest={Digest.of(b'')}", "Content-Length: 10", body=b"half")
     await until(lambda: memory.open_uploads)
     client.writer.close()
@@ -218,7 +218,7 @@ async def test_an_answer_is_no_longer_than_it_says(client, memory):
         assert await client.answer() == (200, b"0123")
 
 
-async def test_a_large_answer_waits_for_its_reader_in_no_second_copy(client, memory):
+async def test_large_answer_is_not_copied_for_a_slow_client(client, memory):
     content = bytes(range(256)) * (LARGE // 256)
     digest = memory.store.put_blob("team/app", content)
     tracemalloc.start()
@@ -231,7 +231,7 @@ async def test_a_large_answer_waits_for_its_reader_in_no_second_copy(client, mem
     assert await client.answer() == (200, content)
 
 
-async def test_a_dropped_connection_brings_no_byte(client, memory):
+async def test_dropped_connection_sends_no_bytes(client, memory):
     @memory.before
     async def drop(request):
         raise DropConnection
@@ -284,7 +284,7 @@ async def test_small_pieces_are_sent_at_once(connect, monkeypatch):
     assert accepted[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_the_end_waits_for_nobody(connect):
+async def test_close_does_not_wait_for_open_connections(connect):
     asked = 0
     async with MemoryRegistry() as registry:
 

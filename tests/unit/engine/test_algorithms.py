@@ -31,7 +31,9 @@ def name_by(registry, algorithm):
 
 
 @ALGORITHMS
-async def test_a_tag_that_the_source_names_otherwise_is_up_to_date(source, destination, net, algorithm):
+async def test_tag_with_another_digest_algorithm_at_the_source_is_up_to_date(
+    source, destination, net, algorithm
+):
     made = make_image(source.store, "app", "1", layers=[LAYER])
     name_by(source, algorithm)
     first = await net.sync({"source/app": "destination/app"})
@@ -46,7 +48,9 @@ async def test_a_tag_that_the_source_names_otherwise_is_up_to_date(source, desti
 
 
 @ALGORITHMS
-async def test_a_tag_that_the_destination_names_otherwise_is_up_to_date(source, destination, net, algorithm):
+async def test_tag_with_another_digest_algorithm_at_the_destination_is_up_to_date(
+    source, destination, net, algorithm
+):
     made = make_image(source.store, "app", "1", layers=[LAYER])
     await net.sync({"source/app": "destination/app"})
     name_by(destination, algorithm)
@@ -58,7 +62,7 @@ async def test_a_tag_that_the_destination_names_otherwise_is_up_to_date(source, 
 
 
 @ALGORITHMS
-async def test_other_bytes_are_replaced_whatever_they_are_named_by(source, destination, net, algorithm):
+async def test_different_bytes_are_replaced_with_any_digest_algorithm(source, destination, net, algorithm):
     make_image(source.store, "app", "1", layers=[LAYER])
     name_by(source, algorithm)
     await net.sync({"source/app": "destination/app"})
@@ -68,7 +72,7 @@ async def test_other_bytes_are_replaced_whatever_they_are_named_by(source, desti
 
 
 @ALGORITHMS
-async def test_an_index_named_otherwise_is_up_to_date(source, destination, net, algorithm):
+async def test_index_with_another_digest_algorithm_is_up_to_date(source, destination, net, algorithm):
     children = [make_image(source.store, "app", layers=[LAYER], platform="linux/amd64")]
     make_index(source.store, "app", "1", children=children)
     name_by(source, algorithm)

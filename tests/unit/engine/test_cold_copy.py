@@ -73,7 +73,7 @@ async def test_a_digest_goes_where_the_rule_says(source, destination, net):
     assert destination.store.digest("tagged", "1") == image.digest
 
 
-async def test_bytes_are_told_as_they_went_over_the_wire(source, destination, net):
+async def test_bytes_moved_equals_the_transferred_bytes(source, destination, net):
     make_image(source.store, "app", "1", layers=[*LAYERS, LARGE])
     outcome = await net.sync({"source/app": "destination/app"})
     pulled = sum(request.sent for request in source.requests if "tags" not in request.path)

@@ -41,7 +41,7 @@ async def test_the_source_is_asked_once_for_all(source, destination, elsewhere, 
     assert kinds(source) == {"GET tags": 1, "HEAD manifest": 1}
 
 
-async def test_only_where_it_lacks_is_it_brought(source, destination, elsewhere, net):
+async def test_only_the_destination_without_the_image_gets_it(source, destination, elsewhere, net):
     image(source.store)
     await net.sync({"source/app": "destination/app"})
     net.forget()
@@ -75,7 +75,7 @@ async def test_two_repositories_of_one_registry_get_one_upload(source, destinati
     ["HEAD manifest", "HEAD child", "HEAD blob", "POST upload", "PUT upload", "PUT manifest", "POST mount"],
 )
 @pytest.mark.parametrize("status", [0, 403, 500])
-async def test_a_destination_that_fails_is_alone_in_it(net, broken, status, size):
+async def test_failed_destination_does_not_affect_the_others(net, broken, status, size):
     source, destination, elsewhere = net.registries.values()
     index(source.store, size=size)
     for registry in (destination, elsewhere):
@@ -123,7 +123,7 @@ async def test_each_destination_fails_for_its_own_reason(source, destination, el
     }
 
 
-async def test_an_image_that_is_up_to_date_is_told_once(source, destination, elsewhere, net):
+async def test_up_to_date_image_is_reported_once(source, destination, elsewhere, net):
     image(source.store)
     await net.sync({"source/app": "destination/app"})
     refuse(source, "GET manifest", 500, times=4)

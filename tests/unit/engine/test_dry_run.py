@@ -69,7 +69,7 @@ def record(outcome):
 
 @pytest.mark.parametrize("transfers", [1, 4])
 @pytest.mark.parametrize("before", [False, True], ids=["new", "partly there"])
-async def test_a_dry_run_tells_what_the_run_then_does(source, destination, net, before, transfers):
+async def test_dry_run_reports_the_same_as_the_following_run(source, destination, net, before, transfers):
     seed(source.store)
     if before:
         await brought_before(source, destination, net)
@@ -90,6 +90,6 @@ async def test_a_dry_run_of_nothing_to_do_is_the_same_as_a_run(source, destinati
     assert kinds(source) == {"GET tags": 1, "HEAD manifest": 1}
 
 
-async def test_a_dry_run_finds_what_is_missing(net):
+async def test_dry_run_reports_missing_content(net):
     outcome = await net.sync({"source/gone:1": "destination/gone"}, dry_run=True)
     assert outcome.failed[0].failure.kind == "not_found"

@@ -35,13 +35,13 @@ async def test_a_missing_source_fails_alone(source, destination, net, rule):
     assert same(source.store, destination.store, "app")
 
 
-async def test_a_missing_source_is_told_for_each_destination(net):
+async def test_missing_source_is_reported_for_each_destination(net):
     outcome = await net.sync({"source/gone": ["destination/gone", "elsewhere/gone"]})
     assert outcome.counts == (0, 0, 2)
     assert outcome.result.outcome == "failure"
 
 
-async def test_what_is_missing_is_not_asked_for_again(source, net):
+async def test_missing_content_is_not_requested_again(source, net):
     await net.sync({"source/gone:1": "destination/gone"}, retries=5)
     assert kinds(source) == {"GET manifest": 1}
 
@@ -132,7 +132,7 @@ async def test_a_manifest_of_other_bytes_than_its_digest_is_refused(source, dest
     assert destination.store.tags("app") == []
 
 
-async def test_a_push_that_fails_for_now_is_tried_again(source, destination, net):
+async def test_temporarily_failed_push_is_retried(source, destination, net):
     image(source.store)
     refuse(destination, "PUT manifest", 500, times=5)
     outcome = await net.sync({"source/app": "destination/app"})
@@ -140,7 +140,7 @@ async def test_a_push_that_fails_for_now_is_tried_again(source, destination, net
     assert kinds(destination)["PUT upload"] == 2
 
 
-async def test_one_image_that_fails_stops_no_other(source, destination, net):
+async def test_failed_image_does_not_stop_the_others(source, destination, net):
     for number in range(10):
         image(source.store, str(number), annotations={"n": str(number)})
     refuse(destination, "PUT manifest", 403, where="/5")
@@ -149,7 +149,7 @@ async def test_one_image_that_fails_stops_no_other(source, destination, net):
     assert outcome.failed[0].failure.kind == "forbidden"
 
 
-async def test_a_defect_is_told_as_internal(source, destination, net, monkeypatch):
+async def test_unexpected_exception_is_reported_as_internal(source, destination, net, monkeypatch):
     image(source.store)
 
     async def broken(_self, _job):
@@ -162,7 +162,7 @@ async def test_a_defect_is_told_as_internal(source, destination, net, monkeypatc
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
-async def test_of_two_rules_for_one_tag_the_earlier_wins(source, destination, net, first):
+async def test_earlier_of_two_rules_for_one_tag_wins(source, destination, net, first):
     for name in ("a", "b"):
         image(source.store, "1", name=name, annotations={"name": name})
         image(source.store, f"only-{name}", name=name)
@@ -182,7 +182,7 @@ async def test_of_two_rules_for_one_tag_the_earlier_wins(source, destination, ne
 @pytest.mark.parametrize(
     "others", [{}, {"source/app@{digest}": "destination/app:other"}], ids=["alone", "shared"]
 )
-async def test_an_image_that_a_rule_names_twice_goes_once(source, destination, net, rule, others):
+async def test_image_listed_twice_in_a_rule_is_copied_once(source, destination, net, rule, others):
     made = image(source.store)
     more = {key.format(digest=made.digest): value for key, value in others.items()}
     outcome = await net.sync({**rule, **more})
@@ -207,7 +207,7 @@ async def test_the_later_rule_waits_for_the_earlier_ones_list(source, destinatio
     assert destination.store.digest("app", "1") == source.store.digest("a", "1")
 
 
-async def test_a_rule_that_cannot_be_listed_gives_way(source, destination, net):
+async def test_rule_that_cannot_be_listed_releases_its_tags(source, destination, net):
     image(source.store, "1", name="b")
     outcome = await net.sync({"source/a": "destination/app", "source/b": "destination/app"})
     assert outcome.counts == (1, 0, 1)

@@ -43,13 +43,13 @@ def test_a_task_waits_for_all_that_it_needs():
     assert take_all(graph) == [last]
 
 
-def test_what_nobody_produces_is_not_waited_for():
+def test_key_without_producer_counts_as_settled():
     graph = graph_of()
     graph.add(task := FakeTask("a"), needs=keys("nobody"), after=keys("no one"))
     assert take_all(graph) == [task]
 
 
-def test_needing_one_thing_twice_is_needing_it_once():
+def test_duplicate_need_counts_once():
     graph = graph_of()
     graph.add(first := FakeTask("a"))
     graph.add(second := FakeTask("b"), needs=keys("a", "a"))
@@ -71,7 +71,7 @@ def test_the_root_cause_reaches_whatever_depends_on_it(depth):
 
 
 @pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
-def test_a_long_row_of_tasks_that_only_follow_outlives_a_failure(error):
+def test_long_chain_of_after_edges_survives_a_failure(error):
     graph = graph_of(transfers=100)
     graph.add(first := FakeTask("0"))
     for number in range(1, 3000):
@@ -86,7 +86,7 @@ def test_a_long_row_of_tasks_that_only_follow_outlives_a_failure(error):
     assert ran == 3000 - error.permanent
 
 
-def test_after_a_task_runs_also_when_that_failed():
+def test_after_edge_is_released_when_the_task_fails():
     graph = graph_of()
     graph.add(first := FakeTask("a"))
     graph.add(second := FakeTask("b"), after=keys("a"))
@@ -164,7 +164,7 @@ def test_a_task_may_run_again_after_another():
     assert take_all(graph) == [waiter]
 
 
-def test_its_turn_has_come_too_when_the_other_was_put_aside():
+def test_after_attempt_is_released_when_the_other_is_deferred():
     graph = graph_of()
     graph.add(uploader := FakeTask("a"))
     graph.add(waiter := FakeTask("b"))
@@ -175,7 +175,7 @@ def test_its_turn_has_come_too_when_the_other_was_put_aside():
     assert take_all(graph) == [waiter]
 
 
-def test_its_turn_has_come_at_once_when_the_other_is_aside_already():
+def test_after_attempt_is_released_at_once_if_the_other_is_already_deferred():
     graph = graph_of()
     graph.add(uploader := FakeTask("a"))
     graph.add(waiter := FakeTask("b"))
@@ -198,7 +198,7 @@ def test_the_counts_tell_where_tasks_are():
     assert graph.running == 0
 
 
-def test_the_counts_end_at_nothing():
+def test_counts_return_to_zero():
     graph = graph_of()
     for kind in KINDS:
         graph.add(FakeTask(kind, kind=kind))
@@ -208,7 +208,7 @@ def test_the_counts_end_at_nothing():
     assert graph.idle
 
 
-def test_giving_up_names_everything_that_is_not_done():
+def test_abandon_yields_every_unfinished_task():
     graph = graph_of()
     graph.add(FakeTask("a", "b"))
     graph.add(FakeTask("c"), needs=keys("a"))
@@ -216,7 +216,7 @@ def test_giving_up_names_everything_that_is_not_done():
     assert [str(task) for task in graph.abandon()] == ["a", "c", "d"]
 
 
-def test_what_was_held_back_goes_on_though_nobody_tells_of_room_again():
+def test_held_back_tasks_resume_without_a_further_capacity_event():
     graph, place, shut = graph_of(), Repository("registry.example", "app"), True
     graph.throttled = lambda _place: "an account" if shut else None
     for number in range(10):
@@ -232,7 +232,7 @@ def test_what_was_held_back_goes_on_though_nobody_tells_of_room_again():
     assert done == 10
 
 
-def test_transfers_open_images_only_where_nothing_else_is_to_be_done():
+def test_transfer_lane_opens_images_only_if_it_has_no_other_work():
     graph = graph_of()
     graph.add_lazy(iter([FakeTask(str(number), kind="image") for number in range(3)]))
     graph.add(first := FakeTask("first"))

@@ -26,7 +26,7 @@ def test_a_failed_task_waits_for_the_next_round():
     assert take_all(graph) == [task]
 
 
-def test_what_depends_on_it_waits_with_it():
+def test_dependents_of_a_deferred_task_wait_for_the_next_round():
     graph = graph_of()
     graph.add(task := FakeTask("a"))
     graph.add(dependent := FakeTask("b"), needs=keys("a"))
@@ -40,7 +40,7 @@ def test_what_depends_on_it_waits_with_it():
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_a_task_is_tried_as_often_as_it_was_asked_for(retries):
+def test_task_is_retried_up_to_the_limit(retries):
     graph = graph_of(retries=retries)
     graph.add(task := FakeTask("a"))
     tries = 0
@@ -53,7 +53,7 @@ def test_a_task_is_tried_as_often_as_it_was_asked_for(retries):
     assert task.attempts == retries + 1
 
 
-def test_what_cannot_pass_is_not_tried_again():
+def test_permanent_failure_is_not_retried():
     graph = graph_of(retries=5)
     graph.add(task := FakeTask("a"))
     take_all(graph)
@@ -81,7 +81,7 @@ def test_an_image_is_finished_before_the_next_is_opened():
     assert str(graph.take(Lane.METADATA)) == "image 0"
 
 
-def test_images_are_drawn_one_by_one():
+def test_lazy_tasks_are_pulled_one_by_one():
     graph = graph_of()
     drawn: list[str] = []
     graph.add_lazy(images(100_000, drawn))
@@ -108,7 +108,7 @@ def test_no_image_is_opened_while_transfers_queue_up():
     assert str(graph.take(Lane.METADATA)) == "image 0"
 
 
-def test_what_is_open_is_bounded():
+def test_number_of_open_images_is_bounded():
     graph = graph_of(transfers=1)
     graph.add_lazy(images(10_000))
     taken = take_all(graph)
@@ -117,7 +117,7 @@ def test_what_is_open_is_bounded():
     assert len(take_all(graph)) == 1
 
 
-def test_room_wakes_somebody():
+def test_free_capacity_wakes_a_worker():
     graph = graph_of(transfers=1)
     on_ready: list[Lane] = []
     graph.add_lazy(images(10_000))
@@ -128,7 +128,7 @@ def test_room_wakes_somebody():
 
 
 @pytest.mark.parametrize("error", [passing(), lasting()], ids=["passing", "lasting"])
-def test_room_that_a_failure_makes_wakes_somebody(error):
+def test_capacity_freed_by_a_failure_wakes_a_worker(error):
     graph = graph_of(transfers=1)
     graph.add_lazy(images(10))
     graph.add(large := FakeTask("large", lane=Lane.TRANSFER))
@@ -153,7 +153,7 @@ def open_images(graph, needs: str) -> None:
 
 
 @pytest.mark.parametrize("aside_first", [True, False])
-def test_what_waits_for_something_put_aside_takes_no_room(aside_first):
+def test_dependents_of_a_deferred_task_occupy_no_capacity(aside_first):
     graph = graph_of(transfers=1)
     graph.add(base := FakeTask("base", lane=Lane.TRANSFER))
     graph.add_lazy(images(1000))
@@ -171,7 +171,7 @@ def test_what_waits_for_something_put_aside_takes_no_room(aside_first):
     assert len(take_all(graph)) == 1000
 
 
-def test_settled_keys_of_a_task_put_aside_give_no_room():
+def test_settled_keys_of_a_deferred_task_free_no_capacity():
     graph = graph_of(transfers=1)
     graph.add_lazy(iter(FakeTask(f"done {number}", f"down {number}", kind="image") for number in range(100)))
     for task in take_all(graph):

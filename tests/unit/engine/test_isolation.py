@@ -75,7 +75,7 @@ async def test_a_blob_that_was_found_at_the_destination_is_not_mounted(source, d
     assert destination.store.blob("public", blob(SECRET)) is None
 
 
-async def test_a_plan_does_not_mount_it(source, destination, net):
+async def test_dry_run_does_not_mount_a_blob_that_the_source_lacks(source, destination, net):
     make_image(source.store, "private", "1", layers=[SECRET])
     name_what_is_not_there(source.store, "public", SECRET)
     outcome = await net.sync(RULES, dry_run=True, transfers=1)
@@ -113,7 +113,7 @@ async def test_destinations_of_one_rule_mount_from_each_other_without_asking(sou
     assert "HEAD blob" not in kinds(source)
 
 
-async def test_what_came_from_the_source_before_is_mounted_without_asking(source, destination, net):
+async def test_blob_served_by_the_source_before_is_mounted_without_a_check(source, destination, net):
     make_image(source.store, "app", "1", layers=[SECRET])
     make_image(source.store, "app", "2", layers=[SECRET])
     hold(source, "GET manifest", lambda: destination.store.tags("one") == ["1"], where="/2")
@@ -122,7 +122,7 @@ async def test_what_came_from_the_source_before_is_mounted_without_asking(source
     assert "HEAD blob" not in kinds(source)
 
 
-async def test_trusted_sources_are_not_asked(source, destination, net):
+async def test_trusted_sources_are_not_checked(source, destination, net):
     make_image(source.store, "private", "1", layers=[SECRET])
     name_what_is_not_there(source.store, "public", SECRET)
     hold(source, "GET manifest", lambda: destination.store.tags("private") == ["1"], where="/public/")

@@ -69,7 +69,7 @@ async def test_a_large_index_that_fails_lets_the_next_one_go(many, source, desti
     ],
 )
 @pytest.mark.usefixtures("many")
-async def test_an_image_beyond_the_limit_fails_and_says_so(net, monkeypatch, limit, value, said):
+async def test_image_over_the_limit_fails_with_the_limit(net, monkeypatch, limit, value, said):
     monkeypatch.setattr(image_copy, limit, value)
     outcome = await net.sync({"source/app:1": "destination/app"})
     failure = outcome.failed[0].failure

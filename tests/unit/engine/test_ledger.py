@@ -33,7 +33,7 @@ def test_recording_twice_is_recording_once():
     assert sorted(ledger.holders(C, BLOB)) == [A, B]
 
 
-def test_what_is_forgotten_is_nowhere():
+def test_forgotten_blob_has_no_holder():
     ledger = BlobLedger()
     ledger.forget(A, BLOB)
     ledger.record(A, BLOB)
@@ -65,7 +65,7 @@ def test_manifests_belong_to_repositories():
     assert not ledger.has_manifest(B, BLOB)
 
 
-def test_the_first_who_asks_looks_whether_a_repository_is_new():
+def test_first_caller_claims_the_probe():
     ledger = BlobLedger()
     assert [ledger.claim_probe(A), ledger.claim_probe(A), ledger.claim_probe(B)] == [True, False, True]
     assert not ledger.is_new(A)

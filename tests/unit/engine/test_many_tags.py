@@ -24,7 +24,7 @@ def tag_both(source, destination, count):
             registry.store.tag("app", str(number), image.digest)
 
 
-async def test_few_tasks_are_alive_at_once(source, destination, net):
+async def test_number_of_live_tasks_is_bounded(source, destination, net):
     tag_both(source, destination, TAGS)
     limit = 0
 
@@ -43,7 +43,7 @@ async def test_few_tasks_are_alive_at_once(source, destination, net):
     assert kinds(destination) == {"GET tags": 1, "HEAD manifest": TAGS}
 
 
-async def test_little_is_remembered_of_what_is_done(source, destination, net):
+async def test_finished_images_keep_little_memory(source, destination, net):
     count = 500
     tag_both(source, destination, count)
     for registry in (source, destination):
@@ -83,7 +83,7 @@ async def test_one_rule_fills_the_lane_before_the_first_answer_comes(source, des
     assert (await net.sync({"source/app": "destination/app"}, transfers=2)).counts == (20, 0, 0)
 
 
-async def test_with_nothing_to_transfer_all_places_ask_for_tags(source, destination, net):
+async def test_idle_transfer_workers_open_images(source, destination, net):
     for store in (source.store, destination.store):
         for number in range(30):
             make_image(store, "app", str(number), layers=[LAYER])

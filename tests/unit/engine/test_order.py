@@ -50,7 +50,7 @@ async def test_children_wait_for_their_own_blobs_only(source, destination, net):
 
 @pytest.mark.parametrize("moment", [*range(1, 12), 15, 20, 30, 45, 60])
 @pytest.mark.parametrize("drain_seconds", [0.0, 5.0], ids=["cut off", "drained"])
-async def test_whatever_a_stop_leaves_is_whole(source, destination, net, moment, drain_seconds):
+async def test_stop_leaves_only_complete_images(source, destination, net, moment, drain_seconds):
     seed(source.store)
     run, recorder = net.run(DEMO, drain_seconds=drain_seconds)
     seen = 0
@@ -74,7 +74,7 @@ async def test_whatever_a_stop_leaves_is_whole(source, destination, net, moment,
 
 
 @pytest.mark.parametrize("transfers", [1, 3])
-async def test_a_stop_gives_up_the_uploads_it_cuts_off(source, destination, net, transfers):
+async def test_stop_cancels_interrupted_uploads(source, destination, net, transfers):
     layers = [make_layer({"l": noise(str(number), 700_000)}) for number in range(9)]
     for number, layer in enumerate(layers):
         make_image(source.store, "app", str(number), layers=[layer])
@@ -134,7 +134,7 @@ async def test_a_stop_before_the_start_leaves_everything(source, destination, ne
     assert kinds(source) == kinds(destination) == {}
 
 
-async def test_a_registry_that_takes_anything_is_given_everything_before_the_tag(source, destination, net):
+async def test_everything_is_pushed_before_the_tag_to_a_registry_without_checks(source, destination, net):
     seed(source.store)
     children = source.store.get_manifest("team/app", "v2.0").manifest.children
 

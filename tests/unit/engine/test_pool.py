@@ -62,7 +62,7 @@ async def in_transfer_lane(task: FakeTask) -> Reschedule | None:
     return Reschedule(Lane.TRANSFER) if task.runs == 1 else None
 
 
-def test_the_short_requests_have_four_places_for_each_transfer():
+def test_metadata_lane_has_four_workers_for_each_transfer():
     assert METADATA_WIDTH == 4
 
 
@@ -84,7 +84,7 @@ async def test_a_lane_is_never_wider_than_it_was_asked_to_be(transfers):
     assert limit[Lane.TRANSFER] == transfers
 
 
-async def test_a_task_that_fails_stops_no_other():
+async def test_failed_task_does_not_stop_the_others():
     graph = graph_of(retries=0)
     tasks = [
         FakeTask(str(number), script=failing(lasting()) if number == 5 else yielding) for number in range(10)
@@ -96,7 +96,7 @@ async def test_a_task_that_fails_stops_no_other():
     assert all(task.runs == 1 for task in tasks)
 
 
-async def test_what_depends_on_it_fails_with_its_cause():
+async def test_dependents_of_a_failed_task_fail_with_the_root_cause():
     graph = graph_of(retries=0)
     graph.add(FakeTask("a", script=failing(lasting("the cause"))))
     graph.add(middle := FakeTask("b"), needs=keys("a"))
@@ -106,7 +106,7 @@ async def test_what_depends_on_it_fails_with_its_cause():
     assert middle.runs == end.runs == 0
 
 
-async def test_it_is_tried_again_after_everything_else():
+async def test_failed_task_is_retried_after_all_others():
     graph, order = graph_of(retries=2), []
     graph.add(bad := FakeTask("bad", script=failing(passing(), passing())))
     for number in range(20):
@@ -119,7 +119,7 @@ async def test_it_is_tried_again_after_everything_else():
     assert bad.ends == []
 
 
-async def test_what_cannot_pass_is_run_once():
+async def test_permanently_failing_task_runs_once():
     graph = graph_of(retries=5)
     graph.add(task := FakeTask("a", script=failing(lasting())))
     told = await finish(graph)
@@ -127,7 +127,7 @@ async def test_what_cannot_pass_is_run_once():
     assert told.of(RoundStarted) == []
 
 
-async def test_a_defect_in_a_task_is_that_tasks_failure():
+async def test_unexpected_exception_fails_only_its_task():
     graph = graph_of(retries=0)
     graph.add(task := FakeTask("a", script=failing(ZeroDivisionError("a defect"))))
     graph.add(other := FakeTask("b", script=yielding))
@@ -174,7 +174,7 @@ async def test_a_run_ends_when_every_transfer_fails(error):
     assert all(blob.ends for blob in blobs)
 
 
-async def test_after_a_stop_nothing_begins():
+async def test_no_task_starts_after_a_stop():
     graph = graph_of(transfers=1)
     graph.add(first := FakeTask("first", script=yielding))
     later = [FakeTask(str(number)) for number in range(10)]
@@ -187,7 +187,7 @@ async def test_after_a_stop_nothing_begins():
     assert image.runs == 0
 
 
-async def test_after_a_stop_what_runs_may_finish():
+async def test_running_tasks_may_finish_after_a_stop():
     graph, finished = graph_of(), []
 
     async def slow(task: FakeTask) -> None:
@@ -201,7 +201,7 @@ async def test_after_a_stop_what_runs_may_finish():
     assert dependent.runs == 0
 
 
-async def test_what_does_not_finish_in_time_is_cancelled():
+async def test_task_that_exceeds_the_drain_time_is_cancelled():
     graph, cancelled = graph_of(), []
 
     async def endless(task: FakeTask) -> None:
@@ -217,7 +217,7 @@ async def test_what_does_not_finish_in_time_is_cancelled():
     assert list(graph.abandon()) == [task]
 
 
-async def test_a_stop_ends_what_is_put_aside():
+async def test_deferred_tasks_are_not_retried_after_a_stop():
     graph = graph_of(retries=5)
     graph.add(bad := FakeTask("bad", script=failing(passing())))
     graph.add(last := FakeTask("last"), after=keys("nobody"))
@@ -226,7 +226,7 @@ async def test_a_stop_ends_what_is_put_aside():
     assert bad.runs == 1
 
 
-async def test_a_pool_that_was_stopped_before_begins_nothing():
+async def test_pool_stopped_before_run_starts_no_task():
     graph = graph_of()
     graph.add(task := FakeTask("a"))
     pool = WorkerPool(graph, transfers=1)
@@ -263,7 +263,7 @@ async def test_a_graph_that_is_held_open_takes_lazy_tasks_when_nothing_is_left()
             await until(lambda: all(task.runs == 1 for task in late))
 
 
-async def test_what_failed_is_tried_again_while_the_graph_is_held_open():
+async def test_failed_task_is_retried_while_the_graph_is_held_open():
     graph = graph_of(retries=1)
 
     async def fail_once(task):

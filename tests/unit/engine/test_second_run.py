@@ -84,7 +84,7 @@ async def test_one_changed_tag_costs_only_what_changed(copied, source, destinati
     assert outcome.blobs == {"copied": 2, "present": 1}
 
 
-async def test_what_the_tag_named_before_is_told(copied, source, destination, net):
+async def test_previous_digest_of_the_tag_is_reported(copied, source, destination, net):
     before = destination.store.digest("app", "1")
     image = make_image(source.store, "app", "1", layers=[TOP])
     outcome = await net.sync({"source/app": "destination/app"})

@@ -81,7 +81,7 @@ async def test_a_child_without_platform(source, destination, net):
     assert same(source.store, destination.store, "app")
 
 
-async def test_an_artifact_whose_subject_is_not_there(source, destination, net):
+async def test_artifact_with_a_missing_subject_is_copied(source, destination, net):
     image = make_image(source.store, "app", layers=[LAYER])
     make_artifact(source.store, "app", "sbom", artifact_type="text/spdx", content=b"{}", subject=image)
     assert (await net.sync({"source/app:sbom": "destination/app"})).counts == (1, 0, 0)

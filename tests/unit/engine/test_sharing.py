@@ -65,7 +65,7 @@ async def test_a_mount_is_tried_without_asking_before(source, destination, net):
     assert kinds(destination)["POST mount"] == 2
 
 
-async def test_what_was_found_is_mounted_too(source, destination, net):
+async def test_blob_found_at_the_destination_is_mounted(source, destination, net):
     for name in ("a", "b"):
         make_image(source.store, name, "1", layers=[TOP])
     for blob in source.store.blobs("a").values():
@@ -125,7 +125,7 @@ async def test_a_mount_waits_for_the_upload_that_it_mounts_from(source, destinat
 
 
 @SIZES
-async def test_who_waited_for_an_upload_that_fails_uploads_itself(source, destination, net, size):
+async def test_failed_upload_is_replaced_by_the_waiting_task(source, destination, net, size):
     for name in ("a", "b"):
         make_image(source.store, name, "1", layers=[base(size)])
     refuse(destination, "PUT upload", 403, where="/a/")
@@ -136,9 +136,7 @@ async def test_who_waited_for_an_upload_that_fails_uploads_itself(source, destin
 
 
 @SIZES
-async def test_who_waited_for_an_upload_that_fails_for_now_does_not_wait_for_the_next_round(
-    source, destination, net, size
-):
+async def test_temporarily_failed_upload_is_replaced_before_the_next_round(source, destination, net, size):
     for name in ("a", "b"):
         make_image(source.store, name, "1", layers=[base(size)])
     refuse(destination, "POST upload", 500, where="/a/", times=8)
@@ -172,7 +170,7 @@ async def test_children_of_several_indexes_go_once(source, destination, net):
 
 
 @LAYERS
-async def test_what_one_source_lacks_comes_from_that_of_another_image(
+async def test_blob_missing_at_one_source_comes_from_another_images_source(
     source, destination, elsewhere, net, layer
 ):
     """Two images of one destination want the same layer, and only the second one's source has it."""
@@ -197,7 +195,7 @@ async def test_what_one_source_lacks_comes_from_that_of_another_image(
     assert destination.open_uploads == 0
 
 
-async def test_a_child_that_one_source_lacks_comes_from_that_of_another_image(
+async def test_child_missing_at_one_source_comes_from_another_images_source(
     source, destination, elsewhere, net
 ):
     for registry, tag in ((source, "1"), (elsewhere, "2")):

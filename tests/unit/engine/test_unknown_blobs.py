@@ -106,7 +106,7 @@ async def test_children_are_pushed_again_without_asking(source, destination, net
 
 
 @CODES
-async def test_a_registry_that_never_knows_its_blobs_is_told_as_that(source, destination, net, code):
+async def test_registry_that_never_knows_its_blobs_fails_with_that_error(source, destination, net, code):
     make_image(source.store, "app", "1", layers=[LAYER])
     refuse_manifests(destination, code, times=-1)
     outcome = await net.sync({"source/app": "destination/app"}, retries=1)

@@ -22,14 +22,14 @@ def throttling(times: int, retry_after: str = "3"):
     return handler
 
 
-async def test_a_registry_that_asks_to_wait_is_waited_for_and_counts_no_failure(source, destination, net):
+async def test_retry_after_is_awaited_without_counting_a_failure(source, destination, net):
     make_image(source.store, "app", "1", layers=SMALL)
     source.before(throttling(2))
     outcome = await net.sync({"source/app": "destination/app"}, retries=0)
     assert outcome.counts == (1, 0, 0)
 
 
-async def test_others_are_not_kept_by_a_registry_that_asks_to_wait(source, destination, elsewhere, net):
+async def test_retry_after_does_not_delay_other_registries(source, destination, elsewhere, net):
     for number in range(40):
         make_image(source.store, "slow", str(number), layers=SMALL)
         make_image(elsewhere.store, "fast", str(number), layers=SMALL)

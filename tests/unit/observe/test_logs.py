@@ -97,15 +97,15 @@ def test_a_replaced_image_names_what_was_there():
     [line] = lines_of(ImageSynced(numbered(1), SOURCE, DESTINATION, NEW, OLD, 5, 0.1, unverified=True))
 
     assert f"sha256:{NEW.hex[:12]} replaces sha256:{OLD.hex[:12]}, 5 B" in line
-    assert line.endswith("only a mirror vouches for it")
+    assert line.endswith("confirmed by a mirror only")
 
 
-def test_what_is_up_to_date_is_told_at_debug_and_other_skips_are_news():
+def test_up_to_date_images_are_logged_at_debug_and_other_skips_as_warnings():
     narrowed_to_nothing = ImageSkipped(numbered(1), SOURCE, DESTINATION, None, SkipReason.NO_PLATFORM)
 
     assert lines_of(SKIPPED) == []
     assert lines_of(SKIPPED, level="debug")[0].endswith("up to date")
-    assert lines_of(narrowed_to_nothing)[0].endswith("no platform is left by the filter")
+    assert lines_of(narrowed_to_nothing)[0].endswith("no platform matches the filter")
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
@@ -115,7 +115,7 @@ def test_the_last_line_is_image_syncers_at_any_level(level):
     assert lines[-1] == "Synchronization finished, 1 tasks failed, cost 1m23.5s."
 
 
-def test_before_the_last_line_stands_what_the_run_came_to():
+def test_totals_are_logged_before_the_last_line():
     blob = BlobCompleted("mounted", NEW, 5, DESTINATION.repository)
     moved = BytesMoved("pulled", "quay.io", 1_500_000), BytesMoved("pushed", "harbor.local", 3_000_000)
 
@@ -136,7 +136,7 @@ def test_a_second_run_counts_from_nothing():
 def test_a_dry_run_says_what_would_be():
     lines = lines_of(RunStarted("r1", "cli", 1, dry_run=True), SYNCED, FINISHED)
 
-    assert lines[0].endswith("a dry run: nothing will be changed")
+    assert lines[0].endswith("(dry run: nothing will be changed)")
     assert " would sync quay.io" in lines[1]
     assert "1 would be synced" in lines[2]
 
@@ -147,7 +147,7 @@ def test_a_stopped_run_says_so():
     assert "stopped before the end; images: 0 synced" in lines[-2]
 
 
-def test_what_goes_on_behind_the_images_is_told_by_its_weight():
+def test_other_events_are_logged_at_their_levels():
     failure = Failure("timeout", "PUT blob: timed out; trying again may help", "harbor.local")
     lines = lines_of(
         TagsListed(numbered(1), SOURCE.repository, 12, 1),
@@ -163,16 +163,16 @@ def test_what_goes_on_behind_the_images_is_told_by_its_weight():
     assert [sentence(line) for line in lines] == [
         "INFO quay.io/acme/app: 12 tags, 1 selected",
         (
-            "INFO quay.io/acme/app:1.0: linux/arm64 kept, linux/amd64, linux/s390x left out; "
+            "INFO quay.io/acme/app:1.0: linux/arm64 kept, linux/amd64, linux/s390x dropped; "
             f"sha256:{OLD.hex[:12]} becomes sha256:{NEW.hex[:12]}"
         ),
         "WARNING quay.io/acme/none: no tag is selected",
         (
             "WARNING blob sha256:1234 of quay.io/acme/app: PUT blob: timed out; trying again may help "
-            "(put aside, to be tried again)"
+            "(will be retried)"
         ),
-        "INFO trying again what failed, round 1: 2 tasks",
-        "WARNING docker.io: 1 pull left for anonymous, one every 36 s from now on",
+        "INFO retry round 1: 2 tasks",
+        "WARNING docker.io: 1 pull left for anonymous, now one every 36 s",
     ]
 
 
@@ -183,8 +183,8 @@ def test_a_registry_in_trouble_gives_one_warning_of_a_kind():
     lines = lines_of(STARTED, *trouble, *other)
 
     assert [sentence(line) for line in lines[1:]] == [
-        "WARNING quay.io: too many requests for it, trying again in 2.0 s; more of these at level debug",
-        "WARNING quay.io: no answer in time, trying again in 1.0 s; more of these at level debug",
+        "WARNING quay.io: too many requests, retrying in 2.0 s; further retries are logged at level debug",
+        "WARNING quay.io: timeout, retrying in 1.0 s; further retries are logged at level debug",
     ]
     assert len(lines_of(*trouble, level="debug")) == 100
 
@@ -209,7 +209,7 @@ def test_at_info_a_decision_costs_no_more_than_a_look_up():
         assert observer._handlers[Decision] is None
 
 
-def test_beside_bars_only_what_they_do_not_show_is_told():
+def test_with_bars_only_other_events_are_logged():
     retried = TaskEnded("blob", "retried", "blob 1", Failure("timeout", "timed out"))
 
     lines = lines_of(
@@ -223,7 +223,7 @@ def test_beside_bars_only_what_they_do_not_show_is_told():
     )
 
     assert [line.partition("Z ")[2] or line for line in lines] == [
-        "WARNING blob 1: timed out (put aside, to be tried again)",
+        "WARNING blob 1: timed out (will be retried)",
         "Synchronization finished, 1 tasks failed, cost 1m23.5s.",
     ]
 
@@ -297,7 +297,7 @@ def test_warnings_of_python_do_not_go_past_the_log():
     assert "UserWarning: odd" in stream.getvalue()
 
 
-def test_a_strangers_words_neither_break_a_line_nor_steer_the_terminal():
+def test_untrusted_text_cannot_break_a_line_or_control_the_terminal():
     stream = io.StringIO()
     with logging_to(stream) as log:
         log.logger.error("x", message="it said \x1b[2J\r\nSynchronization finished, 0 tasks failed\x9b")

@@ -80,7 +80,7 @@ def test_of_secrets_within_each_other_the_longer_goes_as_a_whole():
         ("https://me:secret@q.io/v2/", "https://me:***@q.io/v2/"),
     ],
 )
-def test_what_stands_where_secrets_stand_is_masked_unknown_as_it_is(text, masked):
+def test_unknown_values_at_secret_positions_are_masked(text, masked):
     assert masker([])(text) == masked
 
 

@@ -101,7 +101,7 @@ def problems(merge):
 # --- what is in it ------------------------------------------------------------------------------------------------
 
 
-def test_it_has_the_images_of_all_in_the_order_of_the_shares(merged):
+def test_merged_report_has_all_images_in_the_order_of_the_shards(merged):
     first, second = report("0/2", image("a:1"), skipped("a:2")), report("1/2", image("b:1"))
     document = merged(second, first)
     assert document["images"] == [*first["images"], *second["images"]]
@@ -118,7 +118,7 @@ def test_totals_are_added_up(merged):
     }
 
 
-def test_it_is_about_the_whole_time_and_names_no_share(merged):
+def test_merged_report_covers_the_whole_time_without_a_shard(merged):
     times = {"started": "2026-11-21T03:00:00Z"}, {"finished": "2026-11-22T00:00:00Z"}
     run = merged(report("0/2", **times[0]), report("1/2", **times[1], trigger="cli"))["run"]
     assert (run["started"], run["finished"]) == ("2026-11-21T03:00:00Z", "2026-11-22T00:00:00Z")
@@ -196,22 +196,22 @@ WHOLE = report("", GOOD)
     [
         ("", "0.json: not JSON: Input data was truncated"),
         ('{"run":\n\n x}', "0.json:3: not JSON: JSON is malformed: invalid character (byte 10)"),
-        ("[]", "0.json: not the report of a run that is over: Expected `object`, got `array`"),
+        ("[]", "0.json: not the report of a finished run: Expected `object`, got `array`"),
         ('{"x":' + "[" * 100_000, "0.json: not JSON: nested too deeply"),
-        ({"images": []}, "0.json: not the report of a run that is over: Object missing required field `run`"),
-        (WHOLE | {"totals": {}}, "0.json: not the report of a run that is over: totals: Object missing required field `images`"),
-        (report("", finished=None, outcome=None), "0.json: not the report of a run that is over: run.finished: Expected `str`, got `null`"),
-        (report("", outcome="fine"), "0.json: not the report of a run that is over: run.outcome: Invalid enum value 'fine'"),
+        ({"images": []}, "0.json: not the report of a finished run: Object missing required field `run`"),
+        (WHOLE | {"totals": {}}, "0.json: not the report of a finished run: totals: Object missing required field `images`"),
+        (report("", finished=None, outcome=None), "0.json: not the report of a finished run: run.finished: Expected `str`, got `null`"),
+        (report("", outcome="fine"), "0.json: not the report of a finished run: run.outcome: Invalid enum value 'fine'"),
         (report("4/4"), "0.json: not a report: run.shard: expected I/N with 0 <= I < N, such as 0/4, found '4/4' (the last of 4 is 3)"),
         (report("", GOOD, image("a:2", destination=5)), "0.json: not a report: images[1].destination: Expected `str`, got `int`"),
         (WHOLE | {"images": [5]}, "0.json: not a report: images[0]: Expected `object`, got `int`"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_report_is_said_with_the_place(problems, content, said):
+def test_invalid_report_is_an_error_with_its_location(problems, content, said):
     assert problems(content) == [said]
 
 
-def test_text_that_is_no_text_is_said(problems, tmp_path):
+def test_invalid_encoding_is_an_error(problems, tmp_path):
     text = json.dumps(WHOLE).encode()
     (tmp_path / "one").write_bytes(text.replace(b"s.io", b"\xff\xfe"))
     (tmp_path / "two").write_bytes(text.replace(b"run-", b"\xff\xfe"))
@@ -220,15 +220,15 @@ def test_text_that_is_no_text_is_said(problems, tmp_path):
     assert two.startswith("two: not JSON: 'utf-8' codec can't decode")
 
 
-def test_all_that_is_wrong_is_said_at_once(problems):
+def test_all_problems_are_reported_at_once(problems):
     told = problems("[]", report("0/2"), "{}", options=["gone.json"])
     assert [line.partition(" ")[0] for line in told] == ["0.json:", "2.json:", "gone.json"]
 
 
 def test_a_missing_share_is_an_error(problems):
     assert problems(report("1/4"), report("3/4")) == [
-        "the report of share 0/4 is missing (--partial merges without it)",
-        "the report of share 2/4 is missing (--partial merges without it)",
+        "the report of shard 0/4 is missing (--partial merges without it)",
+        "the report of shard 2/4 is missing (--partial merges without it)",
     ]
 
 
@@ -245,19 +245,19 @@ def test_with_partial_a_missing_share_is_told_and_marked_and_no_success(merge):
 def test_a_merge_without_some_shares_is_not_merged_again(merge, problems):
     incomplete = merge(report("0/3", GOOD), options=["--partial"]).stdout
     (told,) = problems(incomplete)
-    assert told.startswith("0.json: is merged already, without some shares")
+    assert told.startswith("0.json: is a merged report without some shards")
 
 
 @pytest.mark.parametrize("options", [[], ["--partial"]])
 def test_two_reports_of_one_share_and_a_missing_one_are_both_said(problems, options):
     told = problems(report("0/2"), report("0/2"), options=options)
-    assert told[0] == "0.json and 1.json are both of share 0/2"
+    assert told[0] == "0.json and 1.json are both of shard 0/2"
     assert len(told) == (1 if options else 2)
 
 
 def test_shares_of_different_splits_are_no_whole(problems):
     told = problems(report("0/2"), report("1/3"))
-    assert told == ["0.json (0/2) and 1.json (1/3) are of different splits: expected shares of one N"]
+    assert told == ["0.json (0/2) and 1.json (1/3) are of different splits: expected shards with the same N"]
 
 
 def test_a_plan_and_a_run_are_no_whole(problems):
@@ -267,7 +267,7 @@ def test_a_plan_and_a_run_are_no_whole(problems):
 
 def test_an_image_in_two_reports_means_that_their_rules_differed(problems):
     (told,) = problems(report("0/2", image("a:1")), report("1/2", image("b:1"), image("a:1")))
-    assert told == "d.io/a:1 is in two reports, 0.json and 1.json: had they the same rules?"
+    assert told == "d.io/a:1 is in two reports, 0.json and 1.json: did the shards have different rules?"
 
 
 def test_many_such_images_are_counted(problems):

@@ -119,7 +119,7 @@ def test_a_gateway_that_is_not_there_is_told_as_such(observer):
 @pytest.mark.parametrize(
     "url", ["ftp://robot:s3cret@host", "http://", "http://robot:s3cret@host:port", "http://[s3cret"]
 )
-def test_what_is_no_address_is_told_without_its_secrets(observer, url):
+def test_invalid_address_is_an_error_without_its_secrets(observer, url):
     with pytest.raises(PushFailed, match=r"cannot push metrics: .*http://host:9091") as error:
         observer.push(url)
     assert "s3cret" not in str(error.value)

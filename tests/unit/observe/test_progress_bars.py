@@ -327,7 +327,7 @@ def test_a_reason_that_is_too_long_for_the_closing_table_is_cut():
     assert ending.endswith("…")
 
 
-def test_what_a_stopped_run_left_is_counted_and_not_listed():
+def test_interrupted_images_are_counted_and_not_listed():
     interrupted = Failure("interrupted", "the run was stopped before this was done")
     bench = Bench()
     bench.start(failed(1), *(failed(tag, interrupted) for tag in range(2, 500)))

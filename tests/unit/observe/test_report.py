@@ -268,7 +268,7 @@ def test_the_file_holds_the_document(tmp_path, count):
         {"digest": "sha256:1"},
     ],
 )
-def test_the_schema_refuses_what_is_no_report(spoil):
+def test_schema_refuses_an_invalid_report(spoil):
     document = document_of(synced())
     document["images"][0].update(spoil)
     with pytest.raises(jsonschema.ValidationError):

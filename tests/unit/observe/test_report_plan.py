@@ -78,12 +78,12 @@ def test_each_image_is_one_line_with_what_would_happen_and_why():
         f"replace        0      0      0      12 B  q.io/a:2 -> d.io/a:2; {change}",
         "replace        0      0      0       0 B  q.io/a:3 -> d.io/a:3; forced",
         "up to date     0      0      0       0 B  q.io/a:4 -> d.io/a:4",
-        "left out       0      0      0       0 B  q.io/a:5 -> d.io/a:5; no platform is left by the filter",
+        "skipped        0      0      0       0 B  q.io/a:5 -> d.io/a:5; no platform matches the filter",
         "conflict       0      0      0       0 B  q.io/a:6 -> d.io/a:6; another rule already writes q.io/b:6 there",
         "failed         0      0      0       0 B  q.io/a:7 -> d.io/a:7; HEAD manifest q.io/a:7: 404 not found",
         "copy           0      0      0       0 B  q.io/a:8 -> d.io/a:8; keeps linux/arm64, drops linux/amd64",
     ]
-    assert images == ("8 images: 2 to copy, 2 to replace, 1 up to date, 1 left out, 1 in conflict, 1 failed")
+    assert images == ("8 images: 2 to copy, 2 to replace, 1 up to date, 1 skipped, 1 in conflict, 1 failed")
     assert blobs == "3 blobs to copy, 1 to mount, 3 already there; 180.2 MB to push"
 
 

@@ -109,7 +109,7 @@ def test_a_content_type_that_says_nothing_contradicts_nothing(kind, stated):
     assert manifest.media_type == (stated or media_types.OCI_MANIFEST)
 
 
-def test_what_is_null_is_as_what_is_absent():
+def test_null_fields_count_as_absent():
     nothing = dict.fromkeys(["manifests", "blobs", "subject", "artifactType", "fsLayers", "signatures"])
     sparse = dict.fromkeys(["mediaType", "platform", "urls", "annotations", "artifactType"])
     document = {**MANIFEST, **nothing, "layers": [{**DESCRIPTOR, **sparse}]}
@@ -130,6 +130,6 @@ def test_a_size_that_is_not_stated_is_unknown(size, where):
 
 
 @pytest.mark.parametrize("size", [-2, 2**60])
-def test_a_size_that_is_none_is_told(size):
+def test_invalid_size_is_an_error(size):
     with pytest.raises(InvalidManifest, match=f"invalid size {size}"):
         parse_manifest(raw({**INDEX, "manifests": [{**DESCRIPTOR, "size": size}]}))

@@ -125,7 +125,7 @@ def test_a_share_is_read_as_it_is_written(text):
         ("9" * 1000 + "/4", "expected I/N with 0 <= I < N, such as 0/4, found '9999999999999999999999999999999999999999'"),
     ],
 )  # fmt: skip
-def test_what_is_no_share_is_said(text, said):
+def test_invalid_shard_is_an_error(text, said):
     with pytest.raises(InvalidShard) as error:
         Shard.parse(text)
     assert said in str(error.value)

@@ -81,7 +81,7 @@ async def test_without_a_memory_they_are_uploaded_again(source, destination, fol
     assert outcome.blobs == {"copied": 4}
 
 
-async def test_a_wrong_memory_costs_one_request_and_heals(source, destination, folder):
+async def test_wrong_fact_costs_one_request_and_is_removed(source, destination, folder):
     make_image(source.store, "one", "1", layers=LAYERS[:1])
     await sync(source, destination, folder, {"source/one": "destination/one"})
     for digest in list(destination.store.blobs("one")):
@@ -123,7 +123,7 @@ async def test_a_dry_run_is_not_remembered(source, destination, folder):
     database.close()
 
 
-def test_what_was_not_seen_for_long_is_forgotten(folder):
+def test_old_facts_are_removed(folder):
     digest = Digest.of(b"layer")
     place = Repository("there:5000", "app")
     now = 1_000_000_000.0
@@ -137,7 +137,7 @@ def test_what_was_not_seen_for_long_is_forgotten(folder):
     database.close()
 
 
-def test_a_database_that_cannot_be_written_is_done_without(folder, caplog):
+def test_unwritable_database_does_not_stop_the_run(folder, caplog):
     database = open_database(folder)
     known = SqliteBlobCache(database)
     with database.transaction() as connection:

@@ -72,7 +72,7 @@ def test_it_is_a_wal_so_that_readers_and_a_writer_get_along(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough to look at" * 100, b"short"])
-def test_what_is_no_database_is_set_aside_with_a_warning(tmp_path, caplog, content):
+def test_invalid_database_is_set_aside_with_a_warning(tmp_path, caplog, content):
     (tmp_path / FILE).write_bytes(content)
     with caplog.at_level(logging.WARNING):
         database = open_database(tmp_path, steps=[ONE])
@@ -163,7 +163,7 @@ def test_a_failed_transaction_leaves_nothing(tmp_path):
     database.close()
 
 
-def test_a_folder_that_cannot_be_used_is_told(tmp_path):
+def test_unusable_folder_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StateUnusable, match="cannot be used"):
         open_database(tmp_path / "file")

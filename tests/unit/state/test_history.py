@@ -82,7 +82,7 @@ def test_a_run_is_there_while_it_goes_on(history):
     assert report(history, "r") == {"a": 1}
 
 
-def test_what_a_crash_left_is_marked_as_interrupted_when_it_was_seen_last(tmp_path, clock):
+def test_run_of_a_crashed_process_is_interrupted_at_its_last_update(tmp_path, clock):
     database = open_database(tmp_path)
     history = History(database, now=clock)
     run(history, "whole")

@@ -15,7 +15,7 @@ def test_a_run_and_a_daemon_do_not_exclude_each_other(tmp_path):
 
 
 @pytest.mark.parametrize(("what", "who"), [("daemon", "another daemon"), ("run", "another run")])
-def test_a_second_one_is_told_who_has_it(tmp_path, what, who):
+def test_second_lock_fails_with_the_holders_process(tmp_path, what, who):
     with (
         hold_lock(tmp_path, what),
         pytest.raises(StateLocked, match=rf"{who} \(process {os.getpid()}\)"),
@@ -30,7 +30,7 @@ def test_it_is_free_again_after_that(tmp_path):
             pass
 
 
-def test_it_ends_with_its_process_however_that_ends(tmp_path):
+def test_lock_is_released_when_its_process_is_killed(tmp_path):
     script = (
         "import os, pathlib, sys\n"
         "from syncer.state.lock import hold_lock\n"
@@ -43,7 +43,7 @@ def test_it_ends_with_its_process_however_that_ends(tmp_path):
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(StateUnusable, match="file/state cannot be used"),
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
         pass
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+def test_file_system_without_locks_is_an_error(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
