@@ -287,7 +287,7 @@ BROKEN: dict[str, tuple[object, str]] = {
     "nested": (b'{"auths": ' + b"[" * 100_000, "cannot be read, so its credentials are not used: "),
     "auths a list": ({"auths": ["hunter2"]}, "cannot be read, so its credentials are not used: "),
     "an entry of text": ({"auths": {"quay.io": "hunter2"}}, "auths.'quay.io': ignored: expected an object"),
-    "a number": ({"auths": {"quay.io": {"auth": 7}}}, "auths.'quay.io': ignored: expected an object whose values"),
+    "a number": ({"auths": {"quay.io": {"auth": 7}}}, "auths.'quay.io': ignored: expected an object with string values"),
     "no base64": ({"auths": {"quay.io": {"auth": "hunter2§"}}}, 'auths.\'quay.io\': ignored: "auth" is not base64 of'),
     "no colon": (
         {"auths": {"quay.io": {"auth": base64.b64encode(b"hunter2").decode()}}},

@@ -30,7 +30,7 @@ def index_with_attestations():
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_command_has_the_scheme_that_the_registry_is_spoken_to_by(scheme):
     error = advise(refusal(404), REPOSITORY, scheme=scheme)
-    assert "create project 'team' there" in error.advice
+    assert "create project 'team'" in error.advice
     assert f" {scheme}://reg.example/api/v2.0/projects" in error.advice
 
 
