@@ -2,6 +2,7 @@
 
     RegistryError                 every failure, with its kind and whether trying again can help
         DigestMismatch            content that is not what its digest says
+        ManifestRefused           a manifest that a registry does not take for what it is
 
 `kind` is one of `Kind`: the names that reports carry. Errors are frozen: `with_changes` makes another one.
 """
@@ -165,6 +166,13 @@ class DigestMismatch(RegistryError):
         permanent: bool = False,
     ) -> None:
         super().__init__(Kind.DIGEST_MISMATCH, message, attempt=attempt, permanent=permanent)
+
+
+class ManifestRefused(RegistryError):
+    """A manifest that a registry does not take for what it is, as far as its answer tells.
+
+    Not for want of rights or room, nor because of the tag: another manifest may go through there.
+    """
 
 
 def source_not_found(subject: str, registry: str) -> RegistryError:

@@ -91,7 +91,7 @@ class BlobCounts(Event, frozen=True):
 
 
 class IndexFiltered(Event, frozen=True):
-    """A platform filter drops entries of an index: what is pushed has another digest than the source's."""
+    """Entries of an index are dropped, for their platform or as attestations: what is pushed has another digest."""
 
     rule: Rule
     source: Reference
@@ -104,7 +104,8 @@ class IndexFiltered(Event, frozen=True):
 class ImageSynced(Event, frozen=True):
     """The tag is written. `nbytes` were pushed for it, blobs and manifests; `previous` is what the tag named.
 
-    `unverified` says that only a mirror vouches for it. In a dry run, all this is what would be.
+    `unverified` says that only a mirror vouches for it. `source_digest` is the source's, where the index was rewritten.
+    In a dry run, all this is what would be.
     """
 
     rule: Rule
@@ -116,6 +117,7 @@ class ImageSynced(Event, frozen=True):
     seconds: float
     blobs: BlobCounts = BlobCounts()
     unverified: bool = False
+    source_digest: Digest | None = None
 
 
 class SkipReason(StrEnum):
@@ -131,7 +133,10 @@ class SkipReason(StrEnum):
 
 
 class ImageSkipped(Event, frozen=True):
-    """Nothing to do. `digest` is what the destination has, None where it has nothing."""
+    """Nothing to do. `digest` is what the destination has, None where it has nothing.
+
+    `source_digest` is the source's, where the destination has a rewritten index.
+    """
 
     rule: Rule
     source: Reference
@@ -139,6 +144,7 @@ class ImageSkipped(Event, frozen=True):
     digest: Digest | None
     reason: SkipReason
     seconds: float = 0.0
+    source_digest: Digest | None = None
 
 
 class ImageFailed(Event, frozen=True):
@@ -191,11 +197,12 @@ class BlobCompleted(Event, frozen=True):
 
 
 class BytesMoved(Event, frozen=True):
-    """Blob and manifest bytes over the wire: `pulled` from or `pushed` to a registry."""
+    """Bytes of a blob or a manifest over the wire: `pulled` from or `pushed` to a registry."""
 
     direction: Literal["pulled", "pushed"]
     registry: str
     nbytes: int
+    content: Literal["blob", "manifest"] = "blob"
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------

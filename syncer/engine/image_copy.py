@@ -2,14 +2,17 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
+from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
 
 MAX_MANIFESTS = 20_000
@@ -51,6 +54,7 @@ class ImageBudget(msgspec.Struct):
 class ImageCopy(msgspec.Struct, eq=False):
     """Shared by the tasks that bring the image.
 
+    `attestations` is the destination's setting, `source_digest` that of the source where the index is rewritten.
     `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `blobs` what became
     of its blobs, by outcome, `started` a reading of
     the monotonic clock, 0 before it begins, `budget` what its manifests have cost.
@@ -66,6 +70,23 @@ class ImageCopy(msgspec.Struct, eq=False):
     started: float = 0.0
     finished: bool = False
     budget: ImageBudget = msgspec.field(default_factory=ImageBudget)
+    attestations: Attestations = Attestations.AUTO
+    source_digest: Digest | None = None
+
+    @property
+    def filter(self) -> IndexFilter:
+        """What is left of an index at the destination."""
+        return IndexFilter.of(self.rule.platforms, self.attestations)
+
+    @property
+    def may_lose_attestations(self) -> bool:
+        """Whether the image may go to the destination without its attestations where that refuses them."""
+        return self.attestations is Attestations.AUTO and self.filter.keeps_attestations
+
+    @property
+    def filters(self) -> Sequence[IndexFilter]:
+        """The filter, and the one by which an earlier run may have had to bring the image."""
+        return (self.filter, WITHOUT_ATTESTATIONS) if self.may_lose_attestations else (self.filter,)
 
     def tell_failed(self, observer: Observer, failure: Failure) -> None:
         """Say that the image will not be at its destination, with the root cause."""

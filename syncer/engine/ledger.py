@@ -5,6 +5,7 @@ From it comes the cheapest way for each blob. What is known is a hint: a wrong o
 
 from collections.abc import Iterable, Sequence
 
+from syncer.errors import RegistryError
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 
@@ -23,11 +24,11 @@ class BlobCache:
         """It is not there after all."""
 
     def filtered(self, digest: Digest, platforms: str) -> Digest | None:  # noqa: ARG002
-        """What an index became under a platform filter, if that is known."""
+        """What an index became under a filter of platforms and attestations, if that is known."""
         return None
 
     def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
-        """An index became another one under a platform filter."""
+        """An index became another one under a filter."""
 
     def flush(self) -> None:
         """Write down what has not been yet."""
@@ -63,6 +64,7 @@ class BlobLedger:
         self._not_served: dict[Repository, set[bytes]] = {}
         self._new: set[Repository] = set()
         self._looked_at: set[Repository] = set()
+        self._refused: dict[tuple[Repository, bytes], RegistryError] = {}
 
     # --- blobs ----------------------------------------------------------------------------------------------------
 
@@ -154,6 +156,14 @@ class BlobLedger:
 
     def forget_manifest(self, repository: Repository, digest: Digest) -> None:
         self._manifests.get(repository, set()).discard(_short(digest))
+
+    def refusal(self, repository: Repository, digest: Digest) -> RegistryError | None:
+        """Why a repository does not take an attestation, if it has refused it."""
+        return self._refused.get((repository, _short(digest)))
+
+    def record_refusal(self, repository: Repository, digest: Digest, error: RegistryError) -> None:
+        """A repository has refused an attestation: images that may go there without it need not fail."""
+        self._refused[repository, _short(digest)] = error
 
     def claim_probe(self, repository: Repository) -> bool:
         """True for the first who asks: it is theirs to find out whether the repository is new."""

@@ -2,8 +2,9 @@
 
 import re
 
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Kind, ManifestRefused, RegistryError
 from syncer.oci import media_types
+from syncer.oci.attestations import has_attestations
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import DOCKER_HUB, Repository
 
@@ -15,20 +16,42 @@ _HUAWEI = re.compile(r"swr\..*\.myhuaweicloud\.com")
 _GITLAB = re.compile(r"registry\.gitlab\..*|.*gitlab.*")
 _MISSING = frozenset({401, 403, 404})
 _REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
-_REFUSED_INDEX = frozenset({400, 403, 404, 405, 415, 422, 500})
+_REFUSED_CONTENT = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 501})
+_IN_TROUBLE = frozenset({500, 502, 503})
+_OTHER_KINDS = frozenset({Kind.UNAUTHORIZED, Kind.IMMUTABLE, Kind.THROTTLED, Kind.TOO_LARGE})
+# Harbor: "exceed the configured upper limit", "project is in read only mode", content trust and scanning policies.
+_OTHER_REASONS = re.compile(
+    r"quota|exceed|upper limit|no space|too many|read.?only|immutab|already\s?exists|overwrit|signed|vulnerab|policy|billing|overdue",
+    re.IGNORECASE,
+)
+# Alibaba ACR: "unknown manifest class for application/vnd.oci.empty.v1+json" (matrixorigin/matrixone-operator#613).
+# Huawei SWR: "Invalid image, fail to parse 'manifest.json'" (regclient/regclient#720).
+_NAMES_CONTENT = re.compile(
+    r"manifest|media.?type|attestation|invalid image|unsupported|not support", re.IGNORECASE
+)
 
 
 def advise(error: RegistryError, repository: Repository, manifest: Manifest | None = None) -> RegistryError:
     """The error of a failed push with what to do about it."""
+    if manifest is not None and _refuses_content(error):
+        error = ManifestRefused(
+            error.kind,
+            error.message,
+            attempt=error.attempt,
+            status=error.status,
+            codes=error.codes,
+            permanent=True,
+            advice=error.advice,
+        )
     if manifest is not None and error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
             advice="it is of schema 1, which most registries no longer take: have the image built again",
         )
-    if manifest is not None and error.status in _REFUSED_INDEX and _has_attestations(manifest):
+    if manifest is not None and isinstance(error, ManifestRefused) and has_attestations(manifest):
         return error.with_changes(
-            advice="the index has attestations (platform unknown/unknown), which some registries refuse: if that is the"
-            " reason, copy single images of it by digest, or build without them (--provenance=false)"
+            advice="the image has attestations (platform unknown/unknown), which some registries refuse: if that is the"
+            f' reason, set "attestations": "drop" in the rule, or for {repository.host} in the auth file'
         )
     if error.status == 404 or "NAME_UNKNOWN" in error.codes:
         return error.with_changes(advice=missing(repository))
@@ -75,5 +98,11 @@ def missing(repository: Repository) -> str:
     )
 
 
-def _has_attestations(manifest: Manifest) -> bool:
-    return any(child.platform and child.platform.os == "unknown" for child in manifest.children)
+def _refuses_content(error: RegistryError) -> bool:
+    """Whether a registry refuses a manifest for what it is, and not for want of rights or room, or for its tag."""
+    if error.kind in _OTHER_KINDS or _OTHER_REASONS.search(error.message):
+        return False
+    # Most say it with 4xx; of the others only those that name the manifest are not in trouble themselves.
+    return error.status in _REFUSED_CONTENT or (
+        error.status in _IN_TROUBLE and bool(_NAMES_CONTENT.search(error.message))
+    )
