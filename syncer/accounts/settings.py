@@ -5,6 +5,8 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from syncer.rules.attestations import Attestations
+
 
 class Secret:
     """A password or token: prints as `***` whatever is done to it; `reveal` gives the text."""
@@ -60,7 +62,10 @@ class AccountProvider(Protocol):
 
 
 class HostSettings(msgspec.Struct, frozen=True):
-    """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit."""
+    """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit.
+
+    `attestations` is for rules with this destination that do not say it themselves.
+    """
 
     insecure: bool = False
     plain_http: bool = False
@@ -72,6 +77,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     requests_per_second: float = 0.0
     bandwidth: int = 0
     create: bool = False
+    attestations: Attestations | None = None
 
     def part(self, index: int, count: int) -> "HostSettings":
         """What one of `count` processes may use of these limits; `index`, from 0, says which. Never nothing at all."""

@@ -1,22 +1,23 @@
 """`syncer check`: every problem of the files at once, and on demand whether the registries take the credentials."""
 
-from pathlib import Path
+from typing import Any
 
 import anyio
 import click
 
 from syncer.cli import exits
 from syncer.cli.files import read_config, tell_problems
-from syncer.cli.process import say
+from syncer.cli.process import say, say_error
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
+from syncer.observe import words
 from syncer.oci.reference import Repository
 
 
-def check_files(*, online: bool, auth: Path | None, images: Path | None, config: Path | None) -> int:
+def check_files(*, online: bool, **files: Any) -> int:
     """The exit code: 0 if all is well, 2 for a bad file, 1 where a registry refuses the credentials."""
     try:
-        checked = read_config(auth=auth, images=images, config=config)
+        checked = read_config(**files)
     except ConfigError as error:
         tell_problems(error)
         return exits.UNUSABLE
@@ -26,8 +27,12 @@ def check_files(*, online: bool, auth: Path | None, images: Path | None, config:
         for destination in rule.destinations:
             say(f"{rule} -> {destination.written or destination.repository}")
     count = len(checked.rules)
-    say(f"{count} {'rule' if count == 1 else 'rules'}: no problems found")
-    return anyio.run(_ask_registries, checked) if online else exits.DONE
+    for conflict in checked.conflicts:
+        say_error(f"error: {conflict}")
+    problems = words.count(len(checked.conflicts), "problem") if checked.conflicts else "no problems"
+    say(f"{words.count(count, 'rule')}: {problems} found")
+    asked = anyio.run(_ask_registries, checked) if online else exits.DONE
+    return exits.UNUSABLE if checked.conflicts else asked
 
 
 async def _ask_registries(config: Config) -> int:

@@ -71,7 +71,7 @@ def serve(**options: Any) -> None:
 @option(
     "--online", is_flag=True, group="Work", help="Also ask every registry whether the credentials are taken."
 )
-def check(*, online: bool, **files: Path | None) -> None:
+def check(*, online: bool, **files: Any) -> None:
     """Read the files and report every problem, each with its place."""
     from syncer.cli.check import check_files
 

@@ -16,7 +16,15 @@ import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
-from syncer.cli.files import describe_share, filtered, read_config, sharded, tell_errors, tell_problems
+from syncer.cli.files import (
+    attested,
+    describe_share,
+    filtered,
+    read_config,
+    sharded,
+    tell_errors,
+    tell_problems,
+)
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
@@ -27,6 +35,7 @@ from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report
+from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Run, RunOptions, RunResult
@@ -49,10 +58,13 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
     auth: Path | None = None
     images: Path | None = None
     config: Path | None = None
+    registry: str | None = None
+    namespace: str | None = None
     proc: int = 5
     retries: int = 2
     os_: Sequence[Sequence[str]] = ()
     arch: Sequence[Sequence[str]] = ()
+    attestations: str | None = None
     force: bool = False
     trust_sources: bool = False
     dry_run: bool = False
@@ -73,10 +85,17 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
 def load_config(options: OnceOptions) -> Config:
     """The files, all of them checked, and of their rules what is to be done here. Raises `ConfigError`."""
     config = filtered(
-        read_config(auth=options.auth, images=options.images, config=options.config),
+        read_config(
+            auth=options.auth,
+            images=options.images,
+            config=options.config,
+            registry=options.registry,
+            namespace=options.namespace,
+        ),
         os_=list(itertools.chain(*options.os_)),
         arch=list(itertools.chain(*options.arch)),
     )
+    config = attested(config, Attestations(options.attestations) if options.attestations else None)
     return sharded(config, options.shard)
 
 

@@ -151,6 +151,10 @@ file_options = together(
         option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
         option("--images", type=PATH, metavar="FILE", group="Files", help="The rules: what is copied where (JSON or YAML)."),
         option("--config", type=PATH, metavar="FILE", group="Files", help='Both in one: {"auth": …, "images": …}.'),
+        option("--registry", metavar="REGISTRY", group="Files",
+               help="With --namespace: the place of rules with an empty destination, REGISTRY/NAMESPACE/{name}."),
+        option("--namespace", metavar="NAMESPACE", group="Files",
+               help="See --registry."),
     ]
 )  # fmt: skip
 
@@ -164,6 +168,9 @@ run_options = together(
                help="Only these operating systems (linux, windows:10.0.x)."),
         option("--arch", type=CommaSeparated(), multiple=True, metavar="ARCH", group="Work",
                help="Only these architectures (amd64, arm64:v8)."),
+        option("--attestations", type=click.Choice(["keep", "drop", "auto"]), default=None, group="Work",
+               help="What becomes of BuildKit's attestations in an index. auto, the default, drops them with a platform filter.",
+               ),
         option("--force", is_flag=True, group="Work",
                help="Trust nothing at the destination: ask for every blob, push every manifest."),
         option("--trust-sources", is_flag=True, group="Work",

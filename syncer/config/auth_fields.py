@@ -162,5 +162,6 @@ SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "requests_per_second": _rate,
     "bandwidth": _bandwidth,
     "create": _flag,
+    "attestations": lambda node, _: nodes.attestations_of(node),
 }
 """How each setting of `HostSettings` is read."""

@@ -49,7 +49,7 @@ class ReportObserver(Totals):
         self._started_at: datetime | None = None
         self._finished_at: datetime | None = None
         self._images: list[_Ended] = []
-        self._filtered: dict[tuple[int, Reference], IndexFiltered] = {}
+        self._filtered: dict[tuple[int, Reference, str], IndexFiltered] = {}
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class ReportObserver(Totals):
         self._finished_at = self._now()
 
     def on_index_filtered(self, event: IndexFiltered) -> None:
-        self._filtered[event.rule.number, _named(event.source)] = event
+        self._filtered[event.rule.number, _named(event.source), event.filtered] = event
 
     def on_image_synced(self, event: ImageSynced) -> None:
         super().on_image_synced(event)
@@ -130,7 +130,9 @@ class ReportObserver(Totals):
             document["error"] = msgspec.structs.asdict(image.failure)
         elif image.unverified:
             document["unverified"] = True
-        filtered = self._filtered.get((image.rule.number, _named(image.source)))
+        if not isinstance(image, ImageFailed) and image.source_digest is not None:
+            document["source_digest"] = str(image.source_digest)
+        filtered = self._filtered.get((image.rule.number, _named(image.source), image.digest or ""))
         if filtered is not None:
             document["narrowed"] = {
                 "kept": list(filtered.kept),

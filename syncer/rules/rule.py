@@ -7,24 +7,35 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from syncer.diagnostics import Place
 from syncer.oci.digest import Digest
-from syncer.oci.reference import Repository, split_reference
+from syncer.oci.reference import Reference, Repository, split_reference
+from syncer.rules.attestations import Attestations
 from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.rules.tags import OneDigest, TagSelection, TheseTags
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """An image that cannot be copied, as the file alone shows. `target` has no tag where that holds for all tags."""
+
+    target: Reference
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where the images of a rule go. `tags` are new names for them; None keeps the names.
 
-    `written` is the text in the file, with its references to the environment.
+    `attestations` is what becomes of those of an index there. `written` is the text in the file, with its references to the environment.
     """
 
     repository: Repository
     tags: tuple[str, ...] | None = None
     digest: Digest | None = None
     written: str = field(default="", compare=False)
+    attestations: Attestations = field(default=Attestations.AUTO, compare=False)
 
     def tag_for(self, source_tag: str | None, index: int) -> str | None:
         """The destination's tag for the source's tag at `index` (0-based) of those the rule selects.
@@ -33,17 +44,23 @@ class Destination:
         """
         return source_tag if self.tags is None else self.tags[index]
 
-    def written_for(self, indexes: Sequence[int]) -> str:
-        """The text for a file that names only the source tags at these places, variables kept where possible."""
+    def written_for(self, indexes: Sequence[int], named: Sequence[str]) -> str:
+        """The text for a file that names only the source tags at these places, variables kept where possible.
+
+        `named` are these tags: a destination that keeps them has them written out.
+        """
         text = self.written or self._resolved()
         if self.tags is None:
-            return text
+            repository, at, end = text.partition("@")
+            if self.digest and not at:  # it comes from a variable
+                repository, at, end = str(self.repository), "@", str(self.digest)
+            return f"{repository}:{','.join(named)}{at}{end}"
         name, tags, digest = split_reference(text)
-        named = tags.split(",") if tags else []
-        if len(named) != len(self.tags):  # some of them come from a variable
-            name, named = str(self.repository), list(self.tags)
+        renamed = tags.split(",") if tags else []
+        if len(renamed) != len(self.tags):  # some of them come from a variable
+            name, renamed = str(self.repository), list(self.tags)
         end = f"@{digest}" if digest else ""
-        return f"{name}:{','.join(named[index] for index in indexes)}{end}"
+        return f"{name}:{','.join(renamed[index] for index in indexes)}{end}"
 
     def _resolved(self) -> str:
         tags = f":{','.join(self.tags)}" if self.tags else ""
@@ -55,7 +72,8 @@ class Rule:
     """One line of the images file. `number` is its place among the rules, from 0: the earlier one wins.
 
     `schedule` is the rule's own, None if it goes with all others. `written_source` and `written` are key and value
-    as they stand in the file. `name` is what logs, pages and the API call it: the source, if it has no other.
+    as they stand in the file. `attestations` is the rule's own setting for its destinations. `name` is what logs, pages
+    and the API call it: the source, if it has no other. `conflicts` are its images that cannot be copied.
     """
 
     number: int
@@ -68,6 +86,8 @@ class Rule:
     written: Any = field(default=None, compare=False)
     place: Place = field(default=Place(), compare=False)
     name: str = ""
+    attestations: Attestations | None = None
+    conflicts: tuple[Conflict, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -80,6 +100,11 @@ class Rule:
     def source_text(self) -> str:
         """The source as it is written in the file."""
         return self.written_source or str(self.source)
+
+    def conflict_at(self, target: Reference) -> Conflict | None:
+        """Why nothing can be copied to a reference, or to a whole repository; None if it can."""
+        targets = (target, Reference(target.repository))
+        return next((conflict for conflict in self.conflicts if conflict.target in targets), None)
 
     def writes_to(self, repository: Repository) -> bool:
         """Whether a repository is one of the destinations."""
@@ -101,13 +126,17 @@ class Rule:
     def entry_for(self, tags: Iterable[str] | None, selected: Sequence[str] = ()) -> tuple[str, object]:
         """Key and value of an images file that names exactly these source tags, in the form this rule has.
 
-        None gives the whole rule as it is written. `selected` are all tags of the rule in their order: needed only
+        None gives the whole rule as it is written. Destinations have their tags, as image-syncer writes them. `selected` are all tags of the rule in their order: needed only
         for a regular expression whose destination has tags. Raises `ValueError` for tags that the rule has not.
         """
-        if tags is None or isinstance(self.selection, OneDigest):
+        if tags is None:
             return self.source_text, self._value(
                 [destination.written or str(destination.repository) for destination in self.destinations]
             )
+        if isinstance(self.selection, OneDigest):
+            named = [self.selection.tag] if self.selection.tag else list(tags)
+            destinations = [destination.written_for([0], named) for destination in self.destinations]
+            return self.source_text, self._value(destinations)
         wanted = list(dict.fromkeys(tags))
         ordered = self.selection.tags if isinstance(self.selection, TheseTags) else tuple(selected)
         if ordered:
@@ -118,7 +147,7 @@ class Rule:
         if not wanted or set(named) != set(wanted):
             raise ValueError(f"the rule for {self} does not select {', '.join(wanted) or 'no tag at all'}")
         name = split_reference(self.source_text)[0]
-        destinations = [destination.written_for(indexes) for destination in self.destinations]
+        destinations = [destination.written_for(indexes, named) for destination in self.destinations]
         return f"{name}:{','.join(named)}", self._value(destinations)
 
     def _value(self, destinations: list[str]) -> object:
