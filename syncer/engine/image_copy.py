@@ -55,7 +55,7 @@ class ImageCopy(msgspec.Struct, eq=False):
     """Shared by the tasks that bring the image.
 
     `attestations` is the destination's setting, `source_digest` that of the source where the index is rewritten.
-    `previous` is what the destination's tag named before, `nbytes` what was pushed for it, `blobs` what became
+    `previous` is what the destination's tag named before, with `previous_type` as its media type, `nbytes` what was pushed for it, `blobs` what became
     of its blobs, by outcome, `started` a reading of
     the monotonic clock, 0 before it begins, `budget` what its manifests have cost.
     """
@@ -65,6 +65,7 @@ class ImageCopy(msgspec.Struct, eq=False):
     destination: Reference
     digest: Digest | None = None
     previous: Digest | None = None
+    previous_type: str = ""
     nbytes: int = 0
     blobs: Counter[str] = msgspec.field(default_factory=Counter)
     started: float = 0.0

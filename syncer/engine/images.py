@@ -20,6 +20,7 @@ from syncer.events import (
     RuleWarning,
     SkipReason,
 )
+from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -99,6 +100,7 @@ class CopyImage(MultiTargetTask[Reference]):
                 destination = job.repositories.destination(copy.destination.repository)
                 found = await destination.resolve(self._named(job, copy))
                 copy.previous = found.digest if found else None
+                copy.previous_type = found.media_type if found else ""
             except RegistryError as error:
                 refused[copy] = error
 
@@ -133,9 +135,9 @@ class CopyImage(MultiTargetTask[Reference]):
     def _is_current(self, job: Job, copy: ImageCopy) -> bool:
         if copy.previous is None or copy.digest is None:
             return False
-        if copy.previous == copy.digest:
+        if copy.previous == copy.digest and not (copy.filter and copy.previous_type in media_types.INDEXES):
             return True
-        # What is there may be what a filter makes of the source's index: an earlier run may know.
+        # What is there has to be what a filter makes of the source's index: an earlier run may know.
         return copy.previous in self._rewritten(job, copy, copy.digest)
 
     async def _resolve(self, job: Job) -> Descriptor:
@@ -156,12 +158,15 @@ class CopyImage(MultiTargetTask[Reference]):
         if self.rule.platforms and not found.is_index and not await self._is_wanted(job, found, fetched):
             self._skip_all(job, list(self.targets.values()))
             return None
+        stale: dict[ImageCopy, Manifest] = {}
         for each, copies in self._by_filter().items():
             manifest = each.apply(found) if found.is_index else found
             if manifest is None:
                 self._skip_all(job, copies)
-                continue
-            await self._bring_as(job, found, manifest, copies, fetched)
+            else:
+                stale |= dict.fromkeys(await self._stale(job, found, manifest, copies), manifest)
+        if stale:
+            self._add_parts(job, found, stale, fetched)
         return None
 
     def _by_filter(self) -> Mapping[IndexFilter, list[ImageCopy]]:
@@ -171,17 +176,14 @@ class CopyImage(MultiTargetTask[Reference]):
             copies.setdefault(copy.filter, []).append(copy)
         return copies
 
-    async def _bring_as(
-        self,
-        job: Job,
-        found: Manifest,
-        manifest: Manifest,
-        copies: Sequence[ImageCopy],
-        fetched: Mapping[Digest, bytes],
-    ) -> None:
-        """Bring `manifest`, which is what the copies' filter has made of the one that was `found`."""
+    async def _stale(
+        self, job: Job, found: Manifest, manifest: Manifest, copies: Sequence[ImageCopy]
+    ) -> list[ImageCopy]:
+        """The copies that need `manifest`, which is what their filter has made of the one that was `found`."""
+        if copies[0].filter and found.is_index:
+            job.ledger.cache.record_filtered(found.digest, str(copies[0].filter), manifest.digest)
         if manifest is not found:
-            self._tell_filtered(job, copies[0].filter, found, manifest)
+            self._tell_filtered(job, found, manifest)
         for copy in copies:
             copy.digest = manifest.digest
             copy.source_digest = None if manifest is found else found.digest
@@ -202,8 +204,7 @@ class CopyImage(MultiTargetTask[Reference]):
                 self._skip(job, copy, SkipReason.UP_TO_DATE)
             else:
                 stale.append(copy)
-        if stale:
-            self._add_parts(job, manifest, stale, fetched)
+        return stale
 
     def _queue_up(self, job: Job) -> Reschedule | None:
         """Wait for the large index that is being copied. What was fetched is dropped until then: it fills the memory."""
@@ -217,18 +218,30 @@ class CopyImage(MultiTargetTask[Reference]):
         return Reschedule(Lane.METADATA, after=(ahead,))
 
     def _add_parts(
-        self, job: Job, manifest: Manifest, stale: Sequence[ImageCopy], fetched: Mapping[Digest, bytes]
+        self,
+        job: Job,
+        found: Manifest,
+        stale: Mapping[ImageCopy, Manifest],
+        fetched: Mapping[Digest, bytes],
     ) -> None:
-        for copy in stale:
+        """Bring what was `found` to the `stale` copies, each with the manifest that it is to have."""
+        dropped = {}
+        for copy, manifest in stale.items():
             copy.budget = ImageBudget()
             copy.budget.charge(manifest, self.source.repository)
+            kept = {child.digest for child in manifest.children}
+            dropped[copy.destination.repository] = frozenset(
+                child.digest for child in found.children if child.digest not in kept
+            )
         job.observer.notify(ImageStarted(self.rule, self.source, tuple(copy.destination for copy in stale)))
-        for copy in stale:
+        for copy, manifest in stale.items():
             why = f"it names {copy.previous} there" if copy.previous else "it is not there"
             job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
-        successors = Successors(self.source.repository, manifest, stale, depth=0, fetched=fetched)
+        successors = Successors(
+            self.source.repository, found, tuple(stale), depth=0, fetched=fetched, dropped=dropped
+        )
         successors.add_parts(job)
-        for copy in stale:
+        for copy, manifest in stale.items():
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
             push = PushManifest(image_key(copy.destination), manifest, repository, copy=copy)
@@ -256,8 +269,7 @@ class CopyImage(MultiTargetTask[Reference]):
             fetched[image.config.digest] = content
         return self.rule.platforms.matches(platform_in(content))
 
-    def _tell_filtered(self, job: Job, applied: IndexFilter, found: Manifest, filtered: Manifest) -> None:
-        job.ledger.cache.record_filtered(found.digest, str(applied), filtered.digest)
+    def _tell_filtered(self, job: Job, found: Manifest, filtered: Manifest) -> None:
         kept = {child.digest for child in filtered.children}
         job.observer.notify(
             IndexFiltered(

@@ -266,7 +266,8 @@ class PushManifest(Task):
 class Successors(msgspec.Struct, frozen=True):
     """A manifest that goes to some destinations, and the tasks that its parts become.
 
-    `fetched` is the content of small blobs that is known already.
+    `fetched` is the content of small blobs that is known already, `dropped` the children that are not wanted in a
+    repository.
     """
 
     source: Repository
@@ -274,13 +275,16 @@ class Successors(msgspec.Struct, frozen=True):
     copies: Sequence[ImageCopy]
     depth: int
     fetched: Mapping[Digest, bytes] = {}
+    dropped: Mapping[Repository, frozenset[Digest]] = {}
 
     def needs(self, repository: Repository) -> Iterator[Key]:
         """What has to be in `repository` before the manifest."""
         for blob in self.manifest.blobs:
             yield blob_key(repository, blob.digest)
+        dropped = self.dropped.get(repository, frozenset())
         for child in self.manifest.children:
-            yield manifest_key(repository, child.digest)
+            if child.digest not in dropped:
+                yield manifest_key(repository, child.digest)
 
     def add_parts(self, job: Job) -> None:
         """Add a task for each part that is neither known to be there nor on its way."""
@@ -301,7 +305,8 @@ class Successors(msgspec.Struct, frozen=True):
             missing = {
                 place: copy
                 for place, copy in wanted.items()
-                if not job.ledger.has_manifest(place, child.digest)
+                if child.digest not in self.dropped.get(place, ())
+                and not job.ledger.has_manifest(place, child.digest)
                 and not job.ledger.refusal(place, child.digest)
                 and not self._is_on_its_way(job, manifest_key(place, child.digest))
             }
