@@ -1,6 +1,7 @@
 """A location in a file, a problem there, and all that was found in the files of one start."""
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -30,11 +31,15 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """Files that cannot be used. `problems` holds all that is wrong with them; `str()` is a line for each."""
+    """Files that cannot be used. `problems` holds all that is wrong with them; `str()` is a line for each.
 
-    def __init__(self, *problems: Problem) -> None:
+    `warnings` are what is odd in them beside that.
+    """
+
+    def __init__(self, *problems: Problem, warnings: Iterable[Problem] = ()) -> None:
         super().__init__(*problems)
         self.problems = problems
+        self.warnings = tuple(warnings)
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
@@ -60,7 +65,8 @@ class Findings:
         files = list(dict.fromkeys(problem.file for problem in self.problems))
         if self.problems:
             unique = dict.fromkeys(self.problems)
-            raise ConfigError(*sorted(unique, key=lambda problem: (files.index(problem.file), problem.line)))
+            in_order = sorted(unique, key=lambda problem: (files.index(problem.file), problem.line))
+            raise ConfigError(*in_order, warnings=self.warnings)
 
 
 class Place(msgspec.Struct, frozen=True):

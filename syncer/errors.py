@@ -12,8 +12,11 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from syncer import untrusted
 from syncer.events import Failure
 
+MAX_MESSAGE = 1000
+"""Characters of an error's own message."""
 MAX_RETRY_AFTER = 2.0
 """Seconds. A registry that asks for more is waited for without a worker: see `syncer.engine.graph`."""
 MAX_HOLD = 600.0
@@ -45,6 +48,9 @@ RETRYABLE_KINDS = frozenset(
 )
 """Kinds that a later retry round may not meet again."""
 
+Presence = Literal["", "exists", "missing", "unknown"]
+"""What a refusal tells of the repository that was asked for; empty where that is no question."""
+
 RetryReason = Literal["timeout", "connection", "throttled", "server_error", "token"]
 _REQUEST_REASONS: dict[Kind, RetryReason] = {
     Kind.TIMEOUT: "timeout",
@@ -74,8 +80,9 @@ class RegistryError(Exception):
     """A failure at a registry or another place, for good or for now.
 
     `attempt` is what was tried, `status` the HTTP status if there was an answer, `codes` the registry's own error
-    codes, `retry_after` the seconds that it asked us to wait, `advice` what the user can do about it. `permanent`
-    says that trying again cannot help.
+    codes, `retry_after` the seconds that it asked us to wait, `advice` what the user can do about it, `presence` what
+    it tells of the repository. `permanent` says that trying again cannot help. `message` may quote strangers: it is
+    made safe to show here.
     """
 
     kind: Kind
@@ -86,6 +93,7 @@ class RegistryError(Exception):
     permanent: bool
     retry_after: float | None
     advice: str
+    presence: Presence
 
     def __init__(
         self,
@@ -98,7 +106,9 @@ class RegistryError(Exception):
         permanent: bool | None = None,
         retry_after: float | None = None,
         advice: str = "",
+        presence: Presence = "",
     ) -> None:
+        message = untrusted.clean(message, MAX_MESSAGE)
         super().__init__(message)
         self.__dict__.update(
             kind=kind,
@@ -109,6 +119,7 @@ class RegistryError(Exception):
             permanent=kind not in RETRYABLE_KINDS if permanent is None else permanent,
             retry_after=retry_after,
             advice=advice,
+            presence=presence,
         )
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -119,6 +130,8 @@ class RegistryError(Exception):
 
     def with_changes(self, **changes: Any) -> Self:
         """The same error with other values for some of its attributes. The traceback is kept."""
+        if "message" in changes:
+            changes["message"] = untrusted.clean(changes["message"], MAX_MESSAGE)
         changed = self.__class__.__new__(self.__class__, changes.get("message", self.message))
         changed.__dict__.update(self.__dict__ | changes)
         changed.__cause__ = self.__cause__
@@ -173,6 +186,13 @@ class ManifestRefused(RegistryError):
 
     Not for want of rights or room, nor because of the tag: another manifest may go through there.
     """
+
+    @classmethod
+    def of(cls, error: RegistryError) -> Self:
+        """The same error, known to be this."""
+        refused = cls(error.kind, error.message)
+        refused.__dict__.update(error.__dict__ | {"permanent": True})
+        return refused
 
 
 def source_not_found(subject: str, registry: str) -> RegistryError:

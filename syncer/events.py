@@ -9,7 +9,9 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
+from syncer import untrusted
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
@@ -99,6 +101,11 @@ class IndexFiltered(Event, frozen=True):
     filtered: Digest
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        # An index may say anything in place of a platform.
+        for name in ("kept", "dropped"):
+            force_setattr(self, name, tuple(map(untrusted.clean, getattr(self, name))))
 
 
 class ImageSynced(Event, frozen=True):
@@ -255,6 +262,13 @@ class ConcurrencyChanged(Event, frozen=True):
 
     registry: str
     limit: int
+
+
+class ProjectMade(Event, frozen=True):
+    """A project that was missing at a registry was made; in a dry run, it would be."""
+
+    registry: str
+    project: str
 
 
 class Decision(Event, frozen=True):

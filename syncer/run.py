@@ -11,6 +11,7 @@ import msgspec
 
 from syncer.accounts.book import AuthBook
 from syncer.accounts.credentials import Credentials
+from syncer.descriptors import raise_limit
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
@@ -19,12 +20,15 @@ from syncer.engine.ranges import IdleSlots
 from syncer.engine.task import Job
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
+from syncer.http.internal import AllowedHosts
 from syncer.http.wire import ConnectionPool, Transport
 from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 
+MIN_CONNECTIONS = 2
+"""Requests at once for each account, however few descriptors there are: one that is read while another is sent."""
 ABANDON_SECONDS = 3.0
 """How long a stopped run may take to give up what it had opened ahead."""
 
@@ -36,6 +40,7 @@ class RunOptions(msgspec.Struct, frozen=True):
 
     `force` trusts nothing at the destinations, `trust_sources` every image that names a blob (see `Job`). `dry_run` asks
     and decides everything, and changes nothing. `shard` says which share of the work the rules are.
+    `allow_internal` are the internal hosts that registries with public addresses may send us to.
     """
 
     transfers: int = 5
@@ -44,6 +49,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     trust_sources: bool = False
     dry_run: bool = False
     shard: Shard = WHOLE
+    allow_internal: tuple[str, ...] = ()
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -89,7 +95,7 @@ class Run:
         cache: BlobCache | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
-        transport: Callable[[], Transport] = ConnectionPool,
+        transport: Callable[[float], Transport] = ConnectionPool,
     ) -> None:
         self.run_id = secrets.token_hex(6)
         self._rules = rules
@@ -104,7 +110,7 @@ class Run:
         self._interrupted = False
         self._observer = Observers((self._tally, *observers))
         self._graph = TaskGraph(transfers=options.transfers, retries=options.retries)
-        self._pool = WorkerPool(self._graph, transfers=options.transfers)
+        self._pool = WorkerPool(self._graph, transfers=options.transfers, rival_hosts=_rival_hosts(rules))
 
     @property
     def stopping(self) -> bool:
@@ -124,13 +130,14 @@ class Run:
             RunStarted(self.run_id, self._trigger, len(self._rules), options.dry_run, **options.shard.fields)
         )
         width = options.transfers
-        transport = self._transport()
+        transport, connections = self._connections()
         directory = PlaceDirectory(
             account_for=self._credentials.account_for,
             settings_for=self._auth.settings_for,
             transport=transport,
             observer=self._observer,
-            connections=width + METADATA_WIDTH * width,
+            connections=connections,
+            allowed=AllowedHosts(options.allow_internal),
             dry_run=self._options.dry_run,
         )
         shared_destinations = self._shared_destinations()
@@ -156,6 +163,14 @@ class Run:
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
         tally = self._tally
         return RunResult(self.run_id, outcome, tally.synced, tally.skipped, tally.failed, seconds)
+
+    def _connections(self) -> tuple[Transport, int]:
+        """What sends requests, and how many may be under way for each account: no more than there are descriptors."""
+        wanted = (METADATA_WIDTH + 1) * self._options.transfers
+        hosts = max(1, len(_hosts_of(self._rules, self._auth)))
+        # As many again may wait for the next request, and be closed where room is needed.
+        allowed = raise_limit(2 * wanted * hosts)
+        return self._transport(float(allowed)), max(MIN_CONNECTIONS, min(wanted, allowed // hosts))
 
     async def _abandon(self, job: Job) -> None:
         stopped = RegistryError(Kind.INTERRUPTED, "the run was stopped before this was done")
@@ -190,3 +205,21 @@ class Run:
         if not self._tally.failed:
             return "success"
         return "partial" if self._tally.synced or self._tally.skipped else "failure"
+
+
+def _rival_hosts(rules: Sequence[Rule]) -> frozenset[str]:
+    """The registries that some rules speak to and others do not."""
+    hosts = [
+        frozenset((rule.source.host, *(each.repository.host for each in rule.destinations))) for rule in rules
+    ]
+    return frozenset().union(*hosts) - frozenset.intersection(*hosts) if hosts else frozenset()
+
+
+def _hosts_of(rules: Sequence[Rule], auth: AuthBook) -> set[str]:
+    """Every registry that a run may speak to, mirrors too."""
+    return {
+        host
+        for rule in rules
+        for repository in (rule.source, *(each.repository for each in rule.destinations))
+        for host in (repository.host, *auth.settings_for(repository).mirrors)
+    }

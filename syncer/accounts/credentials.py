@@ -1,4 +1,4 @@
-"""For a repository: the account of our auth file; where that has none at all, Docker's, podman's or skopeo's; or nobody's."""
+"""For a repository: the account of our auth file; where that has none for its registry, Docker's, podman's or skopeo's; or nobody's."""
 
 import base64
 import os
@@ -20,9 +20,8 @@ from syncer.oci.reference import Repository
 class Credentials:
     """Who we are at each registry.
 
-    The other tools' files are read once, here, and only if no entry of the `book` has credentials: a user who
-    gave some does not expect others to be used. `warnings` tells what could not be used of them. Without `home`,
-    that of the `environment` is meant.
+    The other tools' files hold for the registries for which no entry of the `book` has credentials. They are read
+    once, here; `warnings` tells what could not be used of them. Without `home`, that of the `environment` is meant.
     """
 
     def __init__(
@@ -40,13 +39,12 @@ class Credentials:
         self._keys: dict[Account, Account] = {}
         warnings: list[Problem] = []
         self._logins: list[Logins] = []
-        if book.empty:
-            if home is None and environment.get("HOME"):
-                home = Path(environment["HOME"])
-            for path, named in _files(environment, home):
-                logins = read_logins(path, warnings, missing_ok=not named)
-                if logins is not None:
-                    self._logins.append(logins)
+        if home is None and environment.get("HOME"):
+            home = Path(environment["HOME"])
+        for path, named in _files(environment, home):
+            logins = read_logins(path, warnings, missing_ok=not named)
+            if logins is not None:
+                self._logins.append(logins)
         self.warnings = tuple(warnings)
 
     def account_for(self, repository: Repository) -> Account | None:
@@ -54,7 +52,7 @@ class Credentials:
 
         An account that only a helper program knows has a `provider`, which asks when a registry wants to know.
         """
-        if not self._book.empty:
+        if self._book.has_credentials(repository.host):
             return self._as_taken(self._book.account_for(repository), repository.host)
         known = tuple(self._known(repository))
         if not known:

@@ -11,13 +11,12 @@ from pathlib import Path
 import msgspec
 
 from syncer.accounts.helpers import is_helper_name
-from syncer.accounts.settings import Account, Secret
+from syncer.accounts.settings import API_PATHS, Account, Secret
 from syncer.diagnostics import Problem, shown
 from syncer.files import read_bytes, why
 from syncer.oci.reference import DOCKER_HUB, InvalidReference, canonical_host, is_path
 
 MAX_FILE_SIZE = 4 * 1024 * 1024
-_API_PATHS = frozenset({"", "v1", "v2"})
 
 
 class Logins(msgspec.Struct, frozen=True):
@@ -91,7 +90,7 @@ def scope_of(key: str) -> str | None:
     scheme, mark, rest = key.partition("://")
     first, _, path = (rest if mark else scheme).rstrip("/").partition("/")
     host = canonical_host(first)
-    if path in _API_PATHS:
+    if path in API_PATHS:
         return host
     if mark:
         # docker login keeps tokens for its own use at https://index.docker.io/v1/access-token.

@@ -1,20 +1,33 @@
 """What the auth file says of an account and of a registry, as data. Secrets never print."""
 
+import base64
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+from syncer import untrusted
 from syncer.rules.attestations import Attestations
+
+API_PATHS = frozenset({"", "v1", "v2"})
+"""What stands behind the host in a registry's address, as docker writes it."""
 
 
 class Secret:
-    """A password or token: prints as `***` whatever is done to it; `reveal` gives the text."""
+    """A password or token: prints as `***` whatever is done to it; `reveal` gives the text.
 
-    __slots__ = ("_text",)
+    While it lives, texts of strangers that repeat it are masked.
+    """
+
+    __slots__ = ("__weakref__", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
+        untrusted.KNOWN.hold(self)
+
+    def secret_texts(self) -> tuple[str, ...]:
+        return (self._text,)
 
     def reveal(self) -> str:
         return self._text
@@ -37,7 +50,7 @@ class Secret:
         raise TypeError("a secret is not to be pickled")
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, weakref=True):
     """Who we are at a registry.
 
     `name` is the key of the auth entry, for logs and metrics. Either `username` and `password`, or an
@@ -52,6 +65,17 @@ class Account(msgspec.Struct, frozen=True):
     registry_token: Secret | None = None
     provider: "AccountProvider | None" = None
 
+    def __post_init__(self) -> None:
+        if self.username and self.password is not None:
+            untrusted.KNOWN.hold(self)
+
+    def secret_texts(self) -> Iterator[str]:
+        """What stands for user name and password in the `Authorization` header (RFC 7617)."""
+        assert self.password is not None
+        yield base64.b64encode(
+            f"{self.username}:{self.password.reveal()}".encode(errors="surrogatepass")
+        ).decode()
+
 
 class AccountProvider(Protocol):
     """Knows an account that changes, such as one whose password lasts for hours."""
@@ -61,9 +85,37 @@ class AccountProvider(Protocol):
         ...
 
 
+class Proxy(msgspec.Struct, frozen=True):
+    """Where a proxy is, and who we are there. `DIRECT` is none at all."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    username: str | None = None
+    password: Secret | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether this is no proxy at all."""
+        return self.scheme == "none"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return "none" if self.is_direct else f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def is_socks(self) -> bool:
+        return self.scheme.startswith("socks")
+
+
+DIRECT = Proxy("none")
+
+
 class HostSettings(msgspec.Struct, frozen=True):
     """How to speak to a registry. `bandwidth` is in bytes per second; zero means no limit.
 
+    `proxy` is None where the environment decides. `read_timeout` is how many seconds the registry may be silent before
+    it answers for a blob or a manifest; zero means the default.
     `attestations` is for rules with this destination that do not say it themselves.
     """
 
@@ -77,6 +129,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     requests_per_second: float = 0.0
     bandwidth: int = 0
     create: bool = False
+    proxy: Proxy | None = None
+    read_timeout: float = 0.0
     attestations: Attestations | None = None
 
     def part(self, index: int, count: int) -> "HostSettings":

@@ -1,23 +1,31 @@
-"""`syncer check`: every problem of the files at once, and on demand whether the registries take the credentials."""
+"""`syncer check`: every problem of the files at once, and on demand whether the registries let us do what the rules want."""
 
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from syncer.cli import exits
-from syncer.cli.files import read_config, tell_problems
+from syncer.cli.files import FileOptions, read_config, tell_problems
 from syncer.cli.process import say, say_error
-from syncer.config import Config
+from syncer.config import Config, Rule
 from syncer.diagnostics import ConfigError
+from syncer.errors import RegistryError, source_not_found
+from syncer.events import Observer, ProjectMade
 from syncer.observe import words
 from syncer.oci.reference import Repository
+from syncer.rules.tags import OneDigest, TheseTags
+
+if TYPE_CHECKING:
+    from syncer.http.client import RegistryClient
+    from syncer.places.open import PlaceDirectory
 
 
-def check_files(*, online: bool, **files: Any) -> int:
-    """The exit code: 0 if all is well, 2 for a bad file, 1 where a registry refuses the credentials."""
+def check_files(options: FileOptions, *, online: bool) -> int:
+    """The exit code: 0 if all is well, 2 for a bad file, 1 where a registry refuses what the rules need."""
     try:
-        checked = read_config(**files)
+        checked = read_config(options)
     except ConfigError as error:
         tell_problems(error)
         return exits.UNUSABLE
@@ -36,31 +44,105 @@ def check_files(*, online: bool, **files: Any) -> int:
 
 
 async def _ask_registries(config: Config) -> int:
-    """Show for every registry and account whether it is let in."""
+    """Show for every registry and account whether it is let in, and what it may not do of what the rules want."""
     from syncer.accounts.credentials import Credentials
-    from syncer.errors import RegistryError
-    from syncer.events import Observer
     from syncer.http.wire import ConnectionPool
     from syncer.places.open import PlaceDirectory
 
-    wanted: dict[Repository, None] = {}
-    for rule in config.rules:
-        wanted |= dict.fromkeys([rule.source, *(each.repository for each in rule.destinations)])
-    refused = 0
+    projects = _Projects()
+    problems = 0
     async with ConnectionPool() as transport:
         directory = PlaceDirectory(
             account_for=Credentials(config.auth).account_for,
             settings_for=config.auth.settings_for,
             transport=transport,
-            observer=Observer(),
+            observer=projects,
             connections=4,
+            dry_run=True,
         )
-        for client in dict.fromkeys(directory.client(repository) for repository in wanted):
+        for client, reads, writes in _by_client(config, directory):
             account = f"as {client.account.name}" if client.account else "anonymously"
-            try:
-                await client.ping()
-                say(f"{client.host} {account}: ok")
-            except RegistryError as error:
-                refused += 1
-                say(f"{client.host} {account}: {error}")
-    return exits.FAILED if refused else exits.DONE
+            found = [problem async for problem in _problems(client, directory, reads, writes, projects)]
+            for line in dict.fromkeys(found) or ["ok"]:
+                say(f"{client.host} {account}: {line}")
+            problems += len(found)
+    for host, project in projects.made:
+        say(f"{host}: project {project} is missing, a run makes it")
+    return exits.FAILED if problems else exits.DONE
+
+
+class _Projects(Observer):
+    """Hears which projects a run would make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: set[tuple[str, str]] = set()
+
+    def on_project_made(self, event: ProjectMade) -> None:
+        self.made.add((event.registry, event.project))
+
+
+def _by_client(
+    config: Config, directory: "PlaceDirectory"
+) -> Iterator[tuple["RegistryClient", list[Rule], list[Repository]]]:
+    """Each registry and account, with the rules that read there and the repositories that are written to."""
+    sources = {rule.source: rule for rule in config.rules}
+    destinations = dict.fromkeys(each.repository for rule in config.rules for each in rule.destinations)
+    for client in dict.fromkeys(directory.client(each) for each in (*sources, *destinations)):
+        yield (
+            client,
+            [rule for source, rule in sources.items() if directory.client(source) is client],
+            [each for each in destinations if directory.client(each) is client],
+        )
+
+
+async def _problems(
+    client: "RegistryClient",
+    directory: "PlaceDirectory",
+    reads: Iterable[Rule],
+    writes: Iterable[Repository],
+    projects: _Projects,
+) -> AsyncIterator[str]:
+    """What is refused, a line each. Nothing but the account itself is asked where its tokens say that all is well."""
+    if client.account is not None:
+        try:
+            await client.ping()
+        except RegistryError as error:
+            yield str(error)
+            return
+    for rule in reads:
+        try:
+            if client.account is None or await _lacks(client, rule.source, "pull"):
+                await _read(directory, rule)
+        except RegistryError as error:
+            yield str(error)
+    for repository in writes:
+        try:
+            lacking = await _lacks(client, repository, "push")
+            if lacking is not False:
+                await directory.destination(repository).is_new()
+            if lacking and (repository.host, repository.path.partition("/")[0]) not in projects.made:
+                yield f"{repository}: the account may not push there, so its token says; give it the right to"
+        except RegistryError as error:
+            yield str(error)
+
+
+async def _lacks(client: "RegistryClient", repository: Repository, action: str) -> bool | None:
+    """Whether a token says that the account may not do this there; None where no token says anything."""
+    wanted = "pull,push" if action == "push" else action
+    rights = await client.rights((f"repository:{repository.path}:{wanted}",))
+    if rights is None or (rights and repository.path not in rights):
+        return None
+    return not {action, "*"} & rights.get(repository.path, frozenset())
+
+
+async def _read(directory: "PlaceDirectory", rule: Rule) -> None:
+    """Ask for what the rule reads. Raises `RegistryError`."""
+    source = directory.source(rule.source)
+    match rule.selection:
+        case TheseTags(tags=(target, *_)) | OneDigest(digest=target):
+            if await source.resolve(target) is None:
+                raise source_not_found(f"{rule.source}:{target}", rule.source.host)
+        case _:
+            async for _page in source.tags():
+                return

@@ -15,34 +15,45 @@ from syncer.config import Config, DefaultDestination, load
 from syncer.diagnostics import ConfigError
 from syncer.observe import words
 from syncer.observe.logs import configure_logging
+from syncer.rules.allowlist import Allowlist
 from syncer.rules.attestations import Attestations
 from syncer.rules.platforms import InvalidPlatform, PlatformFilter
 from syncer.rules.rule import Destination
 from syncer.rules.shard import Shard
 
 
-def read_config(
-    *,
-    auth: Path | None,
-    images: Path | None,
-    config: Path | None,
-    registry: str | None = None,
-    namespace: str | None = None,
-) -> Config:
+class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options about files, which all commands have, named as on the command line."""
+
+    auth: Path | None = None
+    images: Path | None = None
+    config: Path | None = None
+    registry: str | None = None
+    namespace: str | None = None
+    allow_source: Sequence[str] = ()
+    allow_destination: Sequence[str] = ()
+    allow_env: Sequence[str] = ()
+
+
+def read_config(options: FileOptions) -> Config:
     """The files, checked. Raises `click.UsageError` and `ConfigError`.
 
     `registry` and `namespace` name empty destinations, or else the variables do by which image-syncer had them named.
     """
+    auth, images, config = options.auth, options.images, options.config
     if config is not None and (auth is not None or images is not None):
         raise click.UsageError("--config has both parts in one file: give it alone, or --auth and --images")
     if config is None and images is None:
         raise click.UsageError("--images FILE is missing: the rules of what to copy (or --config FILE)")
-    default = DefaultDestination(
-        registry or os.environ.get("DEFAULT_REGISTRY", ""),
-        namespace or os.environ.get("DEFAULT_NAMESPACE", ""),
-        stated=bool(registry or namespace),
+    allowed = Allowlist(
+        tuple(options.allow_source), tuple(options.allow_destination), tuple(options.allow_env)
     )
-    return load(auth, images, config, default=default)
+    default = DefaultDestination(
+        options.registry or os.environ.get("DEFAULT_REGISTRY", ""),
+        options.namespace or os.environ.get("DEFAULT_NAMESPACE", ""),
+        stated=bool(options.registry or options.namespace),
+    )
+    return load(auth, images, config, allowed=allowed, default=default)
 
 
 def attested(config: Config, attestations: Attestations | None) -> Config:
@@ -95,7 +106,10 @@ def describe_share(config: Config, shard: Shard) -> str | None:
 
 
 def tell_problems(error: ConfigError, log_format: Literal["text", "json"] = "text") -> None:
-    """Every problem of the files on a line of its own, on stderr."""
+    """Every warning and problem of the files on a line of its own, on stderr."""
+    if log_format == "text":
+        for warning in error.warnings:
+            say_error(f"warning: {warning}")
     tell_errors([str(problem) for problem in error.problems], log_format)
     if log_format == "text":
         say_error(f"{words.count(len(error.problems), 'problem')}; nothing was contacted")

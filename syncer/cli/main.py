@@ -78,9 +78,10 @@ def serve(**options: Any) -> None:
 def check(*, online: bool, **files: Any) -> None:
     """Read the files and report every problem, each with its place."""
     from syncer.cli.check import check_files
+    from syncer.cli.files import FileOptions
 
     _imported()
-    sys.exit(check_files(online=online, **files))
+    sys.exit(check_files(FileOptions(**files), online=online))
 
 
 @cli.group(context_settings=HELP)

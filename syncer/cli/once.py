@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
-import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
 from syncer.cli.files import (
+    FileOptions,
     attested,
     describe_share,
     filtered,
@@ -52,14 +52,9 @@ EXITS = {
 }
 
 
-class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
+class OnceOptions(FileOptions, frozen=True, kw_only=True):
     """The options of `sync` and `plan`, named as on the command line."""
 
-    auth: Path | None = None
-    images: Path | None = None
-    config: Path | None = None
-    registry: str | None = None
-    namespace: str | None = None
     proc: int = 5
     retries: int = 2
     os_: Sequence[Sequence[str]] = ()
@@ -80,18 +75,13 @@ class OnceOptions(msgspec.Struct, frozen=True, kw_only=True):
     metrics_push: str | None = None
     state_dir: Path | None = None
     shard: Shard = WHOLE
+    allow_internal: Sequence[str] = ()
 
 
 def load_config(options: OnceOptions) -> Config:
     """The files, all of them checked, and of their rules what is to be done here. Raises `ConfigError`."""
     config = filtered(
-        read_config(
-            auth=options.auth,
-            images=options.images,
-            config=options.config,
-            registry=options.registry,
-            namespace=options.namespace,
-        ),
+        read_config(options),
         os_=list(itertools.chain(*options.os_)),
         arch=list(itertools.chain(*options.arch)),
     )
@@ -216,6 +206,7 @@ def new_run(
             trust_sources=options.trust_sources,
             dry_run=options.dry_run,
             shard=options.shard,
+            allow_internal=tuple(options.allow_internal),
         ),
         credentials=credentials,
         cache=cache,
@@ -274,7 +265,7 @@ def _show_plan(report: ReportObserver) -> None:
 
     styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((100, 24)).columns
-    for line in render_plan(report.document(), width=width, styled=styled):
+    for line in render_plan(report.plan(), width=width, styled=styled):
         if not say(line):
             return
 

@@ -125,6 +125,22 @@ class ShardText(click.ParamType["Shard"]):
             self.fail(str(error), param, ctx)
 
 
+class DurationText(click.ParamType[float]):
+    """A duration such as 90s, 5m or 1h30m, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from syncer.durations import InvalidDuration, parse_duration
+
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except InvalidDuration as error:
+            self.fail(f"{error}, found {str(value)[:40]!r}", param, ctx)
+
+
 def shard_of_job() -> "Shard":
     """What a pod of a Kubernetes Indexed Job is to do, by its environment; all, if that says nothing."""
     from syncer.rules.shard import WHOLE, InvalidShard, Shard
@@ -155,6 +171,12 @@ file_options = together(
                help="With --namespace: the place of rules with an empty destination, REGISTRY/NAMESPACE/{name}."),
         option("--namespace", metavar="NAMESPACE", group="Files",
                help="See --registry."),
+        option("--allow-source", multiple=True, metavar="GLOB", group="Files",
+               help="Sources that rules may name, as quay.io/coreos/* (* matches slashes). May be repeated."),
+        option("--allow-destination", multiple=True, metavar="GLOB", group="Files",
+               help="Destinations that rules may name. May be repeated."),
+        option("--allow-env", multiple=True, metavar="NAME", group="Files",
+               help="Environment variables that rules may use; otherwise all but secrets. May be repeated."),
     ]
 )  # fmt: skip
 
@@ -175,6 +197,8 @@ run_options = together(
                help="Trust nothing at the destination: ask for every blob, push every manifest."),
         option("--trust-sources", is_flag=True, group="Work",
                help="Mount a blob from any repository of a destination, without asking whether the image's source has it."),
+        option("--allow-internal", multiple=True, metavar="HOST", group="Work",
+               help="An internal host that registries with public addresses may redirect to. May be repeated."),
         option("--log", type=PATH, metavar="FILE", group="Output", help="Where to log, instead of stderr."),
         option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="How to log."),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
@@ -209,12 +233,18 @@ serve_options = together(
                help="Begin each scheduled run later, by up to so many seconds."),
         option("--overlap", type=click.Choice(["skip", "queue"]), default="skip", show_default=True, group="Service",
                help="What becomes of a run that is due while another one is on."),
+        option("--max-run-time", type=DurationText(), metavar="DURATION", group="Service",
+               help="Stop a run that takes longer (90m, 2h)."),
         option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", group="Service",
                help="Where to serve the page, the API and the metrics."),
         option("--api-token-file", type=PATH, metavar="FILE", group="Service",
                help="The token that starting and cancelling runs needs."),
+        option("--api-read-token-file", type=PATH, metavar="FILE", group="Service",
+               help="The token that reading needs. Without it, reading needs none."),
         option("--notify", multiple=True, metavar="URL", group="Service",
                help="Where to POST how runs end (Slack and the like). May be repeated."),
+        option("--notify-file", type=PATH, metavar="FILE", group="Service",
+               help="More of them, one a line. URLs often contain a secret, and options are seen in the list of processes."),
         option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
                metavar="OUTCOMES", group="Service", help="Which ends to tell."),
         option("--notify-secret-file", type=PATH, metavar="FILE", group="Service",

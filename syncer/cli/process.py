@@ -14,12 +14,13 @@ _COMMAND_THAT_ENDS_WELL = "serve"
 
 
 def prepare() -> None:
-    """Handle SIGTERM, and open the standard streams that are closed.
+    """Handle SIGTERM and SIGINT until a command does, and open the standard streams that are closed.
 
     As process 1 of a container, a program does not receive a signal that it has no handler for.
     """
     stopped = exits.DONE if sys.argv[1:2] == [_COMMAND_THAT_ENDS_WELL] else exits.STOPPED
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(stopped))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(stopped))
     for descriptor in (0, 1, 2):
         # A file or a socket that took the place of a closed stream would get what is printed.
         try:

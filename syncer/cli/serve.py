@@ -60,9 +60,12 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     overlap: Literal["skip", "queue"] = "skip"
     listen: str = "127.0.0.1:8080"
     api_token_file: Path | None = None
+    api_read_token_file: Path | None = None
     notify: Sequence[str] = ()
+    notify_file: Path | None = None
     notify_on: Sequence[str] = USUALLY
     notify_secret_file: Path | None = None
+    max_run_time: float | None = None
 
 
 def run_service(options: ServeOptions) -> int:
@@ -70,8 +73,13 @@ def run_service(options: ServeOptions) -> int:
     plan = Plan(_schedules(options.schedule), options.overlap, options.run_on_start)
     zone = _zone(options.timezone)
     address = _address(options.listen)
-    guard = Guard(address[0], _token(options.api_token_file))
-    notifier = _notifier(options)
+    guard = Guard(
+        address[0],
+        token=_token("--api-token-file", options.api_token_file),
+        read_token=_token("--api-read-token-file", options.api_read_token_file),
+    )
+    addresses = [*options.notify, *_addresses(options.notify_file)]
+    notifier = _notifier(options, addresses)
     metrics = MetricsObserver()
     try:
         with ExitStack() as stack:
@@ -81,7 +89,7 @@ def run_service(options: ServeOptions) -> int:
             progress = stack.enter_context(
                 open_progress(kind, stream=sys.stderr, log_format=options.log_format)
             )
-            log = stack.enter_context(_log(options, progress, guard, files.config))
+            log = stack.enter_context(_log(options, progress, guard, files.config, addresses))
             if options.state_dir is not None:
                 stack.enter_context(hold_lock(options.state_dir, "daemon"))
             database = open_database(options.state_dir)
@@ -103,6 +111,7 @@ def run_service(options: ServeOptions) -> int:
                     live=live,
                     lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
                     told=notifier.tell,
+                    max_seconds=options.max_run_time,
                 ),
                 history=history,
                 live=live,
@@ -230,8 +239,10 @@ def _paths(options: ServeOptions) -> list[Path]:
     return [path for path in (options.auth, options.images, options.config) if path is not None]
 
 
-def _log(options: ServeOptions, progress: Progress, guard: Guard, config: Config) -> DaemonLog:
-    secrets = [guard.token().reveal()] if guard.token else []
+def _log(
+    options: ServeOptions, progress: Progress, guard: Guard, config: Config, addresses: Sequence[str]
+) -> DaemonLog:
+    secrets = [token().reveal() for token in (guard.token, guard.read_token) if token is not None]
     if options.notify_secret_file:
         secrets.append(_secret("--notify-secret-file", options.notify_secret_file).reveal())
     return DaemonLog(
@@ -239,7 +250,7 @@ def _log(options: ServeOptions, progress: Progress, guard: Guard, config: Config
         format_=options.log_format,
         file=options.log,
         stream=progress,
-        own_secrets=[*secrets, *options.notify],
+        own_secrets=[*secrets, *addresses],
         secrets=config.auth.secrets(),
         bind=options.shard.fields,
     )
@@ -279,7 +290,7 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what `:8080` means everywhere
 
 
-def _notifier(options: ServeOptions) -> Notifier:
+def _notifier(options: ServeOptions, addresses: Sequence[str]) -> Notifier:
     unknown = [name for name in options.notify_on if name not in OCCASIONS]
     if unknown:
         raise click.BadParameter(
@@ -288,21 +299,29 @@ def _notifier(options: ServeOptions) -> Notifier:
     path = options.notify_secret_file
     secret = None if path is None else _secret("--notify-secret-file", path)
     try:
-        return Notifier(options.notify, occasions=options.notify_on, secret=secret)
+        return Notifier(addresses, occasions=options.notify_on, secret=secret)
     except InvalidAddress as error:
-        raise click.BadParameter(str(error), param_hint="--notify") from None
+        raise click.BadParameter(str(error), param_hint="--notify, --notify-file") from None
 
 
-def _token(path: Path | None) -> Callable[[], Secret] | None:
+def _addresses(path: Path | None) -> list[str]:
+    """The URLs of `--notify-file`, one a line; blank lines and those that begin with # do not count."""
+    if path is None:
+        return []
+    lines = (line.strip() for line in _secret("--notify-file", path).reveal().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _token(name: str, path: Path | None) -> Callable[[], Secret] | None:
     """Read anew whenever it is wanted: mounted secrets are replaced. While it cannot be read, the last one counts."""
     if path is None:
         return None
-    last = _secret("--api-token-file", path)
+    last = _secret(name, path)
 
     def token() -> Secret:
         nonlocal last
         with suppress(click.BadParameter):
-            last = _secret("--api-token-file", path)
+            last = _secret(name, path)
         return last
 
     return token

@@ -13,8 +13,10 @@ from syncer.config.documents import read_document
 from syncer.config.image_lists import merge_entries
 from syncer.config.nodes import duplicate_keys, mapping_of
 from syncer.config.rule_reader import parse_rules, rules_from
+from syncer.config.variables import RuleVariables, credential_variables
 from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected, shown
 from syncer.oci.reference import Repository
+from syncer.rules.allowlist import EVERYTHING, Allowlist
 from syncer.rules.naming import DefaultDestination
 from syncer.rules.platforms import (
     InvalidPlatform,
@@ -81,26 +83,47 @@ def load(
     *,
     environment: Mapping[str, str] = os.environ,
     default: DefaultDestination | None = None,
+    allowed: Allowlist = EVERYTHING,
 ) -> Config:
     """Read the files that are given. Raises `ConfigError` with all problems of all of them.
 
     `default` names the destinations that are empty.
     In a `combined` file credentials are literal; in an `auth` file they may name variables of the `environment`,
-    which have to be set for the entries that a rule needs.
+    which have to be set for the entries that a rule needs. Rules may use what `allowed` says, and no variable that
+    the auth file uses.
     """
     findings = Findings()
     book = AuthBook()
     rules: tuple[Rule, ...] = ()
     if combined is not None:
-        book, rules = _read_combined(combined, environment, findings, default)
+        book, rules = _read_combined(combined, environment, findings, default, allowed)
+    credentials: frozenset[str] = frozenset()
     if auth is not None and (node := read_document(auth, "auth", findings)) is not None:
         findings.problems += duplicate_keys(node)
+        credentials = credential_variables(node)
         book = parse_auth(node, folder=auth.parent, environment=environment, findings=findings)
     if images is not None and (node := read_document(images, "images", findings)) is not None:
-        rules = parse_rules(node, environment=environment, findings=findings, default=default)
-    findings.problems += book.problems_for(_repositories(rules, book))
+        variables = RuleVariables(
+            environment, credentials=credentials, secrets=book.secrets(), allowed=allowed.variables
+        )
+        rules = parse_rules(node, environment=variables, findings=findings, default=default)
+    findings.problems += allowed.problems(rules)
+    _judge_entries(book, rules, findings)
     findings.raise_if_any()
     return Config(book, rules, tuple(findings.warnings))
+
+
+def _judge_entries(book: AuthBook, rules: Iterable[Rule], findings: Findings) -> None:
+    """What is wrong with an entry is a problem where a rule needs the entry, and else a warning."""
+    needed = book.problems_for(_repositories(rules, book))
+    # A rule that could not be read may need it, too.
+    ignored = "" if findings.problems else "; ignored, since no rule needs it"
+    findings.warnings += [
+        msgspec.structs.replace(problem, message=f"{problem.message}{ignored}")
+        for problem in book.entry_problems()
+        if problem not in needed
+    ]
+    findings.problems[:0] = needed
 
 
 def _read_combined(
@@ -108,6 +131,7 @@ def _read_combined(
     environment: Mapping[str, str],
     findings: Findings,
     default: DefaultDestination | None,
+    allowed: Allowlist,
 ) -> tuple[AuthBook, tuple[Rule, ...]]:
     node = read_document(path, "", findings)
     if node is None:
@@ -129,7 +153,8 @@ def _read_combined(
         findings.problems += duplicate_keys(accounts)
         book = parse_auth(accounts, folder=path.parent, environment=None, findings=findings)
     if (sources := document.get("images")) is not None:
-        rules = parse_rules(sources, environment=environment, findings=findings, default=default)
+        variables = RuleVariables(environment, secrets=book.secrets(), allowed=allowed.variables)
+        rules = parse_rules(sources, environment=variables, findings=findings, default=default)
     else:
         findings.problems.append(document.place.problem('expected "images" with the rules, found none'))
     return book, rules

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from syncer.accounts.book import EntryCredentials
-from syncer.accounts.settings import Secret
+from syncer.accounts.proxy import InvalidProxy, parse_proxy
+from syncer.accounts.settings import API_PATHS, Proxy, Secret
 from syncer.config import nodes
 from syncer.config.documents import variable_named
 from syncer.config.nodes import Node
-from syncer.diagnostics import Findings, Problem, Unexpected, shown
-from syncer.files import read_bytes, why
+from syncer.diagnostics import Problem, Unexpected, shown
+from syncer.durations import EXPECTED as A_DURATION
+from syncer.durations import InvalidDuration, parse_duration
+from syncer.files import open_stored, read_stored_bytes, why
 from syncer.oci.reference import InvalidReference, canonical_host
 
 _MAX_SECRET = 64 * 1024
@@ -22,9 +25,10 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def read_credentials(
-    node: nodes.Mapping, folder: Path, environment: Mapping[str, str] | None, findings: Findings
+    node: nodes.Mapping, folder: Path, environment: Mapping[str, str] | None
 ) -> EntryCredentials:
-    """Username with password, or an identity token. Problems go to `findings`."""
+    """Username with password, or an identity token, with what is wrong with them."""
+    problems: list[Problem] = []
     unset: list[Problem] = []
 
     def literal(key: str) -> str | None:
@@ -55,35 +59,34 @@ def read_credentials(
         try:
             values[key] = read(key)
         except Unexpected as unexpected:
-            findings.problems.append(unexpected.problem)
+            problems.append(unexpected.problem)
     if len(values) == len(readers) and not unset:
-        _check_together(node, values, findings)
+        _check_together(node, values, problems)
     return EntryCredentials(
         username=values.get("username") or "",
         password=values.get("password"),
         token=values.get("token"),
         stated=stated,
         unset=tuple(unset),
+        problems=tuple(problems),
     )
 
 
-def _check_together(node: nodes.Mapping, values: Mapping[str, Any], findings: Findings) -> None:
+def _check_together(node: nodes.Mapping, values: Mapping[str, Any], problems: list[Problem]) -> None:
     """An empty password is one (some registries want it); a missing one is a slip."""
     password_stated = node.get("password") is not None or node.get("password_file") is not None
     if values["password"] and values["token"]:
-        findings.problems.append(node.place.problem("expected either a password or a token, found both"))
+        problems.append(node.place.problem("expected either a password or a token, found both"))
     elif values["password"] and not values["username"]:
-        findings.problems.append(node.place.problem("expected a username beside the password, found none"))
+        problems.append(node.place.problem("expected a username beside the password, found none"))
     elif values["username"] and not values["token"] and not password_stated:
-        findings.problems.append(
-            node.place.problem("expected a password or a token beside the username, found none")
-        )
+        problems.append(node.place.problem("expected a password or a token beside the username, found none"))
 
 
 def _secret_file(node: Node, folder: Path) -> str:
     path = folder / nodes.text_of(node, "the path of a file")
     try:
-        text = read_bytes(path, _MAX_SECRET).decode()
+        text = read_stored_bytes(path, _MAX_SECRET).decode()
     except UnicodeDecodeError:
         raise node.place.unexpected(f"expected UTF-8 text in {shown(str(path))}") from None
     except (OSError, ValueError) as error:
@@ -98,10 +101,10 @@ def _flag(node: Node, _: Path) -> bool:
 def _file(node: Node, folder: Path) -> str:
     path = folder / nodes.text_of(node, "the path of a file")
     try:
-        with path.open("rb"):
-            return str(path)
+        open_stored(path).close()
     except (OSError, ValueError) as error:
         raise node.place.unexpected(f"{shown(str(path))} cannot be read: {why(error)}") from None
+    return str(path)
 
 
 def _hosts(node: Node, _: Path) -> tuple[str, ...]:
@@ -110,6 +113,9 @@ def _hosts(node: Node, _: Path) -> tuple[str, ...]:
 
 def _host(node: Node) -> str:
     text = nodes.text_of(node, "a registry host")
+    if text[:8].lower() == "https://":
+        host, _, path = text[8:].rstrip("/").partition("/")
+        text = host if path in API_PATHS else text[8:]
     if "://" in text:
         raise node.place.unexpected(
             f"expected a registry host, found an address: drop {shown(text.partition('://')[0] + '://')}"
@@ -151,6 +157,25 @@ def _bandwidth(node: Node, _: Path) -> int:
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
 
 
+def _proxy(node: Node, _: Path) -> Proxy:
+    try:
+        return parse_proxy(nodes.text_of(node, "the URL of a proxy, or none"))
+    except InvalidProxy as error:
+        raise node.place.unexpected(str(error)) from None
+
+
+def _duration(node: Node, _: Path) -> float:
+    text = (
+        node.text
+        if isinstance(node, nodes.Scalar) and node.kind == "number"
+        else nodes.text_of(node, A_DURATION)
+    )
+    try:
+        return parse_duration(text)
+    except InvalidDuration as error:
+        raise node.place.unexpected(f"{error}, found {shown(text)}") from None
+
+
 SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "insecure": _flag,
     "plain_http": _flag,
@@ -162,6 +187,8 @@ SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "requests_per_second": _rate,
     "bandwidth": _bandwidth,
     "create": _flag,
+    "proxy": _proxy,
+    "read_timeout": _duration,
     "attestations": lambda node, _: nodes.attestations_of(node),
 }
 """How each setting of `HostSettings` is read."""

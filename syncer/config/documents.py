@@ -18,6 +18,14 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _REFERENCE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})\}})", re.ASCII)
 
 
+class RefusedVariable(KeyError):
+    """A variable that may not be used. `reason` says why, and never holds its value."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name)
+        self.reason = reason
+
+
 def read_document(path: Path, root: str, findings: Findings) -> Node | None:
     """Read a file as JSON or YAML; `root` is the path of its top in messages, as `images`.
 
@@ -78,16 +86,27 @@ def variable_named(text: str) -> str | None:
 
 
 def expand(text: str, environment: Mapping[str, str], place: Place) -> str:
-    """Put in the environment's values for each `$NAME` and `${NAME}`. Raises `Unexpected` if one is not set."""
+    """Put in the environment's values for each `$NAME` and `${NAME}`.
+
+    Raises `Unexpected` if one is not set, or is refused by a `RuleVariables`. No message shows a value.
+    """
     unset: list[str] = []
+    refused: dict[str, str] = {}
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1) or match.group(2)
-        if name not in environment:
+        try:
+            return environment[name]
+        except RefusedVariable as error:
+            refused[name] = error.reason
+        except KeyError:
             unset.append(name)
-        return environment.get(name, "")
+        return ""
 
     expanded = _REFERENCE.sub(value, text)
+    if refused:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise place.unexpected(f"a rule may not use this environment variable: {reasons}")
     if unset:
         names = ", ".join(dict.fromkeys(unset))
         raise place.unexpected(f"expected the environment variable {names} to be set")

@@ -108,6 +108,11 @@ def found(node: Node) -> str:
     return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
+def is_null(node: Node) -> bool:
+    """Whether nothing is written there."""
+    return isinstance(node, Scalar) and node.kind == "null"
+
+
 def is_empty(node: Node) -> bool:
     """Whether nothing is there: null, an empty text, an empty list."""
     if isinstance(node, Scalar):

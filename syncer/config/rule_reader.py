@@ -221,7 +221,17 @@ class _RuleReader:
         if isinstance(node, nodes.Scalar) and node.kind not in ("text", "plain"):
             raise node.place.unexpected(f"expected {_EXPECTED_VALUE}, found {found(node)}")
         written = nodes.text_of(node, "a destination as text")
-        return parse_destination(expand(written, self._environment, node.place), selection, written)
+        expanded = expand(written, self._environment, node.place)
+        try:
+            return parse_destination(expanded, selection, written)
+        except (InvalidReference, InvalidDigest):
+            if expanded in {"", written}:
+                raise
+            # The reason would quote values of variables, which may be secrets.
+            raise InvalidReference(
+                f"{shown(written)} is no destination with its variables' values, which are not shown: expected"
+                " host/repository, with as many tags as the source names"
+            ) from None
 
     def _default_destination(
         self, node: Node, source: Repository | None, selection: TagSelection

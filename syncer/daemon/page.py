@@ -20,12 +20,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from syncer import __version__
+from syncer.daemon.admission import admit
 from syncer.daemon.chart import HEIGHT, STEP, chart_of, seconds_of
 from syncer.daemon.guard import Guard
 from syncer.daemon.overview import RECENT_RUNS, Overview, fails
 from syncer.daemon.run_view import PER_PAGE, Reports, Search
 from syncer.daemon.service import Service
-from syncer.daemon.web import admit, cancel_run, start_run
+from syncer.daemon.web import cancel_run, start_run
 from syncer.observe import words
 from syncer.state.history import Document, utc
 

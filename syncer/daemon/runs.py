@@ -16,6 +16,7 @@ from syncer.config import Config
 from syncer.daemon.live import Live
 from syncer.daemon.outcomes import RuleOutcomes
 from syncer.daemon.packing import pack_report
+from syncer.durations import show_duration
 from syncer.engine.graph import TaskGraph
 from syncer.events import Observer, RunFinished
 from syncer.observe.metrics import MetricsObserver
@@ -74,9 +75,9 @@ class Ended:
     before: dict[str, RuleResult]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Current:
-    """The run in progress."""
+    """The run in progress. `overdue` once it was stopped for taking too long."""
 
     prepared: Prepared
     observers: Sequence[Observer]
@@ -84,6 +85,7 @@ class Current:
     rules: RuleOutcomes
     trigger: Trigger
     began: float
+    overdue: bool = False
 
     @property
     def id(self) -> str:
@@ -94,7 +96,8 @@ class Runner:
     """Starts runs and sees them to their end.
 
     `lock` is held for as long as a run goes on; it raises `StateLocked` where another process works with the same
-    state. `told` hears of each run that is over; it may block.
+    state. `told` hears of each run that is over; it may block. A run that takes longer than `max_seconds` is stopped
+    as one that is cancelled.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Runner:
         live: Live,
         lock: Callable[[], AbstractContextManager[None]],
         told: Callable[[Ended], None],
+        max_seconds: float | None = None,
     ) -> None:
         self._prepare = prepare
         self._history = history
@@ -113,6 +117,7 @@ class Runner:
         self._live = live
         self._lock = lock
         self._told = told
+        self._max_seconds = max_seconds
         self._busy = False
         self._idle = anyio.Event()
         self.current: Current | None = None
@@ -188,8 +193,18 @@ class Runner:
     async def _accompany(self, current: Current) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._touch, current)
+            if self._max_seconds is not None:
+                group.start_soon(self._stop_late, current, self._max_seconds)
             await current.prepared.run.execute()
             group.cancel_scope.cancel()
+
+    async def _stop_late(self, current: Current, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        _log.error(
+            "run %s takes longer than --max-run-time (%s): stopped", current.id, show_duration(seconds)
+        )
+        current.overdue = True
+        await self.stop()
 
     async def _touch(self, current: Current) -> None:
         while True:
@@ -211,6 +226,9 @@ class Runner:
         if broken is not None:
             rules = dict.fromkeys(current.rules.rules, "failure")
             error = {"error": f"the run broke off: {_first_cause(broken)}"}
+        elif current.overdue and self._max_seconds is not None:
+            limit = show_duration(self._max_seconds)
+            error = {"error": f"the run took longer than --max-run-time ({limit}) and was stopped"}
         run = current.report.run() | error
         summary = run | {"totals": current.report.totals()}
         before = await self._keep(self._history.rule_results) or {}

@@ -3,34 +3,45 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from syncer.daemon.connections import USUAL_LIMITS, ConnectionLimits, Connections, WatchedConnection
 from syncer.serving import embedded
 
-_MAX_CONNECTIONS = 512
 _GRACE_SECONDS = 1
 """What requests that are under way get at the end."""
+_SWEEP_TICKS = 5
+"""Of uvicorn's ticks, which are a tenth of a second."""
 
 
 class Server(uvicorn.Server):
     """Serves until `should_exit`. Signals are the daemon's own business."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """What uvicorn does ten times a second."""
+        if counter % _SWEEP_TICKS == 0:
+            self._connections.sweep()
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def server_for(app: ASGIApp) -> Server:
+def server_for(app: ASGIApp, limits: ConnectionLimits = USUAL_LIMITS) -> Server:
     """A server that is told its sockets when it is started."""
+    connections = Connections(limits)
+    protocol = partial(WatchedConnection, book=connections)
     return Server(
-        embedded(
-            app,
-            http="h11",
-            limit_concurrency=_MAX_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
+        embedded(app, http=protocol, timeout_graceful_shutdown=_GRACE_SECONDS),
+        connections,
     )
 
 

@@ -11,11 +11,12 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from syncer.daemon.admission import Admission, RoomForProbes, admit
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Client, TooManyClients
 from syncer.daemon.packing import pack_report
@@ -28,9 +29,6 @@ from syncer.state.lock import StateLocked, StateUnusable
 
 MAX_RUNS = 500
 USUAL_RUNS = 50
-MAX_BODY = 64 * 1024
-"""Bytes of a request's body."""
-_BODY_SECONDS = 10.0
 _ALIVE_SECONDS = 15.0
 """An open stream is not silent for longer: proxies would close it."""
 _STUCK_SECONDS = 30.0
@@ -58,7 +56,11 @@ def application(service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = 
     """Everything under one roof. `pages` are for people: see `syncer.daemon.page`."""
     return Starlette(
         routes=[*_Api(service, guard).routes(), *pages],
-        middleware=[Middleware(_SecurityHeaders)],
+        middleware=[
+            Middleware(_SecurityHeaders),
+            Middleware(RoomForProbes),
+            Middleware(Admission, guard),
+        ],
         exception_handlers={HTTPException: _explain, sqlite3.Error: _explain_database},
     )
 
@@ -84,22 +86,6 @@ async def cancel_run(service: Service, run_id: str) -> None:
     except KeyError:
         raise HTTPException(404, f"no run {run_id[:50]} is known") from None
     raise HTTPException(409, f"run {run_id} is over")
-
-
-async def admit(guard: Guard, request: Request) -> None:
-    """Let a request that changes something through, or raise `HTTPException`. Reads its body, and no more of it."""
-    if refusal := guard.refusal(request):
-        headers = {"www-authenticate": 'Bearer realm="image-syncer"'} if refusal.status == 401 else None
-        raise HTTPException(refusal.status, refusal.message, headers)
-    size = 0
-    try:
-        with anyio.fail_after(_BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY:
-                    raise HTTPException(413, f"more than {MAX_BODY} bytes", {"connection": "close"})
-    except (TimeoutError, ClientDisconnect):
-        raise HTTPException(408, "the request did not come to its end", {"connection": "close"}) from None
 
 
 class _Api:

@@ -143,7 +143,9 @@ class Store:
         manifest = read_manifest(raw, media_type)
         content = self._repositories.setdefault(repository, _Content())
         missing = [blob.digest for blob in manifest.blobs if blob.digest not in content.blobs]
-        missing += [child.digest for child in manifest.children if child.digest not in content.manifests]
+        # As docker-registry does: an index may list blobs, too, as BuildKit's cache does.
+        known = content.manifests.keys() | content.blobs.keys()
+        missing += [child.digest for child in manifest.children if child.digest not in known]
         if missing:
             raise Refusal(
                 "MANIFEST_BLOB_UNKNOWN",

@@ -4,12 +4,13 @@ Nothing, where it is known to be there; a mount, where another repository at the
 for all that want it. Asking and mounting run in the metadata lane, and so do small blobs; bytes in the other.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import anyio
 
 from syncer.engine.image_copy import ImageCopy
+from syncer.engine.mounts import holders, may_mount, same_group
 from syncer.engine.ranges import RangePrefetcher
 from syncer.engine.relay import Download, relay, relay_whole
 from syncer.engine.targets import SourcedTask
@@ -27,7 +28,7 @@ from syncer.events import (
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.places.content import Source, Upload
+from syncer.places.content import Upload
 
 Outcome = Literal["copied", "mounted", "present", "shared"]
 
@@ -38,6 +39,8 @@ ASK_FIRST_THRESHOLD = 32 * 1024 * 1024
 
 CANCEL_SECONDS = 2.0
 """How long a failed upload's session may take to be given up."""
+_PASSING = frozenset({Kind.THROTTLED, Kind.TIMEOUT, Kind.CONNECTION, Kind.TLS})
+"""Kinds of errors that say nothing about mounts."""
 _UNFINISHED = RegistryError(Kind.INTERRUPTED, "the transfer was not finished")
 
 
@@ -60,6 +63,7 @@ class CopyBlob(SourcedTask):
         "failures",
         "mismatched",
         "sessions",
+        "unmountable",
     )
 
     def __init__(
@@ -74,6 +78,7 @@ class CopyBlob(SourcedTask):
         self.content = content
         self.mismatched = False
         self.absent: set[Repository] = set()  # asked, and not there
+        self.unmountable: set[Repository] = set()  # where mounts fail
         self.sessions: dict[Repository, Upload] = {}  # opened, or left by mounts that were not done
         self.download: Download | None = None
         self.failures: dict[Repository, RegistryError | None] = {}
@@ -92,6 +97,7 @@ class CopyBlob(SourcedTask):
         part = CopyBlob(self.blob, self.source, {target: self.targets.pop(target)}, self.content)
         part.other_sources = list(self.other_sources)
         part.absent = self.absent & {target}
+        part.unmountable = self.unmountable & {target}
         part.mismatched = self.mismatched
         if session := self.sessions.pop(target, None):
             part.sessions[target] = session
@@ -170,9 +176,18 @@ class CopyBlob(SourcedTask):
     async def _is_mounted(self, job: Job, target: Repository) -> bool:
         """Try to mount it from where it is known to be. False if that is nowhere, or was refused."""
         destination = job.repositories.destination(target)
-        for holder in self._mountable(job, target):
-            if await self._may_mount(job, target, holder):
-                upload = await destination.mount(self.blob.digest, from_=holder)
+        digest, rule = self.blob.digest, self.targets[target].rule
+        for holder in holders(job, digest, self.source, target):
+            if target not in self.unmountable and await may_mount(job, digest, self.source, holder, rule):
+                try:
+                    upload = await destination.mount(digest, from_=holder)
+                except RegistryError as error:
+                    if error.kind in _PASSING:
+                        raise
+                    # Only the mount is refused: an upload may go through.
+                    self._say(job, f"not mounted into {target} from {holder.path}: {error}")
+                    self.unmountable.add(target)
+                    return False
                 if upload is None:
                     self._say(job, f"mounted into {target} from {holder.path}")
                     self._complete(job, target, "mounted")
@@ -180,39 +195,9 @@ class CopyBlob(SourcedTask):
                 self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
                 self.sessions[target] = upload
                 # Whoever was thought to hold it may have lost it; if not, that will be learnt again.
-                job.ledger.cache.forget(holder, self.blob.digest)
+                job.ledger.cache.forget(holder, digest)
                 return False
         return False
-
-    def _mountable(self, job: Job, target: Repository) -> Iterator[Repository]:
-        """Where it could be mounted from: the image's own source, if that is at the same registry, and known holders."""
-        group = job.repositories.destination(target).mount_group
-        source = self.source
-        if source != target and job.repositories.source(source).mount_group == group:
-            yield source
-        for holder in job.ledger.holders(target, self.blob.digest):
-            if holder != source and job.repositories.destination(holder).mount_group == group:
-                yield holder
-
-    async def _may_mount(self, job: Job, target: Repository, holder: Repository) -> bool:
-        """Whether the image may take the blob from there: its own source has it, or its rule brings it there, too.
-
-        Else an image that only names the digest of a blob would get it out of a repository that is not its own.
-        """
-        if job.trust_sources or holder == self.source or self.targets[target].rule.writes_to(holder):
-            return True
-        digest = self.blob.digest
-        served = job.ledger.serves(self.source, digest)
-        if served is None:
-            try:
-                served = await job.repositories.source(self.source).has_blob(digest)
-            except RegistryError as error:
-                self._say(job, f"is not mounted, since {self.source} does not say whether it has it: {error}")
-                return False
-            job.ledger.record_served(self.source, digest, served=served)
-        if not served:
-            self._say(job, f"is not mounted from {holder.path}: {self.source} does not have it")
-        return served
 
     def _complete(self, job: Job, target: Repository, outcome: Outcome) -> None:
         digest = self.blob.digest
@@ -233,7 +218,7 @@ class CopyBlob(SourcedTask):
                 continue
             destination = job.repositories.destination(target)
             key = blob_key(other, self.blob.digest)
-            if _same_group(destination, job.repositories.destination(other)) and job.graph.producer(key):
+            if same_group(destination, job.repositories.destination(other)) and job.graph.producer(key):
                 keys.append(key)
         return tuple(keys)
 
@@ -242,7 +227,7 @@ class CopyBlob(SourcedTask):
         chosen: list[Repository] = []
         for target in self.targets:
             destination = job.repositories.destination(target)
-            if not any(_same_group(destination, job.repositories.destination(other)) for other in chosen):
+            if not any(same_group(destination, job.repositories.destination(other)) for other in chosen):
                 chosen.append(target)
         return chosen
 
@@ -319,7 +304,9 @@ class CopyBlob(SourcedTask):
                 if self.failures[target] is None:
                     del self.sessions[target]
             size = self.download.blob.size
-            job.ledger.record_served(self.source, blob.digest)
+            if None in outcomes:
+                # The last chunk is let through only when the digest is right: the source has it.
+                job.ledger.record_served(self.source, blob.digest)
         except RegistryError as error:
             raise self._judged(error) from None
         finally:
@@ -382,8 +369,3 @@ class CopyBlob(SourcedTask):
         for target, failure in failures.items():
             if failure is not None:
                 self.split_off(job, target, failure)
-
-
-def _same_group(one: Source, other: Source) -> bool:
-    """Whether blobs may be mounted from one into the other."""
-    return one.mount_group == other.mount_group

@@ -17,7 +17,7 @@ from syncer.rules.rule import Rule
 
 MAX_MANIFESTS = 20_000
 """Manifests of one image: its index, and all below."""
-MAX_REFERENCES = 100_000
+MAX_REFERENCES = 50_000
 """Blobs and children that these manifests refer to."""
 MAX_MANIFEST_BYTES = 128 * 1024 * 1024
 

@@ -10,7 +10,7 @@ from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
 from syncer.engine.targets import MultiTargetTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
-from syncer.errors import RegistryError, source_not_found
+from syncer.errors import Attempt, DigestMismatch, RegistryError, source_not_found
 from syncer.events import (
     BytesMoved,
     Decision,
@@ -27,8 +27,8 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
 
-MANY_CHILDREN = 500
-"""Images of more children are copied one after the other: each of their children is a task."""
+MANY_PARTS = 500
+"""Blobs and children. Images of more are copied one after the other: each part is a task."""
 _KEPT_CONFIG = 32 * 1024
 """Bytes. A config that was read for its platform is kept until it is pushed, if it is no larger."""
 
@@ -43,6 +43,13 @@ def _may_be_there(job: Job, copy: ImageCopy) -> bool:
     docker-registry calls a repository new as long as it has no tags, whatever was pushed by digest.
     """
     return copy.destination.tag is None or not job.ledger.is_new(copy.destination.repository)
+
+
+def _is_large(manifest: Manifest) -> bool:
+    """Whether an image has many parts, or may have: nobody knows how large the indexes in an index are."""
+    return len(manifest.blobs) + len(manifest.children) > MANY_PARTS or any(
+        not child.media_type or child.media_type in media_types.INDEXES for child in manifest.children
+    )
 
 
 class CopyImage(MultiTargetTask[Reference]):
@@ -150,9 +157,15 @@ class CopyImage(MultiTargetTask[Reference]):
         source = job.repositories.source(self.source.repository)
         # The digest where it is known: the tag may have moved since it was asked for.
         known = next(iter(self.targets.values())).digest
-        found = await source.fetch_manifest(known or self.source.target)
+        found = await source.fetch_manifest(known or self.source.target, tag=self.source.tag)
+        if self.source.digest and not found.is_named_by(self.source.digest):
+            raise DigestMismatch(
+                f"the tag names {found.digest}, and the rule {self.source.digest}",
+                attempt=Attempt(self.source.repository.host, "GET", "manifest", str(self.source)),
+                permanent=True,
+            )
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw), "manifest"))
-        if len(found.children) > MANY_CHILDREN and (wait := self._queue_up(job)):
+        if _is_large(found) and (wait := self._queue_up(job)):
             return wait
         fetched: dict[Digest, bytes] = {}
         if self.rule.platforms and not found.is_index and not await self._is_wanted(job, found, fetched):
@@ -207,14 +220,14 @@ class CopyImage(MultiTargetTask[Reference]):
         return stale
 
     def _queue_up(self, job: Job) -> Reschedule | None:
-        """Wait for the large index that is being copied. What was fetched is dropped until then: it fills the memory."""
+        """Wait for the large image that is being copied. What was fetched is dropped until then: it fills the memory."""
         if self.queued:
             return None
         self.queued = True
         ahead = job.large_images.join(self.key_for(next(iter(self.targets))))
         if ahead is None or job.graph.producer(ahead) is None:
             return None
-        job.observer.notify(Decision(str(self), "waits for another index of many children"))
+        job.observer.notify(Decision(str(self), "waits for another image of many parts"))
         return Reschedule(Lane.METADATA, after=(ahead,))
 
     def _add_parts(
@@ -265,7 +278,7 @@ class CopyImage(MultiTargetTask[Reference]):
         """Whether the rule's platforms keep a single image. A config that is read for that goes into `fetched`."""
         content = await fetch_config(image, job.repositories.source(self.source.repository))
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(content)))
-        if image.config and 0 < len(content) <= _KEPT_CONFIG:
+        if image.config and 0 < image.config.size == len(content) <= _KEPT_CONFIG:
             fetched[image.config.digest] = content
         return self.rule.platforms.matches(platform_in(content))
 

@@ -127,7 +127,7 @@ class ListTags(Task):
 
     def _conflict(self, reference: Reference, source: Reference) -> Conflict | None:
         if reference.tag and (reference.repository, reference.tag) == (source.repository, source.tag):
-            return Conflict(reference, f"both sides are the same image, {reference}")
+            return Conflict(reference, f"both sides are the same image, {source.repository}:{source.tag}")
         return self.rule.conflict_at(reference) if self.rule.conflicts else None
 
     def _may_meet(self, tags: Sequence[str | None]) -> bool:

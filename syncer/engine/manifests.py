@@ -150,7 +150,7 @@ class PushManifest(Task):
         try:
             stored = await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
         except RegistryError as error:
-            if _PARTS_UNKNOWN.intersection(error.codes):
+            if _PARTS_UNKNOWN.intersection(error.codes) and error.kind is not Kind.UNSUPPORTED:
                 return self._complete(job, error)
             if isinstance(error, ManifestRefused):
                 return self._answer_refusal(job, error)
@@ -211,7 +211,7 @@ class PushManifest(Task):
         job.observer.notify(
             RuleWarning(
                 copy.rule,
-                f"{copy.source} -> {copy.destination}: copied without its attestations, since {self.repository.host} refuses"
+                f"{copy.source} -> {copy.rule.destination_name(copy.destination)}: copied without its attestations, since {self.repository.host} refuses"
                 f' them ({error.message}); set "attestations": "drop" for it in the auth file, or in the rule',
             )
         )

@@ -92,10 +92,13 @@ def entry_name(entry: Descriptor) -> str:
 async def fetch_config(image: Manifest, source: Source) -> bytes:
     """The content of an image's config; none for what is no image. Raises `RegistryError`."""
     config = image.config
-    if config is None or not 0 < config.size <= _MAX_CONFIG:
+    if config is None:
         return b""
     async with Download(source, config, lambda _nbytes: None) as download:
-        return await download.whole()
+        if config.size < 0:
+            # The registry tells the size where the manifest does not.
+            await download.open()
+        return await download.whole() if 0 < download.blob.size <= _MAX_CONFIG else b""
 
 
 def platform_in(config: bytes) -> Platform | None:

@@ -2,6 +2,8 @@
 
 import logging
 from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import anyio
@@ -22,11 +24,26 @@ _log = logging.getLogger(__name__)
 
 
 class WorkerPool:
-    """Bounded workers over a task graph. `transfers` is how many blobs move at once."""
+    """Bounded workers over a task graph. `transfers` is how many blobs move at once.
 
-    def __init__(self, graph: TaskGraph, *, transfers: int, drain_seconds: float = DRAIN_SECONDS) -> None:
+    `rival_hosts` are those that some rules speak to and others do not. The metadata lane is as wide again where there
+    are any, and each of them gets half of it at most: one that answers slowly, or not at all, must not keep the rules
+    that have nothing to do with it.
+    """
+
+    def __init__(
+        self,
+        graph: TaskGraph,
+        *,
+        transfers: int,
+        drain_seconds: float = DRAIN_SECONDS,
+        rival_hosts: Collection[str] = (),
+    ) -> None:
         self._graph = graph
-        self._widths = {Lane.TRANSFER: transfers, Lane.METADATA: METADATA_WIDTH * transfers}
+        self._share = METADATA_WIDTH * transfers
+        self._rivals = dict.fromkeys(rival_hosts, 0)  # to how many tasks in the metadata lane speak to them
+        width = 2 * self._share if self._rivals else self._share
+        self._widths = {Lane.TRANSFER: transfers, Lane.METADATA: width}
         self._drain_seconds = drain_seconds
         self._idle: dict[Lane, deque[anyio.Event]] = {lane: deque() for lane in Lane}
         self._stopping = False
@@ -77,6 +94,9 @@ class WorkerPool:
 
     def _throttled(self, job: Job, repository: Repository) -> str | None:
         """The account that has to wait before this repository is asked, if any; and see that the wait ends."""
+        if self._rivals.get(repository.host, 0) >= self._share:
+            # A task that ends makes room, and the graph looks again then.
+            return f"{repository.host}: its half of the lane"
         name, seconds = job.repositories.wait_for(repository)
         if seconds is None:
             return None
@@ -145,7 +165,8 @@ class WorkerPool:
     async def _perform(self, job: Job, task: Task) -> None:
         error: RegistryError
         try:
-            reschedule = await task.run(job)
+            with self._in_lane(task):
+                reschedule = await task.run(job)
         except RegistryError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001
@@ -163,6 +184,21 @@ class WorkerPool:
             "retried" if self._graph.task_failed(task, error) else "failed"
         )
         job.observer.notify(TaskEnded(task.kind, outcome, str(task), error.as_failure()))
+
+    @contextmanager
+    def _in_lane(self, task: Task) -> Iterator[None]:
+        """Count a task for the hosts that it speaks to while it runs in the metadata lane."""
+        if not self._rivals or task.lane is Lane.TRANSFER:
+            yield
+            return
+        hosts = {repository.host for repository in task.repositories} & self._rivals.keys()
+        for host in hosts:
+            self._rivals[host] += 1
+        try:
+            yield
+        finally:
+            for host in hosts:
+                self._rivals[host] -= 1
 
     def _settle_accounts(self, job: Job) -> None:
         self._rested.set()

@@ -1,8 +1,9 @@
 """`RangePrefetcher`: fetches parts of a large blob beyond where its download is, over connections that would be idle.
 
 The download stays the one that reads, checks and hands on; it takes a part from here when it gets to where the part
-begins. How many parts are held at once is bounded for the whole process; a connection is borrowed from the transfer
-lane only while nobody else has use for it.
+begins. None is asked for before its first bytes have come: they show whether the registry gives parts. How many parts
+are held at once is bounded for the whole process; a connection is borrowed from the transfer lane only while nobody
+else has use for it.
 """
 
 from collections import deque
@@ -64,7 +65,7 @@ class IdleSlots:
         self._parts -= 1
 
     def refused(self, host: str) -> None:
-        """A registry that answers a range with everything is not asked again."""
+        """A registry that does not give parts of blobs is not asked for them again."""
         self._without_ranges.add(host)
 
     def serves(self, host: str) -> bool:
@@ -119,7 +120,6 @@ class RangePrefetcher:
     async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
-        self.reached(0)
         return self
 
     async def __aexit__(
@@ -152,6 +152,10 @@ class RangePrefetcher:
             self._idle_slots.leave_room()
         self._start_fetchers()
 
+    def refused(self) -> None:
+        """The download asked for a part and got everything: its registry is not asked for parts again."""
+        self._idle_slots.refused(self._source.name.host)
+
     def next_start(self) -> int | None:
         """Where the first part begins: the download need not go further itself."""
         return self._parts[0].start if self._parts else None
@@ -167,8 +171,9 @@ class RangePrefetcher:
 
     def _has_more(self) -> bool:
         if not self._parts:
-            # What the download is about to read itself is not worth a round trip.
-            self._frontier = max(self._frontier, self._position + PART)
+            # What the download is about to read itself is not worth a round trip: at first that is one part.
+            following = PART if self._position < PART else self._position + PART
+            self._frontier = max(self._frontier, following)
         large = self._blob.size >= SPLIT_THRESHOLD
         return large and self._frontier < self._blob.size and self._idle_slots.serves(self._source.name.host)
 
@@ -190,7 +195,7 @@ class RangePrefetcher:
             body_of = self._source.fetch_blob(self._blob, offset=part.start, length=part.end - part.start)
             async with body_of as body:
                 if body.start != part.start:
-                    self._idle_slots.refused(self._source.name.host)
+                    self.refused()
                     return False
                 async for piece in body.chunks:
                     got += len(piece)

@@ -88,9 +88,15 @@ class Download(Content):
             self._end = self._position + length if length else self.blob.size
             self._body = body
             if body.size != self.blob.size and body.size >= 0:
-                raise self._mismatch(f"has {body.size} bytes there instead of {self.blob.size}")
+                raise self._mismatch(
+                    f"has {body.size} bytes there instead of the {self.blob.size} that its manifest states"
+                )
             if self.blob.size < 0:
-                raise self._mismatch("comes without a size")
+                raise RegistryError(
+                    Kind.INVALID,
+                    "neither the manifest nor the registry tells how large the blob is",
+                    attempt=self._attempt,
+                )
 
     async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
         """All chunks from an offset on. Raises `RegistryError`, `DigestMismatch` among them."""
@@ -171,6 +177,8 @@ class Download(Content):
         body = self._body
         assert body is not None
         self._begun = True
+        if self.prefetcher and not body.ranged:
+            self.prefetcher.refused()
         skip = self._position - body.start
         async for piece in body.chunks:
             if body is not self._body:

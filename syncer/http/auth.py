@@ -1,46 +1,33 @@
 """Challenges answered: Basic, and Bearer with tokens that are fetched once for all who wait.
 
-The token specification is Docker's "Token Authentication" (distribution.github.io, spec/auth/token and /oauth).
+A registry is asked at `/v2/` how it wants to be spoken to before an account's first request (distribution-spec,
+"Determining Support"): some answer an anonymous request with less instead of asking who we are.
 """
 
-import base64
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
-from urllib.parse import urlencode, urlsplit
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 import anyio
 import httpx
 import msgspec
 
-from syncer.accounts.settings import Account, Secret
-from syncer.errors import Attempt, Kind, RegistryError
+from syncer.accounts.settings import Account
+from syncer.errors import Attempt, RegistryError
+from syncer.http import failures
 from syncer.http.challenge import Challenge, parse_challenges
-from syncer.http.request import Scopes
+from syncer.http.login import REFUSAL_TTL, REFUSED, Login
+from syncer.http.request import Answer, Scopes
+from syncer.http.standing import Shared, Standing
+from syncer.http.tokens import FetchToken, Token, TokenService, basic, is_url
 
 MAX_TOKENS = 512
 """Tokens kept for one account at one registry: many more than are in use at once, far fewer than repositories."""
-_DEFAULT_LIFETIME = 60.0
-_MAX_LIFETIME = 24 * 3600.0
-_MAX_TOKEN = 64 * 1024
-_CLIENT_ID = "image-syncer"
-_NO_POST = frozenset({404, 405, 501})
-_NOT_THESE_SCOPES = frozenset({400, 401, 403, 404, 422})
 
-
-class _TokenAnswer(msgspec.Struct):
-    token: object = None
-    access_token: object = None
-    expires_in: object = None
-    issued_at: object = None
-
-
-class _Token(msgspec.Struct, frozen=True):
-    header: str
-    stale_at: float
-
-    def __repr__(self) -> str:
-        return f"<token, stale at {self.stale_at:.0f}>"
+_UNAUTHORIZED = Answer(401, httpx.Headers(), b"", "")
+V = TypeVar("V")
+_log = logging.getLogger(__name__)
 
 
 class _Refresh:
@@ -48,20 +35,23 @@ class _Refresh:
 
     def __init__(self) -> None:
         self.done = anyio.Event()
-        self.token: _Token | None = None
+        self.token: Token | None = None
         self.failure: RegistryError | None = None
 
 
-FetchToken = Callable[[str, str, dict[str, str], bytes | None], Awaitable[bytes]]
-"""`(method, url, headers, body) -> body of the answer`. Raises `RegistryError`."""
+class _Refusal(msgspec.Struct, frozen=True):
+    """When something was refused for some scopes, and the error where a token service refused it."""
+
+    at: float
+    error: RegistryError | None = None
 
 
 class Authenticator:
     """Knows how one account shows itself at one registry.
 
-    `fetch` sends a request to the token service, `challenge_of_ping` asks `/v2/` for the challenge where an
-    answer had none, `secure` says whether the registry is spoken to over TLS. `clock` counts seconds, `now` is
-    the time of day in seconds since 1970.
+    `fetch` sends a request to the token service, `ping` asks `/v2/` with an `Authorization` or without, `secure` says
+    whether the registry is spoken to over TLS. `standing` is shared by all who use the account there. `clock` counts
+    seconds, `now` is the time of day in seconds since 1970.
     """
 
     def __init__(
@@ -70,264 +60,255 @@ class Authenticator:
         account: Account | None,
         *,
         fetch: FetchToken,
-        challenge_of_ping: Callable[[], Awaitable[list[Challenge]]],
+        ping: Callable[[str | None], Awaitable[Answer]],
         secure: Callable[[], bool],
+        standing: Standing | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.host = host
         self.account = account
-        self._fetch = fetch
-        self._challenge_of_ping = challenge_of_ping
-        self._secure = secure
+        self._ping = ping
         self._clock = clock
-        self._now = now
-        self._current = account
+        self._standing = standing or Standing()
+        self._login = Login(
+            account,
+            TokenService(host, fetch=fetch, secure=secure, clock=clock, now=now),
+            self._standing,
+            clock=clock,
+        )
         self._challenge: Challenge | None = None
+        self._pinging: Shared[None] = Shared()
+        self._pinged = account is None
+        self._ping_failed = False
+        self._asks_at_ping = False
         self._scopes: dict[Scopes, Scopes] = {}
-        self._tokens: dict[Scopes, _Token] = {}
+        self._tokens: dict[Scopes, Token] = {}
+        self._refusals: dict[Scopes, _Refusal] = {}
         self._refreshing: dict[Scopes, _Refresh] = {}
-        self._no_post = False
 
     @property
     def current(self) -> Account | None:
         """Who was shown last: where a provider knows the account, what it answered; None is nobody."""
-        return self._current
+        return self._login.current
 
     async def authorization(self, scopes: Scopes) -> str | None:
-        """The `Authorization` header for a request, or None where nothing has asked for one yet."""
+        """The `Authorization` header for a request, or None where nothing has asked for one yet.
+
+        Raises `RegistryError`, and at once where the account has been rejected before.
+        """
+        self._standing.check()
+        while not self._pinged:
+            await self._pinging.do(self._learn_at_ping)
         challenge = self._challenge
         if challenge is None:
             return None
         if challenge.scheme == "basic":
-            return _basic(await self._who())
-        token = self._tokens.get(scopes)
-        if token is None or token.stale_at <= self._clock():
-            token = await self._refreshed(scopes, challenge)
-        return token.header
+            return await self._basic()
+        return (await self._token(scopes, challenge)).header
 
     async def basic(self) -> str | None:
         """The header of user name and password, for a registry's own API beside the distribution's."""
-        return _basic(await self._who())
+        return basic(await self._login.who())
+
+    async def rights(self, scopes: Scopes) -> Mapping[str, frozenset[str]] | None:
+        """The actions by repository that a token for `scopes` says it grants; None where nothing says so."""
+        if await self.authorization(scopes) is None:
+            return None
+        token = self._tokens.get(scopes)
+        return token.rights if token else None
+
+    def accepted(self, authorization: str) -> None:
+        """A request with this header was not refused."""
+        if authorization.startswith("Basic ") and authorization == basic(self._login.current):
+            self._standing.verified = True
+
+    def forget(self, repository: str) -> None:
+        """Drop the tokens for a repository, or for all below it: what they allow has changed."""
+        for kept in (self._tokens, self._refusals):
+            for scopes in [each for each in kept if any(_is_about(scope, repository) for scope in each)]:
+                del kept[scopes]
 
     async def challenged(self, headers: httpx.Headers, scopes: Scopes, sent: str | None) -> bool:
-        """Learn from a 401. True if the request is worth sending again; `sent` is the header it had."""
+        """Learn from a 401. True if the request is worth sending again; `sent` is the header it had.
+
+        Raises `RegistryError` where the account turns out to be rejected.
+        """
         own = _best(parse_challenges(headers.get_list("www-authenticate")))
-        challenge = own or self._challenge or _best(await self._challenge_of_ping())
+        if own is not None and own.scheme == "basic" and (sent or "").startswith("Bearer "):
+            # Harbor says so whenever a token lacks a right. Basic would cost it a password hash for each request.
+            own = None
+        challenge = own or self._challenge or _best(_challenges(await self._ping(None)))
         if challenge is None:
             return False
         self._challenge = challenge
         if challenge.scheme == "basic":
-            refused = sent is not None and sent == _basic(self._current)
-            return _basic(await self._who(refused=self._current if refused else None)) not in {None, sent}
+            return await self._basic_refused(sent)
         if own is not None:
             self._learn(scopes, tuple(challenge.parameters.get("scope", "").split()))
         token = self._tokens.get(scopes)
-        if token is not None and token.header == sent:
-            del self._tokens[scopes]
+        return token is None or token.header != sent or await self._token_refused(scopes, challenge)
+
+    async def _token_refused(self, scopes: Scopes, challenge: Challenge) -> bool:
+        """Whether another token may help where the one for `scopes` was refused."""
+        who = self._login.current
+        if who is not None and who.registry_token is not None:
             # A token of the user's own cannot be had anew.
-            return self._current is None or self._current.registry_token is None
+            return False
+        self._standing.end_if_rejected()
+        await self._login.check(challenge)
+        refusal = self._refusals.get(scopes)
+        if refusal is not None and self._clock() - refusal.at < REFUSAL_TTL:
+            # The token is fresh: it is a right that is missing.
+            return False
+        _put(self._refusals, scopes, _Refusal(self._clock()))
+        self._tokens.pop(scopes, None)
         return True
+
+    async def _learn_at_ping(self) -> None:
+        """Ask `/v2/` how the registry wants to be spoken to."""
+        answer = await self._ping(None)
+        if answer.status >= 429 and not self._ping_failed:
+            # It may pass. A registry that goes on to answer badly there may still work elsewhere.
+            self._ping_failed = True
+            raise self._ping_error(answer, self.account)
+        self._asks_at_ping = answer.status == 401
+        self._challenge = self._challenge or _best(_challenges(answer))
+        self._pinged = True
+        if self._challenge is None and self.account is not None:
+            _log.info(
+                "%s asks nobody at /v2/ who they are: it is asked without the account %r, unless it wants one later",
+                self.host,
+                self.account.name,
+            )
+
+    # --- Basic --------------------------------------------------------------------------------------------------
+
+    async def _basic(self) -> str | None:
+        header = basic(await self._login.who())
+        while header is not None and not self._standing.is_settled():
+            await self._standing.first_login.do(self._first_basic)
+            header = basic(await self._login.who())
+        return header
+
+    async def _first_basic(self) -> None:
+        """Show the password at `/v2/` first: a wrong one is not to be shown once for each image."""
+        who = await self._login.who()
+        answer = await self._ping(basic(who))
+        if answer.status == 401 and await self._login.has_newer(who):
+            who = self._login.current
+            answer = await self._ping(basic(who))
+        if answer.status == 401:
+            self._standing.end(self._ping_error(answer, who))
+        self._standing.settled = True
+        self._standing.verified = self._asks_at_ping and answer.status < 300
+        self._standing.proved_at = self._clock()
+
+    async def _basic_refused(self, sent: str | None) -> bool:
+        refused = sent is not None and sent == basic(self._login.current)
+        before = self._login.current
+        header = basic(await self._login.who(refused=before if refused else None))
+        if header is not None and header == sent:
+            if not self._standing.verified:
+                # Nothing has shown that the account is known: a wrong password and a missing right look the same.
+                self._standing.end(self._ping_error(_UNAUTHORIZED, before))
+            await self._check_basic(header)
+        return header not in {None, sent}
+
+    async def _check_basic(self, header: str) -> None:
+        """Ask `/v2/` again whether the account is known: a password may change. Raises the rejection."""
+        standing = self._standing
+        async with standing.proof:
+            standing.check()
+            if self._clock() - standing.proved_at < REFUSAL_TTL:
+                return
+            answer = await self._ping(header)
+            if answer.status == 401:
+                standing.end(self._ping_error(answer, self._login.current))
+            standing.proved_at = self._clock()
+
+    def _ping_error(self, answer: Answer, who: Account | None) -> RegistryError:
+        return failures.from_answer(
+            answer.status,
+            answer.headers,
+            answer.body,
+            attempt=Attempt(self.host, "GET", "ping", f"/v2/ of {self.host}"),
+            account=who,
+        )
+
+    # --- Bearer -------------------------------------------------------------------------------------------------
 
     def _learn(self, scopes: Scopes, asked: Scopes) -> None:
         """What the registry asks for, where it is not what we would: it knows better (a proxy that rewrites paths)."""
         known = self._scopes.get(scopes, scopes)
         wanted = _merged(known, asked)
         if wanted != known:
-            self._scopes.pop(scopes, None)
-            self._scopes[scopes] = wanted
-            if len(self._scopes) > MAX_TOKENS:
-                del self._scopes[next(iter(self._scopes))]
+            _put(self._scopes, scopes, wanted)
 
-    async def _who(self, *, refused: Account | None = None) -> Account | None:
-        account = self.account
-        if account is not None and account.provider is not None:
-            account = await account.provider.account(refused=refused)
-        self._current = account
-        return account
-
-    async def _refreshed(self, scopes: Scopes, challenge: Challenge) -> _Token:
+    async def _token(self, scopes: Scopes, challenge: Challenge) -> Token:
+        token = self._tokens.get(scopes)
+        if token is not None and token.stale_at > self._clock():
+            return token
+        refusal = self._refusals.get(scopes)
+        if refusal is not None and refusal.error and self._clock() - refusal.at < REFUSAL_TTL:
+            raise refusal.error.with_changes() from refusal.error.__cause__
         while (other := self._refreshing.get(scopes)) is not None:
             await other.done.wait()
             if other.failure is not None:
                 # Not once more for everyone who waited: wrong passwords are counted, and lock accounts.
-                raise other.failure
+                raise other.failure.with_changes() from other.failure.__cause__
             if other.token is not None:
                 return other.token
         refresh = self._refreshing[scopes] = _Refresh()
         try:
-            refresh.token = await self._new_token(self._scopes.get(scopes, scopes), challenge)
+            refresh.token = await self._login.token(self._scopes.get(scopes, scopes), challenge)
             self._keep(scopes, refresh.token)
             return refresh.token
         except RegistryError as error:
             refresh.failure = error
+            if error.permanent and error.status in REFUSED:
+                _put(self._refusals, scopes, _Refusal(self._clock(), error))
             raise
         finally:
             del self._refreshing[scopes]
             refresh.done.set()
 
-    def _keep(self, scopes: Scopes, token: _Token) -> None:
-        self._tokens.pop(scopes, None)
-        self._tokens[scopes] = token
-        if len(self._tokens) > MAX_TOKENS:
+    def _keep(self, scopes: Scopes, token: Token) -> None:
+        if len(self._tokens) >= MAX_TOKENS:
             now = self._clock()
             for each in [each for each, kept in self._tokens.items() if kept.stale_at <= now]:
                 del self._tokens[each]
-        if len(self._tokens) > MAX_TOKENS:
-            del self._tokens[next(iter(self._tokens))]
+        _put(self._tokens, scopes, token)
 
-    async def _new_token(self, scopes: Scopes, challenge: Challenge) -> _Token:
-        try:
-            return await self._granted(scopes, challenge)
-        except RegistryError as error:
-            if len(scopes) < 2 or error.status not in _NOT_THESE_SCOPES:
-                raise
-        # A service that grants all or nothing, or one scope at a time. What the first one opens, the registry tells.
-        return await self._granted(scopes[:1], challenge)
 
-    async def _granted(self, scopes: Scopes, challenge: Challenge) -> _Token:
-        who = await self._who()
-        if who is not None and who.registry_token is not None:
-            return self._own_token(who.registry_token.reveal())
-        try:
-            return await self._asked(scopes, challenge, who)
-        except RegistryError as error:
-            if error.status != 401 or self.account is None or self.account.provider is None:
-                raise
-            # What a helper program said may have died since.
-            newer = await self._who(refused=who)
-            if newer == who:
-                raise
-        return await self._asked(scopes, challenge, newer)
-
-    async def _asked(self, scopes: Scopes, challenge: Challenge, who: Account | None) -> _Token:
-        realm = self._realm(challenge, who)
-        fields = [("service", service)] if (service := challenge.parameters.get("service")) else []
-        sent_at = self._clock()
-        identity = who.identity_token if who else None
-        if identity is not None and not self._no_post:
-            form = [
-                *fields,
-                ("client_id", _CLIENT_ID),
-                ("grant_type", "refresh_token"),
-                ("refresh_token", identity.reveal()),
-                *([("scope", " ".join(scopes))] if scopes else []),
-            ]
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            try:
-                return self._read(
-                    await self._fetch("POST", realm, headers, urlencode(form).encode()), sent_at
-                )
-            except RegistryError as error:
-                if error.status not in _NO_POST:
-                    raise
-                # Services older than the specification's second part take an identity token as a password.
-                self._no_post = True
-        query = urlencode([*fields, *(("scope", scope) for scope in scopes)])
-        url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
-        basic = _basic(who) if identity is None else _encoded(who.username if who else "", identity)
-        return self._read(
-            await self._fetch("GET", url, {"Authorization": basic} if basic else {}, None), sent_at
-        )
-
-    def _realm(self, challenge: Challenge, who: Account | None) -> str:
-        realm = challenge.parameters["realm"].partition("#")[0]
-        if not _is_url(realm):
-            raise self._failure(
-                Kind.INVALID, f"the registry names an impossible token service {realm[:200]!r}"
-            )
-        if who is not None and realm[:5].lower() == "http:" and self._secure():
-            raise self._failure(
-                Kind.TLS,
-                f"the token service {realm[:200]} has no TLS, while {self.host} has: credentials are not sent there",
-            )
-        return realm
-
-    def _read(self, raw: bytes, sent_at: float) -> _Token:
-        try:
-            answer = msgspec.json.decode(raw, type=_TokenAnswer)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._failure(
-                Kind.SERVER_ERROR, "the token service answered with something else than JSON with a token"
-            ) from error
-        texts = (text for text in (answer.token, answer.access_token) if isinstance(text, str) and text)
-        text = next(texts, "")
-        if not _is_token(text):
-            raise self._failure(Kind.UNAUTHORIZED, "the token service answered with no token")
-        lifetime = _lifetime(answer, self._now())
-        # Counted from when it was asked for, and given up a little early: the answer took time, clocks differ.
-        early = lifetime * 0.1 + 1.0 if lifetime > 10 else 0.0
-        return _Token(f"Bearer {text}", sent_at + lifetime - early)
-
-    def _own_token(self, text: str) -> _Token:
-        if not _is_token(text):
-            raise self._failure(Kind.INVALID, "the registry token of the account is no token")
-        return _Token(f"Bearer {text}", float("inf"))
-
-    def _failure(self, kind: Kind, message: str) -> RegistryError:
-        return RegistryError(
-            kind, message, attempt=Attempt(self.host, "GET", "token", f"token for {self.host}")
-        )
+def _challenges(answer: Answer) -> list[Challenge]:
+    return parse_challenges(answer.headers.get_list("www-authenticate"))
 
 
 def _best(offered: Iterable[Challenge]) -> Challenge | None:
     """Bearer before Basic, if it can be followed. Other schemes (Negotiate, NTLM) are passed over."""
-    bearer = basic = None
+    bearer = plain = None
     for challenge in offered:
         if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
             bearer = bearer or challenge
         elif challenge.scheme == "basic":
-            basic = basic or challenge
-    if bearer is not None and (basic is None or _is_url(bearer.parameters["realm"])):
+            plain = plain or challenge
+    if bearer is not None and (plain is None or is_url(bearer.parameters["realm"])):
         return bearer
-    return basic
+    return plain
 
 
-def _basic(account: Account | None) -> str | None:
-    if account is None or account.password is None:
-        return None
-    return _encoded(account.username, account.password)
+def _is_about(scope: str, repository: str) -> bool:
+    name = scope.partition(":")[2].rpartition(":")[0]
+    return name == repository or name.startswith(f"{repository}/")
 
 
-def _encoded(username: str, secret: Secret) -> str:
-    return "Basic " + base64.b64encode(f"{username}:{secret.reveal()}".encode()).decode()
-
-
-def _is_url(realm: str) -> bool:
-    """Whether a token service can be asked there. A user name in a URL would make credentials of a stranger's text."""
-    try:
-        parts = urlsplit(realm)
-        return (
-            parts.scheme in {"http", "https"}
-            and bool(parts.hostname)
-            and (parts.port is None or parts.port > 0)
-            and parts.username is None
-            and realm.isascii()
-            and realm.isprintable()
-            and " " not in realm
-        )
-    except ValueError:
-        return False
-
-
-def _is_token(text: str) -> bool:
-    return 0 < len(text) <= _MAX_TOKEN and text.isascii() and text.isprintable()
-
-
-def _lifetime(answer: _TokenAnswer, now: float) -> float:
-    """Seconds that a token lasts from now on: some services hand out one that they issued a while ago."""
-    try:
-        stated = float(answer.expires_in)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        stated = 0.0
-    lifetime = min(stated, _MAX_LIFETIME) if stated > 0 else _DEFAULT_LIFETIME
-    try:
-        issued = datetime.fromisoformat(answer.issued_at)  # type: ignore[arg-type]
-        age = now - (issued if issued.tzinfo else issued.replace(tzinfo=UTC)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        age = 0.0
-    # An age beyond the lifetime tells of a wrong clock, ours or theirs, and of nothing else.
-    return max(1.0, lifetime - age if 0 < age < lifetime else lifetime)
+def _put(kept: dict[Scopes, V], key: Scopes, value: V) -> None:
+    """Keep the newest `MAX_TOKENS`."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > MAX_TOKENS:
+        del kept[next(iter(kept))]
 
 
 def _merged(ours: Scopes, asked: Scopes) -> Scopes:

@@ -20,6 +20,13 @@ MAX_HEAD = 64 * 1024
 """Bytes of an answer's status line and headers, and of its trailers."""
 READ_AHEAD = 256 * 1024
 """Bytes kept for whoever reads the body before the peer is held back."""
+HEAD_SECONDS = 10.0
+"""How long an answer's headers may take from their first byte on."""
+MIN_RATE = 1024
+"""Bytes per second that a body must bring while it is waited for."""
+RATE_SECONDS = 10.0
+"""How long it may bring less: of each single wait `MAX_WAIT` counts, so that one pause is no drip."""
+MAX_WAIT = 3.0
 _JOINED = 64 * 1024
 """A body of so many bytes goes out in one piece with its head."""
 
@@ -40,6 +47,10 @@ def request_head(method: str, target: bytes, fields: Iterable[tuple[bytes, bytes
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode("ascii"), target, b"".join(lines))
 
 
+class TooSlow(httpx.ReadTimeout):
+    """The answer comes, but drop by drop."""
+
+
 class Connection(asyncio.BufferedProtocol):
     """What one server says and is told. `exchange`, then `read` to the end: then, if `reusable`, once more.
 
@@ -57,6 +68,10 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline = inf
         self._full = False
         self._error: httpx.TransportError | None = None
+        self.address = ""
+        """The address that it leads to; behind a proxy none, but where the host is written as one."""
+        self.internal = False
+        """Whether that is an internal one."""
         self._start(bodiless=True)
         self._complete = True
 
@@ -69,8 +84,11 @@ class Connection(asyncio.BufferedProtocol):
         self._bodiless = bodiless
         self._touched = False  # by any byte of an answer
         self._head_size = 0
+        self._head_began = 0.0
         self._left = 0  # bytes of a body whose length is known, and which passes by the parser
         self._received = 0
+        self._waited = 0.0  # seconds for a body, since it last was fast enough
+        self._rated = 0  # bytes that it had then
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._paused = False
@@ -100,9 +118,9 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         """Send a request, and wait for `status` and `headers`.
 
-        The server may be silent for so many `seconds` once the request is out. `bodiless` says that the answer has
-        no body whatever its headers say, as with HEAD. A server that answers before it has read all of a streamed
-        body is not sent the rest.
+        The headers must begin within so many `seconds` once the request is out, and be there `HEAD_SECONDS` later.
+        `bodiless` says that the answer has no body whatever its headers say, as with HEAD. A server that answers before
+        it has read all of a streamed body is not sent the rest.
         """
         self._deadline = inf
         self._start(bodiless=bodiless)
@@ -116,16 +134,28 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.write(head)
             transport.write(body)
+        until = self._loop.time() + seconds
         while not self.status:
-            await self._news(seconds)
+            await self._news(until)
+            if self._head_began and not self.status:
+                until = min(until, self._head_began + HEAD_SECONDS)
         self._keep = self._keep and whole
 
     async def read(self, seconds: float) -> bytes:
-        """The next bytes of the answer's body, none at its end. `seconds` is how long nothing may come."""
+        """The next bytes of the answer's body, none at its end.
+
+        `seconds` is how long nothing may come. What is waited for must come at `MIN_RATE` at least.
+        """
         while not self._chunks:
             if self._complete:
                 return b""
-            await self._news(seconds)
+            began = self._loop.time()
+            await self._news(began + seconds)
+            self._waited += min(self._loop.time() - began, MAX_WAIT)
+            if self._waited > RATE_SECONDS:
+                if self._received - self._rated < MIN_RATE * self._waited and not self._complete:
+                    self._fail(TooSlow(f"the answer comes at less than {MIN_RATE} bytes per second"))
+                self._waited, self._rated = 0.0, self._received
         chunk = self._chunks.popleft()
         self._held -= len(chunk)
         if self._paused and not self._chunks and self._transport is not None:
@@ -135,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def rest(self, seconds: float) -> None:
         """Between two exchanges: close it when it was not used for so many seconds."""
-        self._watch(seconds)
+        self._watch(self._loop.time() + seconds)
 
     def abort(self) -> None:
         """Close it at once."""
@@ -168,11 +198,11 @@ class Connection(asyncio.BufferedProtocol):
                 transport.write(chunk)
         return True
 
-    async def _news(self, seconds: float) -> None:
-        """Wait until something has changed. Raises the connection's failure, if that is it."""
+    async def _news(self, until: float) -> None:
+        """Wait until something has changed, no longer than `until` on the loop's clock. Raises the connection's failure, if that is it."""
         if self._error is None:
             self._waiter = self._loop.create_future()
-            self._watch(seconds)
+            self._watch(until)
             try:
                 await self._waiter
             finally:
@@ -185,9 +215,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _watch(self, seconds: float) -> None:
+    def _watch(self, until: float) -> None:
         # The timer is set once and looks again where it was early: most waits are over long before.
-        self._deadline = self._loop.time() + seconds
+        self._deadline = until
         if self._timer is not None and self._timer.when() > self._deadline:
             self._timer.cancel()
             self._timer = None
@@ -221,7 +251,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.status and not self._complete and not self._framed() and error is None:
+        ended_well = error is None and self._error is None
+        if self.status and not self._complete and not self._framed() and ended_well:
             self._complete = True  # such a body ends with the connection
         if not self._complete:
             self._fail(self._broken(error), error)
@@ -263,6 +294,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _parse(self, data: bytes) -> None:
         received = self._received
+        if not self._head_began:
+            self._head_began = self._loop.time()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -328,6 +361,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if status < 200 and status != 101:
             self.headers.clear()  # an interim answer (RFC 9110, section 15.2): the real one follows
+            self._head_began = 0.0
             return
         self.status = status
         said = self._header(b"connection").lower()

@@ -1,20 +1,21 @@
-"""Getting a connection: names, addresses, TLS, and a proxy on the way if the environment names one."""
+"""Getting a connection: names, addresses, TLS, and a proxy on the way if there is one."""
 
 import asyncio
-import base64
+import errno
 import socket
 import ssl
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from syncer.accounts.settings import Proxy
 from syncer.http.connection import Connection, request_head
+from syncer.http.internal import Guard, InternalAddress, is_internal, literal_address
+from syncer.http.proxies import ProxyRefused, ProxyUnreachable, ask_socks, authorization
 
 CONNECT_SECONDS = 15.0
 """How long it may take until a request can be sent: name, address and TLS together."""
@@ -24,50 +25,17 @@ NEXT_ADDRESS_SECONDS = 0.25
 """How long one address has before the next is tried beside it (RFC 8305)."""
 
 _PORTS = {"http": 80, "https": 443}
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+class TooManyOpenFiles(httpx.ConnectError):
+    """No further file or connection may be opened: by the process (EMFILE) or on the machine (ENFILE)."""
 
 
 @cache
 def usual_context() -> ssl.SSLContext:
     """TLS as the system trusts it: made once, since reading all its certificates takes long."""
     return ssl.create_default_context()
-
-
-class ProxyUnreachable(httpx.ConnectError):
-    """No connection to the proxy."""
-
-
-class ProxyRefused(httpx.ProxyError):
-    """The proxy lets nobody through to that host. `status` is its answer to CONNECT."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the proxy answered {status}")
-        self.status = status
-
-
-class Proxy(NamedTuple):
-    """A proxy: where it is, and what it wants to be told."""
-
-    scheme: str
-    netloc: str
-    headers: tuple[tuple[bytes, bytes], ...]
-
-
-@cache
-def proxy_for(scheme: str, netloc: str) -> Proxy | None:
-    """The proxy that the environment names for a host. Raises `httpx.UnsupportedProtocol` for one that is not HTTP."""
-    proxies = getproxies()
-    named = proxies.get(scheme) or proxies.get("all")
-    if not named or proxy_bypass(netloc):
-        return None
-    parts = urlsplit(named if "://" in named else f"http://{named}")
-    if parts.scheme not in _PORTS or not parts.hostname:
-        # Not the URL itself: it may have a password.
-        raise httpx.UnsupportedProtocol(f"not an HTTP proxy: {parts.scheme}://{parts.hostname or ''}")
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        headers = ((b"Proxy-Authorization", b"Basic " + base64.b64encode(user)),)
-    return Proxy(parts.scheme, parts.netloc.rpartition("@")[2], headers)
 
 
 class Dialler:
@@ -77,75 +45,143 @@ class Dialler:
         self._lookups: dict[tuple[str, int], tuple[float, asyncio.Future[Sequence[AddrInfoType]]]] = {}
 
     async def dial(
-        self, connection: Connection, netloc: str, tls: ssl.SSLContext | None, proxy: Proxy | None
+        self,
+        connection: Connection,
+        netloc: str,
+        tls: ssl.SSLContext | None,
+        proxy: Proxy,
+        guard: Guard | None = None,
     ) -> None:
-        """Open `connection` to a host, over TLS if a context is given.
+        """Open `connection` to a host, over TLS if a context is given, by `proxy` if that is one.
 
-        Raises `httpx.ConnectError`, `ConnectTimeout`, or `ProxyRefused`; their cause is what happened.
+        `guard` decides which of the host's addresses may be connected to: those that were checked are those that are
+        used. Behind a proxy only a host that is written as an address can be checked. Raises `httpx.ConnectError`,
+        `ConnectTimeout`, `InternalAddress`, `TooManyOpenFiles` or `ProxyRefused`; their cause is what happened.
         """
-        host, port = _host_and_port(netloc, "https" if tls else "http")
+        host, port = host_and_port(netloc, "https" if tls else "http")
         try:
             with anyio.fail_after(CONNECT_SECONDS):
-                if proxy is None:
-                    await self._connect(connection, host, port, tls)
+                if proxy.is_direct:
+                    await self._connect(connection, host, port, tls, guard)
                 else:
-                    await self._connect_to_proxy(connection, proxy)
-                    if tls is not None:
-                        await _tunnel(connection, host, port, tls, proxy)
+                    _check_literal(connection, host, port, guard)
+                    await self._connect_by_proxy(connection, host, port, tls, proxy)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection within {CONNECT_SECONDS:.0f} s") from error
         except OSError as error:
+            if error.errno in _NO_DESCRIPTORS:
+                raise TooManyOpenFiles(error.strerror or str(error)) from error
             raise httpx.ConnectError(str(error) or type(error).__name__) from error
 
-    async def _connect_to_proxy(self, connection: Connection, proxy: Proxy) -> None:
-        host, port = _host_and_port(proxy.netloc, proxy.scheme)
-        tls = usual_context() if proxy.scheme == "https" else None
+    async def _connect_by_proxy(
+        self, connection: Connection, host: str, port: int, tls: ssl.SSLContext | None, proxy: Proxy
+    ) -> None:
+        if proxy.is_socks:
+            opened = await self._opened_to_proxy(proxy)
+            try:
+                await ask_socks(opened, proxy, host, port)
+            except BaseException:
+                opened.close()
+                raise
+            await _speak(connection, opened, tls, host)
+            return
+        opened = await self._opened_to_proxy(proxy)
         try:
-            await self._connect(connection, host, port, tls)
+            await _speak(connection, opened, usual_context() if proxy.scheme == "https" else None, proxy.host)
         except OSError as error:
-            raise ProxyUnreachable(str(error) or type(error).__name__) from error
+            raise _proxy_unreachable(error) from error
+        if tls is not None:
+            await _tunnel(connection, host, port, tls, proxy)
+
+    async def _opened_to_proxy(self, proxy: Proxy) -> socket.socket:
+        try:
+            return await self._opened(await self._look_up(proxy.host, proxy.port))
+        except OSError as error:
+            raise _proxy_unreachable(error) from error
 
     async def _connect(
-        self, connection: Connection, host: str, port: int, tls: ssl.SSLContext | None
+        self, connection: Connection, host: str, port: int, tls: ssl.SSLContext | None, guard: Guard | None
     ) -> None:
-        try:
-            found = _addresses(host, port, socket.AI_NUMERICHOST)
-        except socket.gaierror:
-            found = await self._look_up(host, port)
-        opened = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection, sock=opened, ssl=tls, server_hostname=host if tls else None
-            )
-        except BaseException:
-            opened.close()
-            raise
+        found = await self._look_up(host, port)
+        if guard is not None:
+            admitted = [each for each in found if guard.admits(host, port, str(each[4][0]))]
+            if not admitted:
+                raise InternalAddress(host, str(found[0][4][0]))
+            found = admitted
+        opened = await self._opened(found)
+        _leads_to(connection, str(opened.getpeername()[0]))
+        await _speak(connection, opened, tls, host)
+
+    async def _opened(self, addresses: Sequence[AddrInfoType]) -> socket.socket:
+        return await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
 
     async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
         """The addresses of a name: asked for once by all who want them at the same time."""
+        try:
+            return _addresses(host, port, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            pass
         loop = asyncio.get_running_loop()
         expires, lookup = self._lookups.get((host, port), (0.0, None))
         if lookup is None or expires < loop.time() or (lookup.done() and lookup.exception()):
             lookup = loop.run_in_executor(None, _addresses, host, port, 0)
             self._lookups[host, port] = (loop.time() + NAME_SECONDS, lookup)
-        return await asyncio.shield(lookup)
+        try:
+            return await asyncio.shield(lookup)
+        except socket.gaierror:
+            # The resolver does not tell that it could open no socket.
+            socket.socket().close()
+            raise
 
 
 def _addresses(host: str, port: int, flags: int) -> Sequence[AddrInfoType]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
 
 
+def _check_literal(connection: Connection, host: str, port: int, guard: Guard | None) -> None:
+    """What can be known of a host whose name the proxy resolves."""
+    address = literal_address(host)
+    if address is None:
+        return
+    if guard is not None and not guard.admits(host, port, address):
+        raise InternalAddress(host, address)
+    _leads_to(connection, address)
+
+
+def _leads_to(connection: Connection, address: str) -> None:
+    connection.address = address
+    connection.internal = is_internal(address)
+
+
+async def _speak(
+    connection: Connection, opened: socket.socket, tls: ssl.SSLContext | None, host: str
+) -> None:
+    try:
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, sock=opened, ssl=tls, server_hostname=host if tls else None
+        )
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _proxy_unreachable(error: OSError) -> httpx.ConnectError:
+    if error.errno in _NO_DESCRIPTORS:
+        return TooManyOpenFiles(error.strerror or str(error))
+    return ProxyUnreachable(str(error) or type(error).__name__)
+
+
 async def _tunnel(connection: Connection, host: str, port: int, tls: ssl.SSLContext, proxy: Proxy) -> None:
     """Ask the proxy through to a host (RFC 9110, section 9.3.6), and speak TLS with it."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     name = target.encode("ascii")
-    head = request_head("CONNECT", name, ((b"Host", name), *proxy.headers))
+    head = request_head("CONNECT", name, ((b"Host", name), *authorization(proxy)))
     await connection.exchange(head, b"", seconds=CONNECT_SECONDS, bodiless=True)
     if not 200 <= connection.status < 300:
         raise ProxyRefused(connection.status)
     await connection.secure(tls, host)
 
 
-def _host_and_port(netloc: str, scheme: str) -> tuple[str, int]:
+def host_and_port(netloc: str, scheme: str) -> tuple[str, int]:
     parts = urlsplit(f"//{netloc}")
     return parts.hostname or "", parts.port or _PORTS[scheme]

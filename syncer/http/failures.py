@@ -3,50 +3,39 @@
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import msgspec
 
+from syncer import untrusted
 from syncer.accounts.settings import Account
-from syncer.errors import Attempt, Kind, RegistryError, check_source
-from syncer.http.dialling import ProxyRefused, ProxyUnreachable
+from syncer.errors import Attempt, Kind, RegistryError
+from syncer.http import statuses
+from syncer.http.connection import TooSlow
+from syncer.http.dialling import TooManyOpenFiles
+from syncer.http.internal import InternalAddress
+from syncer.http.proxies import ProxyRefused, ProxyUnreachable
+from syncer.http.status_rows import MAX_WORDS, Circumstances
+from syncer.untrusted import clean
 
-_KINDS = {
-    400: Kind.INVALID,
-    401: Kind.UNAUTHORIZED,
-    403: Kind.FORBIDDEN,
-    404: Kind.NOT_FOUND,
-    405: Kind.UNSUPPORTED,
-    407: Kind.CONNECTION,
-    408: Kind.TIMEOUT,
-    409: Kind.CONFLICT,
-    410: Kind.NOT_FOUND,
-    412: Kind.IMMUTABLE,
-    413: Kind.TOO_LARGE,
-    415: Kind.UNSUPPORTED,
-    422: Kind.INVALID,
-    425: Kind.SERVER_ERROR,
-    429: Kind.THROTTLED,
-    501: Kind.UNSUPPORTED,
-    504: Kind.TIMEOUT,
-}
-_WORDS = {401: "unauthorized", 403: "forbidden", 404: "not found", 429: "too many requests"}
-_LINK_EXPIRED = frozenset({400, 401, 403})
-_MAX_WORDS = 65536
+_REASONS = {401: "unauthorized", 403: "forbidden", 404: "not found", 429: "too many requests"}
+_MAX_BODY = 65536
+_MAX_CODES = 5
+_MIN_WAIT = 1.0
+_MAX_WAIT = 86400.0
+_SINCE_1970 = 1e9
+"""A `Retry-After` of more seconds is a time of day: some servers send that."""
+SLOW_SECONDS = 10.0
+"""How long a host is left alone whose answer came too slowly."""
 
-# Registries have no common code for these: their words tell.
-_IMMUTABLE = re.compile(r"immutab|already\s?exists|cannot be overwritten|not allow updating", re.IGNORECASE)
-_READ_ONLY = re.compile(r"read.?only|proxy (?:project|cache|repository)", re.IGNORECASE)
-_QUOTA = re.compile(r"quota|exceed\w* .*limit|upper limit", re.IGNORECASE)
 _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
-_TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
-
-
-_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
+_SECONDS = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 def from_answer(
@@ -60,68 +49,85 @@ def from_answer(
 ) -> RegistryError:
     """The failure that an answer tells of (distribution-spec, "Error Codes").
 
-    `elsewhere` is the host that answered, where the registry had sent us on to another.
+    What it means is looked up in `syncer.http.statuses`. `elsewhere` is the host that answered, where the registry
+    had sent us on to another: what that one says in its body is not told.
     """
-    codes, message = _own_words(headers, body)
-    kind = _KINDS.get(status, Kind.SERVER_ERROR if status >= 500 else Kind.INVALID)
-    permanent = status not in _RETRYABLE_STATUSES
-    words = f"{' '.join(codes)} {message}"
-    if elsewhere and status in _LINK_EXPIRED:
-        # A signed link that has run out: the registry gives a new one when it is asked again.
-        kind, permanent = Kind.SERVER_ERROR, False
-    elif status == 503 and headers.get("retry-after"):
-        kind = Kind.THROTTLED
-    elif status in {400, 403, 409} and _writes_manifest(attempt) and _IMMUTABLE.search(words):
-        kind = Kind.IMMUTABLE
-    elif status in {403, 405} and _READ_ONLY.search(words):
-        kind = Kind.FORBIDDEN
+    codes, message = ((), "") if elsewhere else _own_words(headers, body)
+    waits = retry_after(headers.get("retry-after"))
+    row = statuses.find(
+        Circumstances(
+            attempt.method,
+            attempt.endpoint,
+            status,
+            frozenset(code.upper() for code in codes),
+            f"{' '.join(codes)} {message}"[:MAX_WORDS],
+            redirected=bool(elsewhere),
+            challenged="www-authenticate" in headers,
+            says_when=waits is not None,
+            anonymous=account is None,
+        )
+    )
+    host = clean(elsewhere)
     said = f" ({': '.join(part for part in (' '.join(codes), message) if part)})" if codes or message else ""
-    advice = "" if elsewhere else _advice(kind, status, words, attempt.registry, account)
-    if kind is Kind.NOT_FOUND and _reads_source(attempt):
-        advice = check_source(attempt.registry)
-    place = f" from {elsewhere}, where the registry sent us" if elsewhere else ""
+    advised = row.advice if row.redirected or not elsewhere else ""
     return RegistryError(
-        kind,
-        _status_words(status) + said + place,
+        row.kind,
+        _status_words(status) + said + (f" from {host}, where the registry sent us" if elsewhere else ""),
         attempt=attempt,
         status=status,
         codes=codes,
-        permanent=permanent,
-        retry_after=retry_after(headers.get("retry-after")),
-        advice=advice,
+        permanent=not row.retryable,
+        retry_after=waits if waits is not None else row.wait,
+        advice=advised.format(registry=attempt.registry, entry=account.name if account else "", host=host),
+        presence="" if elsewhere else row.presence,
     )
 
 
-def _writes_manifest(attempt: Attempt) -> bool:
-    return (attempt.method, attempt.endpoint) == ("PUT", "manifest")
-
-
-def _reads_source(attempt: Attempt) -> bool:
-    return attempt.method in {"GET", "HEAD"} and attempt.endpoint in {"manifest", "tags"}
-
-
 def _status_words(status: int) -> str:
-    word = _WORDS.get(status) or httpx.codes.get_reason_phrase(status).lower()
+    word = _REASONS.get(status) or httpx.codes.get_reason_phrase(status).lower()
     return f"{status} {word}".strip()
 
 
 def from_transport(error: httpx.HTTPError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
     """The failure that a broken connection is."""
     kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
-    return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent)
+    # What comes drop by drop is no faster when it is asked for at once: others go first.
+    wait = SLOW_SECONDS if isinstance(error, TooSlow) else None
+    return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent, retry_after=wait)
 
 
 def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
+    text = clean(str(error), 300) or type(error).__name__
     cause = error.__cause__
+    if isinstance(error, httpx.ConnectTimeout):
+        advice = (
+            f"a firewall or a NetworkPolicy may drop what goes to {registry}: have its port opened from here"
+        )
+        return Kind.TIMEOUT, f"timed out: {text}", advice, None
     if isinstance(error, httpx.TimeoutException):
         return Kind.TIMEOUT, f"timed out: {text}", "", None
+    if isinstance(error, InternalAddress):
+        message = f"the registry leads to an internal address ({text}): not followed"
+        return (
+            Kind.FORBIDDEN,
+            message,
+            f"if that is right, allow it with --allow-internal {clean(error.host)}",
+            True,
+        )
+    if isinstance(error, TooManyOpenFiles):
+        advice = "raise the limit of open files (ulimit -n, LimitNOFILE), or choose a smaller --proc"
+        return Kind.CONNECTION, f"cannot open another connection: {text}", advice, None
     if isinstance(error, ProxyRefused):
-        message = f"the proxy refuses to connect: {_status_words(error.status)}"
-        advice = f"check HTTPS_PROXY and its user name and password, or add {registry} to NO_PROXY"
-        return Kind.CONNECTION, message, advice, error.status < 500
+        reason = _status_words(error.status) if error.status else text
+        message = f"the proxy refuses to connect: {reason}"
+        advice = (
+            'check HTTPS_PROXY, or "proxy" in the auth file, with its user name and password,'
+            f" or add {registry} to NO_PROXY"
+        )
+        return Kind.CONNECTION, message, advice, 0 < error.status < 500
     if isinstance(error, ProxyUnreachable):
-        return Kind.CONNECTION, f"cannot connect to the proxy: {text}", "check HTTPS_PROXY and NO_PROXY", None
+        advice = 'check HTTPS_PROXY and NO_PROXY, or "proxy" in the auth file'
+        return Kind.CONNECTION, f"cannot connect to the proxy: {text}", advice, None
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
         advice = f'give the CA with "ca_file", or set "insecure": true, for {registry} in the auth file'
         return Kind.TLS, f"the certificate is not trusted: {text}", advice, None
@@ -135,24 +141,30 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
     if isinstance(cause, socket.gaierror):
         advice = "check how the registry's name is spelled, and this machine's DNS"
         return Kind.CONNECTION, f"the name {registry} cannot be resolved: {text}", advice, None
-    verb = "cannot connect" if isinstance(error, httpx.ConnectError) else "the connection broke"
-    return Kind.CONNECTION, f"{verb}: {text}", "", None
+    if isinstance(error, httpx.ConnectError):
+        return Kind.CONNECTION, f"cannot connect: {text}", f"check that {registry} runs, and its port", None
+    return Kind.CONNECTION, f"the connection broke: {text}", "", None
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a `Retry-After` of seconds or a date (RFC 9110, section 10.2.3)."""
-    if not value:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(min(int(value[:12]), 86400 * 365))
-    try:
-        when = parsedate_to_datetime(value)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return max(0.0, (when - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    """Seconds to wait, from a `Retry-After` of seconds or a date (RFC 9110, section 10.2.3); None for what is neither.
+
+    At least a second, however a server says "now", and a day at most.
+    """
+    text = (value or "")[:64].strip()
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+        if seconds > _SINCE_1970 * 1000:
+            seconds /= 1000
+        if seconds > _SINCE_1970:
+            seconds -= time.time()
+    else:
+        try:
+            when = parsedate_to_datetime(text)
+            seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return min(max(seconds, _MIN_WAIT), _MAX_WAIT)
 
 
 def is_html(headers: httpx.Headers, body: bytes) -> bool:
@@ -162,8 +174,8 @@ def is_html(headers: httpx.Headers, body: bytes) -> bool:
 
 def page_title(body: bytes) -> str:
     """What a web page calls itself, for an error text."""
-    title = _TITLE.search(body[:_MAX_WORDS])
-    return _line(title[1].decode("utf-8", "replace")) if title else ""
+    title = _TITLE.search(body[:_MAX_BODY])
+    return clean(title[1].decode("utf-8", "replace")) if title else ""
 
 
 def _own_words(headers: httpx.Headers, body: bytes) -> tuple[tuple[str, ...], str]:
@@ -174,13 +186,13 @@ def _own_words(headers: httpx.Headers, body: bytes) -> tuple[tuple[str, ...], st
         title = page_title(body)
         return (), f"a web page, {title!r}" if title else "a web page"
     try:
-        document = msgspec.json.decode(body[:_MAX_WORDS])
+        document = msgspec.json.decode(body[:_MAX_BODY])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        text = _line(body[:200].decode("utf-8", "replace"))
-        return (), text if text.isprintable() else ""
-    entries = list(_entries(document))[:5]
-    codes = dict.fromkeys(_line(code)[:60] for code, _ in entries if code)
-    messages = dict.fromkeys(_line(message) for _, message in entries if message)
+        text = body[: untrusted.MAX_SEARCHED + 1].decode("utf-8", "replace")
+        return (), clean(text) if "".join(text[: untrusted.MAX_SHOWN].split()).isprintable() else ""
+    entries = list(_entries(document))[:_MAX_CODES]
+    codes = dict.fromkeys(clean(code, 60) for code, _ in entries if code)
+    messages = dict.fromkeys(clean(message) for _, message in entries if message)
     return tuple(codes), "; ".join(messages)
 
 
@@ -190,7 +202,7 @@ def _entries(document: Any) -> Iterator[tuple[str, str]]:
         return
     listed = document.get("errors")
     if isinstance(listed, list):
-        for entry in listed[:5]:
+        for entry in listed[:_MAX_CODES]:
             if isinstance(entry, dict):
                 yield _text(entry.get("code")), _text(entry.get("message"))
     for name in ("message", "details", "detail", "error_description", "error"):
@@ -201,33 +213,3 @@ def _entries(document: Any) -> Iterator[tuple[str, str]]:
 
 def _text(value: object) -> str:
     return str(value) if isinstance(value, str | int) else ""
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]
-
-
-def _advice(kind: Kind, status: int, words: str, registry: str, account: Account | None) -> str:
-    if _QUOTA.search(words) and kind in {Kind.FORBIDDEN, Kind.TOO_LARGE, Kind.IMMUTABLE, Kind.INVALID}:
-        return f"there is no room left by the quota of this project at {registry}: raise it, or delete images"
-    if kind is Kind.FORBIDDEN and _READ_ONLY.search(words):
-        return f"{registry} takes no pushes there: end its read-only mode, or choose another destination"
-    if kind is Kind.UNAUTHORIZED and account is None:
-        return (
-            f"no credentials for {registry} were found: add an entry for it to the auth file, or check the"
-            " repository's spelling (registries answer so for what does not exist, too)"
-        )
-    if kind is Kind.UNAUTHORIZED or (kind is Kind.FORBIDDEN and account is not None):
-        assert account is not None
-        return f"check user name, password and rights of the entry {account.name!r}"
-    if kind is Kind.FORBIDDEN:
-        return f"anonymous access is refused: add an entry for {registry} to the auth file"
-    if kind is Kind.THROTTLED and account is None:
-        return f"anonymous access has the lowest limit: add an entry for {registry} to the auth file"
-    if kind is Kind.TOO_LARGE:
-        return "a proxy before the registry may limit what one request holds (nginx: client_max_body_size)"
-    if kind is Kind.IMMUTABLE:
-        return "the tag is immutable there: delete it, or have the rule write to another tag"
-    if status == 400 and "http request to an https server" in words.lower():
-        return f'{registry} speaks TLS: remove "plain_http" from its entry in the auth file'
-    return ""

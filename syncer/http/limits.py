@@ -12,15 +12,19 @@ from collections.abc import Callable
 import anyio
 
 from syncer.accounts.settings import HostSettings
-from syncer.errors import MAX_HOLD
+from syncer.errors import MAX_HOLD, RegistryError
 
 MIN_WINDOW = 1.0
 SLACK = 0.25
 """Seconds of a byte rate that may be spent in one go."""
 MAX_UNREACHABLE = 6
 """Connections in a row that may fail before a host counts as down."""
+MAX_SLOW = 3
+"""Bodies in a row that may come too slowly before a host counts as down: others are not to wait for it."""
 DOWN_SECONDS = 10.0
 """How long a host that is down is left alone."""
+MIN_HOLD = 0.5
+"""Seconds that a host is left alone that asks for a break, also where it says 0, or a moment in the past."""
 QUOTA_RESERVE = 0.1
 """The share of a quota below which pulls are slowed down, more and more."""
 
@@ -53,7 +57,10 @@ class HostLimits:
         self._byte_rate = settings.bandwidth
         self._bytes_at = 0.0
         self._unreachable = 0
+        self._slow = 0
         self._down_until = 0.0
+        self.last_failure: RegistryError | None = None
+        """Why the host counts, or last counted, as down."""
         self.name = name
         self.on_capacity: Callable[[str], None] = lambda _name: None
         """Called with `name` when `ready` may have become true again."""
@@ -85,11 +92,29 @@ class HostLimits:
         """Seconds for which there is no point in trying to connect; 0 for none."""
         return max(0.0, self._down_until - self._clock())
 
-    def connected(self, *, ok: bool) -> None:
-        """A connection was made, or was not: several failures in a row mean that the host is down for a while."""
-        self._unreachable = 0 if ok else self._unreachable + 1
+    def connected(self) -> None:
+        """A connection was made."""
+        self._unreachable = 0
+
+    def unreachable(self, error: RegistryError) -> None:
+        """No connection could be made: several failures in a row mean that the host is down for a while."""
+        self._unreachable += 1
         if self._unreachable >= MAX_UNREACHABLE:
-            self._down_until = self._clock() + DOWN_SECONDS
+            self._rest(error)
+
+    def delivered(self) -> None:
+        """A body came to its end in time."""
+        self._slow = 0
+
+    def too_slow(self, error: RegistryError) -> None:
+        """A body came drop by drop: several in a row mean the same as several connections that fail."""
+        self._slow += 1
+        if self._slow >= MAX_SLOW:
+            self._rest(error)
+
+    def _rest(self, error: RegistryError) -> None:
+        self.last_failure = error
+        self._down_until = self._clock() + DOWN_SECONDS
 
     async def acquire(self, *, stream: bool = False) -> float:
         """Take a place for one request; give it back with `release`, and the returned moment to `congested`.
@@ -165,7 +190,10 @@ class HostLimits:
             self._halved_at = self._clock()
 
     def hold(self, seconds: float) -> None:
-        """Nothing new for so many seconds, `MAX_HOLD` at most."""
+        """The registry asks for a break of so many seconds: nothing new for `MIN_HOLD` at least, `MAX_HOLD` at most."""
+        self._hold(max(seconds, MIN_HOLD))
+
+    def _hold(self, seconds: float) -> None:
         self._open_at = max(self._open_at, self._clock() + min(seconds, MAX_HOLD))
 
     def quota(self, remaining: int, limit: int, period: float) -> float:
@@ -177,7 +205,7 @@ class HostLimits:
         if remaining >= reserve or limit <= 0:
             return 0.0
         wait = period / limit * (1.0 - remaining / reserve)
-        self.hold(wait)
+        self._hold(wait)
         return wait
 
     async def spend(self, nbytes: int) -> None:

@@ -7,6 +7,9 @@ import msgspec
 
 from syncer.errors import Attempt
 
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of an answer that is read whole, where nothing smaller is known to be enough."""
+
 Scopes = tuple[str, ...]
 """What a token has to allow, each as `repository:name:pull,push` (distribution's token scope)."""
 
@@ -18,7 +21,8 @@ class Request(msgspec.Struct, frozen=True):
     asked, for errors and metrics. Statuses in `ok` are answers, any other is an error. A `stream` is read by the caller,
     as fast as it can be sent on. `insecure_redirect` allows a redirect from https to http: only for content that is
     checked by its digest. `counts_as_pull` is true for what a registry's pull limit counts. `read_seconds` is how long
-    the registry may be silent where that is longer than usual. `prewarm` is how many requests are likely to follow.
+    the registry may take for the headers where that is longer than usual. `prewarm` is how many requests are likely to
+    follow. `limit` is the most bytes of an answer that is read whole: more is an error.
     """
 
     method: str
@@ -33,6 +37,7 @@ class Request(msgspec.Struct, frozen=True):
     counts_as_pull: bool = False
     read_seconds: float | None = None
     prewarm: int = 0
+    limit: int = MAX_BODY
 
     @property
     def repeatable(self) -> bool:

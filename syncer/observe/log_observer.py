@@ -9,6 +9,7 @@ from syncer.events import (
     ImageSkipped,
     ImageSynced,
     IndexFiltered,
+    ProjectMade,
     QuotaLow,
     RateLimitSeen,
     RequestRetried,
@@ -40,6 +41,7 @@ class LogObserver(Totals):
         self._beside_bars = beside_bars and log.format == "text"
         self._tell = self._log.debug if self._beside_bars else self._log.info
         self._warned: set[tuple[str, str]] = set()
+        self._refusals: set[str] = set()
         if log.debug:
             # Thousands a second pass by: their methods exist only for those who look at them.
             self._handlers[RequestSent] = self._request_sent
@@ -51,6 +53,7 @@ class LogObserver(Totals):
     def on_run_started(self, event: RunStarted) -> None:
         super().on_run_started(event)
         self._warned.clear()
+        self._refusals.clear()
         self._log = self._logging.logger.bind(run=event.run_id)
         self._tell = self._log.debug if self._beside_bars else self._log.info
         dry = ", a dry run: nothing will be changed" if event.dry_run else ""
@@ -91,6 +94,14 @@ class LogObserver(Totals):
     def on_rule_warning(self, event: RuleWarning) -> None:
         if not self._beside_bars:
             self._log.warning("rule warning", message=event.message, rule=event.rule.number)
+
+    def on_project_made(self, event: ProjectMade) -> None:
+        self._tell(
+            "project made",
+            message=f"{event.registry}: {'would make' if self.dry_run else 'made'} project {event.project}",
+            registry=event.registry,
+            project=event.project,
+        )
 
     def on_tags_listed(self, event: TagsListed) -> None:
         self._tell(
@@ -150,9 +161,15 @@ class LogObserver(Totals):
         super().on_image_failed(event)
         if self._beside_bars:
             return
+        message = event.failure.message
+        if event.failure.kind == "unauthorized":
+            # One rejected account fails every image that needs it: what to do about it is told once.
+            if message in self._refusals:
+                message = f"refused by {event.failure.registry} for the same reason"
+            self._refusals.add(event.failure.message)
         self._log.error(
             "image failed",
-            message=f"{event.source} -> {event.destination}: {event.failure.message}",
+            message=f"{event.source} -> {event.destination}: {message}",
             **_image_fields(event),
             seconds=round(event.seconds, 3),
             **_failure_fields(event.failure),

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from syncer.observe.masking import masker
 from syncer.observe.progress.base import Progress, Sink
+from syncer.untrusted import escaped
 
 OWN = "syncer"
 """The logger above all of ours."""
 _MESSAGE = "message"
 _FIELDS = "fields"
 """Where a record carries what `EventLogger` was given."""
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
 
 
 class EventLogger:
@@ -198,11 +198,11 @@ class _TextFormatter(_JsonFormatter):
 
     def _render(self, line: dict[str, Any]) -> str:
         # A stranger's words must neither break the line nor steer the terminal.
-        sentence = str(line.get(_MESSAGE, line["event"])).translate(_CONTROLS)
+        sentence = escaped(str(line.get(_MESSAGE, line["event"])))
         logger = f"{line['logger']}: " if "logger" in line else ""
         text = f"{line['timestamp']} {line['level'].upper():<7} {logger}{sentence}"
         if "exception" in line:
-            text += "".join(f"\n    {part.translate(_CONTROLS)}" for part in line["exception"].splitlines())
+            text += "".join(f"\n    {escaped(part)}" for part in line["exception"].splitlines())
         return text
 
 

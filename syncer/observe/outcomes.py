@@ -1,7 +1,7 @@
 """What went through and what did not, as images files for another run."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -71,7 +71,7 @@ class OutcomeLists(Observer):
 
     def success_document(self) -> dict[str, object]:
         """The images that are at all their destinations, one entry a tag."""
-        return merge_entries(self._entries(lambda how: how == _WENT))
+        return merge_entries(self._entries(lambda how: how == _WENT, all))
 
     def failed_document(self) -> dict[str, object]:
         """The images that are not, one entry a tag; the whole rule where its tags could not be listed.
@@ -79,18 +79,27 @@ class OutcomeLists(Observer):
         An image that lost a destination to an earlier rule is not meant to get there: another run without that
         rule would overwrite it. So that destination is left out.
         """
-        return merge_entries(self._entries(lambda how: bool(how & _FAILED), whole=self._unlisted))
+        return merge_entries(self._entries(lambda how: bool(how & _FAILED), any, whole=self._unlisted))
 
     def _entries(
-        self, wanted: Callable[[int], bool], whole: set[int] | frozenset[int] = frozenset()
+        self,
+        wanted: Callable[[int], bool],
+        enough: Callable[[Iterable[bool]], bool],
+        whole: set[int] | frozenset[int] = frozenset(),
     ) -> Iterator[tuple[str, object]]:
+        """An entry for each wanted tag; `enough` decides about a rule that can only be listed as a whole."""
         for rule in self._rules.values():
             if rule.number in whole:
                 yield rule.entry_for(None)
                 continue
             if rule.number in self._unlisted:
                 continue
-            tags = [tag for tag, how in self._tags.get(rule.number, {}).items() if wanted(how)]
+            hows = self._tags.get(rule.number, {})
+            if not rule.tags_are_written:
+                if hows and enough(map(wanted, hows.values())):
+                    yield rule.entry_for(None)
+                continue
+            tags = [tag for tag, how in hows.items() if wanted(how)]
             for tag in _in_order(rule, tags):
                 remaining = self._without_lost(rule, tag)
                 if remaining.destinations:

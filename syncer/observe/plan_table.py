@@ -80,7 +80,8 @@ def _action(image: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     if plan["action"] == "replace":
         change = f"{short(image['previous_digest'])} -> {short(image['digest'])}"
         return "replace", ("forced" if image["previous_digest"] == image["digest"] else change,)
-    return str(plan["action"]), ()
+    _, _, also = plan["reason"].partition("; ")
+    return str(plan["action"]), (also,) if also else ()
 
 
 def _plain(rows: Sequence[_Row]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from syncer.events import (
     ImageSkipped,
     ImageSynced,
     IndexFiltered,
+    ProjectMade,
     RunFinished,
     RunStarted,
 )
@@ -50,6 +51,7 @@ class ReportObserver(Totals):
         self._finished_at: datetime | None = None
         self._images: list[_Ended] = []
         self._filtered: dict[tuple[int, Reference, str], IndexFiltered] = {}
+        self._projects: set[tuple[str, str]] = set()
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -64,6 +66,9 @@ class ReportObserver(Totals):
 
     def on_index_filtered(self, event: IndexFiltered) -> None:
         self._filtered[event.rule.number, _named(event.source), event.filtered] = event
+
+    def on_project_made(self, event: ProjectMade) -> None:
+        self._projects.add((event.registry, event.project))
 
     def on_image_synced(self, event: ImageSynced) -> None:
         super().on_image_synced(event)
@@ -82,6 +87,14 @@ class ReportObserver(Totals):
     def document(self) -> dict[str, object]:
         """The report as it stands now."""
         return {"run": self.run(), "images": list(self.images()), "totals": self.totals()}
+
+    def plan(self) -> dict[str, object]:
+        """The same to be shown: a destination whose text has variables is named by that text."""
+        images = [
+            self._image(image) | {"destination": image.rule.destination_name(image.destination)}
+            for image in sorted(self._images, key=_order)
+        ]
+        return {"run": self.run(), "images": images, "totals": self.totals()}
 
     def run(self) -> dict[str, object]:
         """What the report says of the run as a whole; `finished` and `outcome` are None while it goes on."""
@@ -140,7 +153,10 @@ class ReportObserver(Totals):
                 "source_digest": str(filtered.digest),
             }
         if self.dry_run:
-            document["plan"] = _plan(image)
+            repository = image.destination.repository
+            project = repository.path.partition("/")[0]
+            is_made = (repository.host, project) in self._projects
+            document["plan"] = _plan(image, makes=project if is_made else "")
         return document
 
 
@@ -172,14 +188,15 @@ def _outcome(image: _Ended) -> str:
             return "failed"
 
 
-def _plan(image: _Ended) -> dict[str, object]:
-    """What a run would do with the image, and why."""
+def _plan(image: _Ended, *, makes: str) -> dict[str, object]:
+    """What a run would do with the image, and why; `makes` is the project that it would make for it."""
     blobs = dict.fromkeys(BLOB_OUTCOMES, 0)
     match image:
         case ImageSynced():
             blobs = msgspec.structs.asdict(image.blobs)
             if image.previous is None:
                 action, reason = "copy", "not at the destination yet"
+                reason += f"; makes project {makes}" if makes else ""
             elif image.previous == image.digest:
                 action, reason = "replace", "forced"
             else:

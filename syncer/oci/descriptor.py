@@ -27,7 +27,7 @@ class Platform(
 class Descriptor(msgspec.Struct, frozen=True):
     """One blob or manifest that a manifest refers to.
 
-    `size` is in bytes. `urls` is only set on foreign layers, which are fetched elsewhere.
+    `size` is in bytes, -1 where it is not known. `urls` is only set on foreign layers, which are fetched elsewhere.
     """
 
     media_type: str

@@ -1,10 +1,11 @@
 """Manifests and indexes: the bytes as they came, and what they refer to (image-spec, manifest.md and image-index.md)."""
 
+import json
 from typing import Any
 
 import msgspec
 
-from syncer.oci import media_types
+from syncer.oci import media_types, schema1
 from syncer.oci.descriptor import MAX_SIZE, Descriptor, Platform
 from syncer.oci.digest import Digest, InvalidDigest
 
@@ -47,15 +48,13 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def is_named_by(self, digest: Digest) -> bool:
         """Whether the digest is that of these bytes, by whatever algorithm."""
-        if digest.algorithm == self.digest.algorithm:
-            return digest == self.digest
-        return digest == Digest.of(self.raw, digest.algorithm)
+        return self.digest == digest or digest in _digests(self.raw, self.media_type, digest.algorithm)
 
 
 class _Descriptor(msgspec.Struct, rename="camel"):
     digest: str
-    size: int
-    media_type: str = ""
+    size: int | None = None
+    media_type: str | None = None
     platform: dict[str, Any] | None = None
     artifact_type: str | None = None
     urls: list[str] | None = None
@@ -67,7 +66,7 @@ class _FsLayer(msgspec.Struct, rename={"blob_sum": "blobSum"}):
 
 
 class _Document(msgspec.Struct, rename="camel"):
-    schema_version: int = 0
+    schema_version: int | None = None
     media_type: str | None = None
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
@@ -76,35 +75,43 @@ class _Document(msgspec.Struct, rename="camel"):
     subject: _Descriptor | None = None
     artifact_type: str | None = None
     fs_layers: list[_FsLayer] | None = msgspec.field(name="fsLayers", default=None)
+    signatures: list[Any] | None = None
 
 
+_FIELDS = dict(zip(_Document.__struct_encode_fields__, _Document.__struct_fields__, strict=True))
+"""By their names in JSON."""
+_OF_INDEXES = {"manifests"}
+_OF_MANIFESTS = {"config", "layers", "blobs"}
+_OF_SCHEMA1 = {"fsLayers", "signatures"}
+
+_KNOWN = media_types.INDEXES | media_types.MANIFESTS | media_types.SCHEMA1
+_LOWER_FIELDS = frozenset(name.lower() for name in _FIELDS)
 _decoder = msgspec.json.Decoder(_Document)
 
 
-def parse_manifest(raw: bytes, content_type: str = "", *, stated: Digest | None = None) -> Manifest:
+def parse_manifest(raw: bytes, content_type: str = "", *, expected: Digest | None = None) -> Manifest:
     """Read a manifest or index of any kind that is understood.
 
-    `content_type` is what the registry said it is, used where the document does not say so itself. `stated` is
-    the digest that it should have: its algorithm is the one that `digest` is computed with, and a signed schema 1
-    manifest, whose digest leaves the signature out, keeps it unchecked.
+    `content_type` is what the registry said it is, used where the document does not say so itself. `expected` is the
+    digest that it should have: `digest` is always computed from the bytes, in the algorithm of `expected`.
     Raises `InvalidManifest` and `UnsupportedManifest`.
     """
     if len(raw) > MAX_MANIFEST_SIZE:
         raise InvalidManifest(f"manifest of {len(raw)} bytes: the limit is {MAX_MANIFEST_SIZE}")
     try:
         document = _decoder.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        _check_names(raw)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise InvalidManifest(f"not a manifest: {str(error)[:200]}") from error
     media_type = _media_type(document, content_type.partition(";")[0].strip().lower())
-    actual = Digest.of(raw, stated.algorithm if stated else "sha256")
+    _refuse_ambiguity(document, media_type)
+    digests = _digests(raw, media_type, expected.algorithm if expected else "sha256")
+    actual = expected if expected in digests else digests[0]
     if media_type in media_types.SCHEMA1:
         sums = dict.fromkeys(_digest(layer.blob_sum) for layer in document.fs_layers or ())
         # Schema 1 names no sizes; -1 says so.
         blobs = tuple(Descriptor(media_type="", digest=blob, size=-1) for blob in sums)
-        signed = media_type == media_types.DOCKER_SCHEMA1_SIGNED
-        return Manifest(
-            raw=raw, media_type=media_type, digest=stated if signed and stated else actual, blobs=blobs
-        )
+        return Manifest(raw=raw, media_type=media_type, digest=actual, blobs=blobs)
     subject = _digest(document.subject.digest) if document.subject else None
     artifact_type = document.artifact_type or ""
     if media_type in media_types.INDEXES:
@@ -138,20 +145,63 @@ def parse_manifest(raw: bytes, content_type: str = "", *, stated: Digest | None 
     )
 
 
+def _digests(raw: bytes, media_type: str, algorithm: str) -> tuple[Digest, ...]:
+    """The digests by which registries know these bytes: that of a signed schema 1 manifest leaves signatures out."""
+    whole = Digest.of(raw, algorithm)
+    if media_type != media_types.DOCKER_SCHEMA1_SIGNED:
+        return (whole,)
+    try:
+        return Digest.of(schema1.payload(raw), algorithm), whole
+    except schema1.InvalidSignatures as error:
+        raise InvalidManifest(str(error)) from error
+
+
+def _check_names(raw: bytes) -> None:
+    """Refuse a document that two readers may read in two ways: a name twice, or a known one in another case."""
+    top: list[str] = []
+
+    def check(pairs: list[tuple[str, object]]) -> None:
+        top[:] = [name for name, _ in pairs]  # The outermost object comes last.
+        if len(set(top)) != len(top):
+            raise InvalidManifest("the document has one name twice")
+
+    json.loads(raw.decode(), object_pairs_hook=check)
+    if any(name not in _FIELDS and name.lower() in _LOWER_FIELDS for name in top):
+        raise InvalidManifest("the document has one name in two spellings")
+
+
+def _refuse_ambiguity(document: _Document, media_type: str) -> None:
+    """Raise where a document has parts of another kind than its own: each reader would see its own (CVE-2021-41190)."""
+    if media_type in media_types.INDEXES:
+        others = _OF_MANIFESTS | _OF_SCHEMA1
+    elif media_type in media_types.MANIFESTS:
+        others = _OF_INDEXES | _OF_SCHEMA1
+    else:
+        others = _OF_INDEXES | _OF_MANIFESTS
+    found = sorted(name for name in others if getattr(document, _FIELDS[name]) is not None)
+    if found:
+        raise InvalidManifest(f"ambiguous: a document of type {media_type} that has {', '.join(found)}")
+
+
 def _media_type(document: _Document, content_type: str) -> str:
-    known = media_types.INDEXES | media_types.MANIFESTS | media_types.SCHEMA1
-    for stated in (document.media_type, content_type):
-        if stated in known:
-            return stated
+    stated = [text for text in (document.media_type, content_type) if text in _KNOWN]
+    if len(set(stated)) > 1:
+        raise InvalidManifest(f"ambiguous: it says that it is {stated[0]}, and came as {stated[1]}")
+    if stated:
+        kind = stated[0]
     # Neither the document nor the registry says: image-spec lets an OCI document leave mediaType out.
-    if document.schema_version == 1 and document.fs_layers is not None:
-        return media_types.DOCKER_SCHEMA1
-    if document.schema_version == 2 and document.manifests is not None:
-        return media_types.OCI_INDEX
-    if document.schema_version == 2 and document.config is not None:
-        return media_types.OCI_MANIFEST
-    stated_type = document.media_type or content_type or "no media type"
-    raise UnsupportedManifest(f"a manifest of unknown kind ({stated_type[:100]})")
+    elif document.schema_version == 1 and document.fs_layers is not None:
+        kind = media_types.DOCKER_SCHEMA1
+    elif document.schema_version == 2 and document.manifests is not None:
+        kind = media_types.OCI_INDEX
+    elif document.schema_version == 2 and document.config is not None:
+        kind = media_types.OCI_MANIFEST
+    else:
+        stated_type = document.media_type or content_type or "no media type"
+        raise UnsupportedManifest(f"a manifest of unknown kind ({stated_type[:100]})")
+    if kind == media_types.DOCKER_SCHEMA1 and document.signatures is not None:
+        return media_types.DOCKER_SCHEMA1_SIGNED
+    return kind
 
 
 def _descriptors(listed: list[_Descriptor] | None) -> list[Descriptor]:
@@ -164,12 +214,14 @@ def _descriptors(listed: list[_Descriptor] | None) -> list[Descriptor]:
 
 
 def _descriptor(entry: _Descriptor) -> Descriptor:
-    if not 0 <= entry.size <= MAX_SIZE:
-        raise InvalidManifest(f"a size of {entry.size} bytes for {entry.digest[:100]}")
+    # Schema 1 converted, and some builders: no size, null or -1 is a size that is not known.
+    size = -1 if entry.size is None else entry.size
+    if not -1 <= size <= MAX_SIZE:
+        raise InvalidManifest(f"a size of {size} bytes for {entry.digest[:100]}")
     return Descriptor(
-        media_type=entry.media_type,
+        media_type=entry.media_type or "",
         digest=_digest(entry.digest),
-        size=entry.size,
+        size=size,
         platform=_platform(entry.platform),
         artifact_type=entry.artifact_type or "",
         urls=tuple(entry.urls or ()),

@@ -23,12 +23,14 @@ class BlobBody(msgspec.Struct, frozen=True):
     """The bytes of a blob from offset `start` on; `size` is the whole blob's, -1 where the registry does not say.
 
     `reject` tells whoever sent it that the content is wrong; True means that there is another place to get it from.
+    `ranged` is False where the whole came though a part was asked for: it is of no use to ask for others.
     """
 
     start: int
     size: int
     chunks: AsyncIterator[bytes]
     reject: Callable[[], bool] = _nowhere_else
+    ranged: bool = True
 
 
 class Content(Protocol):
@@ -58,8 +60,12 @@ class Source(Protocol):
         """What a tag or digest names, without its content; None if it names nothing."""
         ...
 
-    async def fetch_manifest(self, target: str) -> Manifest:
-        """The manifest that a tag or digest names, checked where the digest is known."""
+    async def fetch_manifest(self, target: str, *, tag: str | None = None) -> Manifest:
+        """The manifest that a tag or digest names, checked where the digest is known.
+
+        `tag` is a tag that named the digest: where there is nothing under the digest, what the tag names is taken,
+        and its digest may be another one.
+        """
         ...
 
     def fetch_blob(

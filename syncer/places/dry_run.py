@@ -26,8 +26,8 @@ class DryRunDestination(Destination):
     async def resolve(self, target: str) -> Descriptor | None:
         return await self._real.resolve(target)
 
-    async def fetch_manifest(self, target: str) -> Manifest:
-        return await self._real.fetch_manifest(target)
+    async def fetch_manifest(self, target: str, *, tag: str | None = None) -> Manifest:
+        return await self._real.fetch_manifest(target, tag=tag)
 
     def fetch_blob(
         self, blob: Descriptor, *, offset: int = 0, length: int | None = None

@@ -3,26 +3,31 @@
 from collections.abc import Callable, Sequence
 
 import httpx
+import msgspec
 
 from syncer.accounts.settings import Account, HostSettings
 from syncer.events import ConcurrencyChanged, Observer
 from syncer.http.address import Address
 from syncer.http.client import RegistryClient
+from syncer.http.internal import AllowedHosts
 from syncer.http.limits import HostLimits
+from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, Source
 from syncer.places.dry_run import DryRunDestination
-from syncer.places.registry.harbor import HarborProjects
+from syncer.places.registry.capabilities import Capabilities
+from syncer.places.registry.destination import RemoteDestination
+from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
 from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
 from syncer.places.registry.remote import RemoteRepository
-from syncer.places.registry.upload import UploadMethods
 
 
 class PlaceDirectory:
     """Remote repositories, each made once.
 
     `account_for` and `settings_for` tell what holds for a repository; `connections` is the most requests at once
-    in one account's name, where the registry's settings do not say less. In a `dry_run` destinations only pretend to be written to.
+    in one account's name, where the registry's settings do not say less. `allowed` are the internal hosts that public
+    registries may send us to. In a `dry_run` destinations only pretend to be written to.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class PlaceDirectory:
         transport: httpx.AsyncBaseTransport,
         observer: Observer,
         connections: int,
+        allowed: AllowedHosts | None = None,
         dry_run: bool = False,
     ) -> None:
         self._account_for = account_for
@@ -40,6 +46,7 @@ class PlaceDirectory:
         self._transport = transport
         self._observer = observer
         self._connections = connections
+        self._allowed = allowed or AllowedHosts()
         self._addresses: dict[tuple[str, HostSettings], Address] = {}
         self._limits: dict[str, HostLimits] = {}
         self._limits_by_host: dict[str, list[HostLimits]] = {}
@@ -50,8 +57,9 @@ class PlaceDirectory:
         self._destinations: dict[Repository, Destination] = {}
         self._dry_run = dry_run
         self._resting = MirrorBackoff()
-        self._methods: dict[str, UploadMethods] = {}
-        self._projects: dict[RegistryClient, HarborProjects] = {}
+        self._capabilities: dict[str, Capabilities] = {}
+        self._projects: dict[tuple[RegistryClient, bool], Projects] = {}
+        self._standings: dict[tuple[str, Account], Standing] = {}
 
     def source(self, name: Repository) -> Source:
         if name not in self._sources:
@@ -59,35 +67,49 @@ class PlaceDirectory:
         return self._sources[name]
 
     def _source(self, name: Repository) -> Source:
-        registry = RemoteRepository(self.client(name), name, writable=False)
+        registry = RemoteRepository(self.client(name), name, capabilities=self._capabilities_of(name.host))
         mirrors = [Repository(host, name.path) for host in self._settings_for(name).mirrors]
         if not mirrors:
             return registry
         repositories = [
-            RemoteRepository(self.client(mirror), mirror, writable=False, retry=False) for mirror in mirrors
+            RemoteRepository(
+                self.client(mirror), mirror, retry=False, capabilities=self._capabilities_of(mirror.host)
+            )
+            for mirror in mirrors
         ]
         return MirroredSource(registry, repositories, self._resting)
 
     def destination(self, name: Repository) -> Destination:
         if name not in self._destinations:
-            # A dry run asks for no more rights than it needs.
-            self._destinations[name] = (
-                DryRunDestination(RemoteRepository(self.client(name), name, writable=False))
-                if self._dry_run
-                else self._destination(name)
-            )
+            self._destinations[name] = self._destination(name)
         return self._destinations[name]
 
     def _destination(self, name: Repository) -> Destination:
-        client = self.client(name)
-        create = self._settings_for(name).create
-        return RemoteRepository(
+        client, projects = self.client(name), self._projects_for(name)
+        # A dry run asks for no more rights than it needs.
+        destination = RemoteDestination(
             client,
             name,
-            writable=True,
-            methods=self._methods.setdefault(name.host, UploadMethods()),
-            projects=self._projects.setdefault(client, HarborProjects(client)) if create else None,
+            writable=not self._dry_run,
+            capabilities=self._capabilities_of(name.host),
+            projects=projects,
         )
+        return DryRunDestination(destination) if self._dry_run else destination
+
+    def _projects_for(self, name: Repository) -> Projects:
+        client, create = self.client(name), self._settings_for(name).create
+        if (client, create) not in self._projects:
+            if not create:
+                made: Projects = MissingProjects(client)
+            elif self._dry_run:
+                made = PlannedProjects(client, self._observer)
+            else:
+                made = CreatedProjects(client, self._observer)
+            self._projects[client, create] = made
+        return self._projects[client, create]
+
+    def _capabilities_of(self, host: str) -> Capabilities:
+        return self._capabilities.setdefault(host, Capabilities())
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
         limits = self.client(name).limits
@@ -113,6 +135,12 @@ class PlaceDirectory:
             limits.resized()
         return self._limits[name]
 
+    def _standing_of(self, host: str, account: Account | None) -> Standing | None:
+        """Of one user at one registry, whatever entries name it: a registry counts failed logins by user."""
+        if account is None:
+            return None
+        return self._standings.setdefault((host, msgspec.structs.replace(account, name="")), Standing())
+
     def _tell_concurrency(self, host: str, of_host: Sequence[HostLimits]) -> None:
         self._observer.notify(ConcurrencyChanged(host, sum(limits.window for limits in of_host)))
 
@@ -124,10 +152,17 @@ class PlaceDirectory:
         account = self._account_for(name)
         key = (name.host, settings, account)
         if key not in self._clients:
-            address = self._addresses.setdefault((name.host, settings), Address(name.host, settings))
+            address = self._addresses.setdefault(
+                (name.host, settings), Address(name.host, settings, self._allowed)
+            )
             limits = self._limits_of(name.host, account, settings)
             self._clients[key] = RegistryClient(
-                address, account, transport=self._transport, limits=limits, observer=self._observer
+                address,
+                account,
+                transport=self._transport,
+                limits=limits,
+                observer=self._observer,
+                standing=self._standing_of(name.host, account),
             )
         client = self._named[name] = self._clients[key]
         return client

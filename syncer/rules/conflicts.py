@@ -43,7 +43,7 @@ def with_conflicts(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The rules, each with its images that cannot be copied: onto themselves, or where another image is to go."""
     rules = tuple(rules)
     found: dict[int, dict[Reference, str]] = {}
-    writes: dict[Reference, list[_Write]] = {}
+    writes: dict[Reference, list[tuple[_Write, str]]] = {}
     for rule in rules:
         for destination in rule.destinations:
             if _is_source(rule, destination):
@@ -52,13 +52,13 @@ def with_conflicts(rules: Iterable[Rule]) -> tuple[Rule, ...]:
                 continue
             for target, write in _writes(rule, destination):
                 if (write.source, write.tag) == (target.repository, target.tag):
-                    message = f"both sides are the same image, {target}"
+                    message = f"both sides are the same image, {write}"
                     found.setdefault(rule.number, {})[target] = message
                 else:
-                    writes.setdefault(target, []).append(write)
+                    writes.setdefault(target, []).append((write, destination.name_of(target)))
     for target, there in writes.items():
-        for write, other in _pairs(there):
-            found.setdefault(write.rule.number, {}).setdefault(target, _message(target, write, other))
+        for write, other, name in _pairs(there):
+            found.setdefault(write.rule.number, {}).setdefault(target, _message(name, write, other))
     return tuple(
         replace(rule, conflicts=tuple(Conflict(*conflict) for conflict in found[rule.number].items()))
         if rule.number in found
@@ -67,13 +67,13 @@ def with_conflicts(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     )
 
 
-def _pairs(writes: Sequence[_Write]) -> Iterator[tuple[_Write, _Write]]:
-    """Each write of one tag that another one contradicts, with the first that does."""
+def _pairs(writes: Sequence[tuple[_Write, str]]) -> Iterator[tuple[_Write, _Write, str]]:
+    """Each write of one tag that another one contradicts, with the first that does and the tag's name for messages."""
     if len(writes) > 1:
-        for write in writes:
-            other = next((other for other in writes if write.surely_differs(other)), None)
+        for write, name in writes:
+            other = next((other for other, _ in writes if write.surely_differs(other)), None)
             if other is not None:
-                yield write, other
+                yield write, other, name
 
 
 def _is_source(rule: Rule, destination: Destination) -> bool:
@@ -94,7 +94,7 @@ def _writes(rule: Rule, destination: Destination) -> Iterator[tuple[Reference, _
                 yield Reference(destination.repository, new_tag), _Write(rule, rule.source, tag, digest)
 
 
-def _message(target: Reference, write: _Write, other: _Write) -> str:
+def _message(target: str, write: _Write, other: _Write) -> str:
     where = "this rule" if other.rule is write.rule else f"the rule in line {other.rule.place.line}"
     what = f"{write} as well as {other}" if str(write) != str(other) else f"other platforms of {write}"
     return f"{target} would get {what} (from {where}): expected one image for each tag"

@@ -37,6 +37,28 @@ class Destination:
     written: str = field(default="", compare=False)
     attestations: Attestations = field(default=Attestations.AUTO, compare=False)
 
+    @property
+    def name(self) -> str:
+        """The repository for messages; the text of the file if a variable is in it, since its value may be a secret."""
+        return self.written if self.has_variables else str(self.repository)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether the text of the file refers to the environment."""
+        return "$" in self.written
+
+    def name_of(self, target: Reference) -> str:
+        """An image of this destination for messages: see `name`."""
+        if not self.has_variables:
+            return str(target)
+        return self.written if self.tags is not None or target.tag is None else f"{self.written}:{target.tag}"
+
+    @property
+    def tags_are_written(self) -> bool:
+        """Whether the text of the file names each of the tags: from a variable, they come all at once."""
+        _, tags, _ = split_reference(self.written or self._resolved())
+        return self.tags is None or (tags is not None and len(tags.split(",")) == len(self.tags))
+
     def tag_for(self, source_tag: str | None, index: int) -> str | None:
         """The destination's tag for the source's tag at `index` (0-based) of those the rule selects.
 
@@ -45,20 +67,18 @@ class Destination:
         return source_tag if self.tags is None else self.tags[index]
 
     def written_for(self, indexes: Sequence[int], named: Sequence[str]) -> str:
-        """The text for a file that names only the source tags at these places, variables kept where possible.
+        """The text for a file that names only the source tags at these places. Needs `tags_are_written`.
 
         `named` are these tags: a destination that keeps them has them written out.
         """
         text = self.written or self._resolved()
         if self.tags is None:
             repository, at, end = text.partition("@")
-            if self.digest and not at:  # it comes from a variable
-                repository, at, end = str(self.repository), "@", str(self.digest)
+            if self.digest and not at:
+                return text  # it comes from a variable
             return f"{repository}:{','.join(named)}{at}{end}"
         name, tags, digest = split_reference(text)
         renamed = tags.split(",") if tags else []
-        if len(renamed) != len(self.tags):  # some of them come from a variable
-            name, renamed = str(self.repository), list(self.tags)
         end = f"@{digest}" if digest else ""
         return f"{name}:{','.join(renamed[index] for index in indexes)}{end}"
 
@@ -106,9 +126,23 @@ class Rule:
         targets = (target, Reference(target.repository))
         return next((conflict for conflict in self.conflicts if conflict.target in targets), None)
 
+    def destination_name(self, target: Reference) -> str:
+        """An image at one of the destinations for messages: as written where a variable is in it."""
+        for destination in self.destinations:
+            if destination.repository == target.repository and (
+                destination.tags is None or target.tag in destination.tags
+            ):
+                return destination.name_of(target)
+        return str(target)
+
     def writes_to(self, repository: Repository) -> bool:
         """Whether a repository is one of the destinations."""
         return any(destination.repository == repository for destination in self.destinations)
+
+    @property
+    def tags_are_written(self) -> bool:
+        """Whether each destination names its tags in the file, so that an entry for some of them can be made."""
+        return all(destination.tags_are_written for destination in self.destinations)
 
     def mismatch(self, selected: int) -> str | None:
         """Why `selected` source tags cannot go to these destinations; None if they can.
@@ -126,10 +160,11 @@ class Rule:
     def entry_for(self, tags: Iterable[str] | None, selected: Sequence[str] = ()) -> tuple[str, object]:
         """Key and value of an images file that names exactly these source tags, in the form this rule has.
 
-        None gives the whole rule as it is written. Destinations have their tags, as image-syncer writes them. `selected` are all tags of the rule in their order: needed only
+        Destinations have their tags, as image-syncer writes them. None gives the whole rule as it is written, and so does a destination whose tags come from a variable: a
+        variable's value is never written to a file. `selected` are all tags of the rule in their order: needed only
         for a regular expression whose destination has tags. Raises `ValueError` for tags that the rule has not.
         """
-        if tags is None:
+        if tags is None or not self.tags_are_written:
             return self.source_text, self._value(
                 [destination.written or str(destination.repository) for destination in self.destinations]
             )

@@ -11,9 +11,8 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from syncer.state.folder import DATABASE, create_private, prepare_folder
 from syncer.state.lock import StateUnusable
-
-FILE = "syncer.db"
 
 STEPS: tuple[str, ...] = (
     # 1: the history of runs (history.py)
@@ -110,14 +109,17 @@ def open_database(folder: Path | None, *, steps: Sequence[str] = STEPS) -> Datab
     """
     if folder is None:
         return Database(_open(":memory:", steps))
-    path = folder / FILE
+    path = folder / DATABASE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(folder)
+        # SQLite gives its `-wal` and `-shm` the mode of the file.
+        create_private(path)
         try:
             return Database(_open(str(path), steps))
         except _Unusable as unusable:
             aside = _set_aside(path, unusable.kind)
             _log.warning("%s %s: set aside as %s, begun anew", path, unusable, aside.name)
+            create_private(path)
             return Database(_open(str(path), steps))
     except (OSError, sqlite3.Error, _Unusable) as error:
         raise StateUnusable(f"the state folder {folder} cannot be used: {error}") from error

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from syncer.state.folder import PRIVATE_FILE, prepare_folder
+
 _HELD_BY = {"daemon": "another daemon", "run": "another run"}
 
 
@@ -38,8 +40,8 @@ def hold_lock(folder: Path, what: Literal["daemon", "run"]) -> Iterator[None]:
     """
     path = folder / f"{what}.lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        prepare_folder(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
     except OSError as error:
         raise StateUnusable(f"the state folder {folder} cannot be used: {error.strerror}") from error
     try:

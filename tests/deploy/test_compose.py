@@ -105,6 +105,7 @@ def test_the_program_may_do_nothing_that_it_does_not_need(name):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ulimits"] == {"core": 0}
     assert not {"privileged", "user", "cap_add", "network_mode", "pid"} & set(service)
 
 

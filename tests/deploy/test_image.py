@@ -179,7 +179,7 @@ def test_the_steps_install_what_is_locked_and_it_runs_for_a_nobody_as_process_1(
     has_what_is_locked_and_no_tools_to_build_with(image)
     copies_with_the_default_command(image, source, registry(), tmp_path)
     heeds_sigterm(image, tmp_path)
-    assert (image / "state").is_dir()
+    assert (image / "state").stat().st_mode & 0o777 == 0o700
 
 
 def has_what_is_locked_and_no_tools_to_build_with(image):

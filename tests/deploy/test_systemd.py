@@ -95,6 +95,19 @@ def test_the_end_of_the_service_gives_the_program_the_time_it_takes(name):
     assert int(seconds) > LAST_SECONDS
 
 
+@each_service
+def test_secrets_stay_in_the_process_and_its_folder(name):
+    unit = settings(name)
+    assert unit["LimitCORE"] == ["0"]
+    assert unit["StateDirectoryMode"] == ["0700"]
+    assert unit["UMask"] == ["0077"]
+
+
+@each_service
+def test_clouds_do_not_give_it_credentials_of_the_machine(name):
+    assert settings(name)["IPAddressDeny"] == ["link-local"]
+
+
 def test_the_daemon_reloads_and_is_not_restarted_with_bad_files():
     unit = settings("image-syncer.service")
     assert command("image-syncer.service").command == "serve"

@@ -1,21 +1,16 @@
 """deploy/github/mirror.yml: a mirror that GitHub Actions keeps."""
 
-import json
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
-
-from tests.support.command_line import parse
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "github" / "mirror.yml"
 WORKFLOW = yaml.safe_load(FILE.read_text())
+ACTION = "./.image-syncer/deploy/github"
 STEPS = {step["name"]: step for step in WORKFLOW["jobs"]["mirror"]["steps"]}
 
 
@@ -34,6 +29,8 @@ def test_what_it_uses_is_pinned_by_commit_with_the_version_beside_it():
     used = re.findall(r"uses: (\S+)(.*)", FILE.read_text())
     assert len(used) == 4
     for action, comment in used:
+        if action == ACTION:
+            continue
         assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action)
         assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment)
 
@@ -47,63 +44,24 @@ def test_it_may_read_only_runs_alone_and_comes_to_an_end():
     for step in STEPS.values():
         if "checkout" in step.get("uses", ""):
             assert step["with"]["persist-credentials"] is False
-        # What comes from outside never becomes part of a script.
-        assert "${{" not in step.get("run", "")
+        assert "run" not in step
         for value in step.get("env", {}).values():
-            assert re.fullmatch(r"\$\{\{ (?:secrets|inputs)\.\w+ \}\}", value)
+            assert re.fullmatch(r"\$\{\{ secrets\.\w+ \}\}", value)
 
 
-def test_the_program_is_installed_from_its_locks():
-    for name in re.findall(r"-r (\S+)", STEPS["Install"]["run"]):
-        assert (ROOT / name).is_file()
-    assert "--require-hashes" in STEPS["Install"]["run"]
+def test_it_runs_the_action_of_the_program_that_it_has_checked_out():
+    folder = STEPS["Check out the program"]["with"]["path"]
+    step = STEPS["Copy"]
+    assert step["uses"] == ACTION == f"./{folder}/deploy/github"
+    inputs = yaml.safe_load((FILE.parent / "action.yml").read_text())["inputs"]
+    assert step["with"].keys() <= inputs.keys()
+    assert step["with"]["plan"] == "${{ inputs.plan }}"
 
 
-@pytest.mark.parametrize(("plan", "dry"), [("", False), ("false", False), ("true", True)])
-def test_the_program_understands_how_it_is_called(plan, dry):
-    for name in ("Check the files", "Copy"):
-        program, *arguments = shlex.split(STEPS[name]["run"])
-        assert program == "image-syncer"
-        environment = {
-            key: plan for key, value in STEPS[name]["env"].items() if value == "${{ inputs.plan }}"
-        }
-        command = parse(arguments, environment)
-        assert (name == "Copy") == (command.command == "sync")
-        if name == "Copy":
-            assert command.options["dry_run"] is dry
-            assert str(command.options["report"]) == STEPS["Keep the report"]["with"]["path"]
-
-
-def summarise(folder, script):
-    summary = folder / "summary.md"
-    assert STEPS["Summarise"]["shell"] == "python"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env=os.environ | {"GITHUB_STEP_SUMMARY": str(summary)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return summary.read_text()
-
-
-def test_the_summary_says_what_became_of_the_images(run_syncer, tmp_path):
-    (tmp_path / "images.json").write_text(json.dumps({"127.0.0.1:1/app:1": "127.0.0.1:1/copy"}))
-    run_syncer("--images", "images.json", "--report", "report.json", "--retries", "0")
-    text = summarise(tmp_path, STEPS["Summarise"]["run"])
-    assert text.startswith("### failure\n")
-    assert "| 0 | 0 | 1 | 0.0 MB |" in text
-    assert re.search(r"```text\n127\.0\.0\.1:1/copy:1: .*127\.0\.0\.1:1.*\n```", text)
-
-
-def test_the_summary_says_so_where_no_run_began(tmp_path):
-    assert "did not begin" in summarise(tmp_path, STEPS["Summarise"]["run"])
-
-
-def test_both_steps_that_tell_run_also_after_a_failure():
-    assert [name for name, step in STEPS.items() if step.get("if") == "always()"] == [
-        "Summarise",
-        "Keep the report",
-    ]
+def test_the_report_is_kept_also_after_a_failure():
+    step = STEPS["Keep the report"]
+    output = f"steps.{STEPS['Copy']['id']}.outputs.report"
+    assert step["if"] == f"always() && {output}"
+    assert step["with"]["path"] == f"${{{{ {output} }}}}"
+    outputs = yaml.safe_load((FILE.parent / "action.yml").read_text())["outputs"]
+    assert output.rpartition(".")[2] in outputs

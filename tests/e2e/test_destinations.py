@@ -1,5 +1,7 @@
 """One rule with many destinations: one download, and each destination on its own."""
 
+import pytest
+
 from tests.e2e.jobs import gets, lines_with, read_json, slowed, stored_blobs, wait_for
 from tests.support.judge import judge, whole
 
@@ -69,3 +71,26 @@ def test_a_destination_that_goes_down_in_the_middle_does_not_hold_the_other_up(
     judge(source.registry, up, [(name, "app:1.3")])
     going.start()
     assert whole(going) == 0
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["asked", "trusted"])
+def test_a_source_is_asked_for_a_blob_that_is_mounted_unless_it_is_trusted(
+    registry, fill, files, run_syncer, trusted
+):
+    source, destination = registry(), registry()
+    corpus = fill(source)
+    source.clear_access_log()
+
+    done = run_syncer(
+        "sync",
+        *files(corpus.rules(source.host, destination.host), source, destination),
+        *(["--trust-sources"] if trusted else []),
+    )
+
+    assert done.returncode == 0, done.stderr
+    judge(source, destination, [(image.name, image.name) for image in corpus.images])
+    mounts = {each.path for each in destination.access_log() if "mount=" in each.path}
+    heads = [each for each in source.access_log() if each.method == "HEAD"]
+    assert mounts
+    assert {each.endpoint for each in heads} <= {"blob"}
+    assert len(heads) == (0 if trusted else len(mounts))

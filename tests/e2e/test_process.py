@@ -140,8 +140,9 @@ def test_the_signal_handler_is_there_before_anything_is_imported():
     assert not set(done.stdout.split()) & {"click", "logging", "re", "typing"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("command", "code"), [("sync", exits.STOPPED), ("serve", exits.DONE)])
-def test_sigterm_while_the_program_is_loading_ends_it(tmp_path, command, code):
+def test_signal_while_the_program_is_loading_ends_it(tmp_path, command, code, number):
     (tmp_path / "slow.py").write_text("import time; print('loading', flush=True); time.sleep(30)")
     program = "import sys; sys.argv = ['syncer', sys.argv[1]]; from syncer.cli import process; process.prepare(); import slow"
     running = subprocess.Popen(
@@ -150,7 +151,7 @@ def test_sigterm_while_the_program_is_loading_ends_it(tmp_path, command, code):
     try:
         assert running.stdout is not None
         assert running.stdout.readline() == "loading\n"
-        running.send_signal(signal.SIGTERM)
+        running.send_signal(number)
         assert running.wait(timeout=20) == code
     finally:
         running.kill()

@@ -63,6 +63,7 @@ class Fault:
     `reset` closes the connection without an answer. `early` answers before the request's body is read. `cut` and `cut_upload` break the connection after so many
     bytes of the answer or the request; `flip` and `flip_upload` change the byte there; `stall` keeps the answer
     back for so many seconds, before byte `stall_at`. `drop` leaves headers of the answer out; `rewrite` changes them.
+    `restatus` replaces the status of an answer of success.
     `lose` has the request obeyed and its answer thrown away.
     """
 
@@ -80,6 +81,7 @@ class Fault:
     stall_at: int = 0
     drop: Iterable[str] = ()
     rewrite: Callable[[dict[str, str]], None] | None = None
+    restatus: int | None = None
     lose: bool = False
 
     def answer(self, asked: Asked) -> Reply | None:
@@ -309,6 +311,8 @@ class _Exchange:
             headers.pop(name.lower(), None)
         if fault.rewrite:
             fault.rewrite(headers)
+        if fault.restatus and asked.status in {200, 201, 202}:
+            first = _status_line(fault.restatus)
         self.writer.write(_lines(first, {**headers, "connection": "close"}))
         while piece := await there.read(_PIECE):
             data = _flipped(piece, asked.sent, fault.flip)

@@ -225,7 +225,10 @@ def is_whole(store: Store, repository: str, reference: str) -> bool:
     return (
         stored is not None
         and all(store.blob(repository, blob.digest) is not None for blob in stored.manifest.blobs)
-        and all(is_whole(store, repository, child.digest) for child in stored.manifest.children)
+        and all(
+            is_whole(store, repository, child.digest) or store.blob(repository, child.digest) is not None
+            for child in stored.manifest.children
+        )
     )
 
 

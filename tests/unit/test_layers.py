@@ -27,7 +27,8 @@ FORBIDDEN = {
     "syncer.places": {"syncer.config"},
     "syncer.accounts": {"syncer.config"},
 }
-LONGER = {"syncer/http/client.py"}
+LONGER = {"syncer/http/client.py", "syncer/places/registry/remote.py"}
+"""To be split: take a module off when it is shorter."""
 # Not private, whatever they look like: namedtuple's method, and the end of the process.
 PUBLIC = {"_replace", "_exit"}
 

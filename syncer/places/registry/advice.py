@@ -8,13 +8,11 @@ from syncer.oci.attestations import has_attestations
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import DOCKER_HUB, Repository
 
-_ECR = re.compile(r"[0-9]+\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _GOOGLE = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
-_ALIBABA = re.compile(r".*\.aliyuncs\.com")
-_TENCENT = re.compile(r".*\.tencentcloudcr\.com|.*ccs\.tencentyun\.com")
-_HUAWEI = re.compile(r"swr\..*\.myhuaweicloud\.com")
-_GITLAB = re.compile(r"registry\.gitlab\..*|.*gitlab.*")
-_MISSING = frozenset({401, 403, 404})
+_ALIBABA = (".aliyuncs.com",)
+_TENCENT = (".tencentcloudcr.com", "ccs.tencentyun.com")
+_HUAWEI = (".myhuaweicloud.com",)
 _REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
 _REFUSED_CONTENT = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 501})
 _IN_TROUBLE = frozenset({500, 502, 503})
@@ -31,40 +29,58 @@ _NAMES_CONTENT = re.compile(
 )
 
 
-def advise(error: RegistryError, repository: Repository, manifest: Manifest | None = None) -> RegistryError:
-    """The error of a failed push with what to do about it."""
-    if manifest is not None and _refuses_content(error):
-        error = ManifestRefused(
-            error.kind,
-            error.message,
-            attempt=error.attempt,
-            status=error.status,
-            codes=error.codes,
-            permanent=True,
-            advice=error.advice,
-        )
-    if manifest is not None and error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
+def advise(
+    error: RegistryError, repository: Repository, manifest: Manifest | None = None, *, scheme: str = "https"
+) -> RegistryError:
+    """The error of a failed push with what to do about it. Advice that it has already stays.
+
+    `scheme` is what the registry is spoken to by: "http" or "https".
+    """
+    if manifest is not None:
+        error = _advise_on_content(error, manifest)
+    if error.presence not in {"missing", "unknown"}:
+        return error
+    how = missing(repository, scheme=scheme)
+    if error.presence == "unknown":
+        return error.with_changes(advice=f"{error.advice}; or it is missing: {how}")
+    return error.with_changes(advice=f"{error.advice}: {how}" if error.advice else how)
+
+
+def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryError:
+    """What a registry may have against a manifest that it refuses without saying why. Its blobs are there by then."""
+    vague = error.presence == "unknown"
+    if vague:
+        error = error.with_changes(presence="exists")
+    elif error.advice:
+        return error
+    if _refuses_content(error):
+        error = ManifestRefused.of(error)
+    if error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
+            presence="exists",
             advice="it is of schema 1, which most registries no longer take: have the image built again",
         )
-    if manifest is not None and isinstance(error, ManifestRefused) and has_attestations(manifest):
+    if error.status in {*_REFUSED_CONTENT, 500} and manifest.foreign:
+        # docker-registry 2.8 answers 500, with UNKNOWN for each such layer.
         return error.with_changes(
-            advice="the image has attestations (platform unknown/unknown), which some registries refuse: if that is the"
-            f' reason, set "attestations": "drop" in the rule, or for {repository.host} in the auth file'
+            kind=Kind.UNSUPPORTED,
+            permanent=True,
+            presence="exists",
+            advice=f"it has layers that lie elsewhere (urls), which {error.registry} may not take: have it allow them"
+            " (docker-registry: validation.manifests.urls.allow), or copy an image that has all of its layers",
         )
-    if error.status == 404 or "NAME_UNKNOWN" in error.codes:
-        return error.with_changes(advice=missing(repository))
-    if error.status in _MISSING and error.kind in {Kind.UNAUTHORIZED, Kind.FORBIDDEN}:
-        return error.with_changes(advice=f"{error.advice}; or it is missing: {missing(repository)}")
-    if error.status == 405 and error.attempt.method == "POST" and not error.advice:
+    if isinstance(error, ManifestRefused) and has_attestations(manifest):
+        before = f"{error.advice}; or " if vague else ""
         return error.with_changes(
-            advice=f"{repository.host} takes no pushes: it is read-only, or a cache of another registry"
+            presence="exists",
+            advice=f"{before}the image has attestations (platform unknown/unknown), which some registries refuse: if that is"
+            f' the reason, set "attestations": "drop" in the rule, or for {error.registry} in the auth file',
         )
     return error
 
 
-def missing(repository: Repository) -> str:
+def missing(repository: Repository, *, scheme: str = "https") -> str:
     """How to make the repository, or what it has to be in, at this registry."""
     host, path = repository.host, repository.path
     first, _, rest = path.partition("/")
@@ -79,22 +95,22 @@ def missing(repository: Repository) -> str:
             f"create it: gcloud artifacts repositories create {name} --repository-format=docker"
             f" --location={match[1]} --project={first}"
         )
-    if _TENCENT.fullmatch(host):
+    if host.endswith(_TENCENT):
         return (
             f"create namespace {first!r} and repository {rest!r} in the TCR console (or tccli tcr CreateNamespace"
             f" --NamespaceName {first}, tccli tcr CreateRepository)"
         )
-    if _ALIBABA.fullmatch(host):
+    if host.endswith(_ALIBABA):
         return f"create namespace {first!r} in the console of ACR, and allow it to create repositories"
-    if _HUAWEI.fullmatch(host):
+    if host.startswith("swr.") and host.endswith(_HUAWEI):
         return f"create organization {first!r} in the console of SWR"
-    if _GITLAB.fullmatch(host):
+    if "gitlab" in host:
         return f"create the GitLab project that {path!r} belongs to"
     if host == DOCKER_HUB:
         return f"create the organization or user {first!r} at Docker Hub, and let the account push there"
     return (
         f'create project {first!r} there (Harbor: "create": true in the auth file does it, or curl -u USER'
-        f" -H 'Content-Type: application/json' -d '{{\"project_name\":\"{first}\"}}' https://{host}/api/v2.0/projects)"
+        f" -H 'Content-Type: application/json' -d '{{\"project_name\":\"{first}\"}}' {scheme}://{host}/api/v2.0/projects)"
     )
 
 

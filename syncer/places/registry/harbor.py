@@ -1,48 +1,166 @@
-"""Projects that a Harbor has not got yet, made through its API: for entries with `"create": true`."""
+"""Projects of a Harbor: told when they are missing, and made through its API for entries with `"create": true`.
+
+Harbor answers for a project that is not there like for one that the account may not see: its words tell them apart.
+"""
+
+import re
+from typing import Protocol
 
 import anyio
 import msgspec
 
-from syncer.errors import RegistryError
+from syncer.errors import Kind, RegistryError
+from syncer.events import Observer, ProjectMade
 from syncer.http.client import RegistryClient
 from syncer.oci.reference import Repository
+from syncer.places.registry.advice import advise
+
+_API = "/api/v2.0/projects"
+_NO_PROJECT = re.compile(r"project \S{1,255} not found", re.IGNORECASE)
+_HAS_PROJECT = re.compile(
+    r"(?:repository|artifact) \S{1,600} not found|unauthorized to access repository", re.IGNORECASE
+)
+_NO_SUCH_API = frozenset({400, 404, 405, 415, 422, 501})
 
 
-class HarborProjects:
-    """Makes projects at one registry, asked for once each."""
+class Projects(Protocol):
+    """What is known of the projects at one registry."""
+
+    def check(self, repository: Repository) -> None:
+        """Raises `RegistryError` where the project of `repository` is known to be missing."""
+        ...
+
+    async def provide(self, repository: Repository, answer: RegistryError) -> bool:
+        """Have a project for `repository`, after an answer that may mean that there is none.
+
+        True if it is new. False if it was there, or is no matter of projects. Raises `RegistryError` where it is
+        missing, and stays so.
+        """
+        ...
+
+    def advise(self, error: RegistryError, repository: Repository) -> RegistryError:
+        """The error of a failed push, with what is known of the project."""
+        ...
+
+
+class MissingProjects(Projects):
+    """Finds out which projects are missing, and makes none."""
 
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
+        self._lacking: dict[str, RegistryError] = {}
+
+    def check(self, repository: Repository) -> None:
+        error = self._lacking.get(_project(repository))
+        if error is not None:
+            raise error.with_changes() from error.__cause__
+
+    async def provide(self, repository: Repository, answer: RegistryError) -> bool:
+        self.check(repository)
+        if _NO_PROJECT.search(answer.message):
+            scheme = "https" if self._client.address.secure else "http"
+            self._lacks(repository, answer, advise(answer, repository, scheme=scheme).advice)
+        return False
+
+    def advise(self, error: RegistryError, _repository: Repository) -> RegistryError:
+        return error
+
+    def _lacks(self, repository: Repository, answer: RegistryError, advice: str) -> None:
+        """Remember that the project is missing, for all that follows. Raises the error."""
+        kind = answer.kind if answer.kind is Kind.FORBIDDEN else Kind.NOT_FOUND
+        self._lacking[_project(repository)] = answer.with_changes(kind=kind, permanent=True, advice=advice)
+        self.check(repository)
+
+
+class CreatedProjects(MissingProjects):
+    """Makes the projects that are missing, asked for once each."""
+
+    def __init__(self, client: RegistryClient, observer: Observer) -> None:
+        super().__init__(client)
+        self._observer = observer
         self._lock = anyio.Lock()
         self._asked: dict[str, bool] = {}
+        self._refused: dict[str, RegistryError] = {}
 
-    async def create(self, repository: Repository) -> bool:
-        """Make the project that `repository` belongs to. True if it is new, or has been made by us before.
-
-        Raises `RegistryError` where the account may not, or where that is no Harbor.
-        """
-        project = repository.path.partition("/")[0]
+    async def provide(self, repository: Repository, answer: RegistryError) -> bool:
+        project = _project(repository)
+        if _HAS_PROJECT.search(answer.message):
+            return False
         async with self._lock:
+            self.check(repository)
             if project not in self._asked:
-                self._asked[project] = await self._post(project)
-            return self._asked[project]
+                self._asked[project] = await self._make(repository, answer)
+        return self._asked[project]
+
+    async def _make(self, repository: Repository, answer: RegistryError) -> bool:
+        """Whether the project was made. False where it was there, or where the registry has no such API."""
+        project = _project(repository)
+        try:
+            made = await self._post(project)
+        except RegistryError as error:
+            if not error.permanent:
+                raise
+            if _NO_PROJECT.search(answer.message):
+                self._lacks(
+                    repository,
+                    error,
+                    f'the project is missing, and creating it was tried since the entry has "create": true; make project'
+                    f" {project!r} by hand, or give the account the right to",
+                )
+            if error.status not in _NO_SUCH_API:
+                self._refused[project] = error
+            return False
+        if made:
+            # The tokens so far allow nothing in it.
+            self._client.forget_rights(project)
+            self._observer.notify(ProjectMade(repository.host, project))
+        return made
 
     async def _post(self, project: str) -> bool:
         body = {"project_name": project, "metadata": {"public": "false"}}
-        try:
-            answer = await self._client.send(
-                "POST",
-                "/api/v2.0/projects",
-                endpoint="ping",
-                scopes=(),
-                what=f"project {project} at {self._client.host}",
-                headers={"Content-Type": "application/json", **await self._client.basic()},
-                content=msgspec.json.encode(body),
-                ok=frozenset({201, 409}),
-            )
-        except RegistryError as error:
-            raise error.with_changes(
-                advice=f'creating it was tried since the entry has "create": true; make project {project!r} by hand,'
-                " or give the account the right to"
-            ) from error.__cause__
+        answer = await self._client.send(
+            "POST",
+            _API,
+            endpoint="ping",
+            scopes=(),
+            what=f"project {project} at {self._client.host}",
+            headers={"Content-Type": "application/json", **await self._client.basic()},
+            content=msgspec.json.encode(body),
+            ok=frozenset({201, 409}),
+        )
         return answer.status == 201
+
+    def advise(self, error: RegistryError, repository: Repository) -> RegistryError:
+        project = _project(repository)
+        if self._asked.get(project) and error.status in {401, 403}:
+            return error.with_changes(
+                advice=f"project {project!r} was made, but the account may not push there: give it the right to"
+            )
+        if refused := self._refused.get(project):
+            return refused.with_changes(
+                message=f"{refused.message}; without it: {error.message}",
+                advice=f'creating it was tried since the entry has "create": true; make project {project!r} by hand,'
+                " or give the account the right to",
+            )
+        return error
+
+
+class PlannedProjects(CreatedProjects):
+    """Tells which projects would be made, for a dry run."""
+
+    async def _make(self, repository: Repository, answer: RegistryError) -> bool:
+        if not _NO_PROJECT.search(answer.message):
+            return False
+        self._observer.notify(ProjectMade(repository.host, _project(repository)))
+        return True
+
+
+def _project(repository: Repository) -> str:
+    return repository.path.partition("/")[0]
+
+
+def says_new(message: str, codes: tuple[str, ...]) -> bool:
+    """Whether a 404 to a list of tags says that the repository has nothing yet, in the specification's or Harbor's words."""
+    return "NAME_UNKNOWN" in codes or (
+        "NOT_FOUND" in codes and re.search(r"repository \S{1,600} not found", message) is not None
+    )

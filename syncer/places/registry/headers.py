@@ -5,16 +5,8 @@ import re
 MAX_CHUNK = 512 * 1024 * 1024
 """Bytes. A registry that wants larger chunks is not heeded."""
 
-_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next"?', re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes[ =]+([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
-_UNSATISFIED = re.compile(r"bytes[ =]+\*/([0-9]{1,18})", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes[ =]{1,8}([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
 _RANGE = re.compile(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
-
-
-def next_link(value: str) -> str | None:
-    """Where a `Link` header says that a list goes on (distribution-spec, "Listing Tags")."""
-    match = _NEXT.search(value[:8192])
-    return match[1].strip() if match else None
 
 
 def content_range(value: str | None) -> tuple[int, int]:
@@ -23,12 +15,6 @@ def content_range(value: str | None) -> tuple[int, int]:
     if not match:
         return -1, -1
     return int(match[1]), -1 if match[2] == "*" else int(match[2])
-
-
-def content_range_size(value: str | None) -> int:
-    """The size of the whole that a 416 tells in its `Content-Range`; -1 where it does not."""
-    match = _UNSATISFIED.fullmatch((value or "").strip())
-    return int(match[1]) if match else -1
 
 
 def number(value: str | None) -> int:

@@ -25,11 +25,18 @@ ANSWER_SECONDS = 20.0
 FIRST_BACKOFF = 30.0
 MAX_BACKOFF = 600.0
 
-_UNREACHABLE = frozenset({Kind.TIMEOUT, Kind.CONNECTION, Kind.TLS, Kind.SERVER_ERROR})
 _OF_ONE_REPOSITORY = frozenset({401, 403, 404})
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+def _is_unreachable(error: RegistryError) -> bool:
+    """Whether a registry cannot be asked: it is silent, refuses connections, or its name is not known.
+
+    An answer of any status is its own word, 5xx too, and a certificate that is not trusted is somebody else's.
+    """
+    return error.status is None and error.kind in {Kind.TIMEOUT, Kind.CONNECTION}
 
 
 class MirrorBackoff:
@@ -78,7 +85,7 @@ class MirroredSource(Source):
                 begun = True
                 yield page
         except RegistryError as error:
-            if begun or error.kind not in _UNREACHABLE:
+            if begun or not _is_unreachable(error):
                 raise
             unreachable = error
         else:
@@ -97,7 +104,7 @@ class MirroredSource(Source):
             try:
                 return await self._resolve_at_registry(target)
             except RegistryError as error:
-                if error.kind not in _UNREACHABLE:
+                if not _is_unreachable(error):
                     raise
                 unreachable = error
                 self._resting.failed(self.name)
@@ -116,17 +123,17 @@ class MirroredSource(Source):
         self._unverified.discard(target)
         return found
 
-    async def fetch_manifest(self, target: str) -> Manifest:
+    async def fetch_manifest(self, target: str, *, tag: str | None = None) -> Manifest:
         digest = target
         if ":" not in target:
             found = await self.resolve(target)
             if found is None:
                 raise source_not_found(f"{self.name}:{target}", self.name.host)
-            digest = found.digest
+            digest, tag = found.digest, target
         for mirror in self._awake():
             if (manifest := await self._ask(mirror, mirror.fetch_manifest(digest))) is not None:
                 return manifest
-        return await self._registry.fetch_manifest(digest)
+        return await self._registry.fetch_manifest(digest, tag=tag)
 
     @asynccontextmanager
     async def fetch_blob(
@@ -151,7 +158,7 @@ class MirroredSource(Source):
         try:
             return await self._registry.has_blob(digest)
         except RegistryError as error:
-            if error.kind in _UNREACHABLE:
+            if _is_unreachable(error):
                 for mirror in self._awake():
                     if (found := await self._ask(mirror, mirror.has_blob(digest))) is not None:
                         return found
@@ -168,7 +175,7 @@ class MirroredSource(Source):
             body = await self._ask(mirror, trial.enter_async_context(opening))
             if body is None:
                 return None
-            if blob.size >= 0 and body.size != blob.size:
+            if body.size not in {blob.size, -1} and blob.size >= 0:
                 wrong = f"blob {blob.digest} has {body.size} bytes there instead of {blob.size}"
                 self._pass_over(mirror, RegistryError(Kind.DIGEST_MISMATCH, wrong))
                 return None

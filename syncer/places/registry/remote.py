@@ -1,15 +1,15 @@
-"""A repository behind the distribution API (distribution-spec 1.1). Reads like the specification; retries are below."""
+"""A repository behind the distribution API, to read from (distribution-spec 1.1, "Pull", "Content Discovery").
+
+Reads like the specification; retries are below.
+"""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
-import msgspec
 
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
-from syncer.http import failures
 from syncer.http.client import RegistryClient
-from syncer.http.failures import is_html, page_title
 from syncer.http.request import Answer
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
@@ -21,42 +21,25 @@ from syncer.oci.manifest import (
     UnsupportedManifest,
     parse_manifest,
 )
-from syncer.oci.reference import Repository, is_tag
-from syncer.places.content import BlobBody, Destination, Upload
-from syncer.places.registry.advice import advise
-from syncer.places.registry.harbor import HarborProjects
-from syncer.places.registry.headers import (
-    content_range,
-    content_range_size,
-    min_chunk_size,
-    next_link,
-    number,
-)
-from syncer.places.registry.upload import RemoteUpload, Session, UploadMethods
+from syncer.oci.reference import Repository
+from syncer.places.content import BlobBody, Source
+from syncer.places.registry.answers import SUCCESS, is_refusal, refuse_web_page, unreadable
+from syncer.places.registry.capabilities import Capabilities, HeadRequests
+from syncer.places.registry.headers import content_range, number
+from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
 
-PAGE = 1000
-"""Tags asked for at once: ECR refuses more."""
-ROUND = 100
-"""Some registries cut lists at a multiple of this, without a link."""
-MAX_TAGS = 5_000_000
 PREWARM = 4
 """Requests that are likely to follow at once when it is known which tags there are, or whether there are any."""
-_MISSING = frozenset({401, 403, 404})
-"""How registries answer for a project that is not there."""
-_FOUND_OR_NOT = frozenset({200, 404})
+_NOT_FOR_RANGE = frozenset({401, 404, 410})
+"""Refusals of a blob that are not about the part that was asked for."""
 _ACCEPT = {"Accept": media_types.ACCEPT}
 
 
-class _Tags(msgspec.Struct):
-    tags: list[object] | None = None
-
-
-class RemoteRepository(Destination):
-    """One repository at one registry.
+class RemoteRepository(Source):
+    """One repository at one registry, to read from.
 
     `writable` repositories ask for push rights from the start: one token serves all of their requests. Reads of one
-    that is not `retry` are tried once. `methods` is what is known of uploads to this registry, `projects` makes
-    missing ones.
+    that is not `retry` are tried once. `capabilities` is what is known of this registry.
     """
 
     def __init__(
@@ -64,114 +47,60 @@ class RemoteRepository(Destination):
         client: RegistryClient,
         name: Repository,
         *,
-        writable: bool,
+        writable: bool = False,
         retry: bool = True,
-        methods: UploadMethods | None = None,
-        projects: HarborProjects | None = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
         self.name = name
         # One client is one account at one registry: mounting needs pull there and push here in one token.
         self.mount_group = client
         self._client = client
         self._retry = retry
-        self._methods = methods or UploadMethods()
-        self._projects = projects
+        self._capabilities = capabilities or Capabilities()
+        self._blob_heads = HeadRequests()
         self._base = f"/v2/{name.path}"
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
-    # --- reading: distribution-spec, "Pull" and "Content Discovery" ---------------------------------------------
+    def tags(self) -> AsyncIterator[list[str]]:
+        what = f"tags of {self.name}"
 
-    async def tags(self) -> AsyncIterator[list[str]]:
-        target: str | None = f"{self._base}/tags/list?n={PAGE}"
-        seen = 0
-        guessed = False
-        visited: set[str] = set()
-        first_tags: set[str] = set()
-        while target:
-            visited.add(target)
-            try:
-                answer = await self._client.send(
-                    "GET",
-                    target,
-                    endpoint="tags",
-                    scopes=self._scopes,
-                    what=f"tags of {self.name}",
-                    retry=self._retry,
-                    prewarm=PREWARM,
-                )
-            except RegistryError as error:
-                if guessed and error.permanent:
-                    return
-                raise
-            listed = self._listed(answer)
-            # Nexus lists nulls, JFrog digests.
-            page = [tag for tag in listed if isinstance(tag, str) and is_tag(tag)]
-            seen += len(page)
-            if seen > MAX_TAGS:
-                raise _invalid(
-                    f"more than {MAX_TAGS} tags", self._attempt("GET", "tags", f"tags of {self.name}")
-                )
-            if guessed and first_tags.intersection(page[:1]):
-                # It knows no `last` and begins anew: that was all.
-                return
-            first_tags.update(page[:1])
-            yield page
-            target, guessed = self._next_page(answer, listed, page)
-            if target in visited:
-                raise _invalid(
-                    "the pages of the list of tags go in a circle",
-                    self._attempt("GET", "tags", f"tags of {self.name}"),
-                )
-
-    def _listed(self, answer: Answer) -> list[object]:
-        attempt = self._attempt("GET", "tags", f"tags of {self.name}")
-        self._refuse_page(answer, attempt)
-        try:
-            return msgspec.json.decode(answer.body, type=_Tags).tags or []
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _invalid(f"the list of tags cannot be read: {error}", attempt) from error
-
-    def _next_page(self, answer: Answer, listed: list[object], page: list[str]) -> tuple[str | None, bool]:
-        """Where the list goes on, and whether that is only a guess."""
-        for link in answer.headers.get_list("link"):
-            if next_ := next_link(link):
-                return self._client.address.resolve(answer.url, next_), False
-        if page and len(listed) % ROUND == 0:
-            # A round number may be where a registry cuts that sends no links.
-            return f"{self._base}/tags/list?n={PAGE}&last={page[-1]}", True
-        return None, False
-
-    def _refuse_page(self, answer: Answer, attempt: Attempt) -> None:
-        """Raises where a portal, a proxy or a mirror out of order answered in the registry's place."""
-        if is_html(answer.headers, answer.body):
-            raise _invalid(
-                f"a web page came back ({page_title(answer.body) or 'without a title'}): that is no registry",
-                attempt,
-                advice=f"check the name {self.name.host}, and what is between here and there",
+        async def get(target: str) -> Answer:
+            return await self._client.send(
+                "GET",
+                target,
+                endpoint="tags",
+                scopes=self._scopes,
+                what=what,
+                ok=SUCCESS,
+                retry=self._retry,
+                prewarm=PREWARM,
+                limit=MAX_PAGE_BYTES,
             )
-        coding = answer.headers.get("content-encoding", "").lower()
-        if coding not in {"", "identity"}:
-            raise _invalid(f"the answer came compressed ({coding[:40]}), though not asked to be", attempt)
 
-    async def is_new(self) -> bool:
-        answer = await self._client.send(
-            "GET",
-            f"{self._base}/tags/list?n=1",
-            endpoint="tags",
-            scopes=self._scopes,
-            what=f"tags of {self.name}",
-            ok=frozenset({200, 401, 403, 404, 405}),
-            prewarm=PREWARM,
-        )
-        if (
-            self._projects is not None
-            and answer.status in _MISSING
-            and await self._projects.create(self.name)
-        ):
-            return True
-        return answer.status == 404 and b"NAME_UNKNOWN" in answer.body
+        attempt = self._attempt("GET", "tags", what)
+        listing = TagList(get, f"{self._base}/tags/list", attempt=attempt, capabilities=self._capabilities)
+        return listing.pages()
 
     async def resolve(self, target: str) -> Descriptor | None:
+        """What a tag or digest names. HEAD may be refused, or say too little: then a GET decides."""
+        try:
+            if found := await self._head(target):
+                return found
+        except RegistryError as error:
+            if not is_refusal(error, "manifest"):
+                raise
+        try:
+            return await self._resolve_by_get(target)
+        except RegistryError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _head(self, target: str) -> Descriptor | None:
+        """What HEAD tells; None if it tells no digest, or is not worth asking at this registry."""
+        heads = self._capabilities.manifest_heads
+        if not heads.useful:
+            return None
         answer = await self._client.send(
             "HEAD",
             f"{self._base}/manifests/{target}",
@@ -179,29 +108,37 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=self._manifest(target),
             headers=_ACCEPT,
-            ok=frozenset({200, 404, 405, 501}),
+            ok=SUCCESS,
             retry=self._retry,
+            read_seconds=self._client.answer_seconds,
         )
-        if answer.status == 404:
-            return None
         try:
             digest = Digest.parse(answer.headers.get("docker-content-digest"))
         except InvalidDigest:
-            # HEAD is refused, or says too little: the content tells.
-            manifest = await self._fetch(target, missing_ok=True)
-            return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw)) if manifest else None
+            return None
+        heads.answered()
         return Descriptor(
             media_type=answer.headers.get("content-type", "").partition(";")[0].strip(),
             digest=digest,
             size=number(answer.headers.get("content-length")),
         )
 
-    async def fetch_manifest(self, target: str) -> Manifest:
-        manifest = await self._fetch(target, missing_ok=False)
-        assert manifest is not None
-        return manifest
+    async def _resolve_by_get(self, target: str) -> Descriptor:
+        manifest = await self._get_manifest(target)
+        self._capabilities.manifest_heads.refused()
+        return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw))
 
-    async def _fetch(self, target: str, *, missing_ok: bool) -> Manifest | None:
+    async def fetch_manifest(self, target: str, *, tag: str | None = None) -> Manifest:
+        try:
+            return await self._get_manifest(target)
+        except RegistryError as error:
+            if tag is None or tag == target or not is_refusal(error, "manifest"):
+                raise
+        # The registry serves manifests by tag only, or the tag has moved: what it names now is taken.
+        return await self._get_manifest(tag)
+
+    async def _get_manifest(self, target: str) -> Manifest:
+        """The manifest, with a digest that was computed from its bytes and is the one that was asked for."""
         what = self._manifest(target)
         attempt = self._attempt("GET", "manifest", what)
         answer = await self._client.send(
@@ -211,31 +148,24 @@ class RemoteRepository(Destination):
             scopes=self._scopes,
             what=what,
             headers=_ACCEPT,
-            ok=_FOUND_OR_NOT if missing_ok else frozenset({200}),
+            ok=SUCCESS,
             counts_as_pull=True,
             retry=self._retry,
+            read_seconds=self._client.answer_seconds,
+            limit=MAX_MANIFEST_SIZE,
         )
-        if answer.status == 404:
-            return None
-        self._refuse_page(answer, attempt)
-        if len(answer.body) > MAX_MANIFEST_SIZE:
-            raise RegistryError(
-                Kind.TOO_LARGE,
-                f"a manifest of {len(answer.body)} bytes: the limit is {MAX_MANIFEST_SIZE}",
-                attempt=attempt,
-            )
-        content_type = answer.headers.get("content-type", "")
+        refuse_web_page(answer, attempt)
         stated = target if ":" in target else answer.headers.get("docker-content-digest")
         try:
             expected = Digest.parse(stated) if stated else None
         except InvalidDigest:
             expected = None
         try:
-            manifest = parse_manifest(answer.body, content_type, stated=expected)
+            manifest = parse_manifest(answer.body, answer.headers.get("content-type", ""), expected=expected)
         except UnsupportedManifest as error:
             raise RegistryError(Kind.UNSUPPORTED, str(error), attempt=attempt) from error
         except InvalidManifest as error:
-            raise _invalid(str(error), attempt) from error
+            raise unreadable(str(error), answer, attempt) from error
         if expected is not None and manifest.digest != expected:
             raise DigestMismatch(
                 f"the registry sent a manifest of digest {manifest.digest} for {expected}",
@@ -247,153 +177,97 @@ class RemoteRepository(Destination):
     async def fetch_blob(
         self, blob: Descriptor, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[BlobBody]:
-        what = f"blob {blob.digest} of {self.name}"
-        attempt = self._attempt("GET", "blob", what)
         part = bool(offset) or length is not None
-        last = "" if length is None else str(offset + length - 1)
-        async with self._client.open(
+        async with AsyncExitStack() as stack:
+            body = None
+            if part and self._capabilities.ranges:
+                body = await self._open_part(blob, offset, length, stack)
+            if body is None:
+                response = await stack.enter_async_context(self._open(blob))
+                if part:
+                    # It was the part that was refused.
+                    self._capabilities.ranges = False
+                body = self._body(response, blob, ranged=self._capabilities.ranges)
+            yield body
+
+    async def _open_part(
+        self, blob: Descriptor, offset: int, length: int | None, stack: AsyncExitStack
+    ) -> BlobBody | None:
+        """Open a part of a blob (RFC 9110, section 14). None where the registry does not give it."""
+        # Some registries refuse ranges without an end.
+        size = blob.size if length is None else offset + length
+        asked = f"bytes={offset}-{size - 1 if size > 0 else ''}"
+        async with AsyncExitStack() as opening:
+            try:
+                response = await opening.enter_async_context(self._open(blob, asked))
+            except RegistryError as error:
+                if not is_refusal(error, "blob") or error.status in _NOT_FOR_RANGE:
+                    raise
+                return None
+            if response.status_code != 206:
+                body = self._body(response, blob, ranged=False)
+            else:
+                start, size = content_range(response.headers.get("content-range"))
+                if not 0 <= start <= offset:
+                    return None
+                body = self._body(response, blob, start=start, size=size)
+            stack.push_async_exit(opening.pop_all())
+            return body
+
+    def _open(self, blob: Descriptor, part: str = "") -> AbstractAsyncContextManager[httpx.Response]:
+        return self._client.open(
             f"{self._base}/blobs/{blob.digest}",
             endpoint="blob",
             scopes=self._scopes,
-            what=what,
-            headers={"Range": f"bytes={offset}-{last}"} if part else None,
-            ok=frozenset({200, 206, 416}) if part else frozenset({200}),
+            what=self._blob(blob.digest),
+            headers={"Range": part} if part else None,
+            ok=SUCCESS | {206} if part else SUCCESS,
             retry=self._retry,
-        ) as response:
-            start, size = 0, -1
-            if response.status_code == 416:
-                size = content_range_size(response.headers.get("content-range"))
-                raise DigestMismatch(
-                    f"the blob ends before byte {offset}" + (f": it has {size}" if size >= 0 else ""),
-                    attempt=attempt,
-                )
-            if response.status_code == 206:
-                start, size = content_range(response.headers.get("content-range"))
-                if not 0 <= start <= offset:
-                    raise _invalid(f"asked for the bytes from {offset} on, and got others", attempt)
-            else:
-                size = number(response.headers.get("content-length"))
-            if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
-                raise _invalid("the blob came compressed, though not asked to be", attempt)
-            yield BlobBody(start, size, self._chunks(response, attempt))
+        )
 
-    async def _chunks(self, response: httpx.Response, attempt: Attempt) -> AsyncIterator[bytes]:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        try:
-            async for chunk in response.stream:
-                yield chunk
-        except httpx.HTTPError as error:
-            raise failures.from_transport(error, attempt=attempt) from error
-
-    # --- writing: distribution-spec, "Push" ---------------------------------------------------------------------
+    def _body(
+        self,
+        response: httpx.Response,
+        blob: Descriptor,
+        *,
+        start: int = 0,
+        size: int | None = None,
+        ranged: bool = True,
+    ) -> BlobBody:
+        if size is None:
+            size = number(response.headers.get("content-length"))
+        attempt = self._attempt("GET", "blob", self._blob(blob.digest))
+        return BlobBody(start, size, self._client.chunks(response, attempt), ranged=ranged)
 
     async def has_blob(self, digest: Digest) -> bool:
-        answer = await self._client.send(
-            "HEAD",
-            f"{self._base}/blobs/{digest}",
-            endpoint="blob",
-            scopes=self._scopes,
-            what=f"blob {digest} of {self.name}",
-            # Who cannot say whether it is there gets it.
-            ok=frozenset({200, 404, 405, 501}),
-        )
-        return answer.status == 200
-
-    async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
-        answer = await self._client.send(
-            "POST",
-            f"{self._base}/blobs/uploads/?mount={digest}&from={from_.path}",
-            endpoint="upload",
-            scopes=(*self._scopes, f"repository:{from_.path}:pull"),
-            what=f"mount of {digest} from {from_.path} into {self.name}",
-            ok=frozenset({201, 202, 400, 401, 403, 404, 405}),
-        )
-        if answer.status == 201:
-            return None
-        if answer.status == 202:
-            return self._upload(self._session(answer))
-        return await self.start_upload()
-
-    async def start_upload(self) -> Upload:
-        return self._upload(await self._begin())
-
-    def _upload(self, session: Session) -> RemoteUpload:
-        return RemoteUpload(
-            self._client, self.name, self._scopes, session, methods=self._methods, start=self._begin
-        )
-
-    async def _begin(self) -> Session:
-        """Open an upload session, in a project made for it if need be."""
-        what = f"upload to {self.name}"
-
-        async def post() -> Answer:
-            return await self._client.send(
-                "POST",
-                f"{self._base}/blobs/uploads/",
-                endpoint="upload",
-                scopes=self._scopes,
-                what=what,
-                ok=frozenset({202}),
-            )
-
+        """Whether a blob is there. False where the registry does not tell: then an upload decides."""
+        if not self._blob_heads.useful:
+            return False
         try:
-            return self._session(await post())
-        except RegistryError as error:
-            if error.status in _MISSING and self._projects and await self._projects.create(self.name):
-                return self._session(await post())
-            raise advise(error, self.name) from error.__cause__
-
-    def _session(self, answer: Answer) -> Session:
-        location = answer.headers.get("location", "")
-        if not location:
-            raise _invalid(
-                "an upload without a Location", self._attempt("POST", "upload", f"upload to {self.name}")
-            )
-        return Session(
-            self._client.address.resolve(answer.url, location),
-            min_chunk_size(answer.headers.get("oci-chunk-min-length")),
-        )
-
-    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
-        what = self._manifest(tag or manifest.digest)
-        try:
-            answer = await self._client.send(
-                "PUT",
-                f"{self._base}/manifests/{tag or manifest.digest}",
-                endpoint="manifest",
+            await self._client.send(
+                "HEAD",
+                f"{self._base}/blobs/{digest}",
+                endpoint="blob",
                 scopes=self._scopes,
-                what=what,
-                headers={"Content-Type": manifest.media_type},
-                content=manifest.raw,
-                ok=frozenset({200, 201, 202}),
+                what=self._blob(digest),
+                ok=SUCCESS,
             )
         except RegistryError as error:
-            if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
-                return manifest.digest
-            raise advise(error, self.name, manifest) from error.__cause__
-        try:
-            stored = Digest.parse(answer.headers.get("docker-content-digest"))
-        except InvalidDigest:
-            return manifest.digest
-        if not manifest.is_named_by(stored):
-            raise DigestMismatch(
-                f"the registry stored it as {stored} instead of {manifest.digest}",
-                attempt=self._attempt("PUT", "manifest", what),
-                permanent=True,
-            )
-        return stored
-
-    async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
-        """Whether a tag that cannot be written has this manifest already."""
-        found = await self.resolve(tag or manifest.digest)
-        return found is not None and manifest.is_named_by(found.digest)
+            if not is_refusal(error, "blob"):
+                raise
+            if error.status == 404:
+                self._blob_heads.answered()
+            else:
+                self._blob_heads.refused()
+            return False
+        self._blob_heads.answered()
+        return True
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
 
+    def _blob(self, digest: Digest) -> str:
+        return f"blob {digest} of {self.name}"
+
     def _attempt(self, method: str, endpoint: str, subject: str) -> Attempt:
         return Attempt(self.name.host, method, endpoint, subject)
-
-
-def _invalid(message: str, attempt: Attempt, *, advice: str = "") -> RegistryError:
-    return RegistryError(Kind.INVALID, message, attempt=attempt, advice=advice)

@@ -6,6 +6,7 @@ PUT; then chunks. What a registry refuses is remembered for all its repositories
 
 import enum
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import anyio
@@ -18,6 +19,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.content import Content, Upload
+from syncer.places.registry.answers import SUCCESS
 from syncer.places.registry.headers import session_offset
 
 CHUNK = 16 * 1024 * 1024
@@ -30,12 +32,17 @@ CANCEL_SECONDS = 2.0
 """How long it may take to give up a session before another is begun."""
 STALL_SECONDS = 60.0
 """How long a registry may take nothing of a body."""
-FINISH_SECONDS = 60.0
 FINISH_BYTES_PER_SECOND = 20e6
-"""A registry copies or hashes a large blob before it answers the last PUT."""
+"""A registry copies or hashes a large blob before it answers the last PUT: it has that much longer for it."""
 
-_STORED = frozenset({200, 201, 202, 204})
+COLLECTED_SECONDS = 60.0
+"""How long a blob is left alone at least that a garbage collection is about to remove."""
+
 _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
+_COLLECTED = re.compile(r"\bin GC\b|garbage.?collect", re.IGNORECASE)
+"""Harbor's words for a blob that it will take again when its garbage collection is over. There is no code for it."""
+_UNKNOWN = frozenset({"NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"})
+"""Codes of a 404 that is about what is there, and not about the way that the bytes go."""
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 
 
@@ -74,7 +81,10 @@ class Session(msgspec.Struct):
 
 
 class RemoteUpload(Upload):
-    """A blob on its way into a repository. `start` opens a session; `methods` is what is known of the registry."""
+    """A blob on its way into a repository. `methods` is what is known of the registry.
+
+    `start` opens a session, `has_blob` tells whether the repository has a blob.
+    """
 
     def __init__(
         self,
@@ -85,6 +95,7 @@ class RemoteUpload(Upload):
         *,
         methods: UploadMethods,
         start: Callable[[], Awaitable[Session]],
+        has_blob: Callable[[Digest], Awaitable[bool]],
     ) -> None:
         self._client = client
         self._repository = repository
@@ -92,6 +103,7 @@ class RemoteUpload(Upload):
         self._session: Session | None = session
         self._methods = methods
         self._start = start
+        self._has_blob = has_blob
         self._offset = 0  # what the session has
         self._given = 0  # how much of the blob was sent to it, arrived or not
         self._broken = False
@@ -134,7 +146,7 @@ class RemoteUpload(Upload):
             return
         location, self._session = self._session.location, None
         try:
-            await self._request("DELETE", location, ok=frozenset({200, 202, 204, 404, 405}))
+            await self._request("DELETE", location, ok=SUCCESS | {404, 405})
         except RegistryError:
             # Registries drop abandoned uploads by themselves; this only spares them the wait.
             return
@@ -144,13 +156,16 @@ class RemoteUpload(Upload):
     async def _go_on(self, blob: Descriptor) -> bool:
         """Find out what the registry has after a failure. True if it has all of the blob, stored."""
         self._offset = 0
+        sent = self._unsure and self._given >= blob.size
+        if sent and await self._has_blob(blob.digest):
+            # The answer to the last PUT was late, or was lost on its way.
+            return True
         if self._session is not None:
             self._offset = await self._asked_offset()
             if self._offset:
                 return False
             await self._abandon()
-        if self._unsure and await self._is_stored(blob.digest):
-            # The answer to the last PUT was lost on its way.
+        if self._unsure and not sent and await self._has_blob(blob.digest):
             return True
         self._session, self._given = await self._start(), 0
         return False
@@ -158,9 +173,7 @@ class RemoteUpload(Upload):
     async def _asked_offset(self) -> int:
         assert self._session is not None
         try:
-            answer = await self._request(
-                "GET", self._session.location, ok=frozenset({200, 202, 204}), retry=True
-            )
+            answer = await self._request("GET", self._session.location, retry=True)
         except RegistryError as error:
             if error.status is None or not error.permanent:
                 raise
@@ -170,17 +183,6 @@ class RemoteUpload(Upload):
         offset = session_offset(answer.headers.get("range"))
         # More than it was given is not ours.
         return offset if offset <= self._given else 0
-
-    async def _is_stored(self, digest: Digest) -> bool:
-        answer = await self._client.send(
-            "HEAD",
-            f"/v2/{self._repository.path}/blobs/{digest}",
-            endpoint="blob",
-            scopes=self._scopes,
-            what=f"blob {digest} of {self._repository}",
-            ok=frozenset({200, 404, 405}),
-        )
-        return answer.status == 200
 
     async def _abandon(self) -> None:
         with anyio.move_on_after(CANCEL_SECONDS):
@@ -262,7 +264,7 @@ class RemoteUpload(Upload):
         blob: Descriptor | None = None,
         body: "_Piece | None" = None,
         headers: dict[str, str] | None = None,
-        ok: frozenset[int] = _STORED,
+        ok: frozenset[int] = SUCCESS,
         retry: bool = False,
     ) -> Answer:
         what = f"blob {blob.digest} into {self._repository}" if blob else f"upload to {self._repository}"
@@ -280,7 +282,9 @@ class RemoteUpload(Upload):
                 content=body.content(scope) if body else None,
                 ok=ok,
                 retry=retry,
-                read_seconds=FINISH_SECONDS + blob.size / FINISH_BYTES_PER_SECOND if blob else None,
+                read_seconds=self._client.answer_seconds + blob.size / FINISH_BYTES_PER_SECOND
+                if blob
+                else None,
             )
         raise RegistryError(
             Kind.TIMEOUT,
@@ -311,7 +315,14 @@ class RemoteUpload(Upload):
             return DigestMismatch(
                 f"the registry received other content: {error.message}", attempt=error.attempt
             )
-        if error.status not in _REFUSED or "NAME_UNKNOWN" in error.codes:
+        if _COLLECTED.search(error.message):
+            # It passes, but not within the tries of one upload.
+            await self._abandon()
+            return error.with_changes(kind=Kind.SERVER_ERROR, permanent=False, retry_after=COLLECTED_SECONDS)
+        if error.status not in _REFUSED or _UNKNOWN & set(error.codes):
+            return error
+        if not error.permanent or error.kind is Kind.FORBIDDEN:
+            # It is against this blob, or against all pushes: that says nothing of the method.
             return error
         if resumed and method < UploadMethod.CHUNKED:
             # It takes no second part of a session: nothing is learned about how to begin one.

@@ -45,12 +45,16 @@ async def docker(shared_registry: Registry) -> AsyncIterator[Faults]:
         yield faults
 
 
+_OF_SERVERS = ("Faults.", "_Exchange.", "HostileRegistry.", "BaseSelectorEventLoop._accept")
+"""Tasks of the tests' own servers."""
+
+
 @pytest.fixture
 def net(here: Faults, there: Faults, docker: Faults) -> Iterator[Net]:
     """`await net.sync({"here/app": "there/app"})`. Nothing may be left running."""
     made = Net({"here": here, "there": there, "docker": docker})  # type: ignore[dict-item]
     yield made
-    assert not [name for name in made.leftovers if not name.startswith(("Faults.", "_Exchange."))]
+    assert not [name for name in made.leftovers if not name.startswith(_OF_SERVERS)]
 
 
 @pytest.fixture

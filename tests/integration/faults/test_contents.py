@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from syncer.demo.images import make_artifact, make_image, make_index, make_layer
+from syncer.demo.images import make_artifact, make_image, make_index, make_layer, noise
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
+from tests.support.schema1 import sign
 from tests.support.wire import same
 
 LAYER = make_layer({"a": b"a"})
@@ -181,3 +182,155 @@ async def test_a_registry_that_asks_for_a_break_is_left_alone_by_all(here, net, 
     outcome = await net.sync({**ONE, "here/other:1": "there/other"}, retries=0)
     assert outcome.counts == (2, 0, 0)
     assert outcome.result.seconds >= 1
+
+
+# --- descriptors that say little -------------------------------------------------------------------------------------
+
+NOTHING = {"absent": {}, "null": {"size": None}, "-1": {"size": -1}}
+
+
+@pytest.fixture
+def stores(source, target):
+    return source.store, target.store
+
+
+@pytest.fixture
+def put_raw(here, there):
+    """Has the source answer with this document for the tag 1. The destination takes it unread."""
+
+    def putting(document):
+        raw = json.dumps(document).encode()
+        reply = {"status": 200, "body": raw, "headers": {"content-type": document["mediaType"]}}
+        here.on("GET", "*/manifests/1", **reply)
+        there.on("PUT", "*/manifests/1", status=201, headers={"docker-content-digest": Digest.of(raw)})
+        return raw
+
+    return putting
+
+
+def sparse(content, stated):
+    return {"mediaType": None, "digest": Digest.of(content), **stated}
+
+
+@pytest.mark.parametrize("stated", NOTHING.values(), ids=NOTHING.keys())
+@pytest.mark.parametrize("filtered", [False, True], ids=["as it is", "filtered"])
+@pytest.mark.parametrize("layer", [b"layer", noise("large", 600_000)], ids=["small", "large"])
+async def test_a_size_that_is_not_stated_is_learnt(net, stores, put_raw, *, stated, filtered, layer):
+    source, target = stores
+    config = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
+    for content in (config, layer):
+        source.put_blob("app", content)
+    raw = put_raw(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": sparse(config, stated),
+            "layers": [sparse(layer, stated)],
+        }
+    )
+    rule = {"to": "there/app", "platforms": ["linux/amd64"]} if filtered else "there/app"
+    outcome = await net.sync({"here/app:1": rule}, retries=0)
+    assert [event.digest for event in outcome.synced] == [Digest.of(raw)]
+    assert target.blob("app", Digest.of(layer)) == layer
+    assert target.blob("app", Digest.of(config)) == config
+
+
+@pytest.mark.parametrize("stated", NOTHING.values(), ids=NOTHING.keys())
+async def test_a_child_whose_size_is_not_stated_arrives(net, stores, put_raw, stated):
+    source, target = stores
+    image = make_image(source, "app", layers=[LAYER])
+    child = {"mediaType": None, "digest": image.digest, **stated}
+    put_raw({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [child]})
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert target.manifest("app", image.digest)
+
+
+@pytest.mark.parametrize("size", [4, 6])
+async def test_a_size_that_is_stated_and_wrong_is_told(net, put, source, size):
+    source.store.put_blob("app", b"layer")
+    put({**layer(b"layer"), "size": size})
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+    assert (
+        f"has 5 bytes there instead of the {size} that its manifest states"
+        in outcome.failed[0].failure.message
+    )
+
+
+@pytest.mark.parametrize("size", [-2, 2**60])
+async def test_a_size_that_cannot_be_is_told(here, net, put_raw, size):
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "layers": [{**layer(b""), "size": size}],
+    }
+    put_raw(document)
+    outcome = await net.sync(ONE, retries=0)
+    assert f"a size of {size} bytes" in outcome.failed[0].failure.message
+
+
+# --- signed schema 1 -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_a_signed_schema_1_image_is_checked_by_its_payload(here, there, net, source, algorithm):
+    source.store.put_blob("app", b"old layer")
+    payload = json.dumps(SCHEMA_1, indent=3).encode()
+    digest, raw = Digest.of(payload, algorithm), sign(payload)
+    here.on(
+        "GET",
+        "*/manifests/*",
+        status=200,
+        body=raw,
+        headers={"content-type": media_types.DOCKER_SCHEMA1_SIGNED},
+    )
+    there.on("PUT", "*/manifests/*", status=201, headers={"docker-content-digest": Digest.of(payload)})
+    outcome = await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)
+    # The report names it as the destination does.
+    assert [event.digest for event in outcome.synced] == [Digest.of(payload)]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_content_that_is_called_signed_does_not_pass_for_a_digest(here, there, net, source, algorithm):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    here.on(
+        "GET",
+        "*/manifests/*",
+        status=200,
+        body=source.store.get_manifest("app", "1").raw,
+        headers={"content-type": media_types.DOCKER_SCHEMA1_SIGNED},
+    )
+    digest = Digest.of(b"what the rule names", algorithm)
+    outcome = await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)
+    assert outcome.counts == (0, 0, 1)
+    assert there.count("PUT", "*/manifests/*") == 0
+
+
+# --- documents that can be read in two ways --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [media_types.OCI_INDEX, media_types.DOCKER_MANIFEST])
+async def test_a_content_type_that_contradicts_the_document_is_refused(here, net, source, kind):
+    make_image(source.store, "app", "1", layers=[LAYER])
+    here.on("GET", "*/manifests/*", rewrite=lambda headers: headers.update({"content-type": kind}))
+    outcome = await net.sync(ONE, retries=0)
+    assert "ambiguous" in outcome.failed[0].failure.message
+
+
+async def test_a_document_with_children_and_layers_is_refused(here, net, put_raw):
+    put_raw(
+        {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [], "layers": [layer(b"layer")]}
+    )
+    outcome = await net.sync(ONE, retries=0)
+    assert "ambiguous" in outcome.failed[0].failure.message
+
+
+# --- answers that are too large --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_no_more_is_read_of_an_answer_than_it_may_have(here, net, status):
+    body = b'{"errors": [{"code": "NO", "message": "no such thing"}]}' + b" " * 50_000_000
+    here.on("GET", "*/manifests/*", status=status, body=body)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == ("too_large" if status == 200 else "not_found")

@@ -4,12 +4,14 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer, noise
-from syncer.errors import Kind, RegistryError
+from syncer.http import wire
+from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.registry import mirrors
 from syncer.places.registry.mirrors import FIRST_BACKOFF, MAX_BACKOFF, MirrorBackoff
 from tests.support.faults import Faults
+from tests.support.schema1 import sign
 from tests.support.wire import same
 
 LAYER = make_layer({"big": noise("big", 1_000_000)})
@@ -25,6 +27,11 @@ async def mirror(source, net):
         net.registries["mirror"] = faults
         net.settings["here"] = {"mirrors": [faults.host]}
         yield faults
+
+
+@pytest.fixture
+def stores(source, target):
+    return source.store, target.store
 
 
 @pytest.fixture
@@ -141,6 +148,72 @@ async def test_what_the_registry_does_not_have_is_not_taken_from_a_mirror(here, 
     assert outcome.failed[0].failure.kind == "not_found"
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 407, 408, 500, 502, 503, 504, 511, 520])
+async def test_an_answer_of_the_registry_is_its_word(here, mirror, net, target, status):
+    here.on("*", "*", status=status)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (0, 0, 1)
+    assert target.store.tags("app") == []
+    assert mirror.count("HEAD", "*/manifests/1") == mirror.count("GET", "*/manifests/1") == 0
+
+
+@pytest.mark.parametrize("fault", [{"reset": True}, {"stall": 30}], ids=["closed", "silent"])
+async def test_a_registry_that_does_not_answer_leaves_it_to_the_mirror(here, mirror, net, fault, monkeypatch):
+    monkeypatch.setattr(wire, "READ_SECONDS", 0.1)
+    here.on("*", "*", **fault)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert outcome.synced[0].unverified
+
+
+async def test_a_registry_where_nobody_listens_leaves_it_to_the_mirror(mirror, net):
+    net.dead["nowhere"] = "127.0.0.1:1"
+    net.settings["nowhere"] = net.settings.pop("here")
+    outcome = await net.sync({"nowhere/app:1": "there/app"}, retries=0)
+    assert outcome.synced[0].unverified
+
+
+@pytest.mark.parametrize("rule", ["tls/app:1", "tls/app"], ids=["a tag", "all tags"])
+async def test_a_certificate_that_is_not_trusted_leaves_nothing_to_a_mirror(mirror, net, source, ca, rule):
+    async with Faults(source.host, tls=ca) as other:
+        net.registries["tls"] = other
+        net.settings["tls"] = {**net.settings["here"], "plain_http": False}
+        outcome = await net.sync({rule: "there/app"}, retries=0)
+        assert outcome.failed[0].failure.kind == "tls"
+        assert mirror.count("HEAD") == mirror.count("GET") == 0
+
+
+OTHERS = {
+    "an image called signed": lambda raw: (raw, media_types.DOCKER_SCHEMA1_SIGNED),
+    "a signed manifest": lambda _raw: (
+        sign(b'{"schemaVersion": 1, "fsLayers": []}'),
+        media_types.DOCKER_SCHEMA1_SIGNED,
+    ),
+    "another image": lambda raw: (raw.replace(b"}", b" }"), media_types.OCI_MANIFEST),
+    "the image as another kind": lambda raw: (raw, media_types.DOCKER_INDEX),
+}
+
+
+@pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS.keys())
+@pytest.mark.parametrize("pinned", ["", "sha256", "sha512"], ids=["by tag", "by digest", "by sha512"])
+async def test_a_mirror_cannot_give_other_content_whatever_it_calls_it(
+    mirror, net, stores, *, answer, pinned
+):
+    source, target = stores
+    stored = source.get_manifest("app", "1")
+    body, kind = answer(stored.raw)
+    digest = Digest.of(stored.raw, pinned or "sha256")
+    if pinned == "sha512":
+        net.registries["here"].on("GET", f"*/manifests/{digest}", status=200, body=stored.raw)
+    # It says of other content whatever it is asked to say, and the destination says nothing.
+    headers = {"content-type": kind, "docker-content-digest": digest}
+    mirror.on("GET", "*/manifests/*", status=200, headers=headers, body=body)
+    net.registries["there"].on("PUT", "*/manifests/*", drop=["docker-content-digest"])
+    rule = f"here/app:1@{digest}" if pinned else "here/app:1"
+    assert (await net.sync({rule: "there/app"}, retries=0)).counts == (1, 0, 0)
+    assert target.get_manifest("app", "1").raw == stored.raw
+
+
 async def test_neither_registry_nor_mirror_is_the_registrys_failure(here, mirror, net):
     for faults in (here, mirror):
         faults.on("*", "*", status=500)
@@ -196,7 +269,3 @@ class TestResting:
         resting.failed(self.NAME, one_repository=True)
         assert resting.rests(self.NAME)
         assert not resting.rests(self.OTHER)
-
-
-def test_the_errors_kinds_that_mean_unreachable_are_passing_ones_or_tls():
-    assert all(kind is Kind.TLS or not RegistryError(kind, "").permanent for kind in mirrors._UNREACHABLE)

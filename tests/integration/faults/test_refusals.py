@@ -5,6 +5,7 @@ import json
 import pytest
 
 from syncer.demo.images import make_attestation, make_image, make_index, make_layer
+from syncer.oci.digest import Digest
 from tests.support.faults import Faults, Reply
 from tests.support.wire import same
 
@@ -187,16 +188,12 @@ async def test_a_name_that_does_not_exist(net, failure):
 
 
 async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
-    from syncer.http import dialling
-
     async with Faults(source.host) as proxy:
         proxy.on("CONNECT", "*", status=407)
         net.settings["here"] = {"plain_http": False}
-        dialling.proxy_for.cache_clear()
         monkeypatch.setenv("https_proxy", f"http://user:proxy-secret@{proxy.host}")
         monkeypatch.setenv("no_proxy", "")
         on_retry = await failure()
-        dialling.proxy_for.cache_clear()
     assert on_retry.kind == "connection"
     assert "the proxy refuses" in on_retry.message
     assert "HTTPS_PROXY" in on_retry.message
@@ -207,3 +204,81 @@ async def test_a_missing_image_names_registry_and_tag(here, failure):
     on_retry = await failure({"here/app:nope": "there/app"})
     assert on_retry.kind == "not_found"
     assert f"{here.host}/app:nope" in on_retry.message
+
+
+PENDING = (
+    'current image with "Pending" status of vulnerability scanning cannot be pulled due to configured policy in'
+    " 'Prevent images with vulnerability severity of \"Critical\" or higher from running.'"
+)
+"""Harbor, src/server/middleware/vulnerable."""
+
+
+async def test_an_image_that_is_still_scanned_is_copied_in_a_retry_round(here, net, source, target):
+    here.on("GET", "*/manifests/*", status=412, body=error("PROJECTPOLICYVIOLATION", PENDING), times=1)
+    outcome = await net.sync(ONE, retries=1)
+    assert outcome.counts == (1, 0, 0)
+    assert same(source.store, target.store, "app")
+
+
+async def test_an_image_that_is_never_scanned_is_forbidden_with_the_policys_words(here, failure):
+    here.on("GET", "*/manifests/*", status=412, body=error("PROJECTPOLICYVIOLATION", PENDING))
+    on_retry = await failure(retries=1)
+    assert (on_retry.kind, on_retry.permanent) == ("forbidden", False)
+    assert "status of vulnerability scanning" in on_retry.message
+    assert "immutable" not in on_retry.message
+
+
+@pytest.mark.parametrize("status", [499, 500, 507, 509, 520, 525, 530, 598, 599])
+async def test_a_server_error_of_any_number_is_tried_again(here, net, source, target, status):
+    here.on("GET", "*/blobs/*", status=status, times=1)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert same(source.store, target.store, "app")
+
+
+async def test_a_redirect_to_a_registry_that_wants_a_login_is_told(here, there, failure):
+    there.on(
+        "GET", "/cdn/*", status=401, headers={"www-authenticate": 'Bearer realm="https://x.example/token"'}
+    )
+    here.on("GET", "*/blobs/*", status=307, headers={"location": f"http://{there.host}/cdn/blob"})
+    on_retry = await failure(retries=2)
+    assert (on_retry.kind, on_retry.permanent) == ("unauthorized", True)
+    assert f"{there.host} wants a login of its own" in on_retry.message
+
+
+async def test_layers_that_lie_elsewhere_and_are_refused_are_told(net, source, failure, repository_name):
+    """A real docker-registry allows no URL in manifests, unless its configuration names some."""
+    config = source.store.put_blob("app", b"{}")
+    foreign = {
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "digest": Digest.of(b"windows"),
+        "size": 7,
+        "urls": ["https://example.com/layer"],
+    }
+    media_type = "application/vnd.docker.distribution.manifest.v2+json"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "digest": config,
+            "size": 2,
+        },
+        "layers": [foreign],
+    }
+    source.store.put_manifest("app", json.dumps(document).encode(), media_type, reference="1")
+    on_retry = await failure({"here/app:1": f"docker/{repository_name}"})
+    assert (on_retry.kind, on_retry.permanent) == ("unsupported", True)
+    assert "layers that lie elsewhere (urls)" in on_retry.message
+    assert "validation.manifests.urls.allow" in on_retry.message
+
+
+async def test_the_cause_is_told_again_while_a_registry_is_left_alone(net):
+    net.dead["gone"] = "127.0.0.1:9"
+    outcome = await net.sync({f"gone/app{number}:1": f"there/app{number}" for number in range(12)}, retries=0)
+    told = [each.failure for each in outcome.failed]
+    assert len(told) == 12
+    assert any("several tries in a row have failed" in each.message for each in told)
+    assert {each.kind for each in told} == {"connection"}
+    for each in told:
+        assert "Connect call failed" in each.message
+        assert "check that 127.0.0.1:9 runs, and its port" in each.message

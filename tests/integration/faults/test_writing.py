@@ -118,6 +118,46 @@ async def test_a_refusal_of_every_way_is_final_and_says_why(there, net):
     assert "client_max_body_size" in outcome.failed[0].failure.message
 
 
+HARBOR_GC = {
+    # harbor 2.15: the answer to the PUT of a blob that a garbage collection is about to remove.
+    "Harbor": (404, error("NOT_FOUND", "the asking blob is in GC, mark it as non existing, request id: 1")),
+    "in other words": (409, error("CONFLICT", "blob is locked by a garbage collection")),
+}
+
+
+@pytest.mark.parametrize(("status", "body"), HARBOR_GC.values(), ids=HARBOR_GC.keys())
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_blob_in_garbage_collection_passes(there, net, arrived, *, status, body, method):
+    if method == "PATCH":
+        there.on("PUT", UPLOADS, status=405, over=1_000_000, times=1)
+    there.on(method, UPLOADS, status=status, body=body, over=1_000_000, times=1)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (0, 0, 1)
+    assert not outcome.failed[0].failure.permanent
+    assert "trying again may help" in outcome.failed[0].failure.message
+    there.requests.clear()
+    assert (await net.sync(ONE, retries=1)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_after_a_blob_in_garbage_collection_others_go_as_before(there, net, source, target):
+    make_image(source.store, "app", "2", layers=[make_layer({"x": noise("x", 2_000_000)})])
+    status, body = HARBOR_GC["Harbor"]
+    there.on("PUT", UPLOADS, status=status, body=body, over=4_000_000, times=1)
+    outcome = await net.sync({"here/app": "there/app"}, retries=1, transfers=1)
+    assert outcome.counts == (2, 0, 0)
+    assert there.count("PATCH") == 0
+    assert len(big(there, "PUT")) == 3
+
+
+@pytest.mark.parametrize("code", ["NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"])
+async def test_a_404_with_a_code_is_no_refusal_of_a_way(there, net, code):
+    there.on("PUT", UPLOADS, status=404, body=error(code, "it is gone"))
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "not_found"
+    assert there.count("PATCH") == 0
+
+
 # --- where the bytes go ----------------------------------------------------------------------------------------------
 
 
@@ -208,7 +248,8 @@ async def test_an_upload_that_is_cut_twice_goes_on_where_the_session_is_kept(her
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert there.received < 1.1 * len(BIG.content)
-    assert "bytes=2000000-" in [asked.headers.get("range") for asked in here.requests]
+    ranges = [asked.headers.get("range") for asked in here.requests]
+    assert f"bytes=2000000-{len(BIG.content) - 1}" in ranges
 
 
 async def test_an_upload_that_is_cut_at_docker_registry_starts_over(here, docker, net, repository_name):
@@ -290,6 +331,62 @@ async def test_a_download_that_fails_for_good_ends_the_uploads(here, there, targ
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "not_found"
     assert target.open_uploads == 0
+
+
+# --- other statuses of success ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 204])
+async def test_an_upload_is_opened_by_any_success_with_a_location(there, net, target, arrived, status):
+    def opened(_asked):
+        session = target._endpoints.uploads.start("app").id
+        return Reply(status, {"location": f"/v2/app/blobs/uploads/{session}"})
+
+    there.on("POST", UPLOADS, reply=opened)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [200, 202, 203, 204])
+async def test_a_manifest_is_stored_by_any_success(there, net, target, source, status):
+    def stored(asked):
+        source_manifest = source.store.get_manifest("app", "1")
+        return Reply(status, {"docker-content-digest": source_manifest.digest})
+
+    there.on("PUT", MANIFESTS, reply=stored)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+
+
+@pytest.mark.parametrize("status", [200, 202, 203])
+async def test_a_blob_is_stored_by_any_success(there, net, target, arrived, status):
+    there.on("PUT", UPLOADS, restatus=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [201, 203])
+async def test_content_is_read_from_any_success(here, net, arrived, status):
+    here.on("GET", "*", restatus=status)
+    here.on("HEAD", "*", restatus=status)
+    assert (await net.sync({"here/app": "there/app"}, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+async def test_a_mount_that_opens_an_upload_is_none_whatever_its_status(there, net, source, target, status):
+    make_image(source.store, "other", "1", layers=[BIG])
+
+    def opened(asked):
+        if "mount=" not in asked.target:
+            return None
+        session = target._endpoints.uploads.start("other").id
+        return Reply(status, {"location": f"/v2/other/blobs/uploads/{session}"})
+
+    there.on("POST", "*/blobs/uploads/*", reply=opened)
+    outcome = await net.sync({**ONE, "here/other:1": "there/other"}, retries=0)
+    assert outcome.counts == (2, 0, 0)
+    assert outcome.blobs["mounted"] == 0
+    assert same(source.store, target.store, "other")
 
 
 # --- mounts ------------------------------------------------------------------------------------------------------------
@@ -391,11 +488,20 @@ async def test_a_manifest_that_is_throttled_is_pushed_later(there, net, arrived)
     assert arrived()
 
 
-async def test_a_registry_that_stores_other_bytes_is_told(there, net):
-    other = f"sha256:{'2' * 64}"
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+async def test_a_registry_that_stores_other_bytes_is_told(there, net, algorithm):
+    other = Digest.of(b"other", algorithm)
     there.on("PUT", MANIFESTS, status=201, headers={"docker-content-digest": other})
     outcome = await net.sync(ONE, retries=0)
     assert f"stored it as {other}" in outcome.failed[0].failure.message
+
+
+@pytest.mark.parametrize("stated", ["sha384", "sha512", "blake3:abc", "latest", ""])
+async def test_what_was_stored_is_compared_by_the_algorithm_of_the_answer(there, net, source, stated):
+    raw = source.store.get_manifest("app", "1").raw
+    digest = Digest.of(raw, stated) if stated.startswith("sha") else stated
+    there.on("PUT", MANIFESTS, status=201, headers={"docker-content-digest": digest})
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------------

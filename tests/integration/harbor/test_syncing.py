@@ -50,9 +50,13 @@ async def test_robot_with_push_rights_pushes(net: Net, harbor: Harbor, log_in: C
 
 
 async def test_tokens_that_die_during_a_sync_do_not_fail_it(net: Net, harbor: Harbor) -> None:
+    puts = 0
+
     @harbor.before
     async def expire_once(request: Request) -> None:
-        if request.method == "PUT" and not harbor.kinds()["PUT upload", 201]:
+        nonlocal puts
+        puts += request.method == "PUT"
+        if request.method == "PUT" and puts == 1:
             harbor.access.expire_tokens()
 
     assert (await net.sync({"plain/app": "harbor/mirror/app"})).counts == (3, 0, 0)

@@ -79,12 +79,45 @@ def test_without_any_file_access_is_anonymous(home):
     assert home.credentials().warnings == ()
 
 
-def test_an_auth_file_with_credentials_is_the_only_source(home):
-    home.docker(auths={"quay.io": auth("docker"), "ghcr.io": auth("docker")})
-    book = home.book(**{"quay.io": {"username": "ours", "password": "pw"}})
+def test_each_registry_without_credentials_in_the_auth_file_has_dockers(home):
+    home.docker(auths={"quay.io": auth("docker"), "ghcr.io": auth("docker"), "gcr.io": auth("docker")})
+    book = home.book(
+        **{
+            "quay.io": {"username": "ours", "password": "pw"},
+            "ghcr.io": {"insecure": True},
+            "gcr.io": {"username": "", "password": ""},
+        }
+    )
 
     assert home.user("quay.io/acme/app", book) == "ours:pw"
-    assert home.user("ghcr.io/acme/app", book) == ""
+    assert home.user("ghcr.io/acme/app", book) == "docker:pw"
+    assert home.user("gcr.io/acme/app", book) == "docker:pw"
+
+
+def test_each_registry_without_credentials_in_the_auth_file_has_podmans(home):
+    home.podman(auths={"ghcr.io": auth("podman")})
+
+    assert (
+        home.user("ghcr.io/acme/app", home.book(**{"quay.io": {"username": "u", "password": "p"}}))
+        == "podman:pw"
+    )
+
+
+def test_each_registry_without_credentials_in_the_auth_file_has_its_helper_program(home):
+    home.docker(credHelpers={"ghcr.io": "vault"})
+    book = home.book(**{"quay.io": {"username": "u", "password": "p"}})
+    account = home.credentials(book).account_for(Repository.parse("ghcr.io/acme/app"))
+
+    assert account is not None
+    assert account.provider is not None
+
+
+def test_an_auth_file_with_an_account_for_a_part_of_a_registry_is_the_only_source_for_it(home):
+    home.docker(auths={"quay.io": auth("docker")})
+    book = home.book(**{"quay.io/acme": {"username": "ours", "password": "pw"}})
+
+    assert home.user("quay.io/acme/app", book) == "ours:pw"
+    assert home.user("quay.io/other/app", book) == ""
 
 
 def test_an_auth_file_of_settings_alone_leaves_credentials_to_docker(home):

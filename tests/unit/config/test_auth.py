@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.accounts.book import AuthBook, AuthEntry, EntryCredentials
-from syncer.accounts.settings import HostSettings, Secret
-from syncer.diagnostics import Place
+from syncer.accounts.settings import DIRECT, HostSettings, Proxy, Secret
+from syncer.config import Config
+from syncer.diagnostics import ConfigError, Place, shown
 from syncer.oci.reference import Repository
 
 
@@ -17,6 +18,14 @@ def user(book: AuthBook, repository: str) -> str | None:
 
 def settings(book: AuthBook, repository: str = "a.io/x") -> HostSettings:
     return book.settings_for(Repository.parse(repository))
+
+
+NEEDED = {"a.io/x/y": "h.io/z"}
+"""Rules that need the entry `a.io`."""
+
+
+def warnings(config: Config) -> list[str]:
+    return [warning.message for warning in config.warnings]
 
 
 def accounts(*keys: str) -> dict[str, object]:
@@ -64,12 +73,15 @@ def test_docker_hub_is_known_by_all_its_names(folder, key):
     assert book.hosts() == ("docker.io",)
 
 
-def test_two_keys_that_mean_one_registry_are_a_problem_if_they_differ(folder):
-    problem = folder.problem(auth=accounts("docker.io", "index.docker.io"))
+def test_two_keys_that_mean_one_registry_are_a_problem_if_they_differ_and_a_rule_needs_them(folder):
+    differing = accounts("docker.io", "index.docker.io")
+    problem = folder.problem(auth=differing, images={"nginx": "a.io/nginx"})
     assert (
         problem
         == "auth.json:6: auth.\"index.docker.io\": means the same registry as the key 'docker.io' in line 2"
     )
+    (warning,) = warnings(folder.load(auth=differing, images=NEEDED))
+    assert warning.endswith("in line 2; ignored, since no rule needs it")
     same = {"username": "u", "password": "p", "insecure": True}
     assert user(folder.load(auth={"docker.io": same, "registry.hub.docker.com/": same}).auth, "nginx") == "u"
 
@@ -117,6 +129,8 @@ def test_all_settings_are_read(folder):
         "requests_per_second": 2.5,
         "bandwidth": "1.5MB",
         "create": True,
+        "proxy": "socks5://user:pass@proxy.io",
+        "read_timeout": "5m",
     }
     config = folder.load(auth={"a.io": entry})
     assert config.warnings == ()
@@ -130,7 +144,31 @@ def test_all_settings_are_read(folder):
         requests_per_second=2.5,
         bandwidth=1_500_000,
         create=True,
+        proxy=Proxy("socks5", "proxy.io", 1080, "user", Secret("pass")),
+        read_timeout=300.0,
     )
+    assert "pass" in config.auth.secrets()
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("5m", 300), ("90s", 90), ("1h30m", 5400), ("2.5", 2.5), (120, 120)]
+)
+def test_read_timeout_is_a_duration(folder, written, seconds):
+    assert settings(folder.load(auth={"a.io": {"read_timeout": written}}).auth).read_timeout == seconds
+
+
+@pytest.mark.parametrize(("written", "proxy"), [("none", DIRECT), ("p.io:3128", Proxy("http", "p.io", 3128))])
+def test_a_proxy_is_none_or_a_url(folder, written, proxy):
+    assert settings(folder.load(auth={"a.io": {"proxy": written}}).auth).proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "written", ["http://u:hunter2/x@p.io", "http://u:hunter2#@p.io", "ftp://u:hunter2@p"]
+)
+def test_a_proxy_that_cannot_be_used_is_a_problem_without_its_text(folder, written):
+    problem = folder.problem(auth={"a.io": {"proxy": written}}, images={"a.io/x": "b.io/x"})
+    assert 'auth."a.io".proxy: expected the URL of a proxy' in problem
+    assert "hunter2" not in problem
 
 
 @pytest.mark.parametrize(
@@ -155,7 +193,6 @@ def test_bandwidth_is_bytes_per_second_with_the_usual_units(folder, written, exp
     ("key", "value", "expected"),
     [
         ("insecure", "true", "expected true or false, found text (write it without quotes)"),
-        ("insecure", None, "expected true or false, found nothing (null)"),
         ("insecure", 1, "expected true or false, found a number"),
         ("plain_http", [True], "expected true or false, found a list"),
         ("bandwidth", "fast", 'expected bytes per second, as "20MiB", "500KB" or 1000000, found \'fast\''),
@@ -174,29 +211,41 @@ def test_bandwidth_is_bytes_per_second_with_the_usual_units(folder, written, exp
             1e300,
             "expected a number of requests per second, 0 for no limit, found a number",
         ),
+        (
+            "read_timeout",
+            "soon",
+            'expected a duration such as "90s", "5m" or "1h30m", found \'soon\'',
+        ),
+        (
+            "read_timeout",
+            True,
+            'expected a duration such as "90s", "5m" or "1h30m", found true or false (put it in quotes)',
+        ),
+        ("proxy", 3128, "expected the URL of a proxy, or none, found a number (put it in quotes)"),
         ("mirrors", "a.io", "expected a list of registry hosts, found text"),
         ("mirrors", [], "expected a list of registry hosts, found an empty list"),
         ("username", ["u"], "expected text, found a list"),
         ("password", 123456, "expected text, found a number (put it in quotes)"),
-        ("password", None, "expected text, found nothing (null)"),
         ("token", True, "expected text, found true or false (put it in quotes)"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_a_problem_of_its_key(folder, key, value, expected):
-    assert folder.problem(auth={"a.io": {key: value}}) == f'auth.json:3: auth."a.io".{key}: {expected}'
+    auth = {"a.io": {key: value}}
+    assert folder.problem(auth=auth, images=NEEDED) == f'auth.json:3: auth."a.io".{key}: {expected}'
+    assert warnings(folder.load(auth=auth)) == [f"{expected}; ignored, since no rule needs it"]
 
 
 @pytest.mark.parametrize(
     ("mirror", "expected"),
     [
-        ("https://m.io", "expected a registry host, found an address: drop 'https://'"),
+        ("http://m.io", "expected a registry host, found an address: drop 'http://'"),
         ("m.io/x", "expected a registry host: not a registry host (name or name:port): 'm.io/x'"),
         ("m.io:99999", "expected a registry host: not a registry host (name or name:port): 'm.io:99999'"),
         (3, "expected a registry host, found a number (put it in quotes)"),
     ],
 )
 def test_a_bad_mirror_is_a_problem(folder, mirror, expected):
-    assert folder.problem(auth={"a.io": {"mirrors": [mirror]}}).endswith(
+    assert folder.problem(auth={"a.io": {"mirrors": [mirror]}}, images=NEEDED).endswith(
         f'auth."a.io".mirrors[0]: {expected}'
     )
 
@@ -204,12 +253,14 @@ def test_a_bad_mirror_is_a_problem(folder, mirror, expected):
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        ("https://quay.io", "found an address: drop 'https://'"),
-        ("http://a.io:5000", "found an address: drop 'http://' and say \"plain_http\": true"),
+        ("ftp://a.io", "found 'ftp://a.io'"),
+        ("$REGISTRY", "found '$REGISTRY': a registry has a dot"),
+        ("${HARBOR_HOST}/team", "found '${HARBOR_HOST}/team': a registry has a dot"),
         ("harbor", "found 'harbor': a registry has a dot, a port or is localhost"),
         ("bitnami/redis", "found 'bitnami/redis': a registry has a dot"),
         ("", "found '': a registry has a dot"),
         ("/", "found '/': a registry has a dot"),
+        ("$VAR:", "not a registry host"),
         ("a.io//x", "in lower case, without tag, found 'a.io//x'"),
         ("a.io/X", "in lower case, without tag, found 'a.io/X'"),
         ("a.io/x:1", "in lower case, without tag, found 'a.io/x:1'"),
@@ -217,8 +268,85 @@ def test_a_bad_mirror_is_a_problem(folder, mirror, expected):
         ("a.io:port", "not a registry host"),
     ],
 )
-def test_a_key_that_names_no_registry_is_a_problem(folder, key, expected):
-    assert expected in folder.problem(auth={key: {}})
+def test_a_key_that_names_no_registry_is_a_warning(folder, key, expected):
+    (warning,) = warnings(
+        folder.load(auth={key: {"username": "u", "password": "p"}}, images={"z.io/x": "h.io/x"})
+    )
+    assert expected in warning
+    assert warning.endswith("ignored, since no rule needs it")
+
+
+@pytest.mark.parametrize(
+    ("key", "source"), [("a.io/X", "a.io/x/y"), ("a.io/x:1", "a.io/x"), ("bitnami/redis", "bitnami/redis")]
+)
+def test_a_key_that_names_no_registry_is_a_problem_where_a_rule_seems_to_need_it(folder, key, source):
+    assert shown(key) in folder.problem(auth={key: {}}, images={source: "h.io/z"})
+
+
+@pytest.mark.parametrize(
+    ("key", "repository"),
+    [
+        ("https://a.io", "a.io/x"),
+        ("HTTPS://A.io/", "a.io/x"),
+        ("https://a.io:8443/v1/", "a.io:8443/x"),
+        ("https://a.io/v2", "a.io/x"),
+        ("a.io/v2/", "a.io/x"),
+        ("https://index.docker.io/v1/", "nginx"),
+        ("https://a.io/team/", "a.io/team/x"),
+        ("http://a.io:5000", "a.io:5000/x"),
+    ],
+)
+def test_an_address_as_a_key_means_its_host_as_it_does_to_docker(folder, key, repository):
+    book = folder.load(auth=accounts(key), images={repository: "h.io/z"}).auth
+    assert user(book, repository) == key
+
+
+def test_http_before_a_key_does_not_turn_tls_off_and_says_so(folder):
+    config = folder.load(auth=accounts("http://a.io"))
+    assert not settings(config.auth).plain_http
+    assert warnings(config) == [
+        '"http://" is not looked at: say "plain_http": true for a registry without TLS'
+    ]
+    assert warnings(folder.load(auth={"http://a.io": {"plain_http": True}})) == []
+
+
+def test_an_address_as_a_mirror_means_its_host(folder):
+    book = folder.load(
+        auth={"a.io": {"mirrors": ["https://m.io/", "https://n.io:8443/v2/"]}}, images=NEEDED
+    ).auth
+    assert settings(book).mirrors == ("m.io", "n.io:8443")
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_null_is_empty(folder, ending):
+    text = '{"a.io": null, "b.io": {"username": null, "password": null, "insecure": null, "mirrors": null}}'
+    config = folder.load(auth=text, ending=ending, images='{"a.io/x": "b.io/x"}')
+    assert warnings(config) == []
+    assert config.auth.empty
+    assert settings(config.auth, "b.io/x") == HostSettings()
+
+
+def test_the_case_of_known_keys_does_not_matter(folder):
+    entry = {"UserName": "u", "PASSWORD": "p", "Insecure": True, "Max_Connections": 3}
+    config = folder.load(auth={"a.io": entry}, images=NEEDED)
+    assert warnings(config) == []
+    assert user(config.auth, "a.io/x") == "u"
+    assert settings(config.auth) == HostSettings(insecure=True, max_connections=3)
+
+
+def test_one_key_in_two_cases_is_a_problem_where_a_rule_needs_the_entry(folder):
+    entry = {"insecure": True, "Insecure": False}
+    assert folder.problem(auth={"a.io": entry}, images=NEEDED).endswith("is the same as 'insecure' in line 3")
+    assert len(folder.load(auth={"a.io": entry}).warnings) == 1
+
+
+def test_warnings_are_told_together_with_problems(folder):
+    with pytest.raises(ConfigError) as error:
+        folder.load(auth={"a.io": {"insecure": "x", "usrname": "u"}, "$H": {}}, images=NEEDED)
+    assert len(error.value.problems) == 1
+    told = [warning.message for warning in error.value.warnings]
+    assert "unknown key, ignored; did you mean username?" in told
+    assert any("found '$H'" in message for message in told)
 
 
 def test_dockers_own_file_is_recognised(folder):
@@ -232,7 +360,7 @@ def test_an_unknown_key_is_a_warning_that_helps(folder):
         (
             'auth.json:4: auth."a.io".colour: unknown key, ignored; known are username, password, password_file, '
             "token, token_file, insecure, plain_http, ca_file, cert_file, key_file, mirrors, max_connections, "
-            "requests_per_second, bandwidth, create, attestations"
+            "requests_per_second, bandwidth, create, proxy, read_timeout, attestations"
         ),
     ]
     assert config.auth.warnings == config.warnings
@@ -311,16 +439,16 @@ def test_a_secret_comes_from_a_file_without_one_trailing_newline(folder, key, co
 
 
 def test_a_secret_file_that_cannot_be_read_is_a_problem(folder):
-    assert folder.problem(auth={"a.io": {"username": "u", "password_file": "gone"}}).endswith(
+    assert folder.problem(auth={"a.io": {"username": "u", "password_file": "gone"}}, images=NEEDED).endswith(
         f"auth.\"a.io\".password_file: '{folder.path}/gone' cannot be read: no such file or directory".replace(
             f"{folder.path}/", ""
         )
     )
     (folder.path / "binary").write_bytes(b"\xff\xfe\x00")
-    assert "expected UTF-8 text" in folder.problem(auth={"a.io": {"token_file": "binary"}})
+    assert "expected UTF-8 text" in folder.problem(auth={"a.io": {"token_file": "binary"}}, images=NEEDED)
     (folder.path / "huge").write_bytes(b"x" * 70_000)
-    assert "larger than" in folder.problem(auth={"a.io": {"token_file": "huge"}})
-    assert "ca.pem' cannot be read" in folder.problem(auth={"a.io": {"ca_file": "ca.pem"}})
+    assert "larger than" in folder.problem(auth={"a.io": {"token_file": "huge"}}, images=NEEDED)
+    assert "ca.pem' cannot be read" in folder.problem(auth={"a.io": {"ca_file": "ca.pem"}}, images=NEEDED)
 
 
 @pytest.mark.parametrize(
@@ -337,12 +465,15 @@ def test_a_secret_file_that_cannot_be_read_is_a_problem(folder):
     ],
 )
 def test_credentials_that_do_not_belong_together_are_a_problem(folder, entry, expected):
-    assert folder.problem(auth={"a.io": entry}).endswith(expected)
+    assert folder.problem(auth={"a.io": entry}, images=NEEDED).endswith(expected)
+    assert [message.partition(";")[0] for message in warnings(folder.load(auth={"a.io": entry}))] == [
+        expected
+    ]
 
 
 def test_a_key_file_needs_its_certificate(folder):
     folder.write("key.pem", "x")
-    assert folder.problem(auth={"a.io": {"key_file": "key.pem"}}).endswith(
+    assert folder.problem(auth={"a.io": {"key_file": "key.pem"}}, images=NEEDED).endswith(
         "expected cert_file beside key_file, found none"
     )
 
@@ -373,7 +504,9 @@ def test_a_book_is_empty_without_credentials(folder):
 
 def test_no_message_shows_a_secret(folder):
     entry = {"username": ["hunter2"], "password": {"a": "hunter2"}, "token": 2222, "insecure": "hunter2"}
-    assert "hunter2" not in "".join(folder.problems(auth={"a.io": entry, "b.io": "hunter2"}))
+    rules = {"a.io/x": "b.io/x"}
+    assert "hunter2" not in "".join(folder.problems(auth={"a.io": entry, "b.io": "hunter2"}, images=rules))
+    assert "hunter2" not in str(folder.load(auth={"a.io": entry, "b.io": "hunter2"}).warnings)
     yaml = [
         "password: *hunter2",
         "password: !hunter2 x",
@@ -387,7 +520,7 @@ def test_no_message_shows_a_secret(folder):
     ]
     for line in yaml:
         assert "hunter2" not in "".join(
-            folder.problems(auth=f"a.io:\n  username: u\n  {line}\n", ending="yaml")
+            folder.problems(auth=f"a.io:\n  username: u\n  {line}\n", images="a.io/x: b.io/x", ending="yaml")
         )
     for text in (
         '{"a.io": {"password": "\\hunter2"}}',

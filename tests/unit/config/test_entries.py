@@ -10,7 +10,7 @@ from syncer.oci.digest import Digest
 from syncer.rules.rule import Rule
 
 DIGEST = Digest.of(b"one")
-ENVIRONMENT = {"HOST": "d.io", "TAGS": "x,y", "ALL": "d.io/r:x,y"}
+ENVIRONMENT = {"HOST": "d.io", "TAGS": "x,y", "ALL": "d.io/r:x,y", "ONE": "d.io/r:x"}
 
 
 def rule(source: str, destination: object) -> Rule:
@@ -25,8 +25,9 @@ def rule(source: str, destination: object) -> Rule:
         ("a", ["d.io/r", "$HOST/s"], ["1"], ("a:1", ["d.io/r:1", "$HOST/s:1"])),
         ("a:1,2", "d.io/r", ["2"], ("a:2", "d.io/r:2")),
         ("a:1,2", "${HOST}/r:x,y", ["2"], ("a:2", "${HOST}/r:y")),
-        ("a:1,2", "$ALL", ["2"], ("a:2", "d.io/r:y")),
-        ("a:1,2", "$HOST/r:$TAGS", ["1"], ("a:1", "d.io/r:x")),
+        ("a:1,2", "$ALL", ["2"], ("a:1,2", "$ALL")),
+        ("a:1,2", "$HOST/r:$TAGS", ["1"], ("a:1,2", "$HOST/r:$TAGS")),
+        ("a:1", "$ONE", ["1"], ("a:1", "$ONE")),
         ("a:1,2", ["d.io/r:x,y", "e.io/s"], ["2"], ("a:2", ["d.io/r:y", "e.io/s:2"])),
         ("a:1,1", "d.io/r:x,y", ["1"], ("a:1,1", "d.io/r:x,y")),
         ("a:/x/", "d.io/r", ["x2"], ("a:x2", "d.io/r:x2")),

@@ -30,7 +30,8 @@ class Stream:
         self.takes.set()
 
     async def run(self) -> None:
-        scope = {"type": "http", "method": "GET", "path": PATH, "query_string": b"", "headers": []}
+        scope = {"type": "http", "method": "GET", "path": PATH, "query_string": b""}
+        scope["headers"] = [(b"host", b"127.0.0.1:8080")]
         await self.app(scope, self._receive, self._send)
         self.over = True
 

@@ -331,9 +331,7 @@ class TestButtons:
             assert (await client.post(f"/runs/{run_id}/cancel")).status_code == 409
             assert (await client.post("/runs/nope/cancel")).status_code == 404
 
-    @pytest.mark.parametrize(
-        "headers", [{"origin": "null"}, {"origin": "http://evil.example"}, {"host": "evil.example"}]
-    )
+    @pytest.mark.parametrize("headers", [{"origin": "null"}, {"origin": "http://evil.example"}])
     async def test_forms_of_other_pages_get_nowhere(self, daemon, headers):
         async with daemon.running(), daemon.client() as client:
             for path in ("/runs", "/runs/x/cancel"):

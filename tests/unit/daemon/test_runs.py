@@ -152,3 +152,25 @@ async def test_memory_does_not_grow_over_200_runs(daemon, app):
     assert {run["outcome"] for run in daemon.summaries()} == {"partial"}
     # Python's own caches fill by a few a run. A run that is left behind has thousands.
     assert blocks[1] - blocks[0] < 10 * 200
+
+
+async def test_a_run_that_takes_longer_than_it_may_is_stopped_and_told(daemon, caplog):
+    daemon.script = until_told
+    async with daemon.running() as service:
+        service.runner._max_seconds = 0.01
+        await service.run_now()
+        await daemon.until(lambda: not service.runner.busy)
+    (summary,) = daemon.summaries()
+    assert summary["outcome"] == "interrupted"
+    assert summary["error"] == "the run took longer than --max-run-time (0.01s) and was stopped"
+    assert "takes longer than --max-run-time" in caplog.text
+
+
+async def test_a_run_that_is_done_in_time_is_not_stopped(daemon):
+    async with daemon.running() as service:
+        service.runner._max_seconds = 600.0
+        await service.run_now()
+        await daemon.settle()
+    (summary,) = daemon.summaries()
+    assert summary["outcome"] == "success"
+    assert "error" not in summary

@@ -7,10 +7,10 @@ import socket
 import pytest
 
 from syncer.accounts.settings import Secret
+from syncer.daemon.admission import MAX_BODY
 from syncer.daemon.guard import Guard
 from syncer.daemon.server import listen
 from syncer.daemon.service import Plan
-from syncer.daemon.web import MAX_BODY
 from syncer.observe.metrics import CONTENT_TYPE
 from tests.unit.daemon.conftest import until_told
 

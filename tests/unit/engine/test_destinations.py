@@ -114,7 +114,7 @@ async def test_each_destination_fails_for_its_own_reason(source, destination, el
     image(source.store)
     for registry, status in ((destination, 500), (elsewhere, 502)):
         registry.store.put_blob("app", b"so that it is not new")
-        refuse(registry, "HEAD manifest", status)
+        refuse(registry, "PUT manifest", status)
     outcome = await net.sync(BOTH)
     reasons = {event.destination.repository.host: event.failure for event in outcome.failed}
     assert {host: (failure.registry, failure.status) for host, failure in reasons.items()} == {

@@ -13,7 +13,7 @@ CHILDREN = 12
 @pytest.fixture
 def many(source, monkeypatch):
     """Eight indexes of twelve children, which count as large ones."""
-    monkeypatch.setattr(images, "MANY_CHILDREN", CHILDREN - 1)
+    monkeypatch.setattr(images, "MANY_PARTS", CHILDREN - 1)
     for tag in range(8):
         children = [
             make_image(source.store, "app", layers=[make_layer({"n": f"{tag} {number}".encode()})])
@@ -80,3 +80,24 @@ async def test_an_image_beyond_the_limit_fails_and_says_so(net, monkeypatch, lim
 async def test_each_image_has_a_budget_of_its_own(many, source, destination, net, monkeypatch):
     monkeypatch.setattr(image_copy, "MAX_MANIFESTS", CHILDREN + 1)
     assert (await net.sync({"source/app": "destination/app"})).counts == (8, 0, 0)
+
+
+async def test_indexes_in_indexes_are_copied_one_after_the_other(source, most_open, net):
+    for tag in range(8):
+        inner = [
+            make_index(
+                source.store,
+                "app",
+                children=[
+                    make_image(
+                        source.store, "app", layers=[make_layer({"n": f"{tag} {each} {leaf}".encode()})]
+                    )
+                    for leaf in range(6)
+                ],
+            )
+            for each in range(3)
+        ]
+        make_index(source.store, "app", str(tag), children=inner)
+    outcome = await net.sync({"source/app": "destination/app"}, transfers=4)
+    assert outcome.counts == (8, 0, 0)
+    assert most_open[0] <= 2 * (3 + 3 * 6 + 1)

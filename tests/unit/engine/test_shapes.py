@@ -17,6 +17,7 @@ from syncer.demo.images import (
 )
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
+from tests.support.schema1 import sign
 from tests.support.wire import kind, kinds, same
 
 LAYER = make_layer({"layer": noise("layer", 3000)})
@@ -164,8 +165,9 @@ async def test_a_schema_1_manifest(source, destination, net, layer):
 
 async def test_a_signed_schema_1_manifest_keeps_its_digest(source, destination, net):
     digest = source.store.put_blob("old", LAYER.content)
-    document = {"schemaVersion": 1, "fsLayers": [{"blobSum": str(digest)}], "history": [], "signatures": [{}]}
-    raw, signed = msgspec.json.encode(document), Digest.of(b"the payload without its signature")
+    document = {"schemaVersion": 1, "fsLayers": [{"blobSum": str(digest)}], "history": []}
+    payload = msgspec.json.encode(document)
+    raw, signed = sign(payload), Digest.of(payload)
     headers = {"Content-Type": media_types.DOCKER_SCHEMA1_SIGNED, "Docker-Content-Digest": signed}
 
     @source.before

@@ -78,7 +78,7 @@ async def test_what_was_found_is_mounted_too(source, destination, net):
 
 
 @SIZES
-@pytest.mark.parametrize("status", [202, 401, 403, 404, 405])
+@pytest.mark.parametrize("status", [202, 401, 403, 404, 405, 409, 422, 500, 501])
 async def test_a_refused_mount_becomes_an_upload(source, destination, net, size, status):
     for name in ("a", "b"):
         make_image(source.store, name, "1", layers=[base(size)])

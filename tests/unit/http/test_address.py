@@ -27,7 +27,9 @@ def address():
         ("http://reg.example/v2/x", "https://reg.example/v2/x"),
         ("http://reg.example:80/v2/x", "https://reg.example/v2/x"),
         ("http://reg.example:8443/v2/x", "https://reg.example:8443/v2/x"),
-        ("http://cdn.example/x", "http://cdn.example/x"),
+        ("HTTPS://CDN.example/X", "https://cdn.example/X"),
+        ("HTTP://REG.example/v2/x", "https://reg.example/v2/x"),
+        ("https://cdn.example/x?&sig=%2F#part", "https://cdn.example/x?&sig=%2F"),
         ("https://cdn.example/x?sig=http://y", "https://cdn.example/x?sig=http://y"),
     ],
 )
@@ -117,3 +119,30 @@ def test_a_certificate_file_that_cannot_be_read_is_told():
     address = Address("reg.example", HostSettings(ca_file="/nowhere/ca.pem"))
     with pytest.raises(RegistryError, match=r"/nowhere/ca\.pem"):
         address.tls(own=True)
+
+
+@pytest.mark.parametrize(
+    "location", ["http://cdn.example/x", "HTTP://cdn.example/x", "hTTp://cdn.example:8080/x"]
+)
+def test_no_way_leads_from_https_to_http(address, location):
+    with pytest.raises(RegistryError, match="from https to http at cdn") as raised:
+        address.resolve(ASKED, location)
+    assert raised.value.kind is Kind.TLS
+
+
+def test_content_that_is_checked_by_its_digest_may_come_without_tls(address):
+    assert address.resolve(ASKED, "HTTP://cdn.example/x", downgrade=True) == "http://cdn.example/x"
+
+
+@pytest.mark.parametrize("location", ["//cdn.example/x", "/x"])
+def test_a_location_without_a_scheme_keeps_that_of_the_request(address, location):
+    assert address.resolve(ASKED, location).startswith("https://")
+
+
+def test_a_guard_is_set_once_a_public_address_has_answered(address):
+    assert address.guard() is None
+    address.answered(internal=True)
+    assert address.guard() is None
+    address.answered(internal=False)
+    address.answered(internal=True)
+    assert address.guard() is not None

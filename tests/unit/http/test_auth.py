@@ -1,110 +1,44 @@
 """How an account shows itself: which token is fetched, from whom, when again, and what never leaves."""
 
 import base64
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
-import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 
 from syncer.accounts.settings import Account, Secret
 from syncer.errors import Kind, RegistryError
-from syncer.http.auth import MAX_TOKENS, Authenticator
-from syncer.http.challenge import Challenge, parse_challenges
-
-REALM = "https://auth.example.com/token"
-PULL = ("repository:acme/app:pull",)
-PUSH = ("repository:acme/app:pull,push",)
-PASSWORD, IDENTITY = "pa55-w0rd-of-anna", "1dentity-t0ken"
-ANNA = Account("registry.example.com", "anna", Secret(PASSWORD))
-KNOWN = Account("registry.example.com", identity_token=Secret(IDENTITY))
-
-
-@dataclass
-class Asked:
-    """One request to a token service, taken apart."""
-
-    method: str
-    url: str
-    user: str | None
-    form: dict[str, list[str]]
-    raw_headers: dict[str, str]
-
-    @property
-    def scopes(self) -> list[str]:
-        return self.form.get("scope", [])
-
-
-@dataclass
-class Stage:
-    """A registry and its token service, without network. `answer` is called for each token."""
-
-    account: Account | None = None
-    secure: bool = True
-    ping: str = ""
-    answer: Callable[[Asked], object] = lambda asked: {"token": "t"}
-    time: float = 1000.0
-    asked: list[Asked] = field(default_factory=list)
-    pings: int = 0
-
-    def __post_init__(self) -> None:
-        self.auth = Authenticator(
-            "registry.example.com",
-            self.account,
-            fetch=self._fetch,
-            challenge_of_ping=self._ping,
-            secure=lambda: self.secure,
-            clock=lambda: self.time,
-            now=lambda: 1_700_000_000 + self.time,
-        )
-
-    async def _ping(self) -> list[Challenge]:
-        self.pings += 1
-        return parse_challenges([self.ping])
-
-    async def _fetch(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> bytes:
-        form = parse_qs(body.decode() if body else urlsplit(url).query)
-        _, _, pair = headers.get("Authorization", "").partition(" ")
-        asked = Asked(method, url, base64.b64decode(pair).decode() if pair else None, form, headers)
-        self.asked.append(asked)
-        await checkpoint()
-        answer = self.answer(asked)
-        if isinstance(answer, int):
-            raise RegistryError(Kind.UNAUTHORIZED, f"{answer} refused", status=answer)
-        return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-
-    async def challenge(self, header: str | None = None, scopes=PULL, sent: str | None = None) -> bool:
-        header = bearer() if header is None else header
-        return await self.auth.challenged(
-            httpx.Headers([(b"WWW-Authenticate", header.encode())] if header else []), scopes, sent
-        )
-
-    async def header(self, scopes=PULL) -> str | None:
-        return await self.auth.authorization(scopes)
-
-
-def bearer(realm: str = REALM, **more: str) -> str:
-    return ",".join([f'Bearer realm="{realm}"', *(f'{name}="{value}"' for name, value in more.items())])
-
-
-def numbered() -> Callable[[Asked], object]:
-    """Tokens t1, t2, …"""
-    counter = iter(range(1, 10_000))
-    return lambda asked: {"token": f"t{next(counter)}", "expires_in": 300}
-
+from syncer.http.auth import MAX_TOKENS
+from tests.support.login_stage import (
+    ANNA,
+    IDENTITY,
+    KNOWN,
+    PASSWORD,
+    PULL,
+    PUSH,
+    REALM,
+    Stage,
+    asks,
+    bearer,
+    numbered,
+)
 
 # --- which challenge -------------------------------------------------------------------------------------------------
 
 
-async def test_nothing_is_sent_before_a_registry_asks():
+async def test_nothing_is_sent_to_a_registry_that_does_not_ask():
     stage = Stage(ANNA)
 
     assert await stage.header() is None
     assert not stage.asked
+    assert stage.pings == [None]
+
+
+async def test_without_an_account_nothing_is_asked_before_the_first_request():
+    stage = Stage(ping=asks(bearer()))
+
+    assert await stage.header() is None
+    assert not stage.pings
 
 
 async def test_basic_credentials_are_sent_to_a_registry_that_asks_for_them():
@@ -117,8 +51,12 @@ async def test_basic_credentials_are_sent_to_a_registry_that_asks_for_them():
 async def test_basic_credentials_that_were_refused_are_not_sent_again():
     stage = Stage(ANNA)
     await stage.challenge('Basic realm="x"')
+    header = await stage.header()
 
-    assert not await stage.challenge('Basic realm="x"', sent=await stage.header())
+    with pytest.raises(RegistryError, match="401 unauthorized"):
+        await stage.challenge('Basic realm="x"', sent=header)
+    with pytest.raises(RegistryError, match="401 unauthorized"):
+        await stage.header()
 
 
 async def test_without_an_account_a_basic_challenge_is_the_end():
@@ -143,26 +81,115 @@ async def test_basic_is_taken_where_bearer_beside_it_leads_nowhere():
 
 @pytest.mark.parametrize("header", ["", "Negotiate", "Bearer service=x", "nonsense"])
 async def test_where_an_answer_has_no_challenge_v2_is_asked_for_it(header):
-    stage = Stage(ANNA, ping=bearer(scope="repository:user/image:pull"))
+    stage = Stage(ping=asks(bearer(scope="repository:user/image:pull")))
 
     assert await stage.challenge(header)
     assert await stage.header() == "Bearer t"
     # The scope of another answer is not this one's.
     assert stage.asked[0].scopes == list(PULL)
-    assert stage.pings == 1
+    assert stage.pings == [None]
 
 
 async def test_a_challenge_once_known_is_not_asked_for_again():
-    stage = Stage(ANNA, ping=bearer(), answer=numbered())
+    stage = Stage(ping=asks(bearer()), answer=numbered())
     await stage.challenge("")
 
     assert await stage.challenge("", sent=await stage.header())
     assert await stage.header() == "Bearer t2"
-    assert stage.pings == 1
+    assert stage.pings == [None]
 
 
 async def test_where_v2_asks_for_nothing_either_there_is_nothing_to_try():
     assert not await Stage(ANNA).challenge("")
+
+
+# --- asked first -----------------------------------------------------------------------------------------------------
+
+
+async def test_v2_is_asked_once_for_all_before_the_first_request_of_an_account():
+    stage = Stage(ANNA, ping=asks(bearer(service="s")), answer=numbered())
+    headers = []
+
+    async def request(number: int) -> None:
+        headers.append(str(await stage.header((f"repository:app{number}:pull",))))
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(request, number)
+
+    assert stage.pings == [None]
+    assert sorted(headers) == [f"Bearer t{number}" for number in range(1, 6)]
+    assert all(asked.user == f"anna:{PASSWORD}" for asked in stage.asked)
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 405])
+async def test_where_v2_has_no_challenge_requests_go_without_an_account_and_that_is_said(status, caplog):
+    stage = Stage(ANNA, ping=lambda authorization: (status, ""))
+
+    with caplog.at_level("INFO"):
+        assert await stage.header() is None
+        assert await stage.header(PUSH) is None
+    assert stage.pings == [None]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "it is asked without the account 'registry.example.com'" in said
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_v2_that_answers_badly_is_asked_once_more_and_then_done_without(status):
+    stage = Stage(ANNA, ping=lambda authorization: (status, ""))
+
+    with pytest.raises(RegistryError) as error:
+        await stage.header()
+    assert error.value.status == status
+    assert not error.value.permanent
+    assert await stage.header() is None
+    assert stage.pings == [None, None]
+
+
+async def test_a_challenge_that_comes_later_is_followed_where_v2_had_none():
+    stage = Stage(ANNA)
+    await stage.header()
+
+    assert await stage.challenge()
+    assert await stage.header() == "Bearer t"
+
+
+# --- Bearer stays Bearer ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ['Basic realm="harbor"', "", "Negotiate"])
+async def test_a_401_to_a_token_without_a_bearer_challenge_means_a_fresh_token(header):
+    stage = Stage(ANNA, ping=asks(bearer()), answer=numbered())
+    first = await stage.header()
+
+    assert await stage.challenge(header, sent=first)
+    assert await stage.header() == "Bearer t2"
+
+
+async def test_a_fresh_token_that_is_refused_too_lacks_a_right_and_is_kept():
+    stage = Stage(ANNA, ping=asks(bearer()), answer=numbered())
+    assert await stage.challenge('Basic realm="x"', sent=await stage.header())
+    second = await stage.header()
+
+    assert not await stage.challenge('Basic realm="x"', sent=second)
+    assert await stage.header() == second
+    stage.time += 20
+    # It may be the token again, later on.
+    assert await stage.challenge('Basic realm="x"', sent=second)
+    assert await stage.header() == "Bearer t3"
+
+
+async def test_tokens_are_forgotten_for_what_has_changed():
+    stage = Stage(ANNA, ping=asks(bearer()), answer=numbered())
+    for name in ("made/app", "made", "maderight/app", "other"):
+        await stage.header((f"repository:{name}:pull",))
+    stage.auth.forget("made")
+
+    headers = [
+        await stage.header((f"repository:{name}:pull",))
+        for name in ("maderight/app", "other", "made/app", "made")
+    ]
+    assert headers == ["Bearer t3", "Bearer t4", "Bearer t5", "Bearer t6"]
 
 
 # --- which token -----------------------------------------------------------------------------------------------------
@@ -348,21 +375,20 @@ async def test_a_wrong_password_is_tried_once_for_all_who_wait():
             group.start_soon(request)
 
     assert failures == [401] * 20
-    assert len(stage.asked) == 1
+    # With a scope, and without: that is how to tell a wrong password from a missing right.
+    assert [asked.scopes for asked in stage.asked] == [list(PULL), []]
 
 
 async def test_those_who_wait_go_on_where_the_one_that_fetched_was_cancelled():
     stage = Stage(ANNA)
     begun, held = anyio.Event(), anyio.Event()
-    fetch = stage.auth._fetch
 
-    async def slow(*arguments) -> bytes:
+    async def slow() -> None:
         if not begun.is_set():
             begun.set()
             await held.wait()
-        return await fetch(*arguments)
 
-    stage.auth._fetch = slow
+    stage.slowly = slow
     await stage.challenge()
     headers = []
 
@@ -477,7 +503,7 @@ async def test_an_identity_token_that_is_refused_is_not_tried_in_other_ways():
 
     with pytest.raises(RegistryError):
         await stage.header()
-    assert len(stage.asked) == 1
+    assert [asked.method for asked in stage.asked] == ["POST", "POST"]
 
 
 async def test_a_registry_token_is_shown_as_it_is_and_not_twice():
@@ -541,7 +567,8 @@ async def test_a_provider_is_asked_again_where_basic_is_refused():
     assert second != first
     # A late 401 to the first is worth a try with the second; a 401 to the second is the end.
     assert await stage.challenge('Basic realm="x"', sent=first)
-    assert not await stage.challenge('Basic realm="x"', sent=second)
+    with pytest.raises(RegistryError, match="401 unauthorized"):
+        await stage.challenge('Basic realm="x"', sent=second)
 
 
 async def test_a_provider_that_knows_nobody_means_anonymous_access():

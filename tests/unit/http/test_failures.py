@@ -33,7 +33,12 @@ def answer(status, body=b"", *, method="GET", account=None, elsewhere="", **head
         (408, Kind.TIMEOUT, False),
         (409, Kind.CONFLICT, True),
         (410, Kind.NOT_FOUND, True),
-        (412, Kind.IMMUTABLE, True),
+        (412, Kind.FORBIDDEN, True),
+        (499, Kind.SERVER_ERROR, False),
+        (505, Kind.UNSUPPORTED, True),
+        (507, Kind.SERVER_ERROR, False),
+        (511, Kind.CONNECTION, True),
+        (599, Kind.SERVER_ERROR, False),
         (413, Kind.TOO_LARGE, True),
         (415, Kind.UNSUPPORTED, True),
         (422, Kind.INVALID, True),
@@ -110,8 +115,44 @@ def test_it_is_told_what_to_do(error, advice):
 def test_another_hosts_refusal_is_not_the_accounts():
     error = answer(403, b"<Error/>", account=ACCOUNT, elsewhere="cdn.example")
     assert not error.permanent
-    assert "403 forbidden (a web page) from cdn.example" in str(error)
+    assert "403 forbidden from cdn.example, where the registry sent us" in str(error)
     assert "password" not in str(error)
+
+
+def test_another_hosts_words_are_not_told():
+    body = b'{"errors":[{"code":"DENIED","message":"internal-host-9 says no"}]}'
+    error = answer(500, body, elsewhere="10.0.0.9")
+    assert "internal-host-9" not in str(error)
+    assert error.codes == ()
+
+
+def test_another_host_that_wants_a_token_is_told_as_what_it_is():
+    error = answer(
+        401, account=ACCOUNT, elsewhere="other.example", www_authenticate='Bearer realm="https://x/token"'
+    )
+    assert error.kind is Kind.UNAUTHORIZED
+    assert error.permanent
+    assert "other.example wants a login of its own" in str(error)
+
+
+def test_a_connection_that_times_out_names_what_may_drop_its_packets():
+    attempt = Attempt("reg.example", "GET", "ping", "/v2/")
+    error = failures.from_transport(httpx.ConnectTimeout("no connection within 15 s"), attempt=attempt)
+    assert error.kind is Kind.TIMEOUT
+    assert error.retryable
+    assert "a firewall or a NetworkPolicy may drop what goes to reg.example" in str(error)
+
+
+def test_a_connection_that_is_refused_names_the_port():
+    attempt = Attempt("reg.example", "GET", "ping", "/v2/")
+    error = failures.from_transport(httpx.ConnectError("Connect call failed"), attempt=attempt)
+    assert error.kind is Kind.CONNECTION
+    assert "cannot connect: Connect call failed; check that reg.example runs, and its port" in str(error)
+
+
+def test_a_title_behind_much_else_is_found_and_one_without_end_is_none():
+    assert "'Bad Gateway'" in str(answer(502, b"<html>" + b" " * 60_000 + b"<title>Bad Gateway</title>"))
+    assert "(a web page)" in str(answer(502, b"<title" * 11_000))
 
 
 def test_only_a_push_can_meet_an_immutable_tag():
@@ -125,20 +166,43 @@ def test_only_a_push_can_meet_an_immutable_tag():
     [
         ("5", 5.0),
         (" 7 ", 7.0),
-        ("0", 0.0),
+        ("2.5", 2.5),
+        ("0", 1.0),
+        ("0.001", 1.0),
+        ("-1", 1.0),
+        ("99999999", 86400.0),
+        ("9" * 20, 86400.0),
+        ("9" * 40, None),
         (None, None),
         ("", None),
         ("soon", None),
-        ("-1", None),
-        ("1.5", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e3", None),
+        ("\u0665", None),
     ],
 )
 def test_retry_after_in_seconds(value, seconds):
     assert failures.retry_after(value) == seconds
 
 
-def test_retry_after_as_a_date():
-    assert failures.retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    far = failures.retry_after("Fri, 31 Dec 2100 23:59:59 GMT")
-    assert far is not None
-    assert far > 1e8
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1.0),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 86400.0),
+        ("1700000000", 1.0),
+        ("4102444800", 86400.0),
+        ("1700000000000", 1.0),
+        ("4102444800000", 86400.0),
+    ],
+)
+def test_retry_after_as_a_time_has_bounds(value, seconds):
+    assert failures.retry_after(value) == seconds
+
+
+def test_retry_after_as_a_unix_time_is_the_time_until_then(monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
+    assert failures.retry_after("1800000030") == 30
+    assert failures.retry_after("1800000030000") == 30

@@ -4,7 +4,10 @@ import anyio
 import pytest
 
 from syncer.accounts.settings import HostSettings
-from syncer.http.limits import DOWN_SECONDS, MAX_UNREACHABLE, HostLimits
+from syncer.errors import MAX_HOLD, Kind, RegistryError
+from syncer.http.limits import DOWN_SECONDS, MAX_SLOW, MAX_UNREACHABLE, MIN_HOLD, HostLimits
+
+REFUSED = RegistryError(Kind.CONNECTION, "cannot connect: connection refused")
 
 
 class Clock:
@@ -161,9 +164,9 @@ async def test_those_who_hand_out_work_hear_when_there_is_room(clock):
 async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a_while(clock):
     limits = HostLimits(4, clock=clock)
     for _ in range(MAX_UNREACHABLE - 1):
-        limits.connected(ok=False)
+        limits.unreachable(REFUSED)
     assert limits.down == 0
-    limits.connected(ok=False)
+    limits.unreachable(REFUSED)
     assert limits.down == DOWN_SECONDS
     clock.now += DOWN_SECONDS
     assert limits.down == 0
@@ -172,9 +175,9 @@ async def test_a_host_that_cannot_be_reached_time_after_time_is_left_alone_for_a
 async def test_one_connection_that_is_made_makes_up_for_those_that_failed(clock):
     limits = HostLimits(4, clock=clock)
     for _ in range(MAX_UNREACHABLE - 1):
-        limits.connected(ok=False)
-    limits.connected(ok=True)
-    limits.connected(ok=False)
+        limits.unreachable(REFUSED)
+    limits.connected()
+    limits.unreachable(REFUSED)
     assert limits.down == 0
 
 
@@ -188,3 +191,26 @@ async def test_it_is_told_when_the_window_changes(clock):
         await limits.acquire()
         limits.release(answered=True)
     assert windows == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [(0.0, MIN_HOLD), (-5.0, MIN_HOLD), (3.0, 3.0), (1.7e9, MAX_HOLD), (float("inf"), MAX_HOLD)],
+)
+async def test_a_break_is_bounded_both_ways(clock, asked, held):
+    limits = HostLimits(4, clock=clock)
+    limits.hold(asked)
+    assert limits.paused == held
+
+
+async def test_bodies_that_come_too_slowly_count_as_down_unless_one_is_delivered(clock):
+    limits = HostLimits(4, clock=clock)
+    for _ in range(MAX_SLOW - 1):
+        limits.too_slow(REFUSED)
+    limits.delivered()
+    for _ in range(MAX_SLOW - 1):
+        limits.too_slow(REFUSED)
+    assert limits.down == 0
+    limits.too_slow(REFUSED)
+    assert limits.down == DOWN_SECONDS
+    assert limits.last_failure is REFUSED

@@ -1,6 +1,8 @@
 """What goes over a connection, and what is made of what comes back: against servers that answer word for word."""
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -13,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncer.accounts.settings import HostSettings
-from syncer.http import dialling, wire
+from syncer.errors import Attempt, Kind
+from syncer.http import connection, dialling, wire
 from syncer.http.address import Address
 from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
+from syncer.http.dialling import TooManyOpenFiles
+from syncer.http.failures import from_transport
+from syncer.http.proxies import ProxyRefused, ProxyUnreachable
 from syncer.http.wire import ConnectionPool, RequestBody
 from tests.support.waiting import OK, Waiting
 
@@ -440,6 +446,102 @@ async def test_a_server_that_falls_silent(peer, pool, answer):
     assert not [each for each in pool._connections if not each.closed]
 
 
+# --- drop by drop ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def dripping(listen):
+    """A server that sends so many bytes at once, then the rest byte by byte."""
+    at_work: list[asyncio.Task[None] | None] = []
+
+    async def start(answer: bytes, at_once: int) -> str:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            at_work.append(asyncio.current_task())
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer[:at_once])
+                for byte in answer[at_once:]:
+                    await asyncio.sleep(0.01)
+                    writer.write(bytes((byte,)))
+                    await writer.drain()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass  # given up, as it should be
+            finally:
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+
+        return f"http://{await listen(serve)}/"
+
+    yield start
+    await asyncio.gather(*filter(None, at_work))
+
+
+@pytest.mark.parametrize("at_once", [0, 1, 40])
+async def test_headers_that_come_byte_by_byte_are_given_up(dripping, pool, monkeypatch, at_once):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.1)
+    url = await dripping(b"HTTP/1.1 200 OK\r\n" + b"X-Header: value\r\n" * 200, at_once)
+    with anyio.fail_after(30), pytest.raises(httpx.ReadTimeout):
+        await ask(pool, url)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 9000\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+async def test_a_body_that_comes_byte_by_byte_is_given_up(dripping, pool, monkeypatch, framing):
+    monkeypatch.setattr(connection, "RATE_SECONDS", 0.1)
+    head = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n"
+    url = await dripping(head + b"1\r\nx\r\n" * 1500, len(head))
+    with anyio.fail_after(30), pytest.raises(connection.TooSlow):
+        await ask(pool, url)
+
+
+async def test_one_long_pause_in_a_body_is_no_drip(listen, pool, monkeypatch):
+    monkeypatch.setattr(connection, "RATE_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "MAX_WAIT", 0.01)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+        for pause in (0.5, 0.0, 0.0):
+            await asyncio.sleep(pause)
+            writer.write(b"x")
+            await writer.drain()
+        writer.close()
+
+    assert (await ask(pool, f"http://{await listen(serve)}/"))[1] == b"xxx"
+
+
+async def test_interim_answers_do_not_count_as_slow_headers(listen, pool, monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.01)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    assert (await ask(pool, f"http://{await listen(serve)}/"))[1] == b"ok"
+
+
+async def test_silence_within_a_body_is_not_given_the_time_of_a_first_byte(peer, pool, monkeypatch):
+    monkeypatch.setattr(wire, "READ_SECONDS", 0.05)
+    server = await peer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", OK)
+    with anyio.fail_after(30), pytest.raises(httpx.ReadTimeout):
+        await ask(pool, server.url, extensions={"read_seconds": 600.0})
+
+
+async def test_beyond_the_most_connections_an_idle_one_makes_room(peer):
+    one, other = await peer(OK, OK), await peer(OK, OK)
+    async with ConnectionPool(1) as pool:
+        for server in (one, other, one):
+            assert (await ask(pool, server.url))[1] == b"ok"
+            await anyio.wait_all_tasks_blocked()
+            assert len([each for each in pool._connections if not each.closed]) == 1
+    assert (one.connections, other.connections) == (2, 1)
+
+
 # --- requests ----------------------------------------------------------------------------------------------------------
 
 
@@ -727,6 +829,26 @@ async def test_nobody_listens(pool):
         await ask(pool, "http://127.0.0.1:1/")
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+async def test_too_many_open_files_are_named_and_may_pass(peer, pool, name):
+    server = await peer(OK)
+    url = server.url.replace("127.0.0.1", name)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.open(os.devnull, os.O_RDONLY)
+    os.close(spare)  # the lowest number that is free: none is left then
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+    try:
+        with pytest.raises(TooManyOpenFiles) as failure:
+            await ask(pool, url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    error = from_transport(failure.value, attempt=Attempt("reg.example"))
+    assert (error.kind, error.retryable) == (Kind.CONNECTION, True)
+    assert "Too many open files" in str(error)
+    assert "ulimit -n" in str(error)
+    assert (await ask(pool, url))[1] == b"ok"
+
+
 async def test_a_server_that_says_nothing_to_tls(listen, pool, monkeypatch):
     monkeypatch.setattr(dialling, "CONNECT_SECONDS", 0.05)
 
@@ -775,10 +897,8 @@ def proxied(monkeypatch):
     def set_(scheme: str, url: str) -> None:
         monkeypatch.setenv(f"{scheme}_proxy", url)
         monkeypatch.setenv("no_proxy", "")
-        dialling.proxy_for.cache_clear()
 
-    yield set_
-    dialling.proxy_for.cache_clear()
+    return set_
 
 
 async def test_plain_requests_name_the_whole_url_to_the_proxy(peer, pool, proxied):
@@ -843,22 +963,25 @@ async def test_tls_goes_through_the_proxy_to_the_registry(  # noqa: PLR0917
 async def test_a_proxy_that_lets_nobody_through(peer, pool, proxied):
     proxy = await peer(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
     proxied("https", proxy.url)
-    with pytest.raises(dialling.ProxyRefused) as failure:
+    with pytest.raises(ProxyRefused) as failure:
         await ask(pool, "https://registry.example/")
     assert failure.value.status == 407
 
 
 async def test_a_proxy_that_is_not_there(pool, proxied):
     proxied("https", "http://user:secret@127.0.0.1:1")
-    with pytest.raises(dialling.ProxyUnreachable) as failure:
+    with pytest.raises(ProxyUnreachable) as failure:
         await ask(pool, "https://registry.example/")
     assert "secret" not in str(failure.value)
 
 
 async def test_a_proxy_of_another_kind_is_refused(pool, proxied):
-    proxied("https", "socks5://user:secret@127.0.0.1:1080")
-    with pytest.raises(httpx.UnsupportedProtocol, match=r"not an HTTP proxy: socks5://127\.0\.0\.1"):
+    proxied("https", "ftp://user:secret@127.0.0.1:1080")
+    with pytest.raises(
+        httpx.UnsupportedProtocol, match=r"HTTPS_PROXY .* expected the URL of a proxy"
+    ) as failure:
         await ask(pool, "https://registry.example/")
+    assert "secret" not in str(failure.value)
 
 
 async def test_a_client_certificate_is_shown_to_the_registry_alone(listen, pool, ca, tmp_path):

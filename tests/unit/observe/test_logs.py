@@ -301,8 +301,10 @@ def test_a_strangers_words_neither_break_a_line_nor_steer_the_terminal():
     stream = io.StringIO()
     with logging_to(stream) as log:
         log.logger.error("x", message="it said \x1b[2J\r\nSynchronization finished, 0 tasks failed\x9b")
+        log.logger.error("x", message="turned \u202e around, \u200b hidden")
 
-    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().count("\n") == 2
+    assert r"turned \u202e around, \u200b hidden" in stream.getvalue()
     assert r"\x1b[2J\x0d\x0aSynchronization" in stream.getvalue()
 
 

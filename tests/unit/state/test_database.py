@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from syncer.state.database import FILE, STEPS, open_database
+from syncer.state.database import STEPS, open_database
+from syncer.state.folder import DATABASE as FILE
 from syncer.state.lock import StateUnusable
 
 

@@ -1,0 +1,87 @@
+"""What a request meets before it is answered: who may ask, how many at once, and how much it may send."""
+
+import anyio
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from syncer.daemon.guard import PROBES, Guard, Refusal
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request's body."""
+MAX_REQUESTS = 256
+"""Requests that are answered at once, open streams among them. Probes and metrics are answered besides."""
+_BODY_SECONDS = 10.0
+_ALWAYS_ANSWERED = PROBES | {"/metrics"}
+_READING = ("GET", "HEAD")
+
+
+async def admit(guard: Guard, request: Request) -> None:
+    """Let a request that changes something through, or raise `HTTPException`. Reads its body, and no more of it."""
+    if refusal := guard.change_refusal(request):
+        await guard.delay(request, refusal)
+        raise HTTPException(refusal.status, refusal.message, _headers(refusal))
+    size = 0
+    try:
+        with anyio.fail_after(_BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise HTTPException(413, f"more than {MAX_BODY} bytes", {"connection": "close"})
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408, "the request did not come to its end", {"connection": "close"}) from None
+
+
+class Admission:
+    """Refuses whoever may not ask at all, and whoever may not read. Requests that change something see `admit`."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            connection = HTTPConnection(scope)
+            refusal = self._guard.refusal(connection)
+            if refusal is None and scope["method"] in _READING:
+                refusal = self._guard.read_refusal(connection)
+            if refusal is not None:
+                await self._guard.delay(connection, refusal)
+                answer = _error(refusal.status, refusal.message, _headers(refusal))
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class RoomForProbes:
+    """Answers 503 to what is too much at once, but always answers those who ask whether the daemon works."""
+
+    def __init__(self, app: ASGIApp, *, limit: int = MAX_REQUESTS) -> None:
+        self._app = app
+        self._limit = limit
+        self._requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
+            await self._app(scope, receive, send)
+        elif self._requests >= self._limit:
+            answer = _error(503, "too many requests at once", {"retry-after": "1", "connection": "close"})
+            await answer(scope, receive, send)
+        else:
+            self._requests += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._requests -= 1
+
+
+def _headers(refusal: Refusal) -> dict[str, str] | None:
+    return {"www-authenticate": refusal.challenge} if refusal.challenge else None
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None) -> Response:
+    return Response(
+        msgspec.json.encode({"error": message}), status, media_type="application/json", headers=headers
+    )

@@ -1,0 +1,152 @@
+"""The connections of the daemon: how long each may take, and which one makes room where there are too many."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from syncer.daemon.peers import peer_of
+
+_TELL_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be, and how many seconds each part of a request may take.
+
+    A client that reads an answer has to take `write_bytes` within `write_seconds`.
+    """
+
+    connections: int = 512
+    per_peer: int = 64
+    head_seconds: float = 10.0
+    body_seconds: float = 20.0
+    write_seconds: float = 30.0
+    write_bytes: int = 16 * 1024
+
+
+USUAL_LIMITS = ConnectionLimits()
+
+
+class Connections:
+    """All that are open. Where there are too many, the one that does least makes room for the next.
+
+    A new one is never turned away, since it may be a probe. `now` gives seconds.
+    """
+
+    def __init__(
+        self, limits: ConnectionLimits = USUAL_LIMITS, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits = limits
+        self._now = now
+        self._open: dict[WatchedConnection, None] = {}
+        self._by_peer: Counter[str] = Counter()
+        self._dropped = 0
+        self._told = -_TELL_SECONDS
+
+    def add(self, connection: "WatchedConnection") -> None:
+        self._open[connection] = None
+        self._by_peer[connection.peer] += 1
+        if self._by_peer[connection.peer] > self._limits.per_peer:
+            self._make_room(connection.peer, besides=connection)
+        elif len(self._open) > self._limits.connections:
+            ((peer, _),) = self._by_peer.most_common(1)
+            self._make_room(peer, besides=connection)
+
+    def remove(self, connection: "WatchedConnection") -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self._by_peer[connection.peer] -= 1
+            if not self._by_peer[connection.peer]:
+                del self._by_peer[connection.peer]
+
+    def sweep(self) -> None:
+        """Drop what takes too long. To be called about once a second."""
+        now = self._now()
+        for connection in list(self._open):
+            if connection.overdue(now, self._limits):
+                self._drop(connection)
+        if self._dropped and now - self._told >= _TELL_SECONDS:
+            _log.warning("connections dropped because they were too slow or too many: %d", self._dropped)
+            self._dropped, self._told = 0, now
+
+    def _make_room(self, peer: str, *, besides: "WatchedConnection") -> None:
+        others = [each for each in self._open if each.peer == peer and each is not besides]
+        # The first of those that are equal is the oldest.
+        if others:
+            self._drop(min(others, key=lambda each: each.usefulness))
+
+    def _drop(self, connection: "WatchedConnection") -> None:
+        self._dropped += 1
+        self.remove(connection)
+        connection.transport.abort()
+
+
+class WatchedConnection(H11Protocol):
+    """uvicorn's protocol, with an account of what the client has yet to do."""
+
+    def __init__(self, *arguments: Any, book: Connections, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._book = book
+        self._phase: tuple[object, object] = (None, None)
+        self._since = 0.0
+        self._resumed = True
+        self._unread = 0
+        self._unread_since = 0.0
+        self.peer = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.peer = peer_of(self.client[0] if self.client else "")
+        self._book.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._book.remove(self)
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        self._resumed = True
+        super().resume_writing()
+
+    @property
+    def usefulness(self) -> int:
+        """0 waits for a request, 1 for the rest of one, 2 for its client to read, 3 for us."""
+        state = self.conn.their_state
+        if state is h11.SEND_BODY:
+            return 1
+        if self.transport.get_write_buffer_size():
+            return 2
+        return 0 if state is h11.IDLE else 3
+
+    def overdue(self, now: float, limits: ConnectionLimits) -> bool:
+        """Whether the client has taken too long with what it is about to do. Called about once a second."""
+        return self._request_is_overdue(now, limits) or self._reading_is_overdue(now, limits)
+
+    def _request_is_overdue(self, now: float, limits: ConnectionLimits) -> bool:
+        # Each request has a cycle of its own.
+        phase = self.conn.their_state, self.cycle
+        if phase[0] is not self._phase[0] or phase[1] is not self._phase[1]:
+            self._phase, self._since = phase, now
+        match phase[0]:
+            case h11.IDLE:
+                if self.transport.get_write_buffer_size():
+                    # The answer before is still being read; that has a deadline of its own.
+                    self._since = now
+                return now - self._since > limits.head_seconds
+            case h11.SEND_BODY:
+                return now - self._since > limits.body_seconds
+        return False
+
+    def _reading_is_overdue(self, now: float, limits: ConnectionLimits) -> bool:
+        unread = self.transport.get_write_buffer_size()
+        if self._resumed or not unread or unread <= self._unread - limits.write_bytes:
+            self._resumed, self._unread, self._unread_since = False, unread, now
+        return bool(unread) and now - self._unread_since > limits.write_seconds

@@ -1,0 +1,36 @@
+"""Durations as people write them: `90s`, `5m`, `1h30m`, or a number of seconds."""
+
+import re
+
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+EXPECTED = 'a duration such as "90s", "5m" or "1h30m"'
+MAX_DURATION = 366 * 86400.0
+
+
+class InvalidDuration(ValueError):
+    """A text that is no duration."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, more than none and a year at most. A number without a unit counts seconds. Raises `InvalidDuration`."""
+    text = text.strip().lower().replace(" ", "")
+    if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", text):
+        seconds = float(text)
+    elif text and not _PART.sub("", text):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    else:
+        raise InvalidDuration(f"expected {EXPECTED}")
+    if not 0 < seconds <= MAX_DURATION:
+        raise InvalidDuration(f"expected {EXPECTED}, more than 0 and at most a year")
+    return seconds
+
+
+def show_duration(seconds: float) -> str:
+    """The same for people: `5m`, `1h30m`, `0.5s`."""
+    if seconds < 60 or seconds != int(seconds):
+        return f"{seconds:g}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number)

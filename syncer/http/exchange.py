@@ -1,0 +1,242 @@
+"""One request to a host and its answer: headers, bandwidth and guard on the way out; what the answer says on the way in.
+
+Nothing here tries again, logs in or follows a redirect: that is the client's.
+"""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from functools import cache
+from typing import Any
+
+import httpx
+
+from syncer import __version__
+from syncer.accounts.settings import Account
+from syncer.errors import Attempt, Kind, RegistryError
+from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestSent
+from syncer.http import failures
+from syncer.http.address import Address
+from syncer.http.dialling import TooManyOpenFiles
+from syncer.http.internal import Guard, InternalAddress
+from syncer.http.limits import HostLimits
+from syncer.http.quota import read_quota
+from syncer.http.request import Request
+from syncer.http.wire import RequestBody
+from syncer.untrusted import clean
+
+MAX_ERROR = 64 * 1024
+"""Bytes of an error's body that are looked at; what follows is not read."""
+BODY_SECONDS = 60.0
+"""How long an answer that is read whole may take from its headers on, and a second more for each `BODY_RATE` bytes."""
+BODY_RATE = 64 * 1024
+USER_AGENT = f"image-syncer/{__version__}"
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class _Metered(httpx.AsyncByteStream):
+    """A response body that comes no faster than it may."""
+
+    def __init__(
+        self,
+        stream: httpx.AsyncByteStream,
+        metered: Callable[[AsyncIterable[bytes]], AsyncGenerator[bytes]],
+    ) -> None:
+        self._stream = stream
+        self._metered = metered
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._metered(self._stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Exchange:
+    """Sends requests of one account to one registry, and to where it sends us, over `transport`."""
+
+    def __init__(
+        self,
+        address: Address,
+        account: Account | None,
+        *,
+        transport: httpx.AsyncBaseTransport,
+        limits: HostLimits,
+        observer: Observer,
+    ) -> None:
+        self._address = address
+        self._account = account
+        self._transport = transport
+        self._limits = limits
+        self._observer = observer
+
+    async def send(
+        self,
+        request: Request,
+        url: str,
+        authorization: str | None = None,
+        *,
+        own: bool,
+        guard: Guard | None = None,
+    ) -> httpx.Response:
+        """The answer of `url`, its body still to be read. Raises `RegistryError` where there is none.
+
+        `own` says that it is the registry's, `guard` is what keeps the request from internal addresses where the
+        registry's own does not.
+        """
+        # The URL's origin is parsed once; its path goes by as httpx' extension for that. Parsing every URL
+        # would cost as much as the rest of a request.
+        path = url.find("/", 8)
+        if path < 0:
+            url, path = f"{url}/", len(url)
+        extensions = self._extensions(request, url, own=own)
+        extensions["target"] = url[path:].encode("ascii")
+        if guard := guard or self._address.guard():
+            extensions["guard"] = guard
+        # Registries and their CDNs compress blobs when they are let: then digests would not match.
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+        if authorization:
+            headers.setdefault("Authorization", authorization)
+        content = request.content or b""
+        if isinstance(content, bytes):
+            if content or request.method in _WITH_BODY:
+                headers["Content-Length"] = str(len(content))
+                await self._limits.spend(len(content))
+        elif self._limits.metered:
+            content = self._metered(content)
+        start = time.perf_counter()
+        status = 0
+        try:
+            message = httpx.Request(
+                request.method,
+                _origin(url[:path]),
+                headers=headers,
+                stream=RequestBody(content),
+                extensions=extensions,
+            )
+            response = await self._transport.handle_async_request(message)
+            status = response.status_code
+        except httpx.InvalidURL as error:
+            raise RegistryError(
+                Kind.INVALID, f"impossible address: {error}", attempt=request.attempt
+            ) from error
+        except httpx.HTTPError as error:
+            failure = failures.from_transport(
+                error, attempt=request.attempt, insecure=self._address.settings.insecure
+            )
+            if own and _is_unreachable(error):
+                self._limits.unreachable(failure)
+            raise failure from error
+        finally:
+            self._observer.notify(
+                RequestSent(
+                    self._address.host,
+                    request.method,
+                    request.attempt.endpoint,
+                    _path(url[path:], request.target),
+                    status,
+                    time.perf_counter() - start,
+                )
+            )
+        response.request = message
+        response.extensions["url"] = url
+        self._learn(response, request, own=own)
+        return response
+
+    def _extensions(self, request: Request, url: str, *, own: bool) -> dict[str, Any]:
+        """How it is to be sent, for the wire."""
+        extensions: dict[str, Any] = {"ssl": self._address.tls(own=own)} if url.startswith("https:") else {}
+        if request.read_seconds is not None:
+            extensions["read_seconds"] = request.read_seconds
+        if self._address.settings.proxy is not None:
+            extensions["proxy"] = self._address.settings.proxy
+        if request.prewarm and own:
+            extensions["prewarm"] = request.prewarm, self._limits.window
+        return extensions
+
+    async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """The same chunks, at the registry's `bandwidth`."""
+        async for chunk in chunks:
+            await self._limits.spend(len(chunk))
+            yield chunk
+
+    def _learn(self, response: httpx.Response, request: Request, *, own: bool) -> None:
+        """What an answer says of the host that gave it."""
+        # A transport that does not tell is a test's.
+        internal = response.extensions.setdefault("internal", True)
+        if own:
+            self._limits.connected()
+            self._address.answered(internal=internal)
+        if self._limits.metered:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = _Metered(response.stream, self._metered)
+        if "ratelimit-remaining" in response.headers:
+            self._note_quota(response.headers, counted=request.counts_as_pull)
+
+    def _note_quota(self, headers: httpx.Headers, *, counted: bool) -> None:
+        """Docker Hub says how many pulls are left; a pull is a GET of a manifest."""
+        quota = read_quota(headers)
+        if quota is None:
+            return
+        account = self._account.name if self._account else "anonymous"
+        self._observer.notify(RateLimitSeen(self._address.host, account, quota.remaining))
+        if counted and quota.period:
+            wait = self._limits.quota(quota.remaining, quota.limit, quota.period)
+            if wait:
+                self._observer.notify(QuotaLow(self._address.host, account, quota.remaining, wait))
+
+
+async def read_body(response: httpx.Response, attempt: Attempt, limit: int) -> bytes:
+    """The whole body. Raises `RegistryError` for one that is larger than `limit` bytes, or comes too slowly."""
+    parts: list[bytes] = []
+    size, until = 0, time.monotonic() + BODY_SECONDS
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    try:
+        async for chunk in response.stream:
+            size += len(chunk)
+            if size > limit:
+                raise RegistryError(
+                    Kind.TOO_LARGE, f"the answer is larger than {limit} bytes", attempt=attempt
+                )
+            parts.append(chunk)
+            _check_pace(size, until, attempt)
+    except httpx.HTTPError as error:
+        raise failures.from_transport(error, attempt=attempt) from error
+    return b"".join(parts)
+
+
+async def read_error(response: httpx.Response, attempt: Attempt) -> bytes:
+    """What an error's body says first: `MAX_ERROR` bytes at most, and what came before it broke off."""
+    body, until = b"", time.monotonic() + BODY_SECONDS
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    try:
+        async for chunk in response.stream:
+            body += chunk
+            if len(body) >= MAX_ERROR:
+                break
+            _check_pace(len(body), until, attempt)
+    except (httpx.HTTPError, RegistryError):
+        pass  # its status says enough
+    return body[:MAX_ERROR]
+
+
+def _check_pace(size: int, until: float, attempt: Attempt) -> None:
+    if time.monotonic() > until + size / BODY_RATE:
+        raise RegistryError(Kind.TIMEOUT, "timed out: the answer came too slowly", attempt=attempt)
+
+
+def _is_unreachable(error: httpx.HTTPError) -> bool:
+    """Whether a host cannot be connected to: not where the reason is ours."""
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not isinstance(
+        error, InternalAddress | TooManyOpenFiles
+    )
+
+
+def _path(target: str, asked: str) -> str:
+    """The path of a request, without its query. Where a stranger has named it, made safe to show."""
+    path = target.partition("?")[0]
+    return path if target == asked else clean(path)
+
+
+@cache
+def _origin(url: str) -> httpx.URL:
+    return httpx.URL(url)

@@ -1,0 +1,270 @@
+"""A token service: asks for a token, follows where it is sent, and reads what comes back.
+
+The token specification is Docker's "Token Authentication" (distribution.github.io, spec/auth/token and /oauth).
+"""
+
+import base64
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import msgspec
+
+from syncer.accounts.settings import Account, Secret
+from syncer.errors import Attempt, Kind, RegistryError
+from syncer.http.challenge import Challenge
+from syncer.http.request import Answer, Scopes
+from syncer.untrusted import clean
+
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_DEFAULT_LIFETIME = 60.0
+_MAX_LIFETIME = 24 * 3600.0
+_MAX_TOKEN = 64 * 1024
+_CLIENT_ID = "image-syncer"
+_NO_POST = frozenset({404, 405, 501})
+
+FetchToken = Callable[[str, str, dict[str, str], bytes | None], Awaitable[Answer]]
+"""`(method, url, headers, body) -> answer`, of a status below 400. Raises `RegistryError` for any other."""
+
+
+class _TokenAnswer(msgspec.Struct):
+    token: object = None
+    access_token: object = None
+    expires_in: object = None
+    issued_at: object = None
+
+
+class _Access(msgspec.Struct):
+    type: str = ""
+    name: str = ""
+    actions: list[str] | None = None
+
+
+class _Claims(msgspec.Struct):
+    sub: str | msgspec.UnsetType | None = msgspec.UNSET
+    access: list[_Access] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A token as the registry takes it. `stale_at` is the second of the clock at which it is to be renewed."""
+
+    secret: Secret
+    stale_at: float
+
+    def __repr__(self) -> str:
+        return f"<token, stale at {self.stale_at:.0f}>"
+
+    @property
+    def header(self) -> str:
+        """The `Authorization` of a request (RFC 6750)."""
+        return f"Bearer {self.secret.reveal()}"
+
+    @property
+    def subject(self) -> str | None:
+        """Whom it says that it was issued to: empty for nobody, None where that cannot be read."""
+        claims = self._claims()
+        return None if claims.sub is msgspec.UNSET else claims.sub or ""
+
+    @property
+    def rights(self) -> Mapping[str, frozenset[str]] | None:
+        """The actions that it grants, by repository; None where that cannot be read."""
+        access = self._claims().access
+        if access is msgspec.UNSET:
+            return None
+        return {
+            entry.name: frozenset(entry.actions or ()) for entry in access or () if entry.type == "repository"
+        }
+
+    def _claims(self) -> _Claims:
+        """What a JSON Web Token claims (RFC 7519). The signature is the registry's to check: nothing is built on it."""
+        parts = self.secret.reveal().split(".")
+        if len(parts) != 3:
+            return _Claims()
+        try:
+            raw = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+            return msgspec.json.decode(raw, type=_Claims)
+        except (ValueError, msgspec.MsgspecError, RecursionError):
+            return _Claims()
+
+
+class TokenService:
+    """Asks the token service that a registry names.
+
+    `fetch` sends one request, `secure` says whether the registry is spoken to over TLS. `clock` counts seconds, `now`
+    is the time of day in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        fetch: FetchToken,
+        secure: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.host = host
+        self._fetch = fetch
+        self._secure = secure
+        self._clock = clock
+        self._now = now
+        self._no_post = False
+
+    async def token(self, challenge: Challenge, scopes: Scopes, account: Account | None) -> Token:
+        """Ask for a token for `scopes`; without scopes it tells whether the account is known. Raises `RegistryError`."""
+        realm = self._realm(challenge, account)
+        fields = [("service", service)] if (service := challenge.parameters.get("service")) else []
+        identity = account.identity_token if account else None
+        if identity is not None and not self._no_post:
+            form = [
+                *fields,
+                ("client_id", _CLIENT_ID),
+                ("grant_type", "refresh_token"),
+                ("refresh_token", identity.reveal()),
+                *([("scope", " ".join(scopes))] if scopes else []),
+            ]
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            try:
+                return await self._asked("POST", realm, headers, urlencode(form).encode())
+            except RegistryError as error:
+                if error.status not in _NO_POST:
+                    raise
+                # Services older than the specification's second part take an identity token as a password.
+                self._no_post = True
+        query = urlencode([*fields, *(("scope", scope) for scope in scopes)])
+        url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
+        login = (
+            basic(account) if identity is None else _encoded(account.username if account else "", identity)
+        )
+        return await self._asked("GET", url, {"Authorization": login} if login else {}, None)
+
+    async def _asked(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Token:
+        sent_at = self._clock()
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._fetch(method, url, headers, body)
+            if answer.status not in REDIRECTS:
+                return self._read(answer.body, sent_at)
+            target = self._redirected(url, answer.headers.get("location", ""))
+            if not _may_follow(url, target):
+                if body is not None:
+                    raise self._failure(
+                        Kind.UNAUTHORIZED,
+                        f"the token service sends us on to {clean(urlsplit(target).netloc)}: credentials are not sent there",
+                    )
+                headers = {name: value for name, value in headers.items() if name != "Authorization"}
+            url = target
+        raise self._failure(Kind.INVALID, f"the token service sends us on more than {MAX_REDIRECTS} times")
+
+    def _redirected(self, url: str, location: str) -> str:
+        try:
+            target = urljoin(url, location.partition("#")[0]) if location else ""
+        except ValueError:
+            target = ""
+        if not is_url(target):
+            raise self._failure(
+                Kind.INVALID, f"the token service sends us on to an impossible address {clean(location)!r}"
+            )
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
+            raise self._failure(Kind.TLS, "the token service redirects from https to http: not followed")
+        return target
+
+    def _realm(self, challenge: Challenge, account: Account | None) -> str:
+        realm = challenge.parameters["realm"].partition("#")[0]
+        if not is_url(realm):
+            raise self._failure(
+                Kind.INVALID, f"the registry names an impossible token service {clean(realm)!r}"
+            )
+        if account is not None and urlsplit(realm).scheme == "http" and self._secure():
+            raise self._failure(
+                Kind.TLS,
+                f"the token service {clean(realm)} has no TLS, while {self.host} has: credentials are not sent there",
+            )
+        return realm
+
+    def _read(self, raw: bytes, sent_at: float) -> Token:
+        try:
+            answer = msgspec.json.decode(raw, type=_TokenAnswer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._failure(
+                Kind.SERVER_ERROR, "the token service answered with something else than JSON with a token"
+            ) from error
+        texts = (text for text in (answer.token, answer.access_token) if isinstance(text, str) and text)
+        text = next(texts, "")
+        if not _is_token(text):
+            raise self._failure(Kind.UNAUTHORIZED, "the token service answered with no token")
+        lifetime = _lifetime(answer, self._now())
+        # Counted from when it was asked for, and given up a little early: the answer took time, clocks differ.
+        early = lifetime * 0.1 + 1.0 if lifetime > 10 else 0.0
+        return Token(Secret(text), sent_at + lifetime - early)
+
+    def own_token(self, secret: Secret) -> Token:
+        """A token of the user's own, as it is. Raises `RegistryError` if it cannot be one."""
+        if not _is_token(secret.reveal()):
+            raise self._failure(Kind.INVALID, "the registry token of the account is no token")
+        return Token(secret, float("inf"))
+
+    def _failure(self, kind: Kind, message: str) -> RegistryError:
+        return RegistryError(
+            kind, message, attempt=Attempt(self.host, "GET", "token", f"token for {self.host}")
+        )
+
+
+def basic(account: Account | None) -> str | None:
+    """The header of user name and password; None where the account has none."""
+    if account is None or account.password is None:
+        return None
+    return _encoded(account.username, account.password)
+
+
+def _encoded(username: str, secret: Secret) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{secret.reveal()}".encode()).decode()
+
+
+def is_url(realm: str) -> bool:
+    """Whether a token service can be asked there. A user name in a URL would make credentials of a stranger's text."""
+    try:
+        parts = urlsplit(realm)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+            and parts.username is None
+            and realm.isascii()
+            and realm.isprintable()
+            and " " not in realm
+        )
+    except ValueError:
+        return False
+
+
+def _may_follow(url: str, target: str) -> bool:
+    """Whether credentials go along: to the same origin (RFC 6454), or from http to https of the same host."""
+    old, new = urlsplit(url), urlsplit(target)
+    if old.hostname != new.hostname:
+        return False
+    if (old.scheme, new.scheme) == ("http", "https"):
+        return True
+    default = {"http": 80, "https": 443}[new.scheme]
+    return old.scheme == new.scheme and (old.port or default) == (new.port or default)
+
+
+def _is_token(text: str) -> bool:
+    return 0 < len(text) <= _MAX_TOKEN and text.isascii() and text.isprintable()
+
+
+def _lifetime(answer: _TokenAnswer, now: float) -> float:
+    """Seconds that a token lasts from now on: some services hand out one that they issued a while ago."""
+    try:
+        stated = float(answer.expires_in)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        stated = 0.0
+    lifetime = min(stated, _MAX_LIFETIME) if stated > 0 else _DEFAULT_LIFETIME
+    try:
+        issued = datetime.fromisoformat(answer.issued_at)  # type: ignore[arg-type]
+        age = now - (issued if issued.tzinfo else issued.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        age = 0.0
+    # An age beyond the lifetime tells of a wrong clock, ours or theirs, and of nothing else.
+    return max(1.0, lifetime - age if 0 < age < lifetime else lifetime)

@@ -1,0 +1,229 @@
+"""A repository behind the distribution API, to write to (distribution-spec 1.1, "Push").
+
+Reads like the specification; retries are below.
+"""
+
+import anyio
+
+from syncer.errors import DigestMismatch, Kind, RegistryError
+from syncer.http import failures
+from syncer.http.client import RegistryClient
+from syncer.http.request import Answer
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest, InvalidDigest
+from syncer.oci.manifest import Manifest
+from syncer.oci.reference import Repository
+from syncer.places.content import Destination, Upload
+from syncer.places.registry.advice import advise
+from syncer.places.registry.answers import SUCCESS, invalid, is_refusal
+from syncer.places.registry.capabilities import Capabilities
+from syncer.places.registry.harbor import Projects, says_new
+from syncer.places.registry.headers import min_chunk_size
+from syncer.places.registry.remote import PREWARM, RemoteRepository
+from syncer.places.registry.upload import RemoteUpload, Session
+
+_MISSING = frozenset({401, 403, 404})
+"""How registries answer for a project that is not there."""
+_UNANSWERED = frozenset({Kind.TIMEOUT, Kind.CONNECTION})
+
+
+class RemoteDestination(RemoteRepository, Destination):
+    """One repository at one registry, to write to. `projects` makes missing ones."""
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        name: Repository,
+        *,
+        writable: bool,
+        capabilities: Capabilities | None = None,
+        projects: Projects | None = None,
+    ) -> None:
+        super().__init__(client, name, writable=writable, capabilities=capabilities)
+        self._projects = projects
+        self._probing = anyio.Lock()
+        self._probed = self._found_new = False
+        self._unsure: set[tuple[str, Digest]] = set()
+
+    async def is_new(self) -> bool:
+        answer = await self._client.send(
+            "GET",
+            f"{self._base}/tags/list?n=1",
+            endpoint="tags",
+            scopes=self._scopes,
+            what=f"tags of {self.name}",
+            ok=frozenset({200, 401, 403, 404, 405}),
+            prewarm=PREWARM,
+        )
+        self._probed = True
+        if answer.status not in _MISSING:
+            return False
+        said = failures.from_answer(
+            answer.status,
+            answer.headers,
+            answer.body,
+            attempt=self._attempt("GET", "tags", f"tags of {self.name}"),
+            account=self._client.account,
+        )
+        if self._projects is not None and await self._projects.provide(self.name, said):
+            self._found_new = True
+            return True
+        return answer.status == 404 and says_new(said.message, said.codes)
+
+    async def resolve(self, target: str) -> Descriptor | None:
+        """What a tag or digest names here. None where nothing, and where the registry does not tell: then it is pushed."""
+        if self._projects is not None:
+            self._projects.check(self.name)
+        try:
+            if found := await self._head(target):
+                return found
+        except RegistryError as error:
+            if not is_refusal(error, "manifest"):
+                raise
+            if error.status == 404 or (error.status in {401, 403} and await self._finds_it_new()):
+                return None
+        try:
+            return await self._resolve_by_get(target)
+        except RegistryError as error:
+            if is_refusal(error, "manifest"):
+                return None
+            raise
+
+    async def _finds_it_new(self) -> bool:
+        """A HEAD has no words: a list of tags tells whether it is the project that is missing. Then it may be made."""
+        if self._projects is None:
+            return False
+        async with self._probing:
+            if not self._probed:
+                self._found_new = await self.is_new()
+        self._projects.check(self.name)
+        return self._found_new
+
+    async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
+        answer = await self._client.send(
+            "POST",
+            f"{self._base}/blobs/uploads/?mount={digest}&from={from_.path}",
+            endpoint="upload",
+            scopes=(*self._scopes, f"repository:{from_.path}:pull"),
+            what=f"mount of {digest} from {from_.path} into {self.name}",
+            ok=SUCCESS | {400, 401, 403, 404, 405},
+        )
+        if answer.status in SUCCESS and "/blobs/uploads/" in answer.headers.get("location", ""):
+            return self._upload(self._session(answer))
+        return None if answer.status == 201 else await self.start_upload()
+
+    async def start_upload(self) -> Upload:
+        return self._upload(await self._begin())
+
+    def _upload(self, session: Session) -> RemoteUpload:
+        return RemoteUpload(
+            self._client,
+            self.name,
+            self._scopes,
+            session,
+            methods=self._capabilities.uploads,
+            start=self._begin,
+            has_blob=self.has_blob,
+        )
+
+    async def _begin(self) -> Session:
+        """Open an upload session, in a project made for it if need be."""
+        what = f"upload to {self.name}"
+
+        async def post() -> Answer:
+            return await self._client.send(
+                "POST",
+                f"{self._base}/blobs/uploads/",
+                endpoint="upload",
+                scopes=self._scopes,
+                what=what,
+                ok=SUCCESS,
+            )
+
+        try:
+            return self._session(await post())
+        except RegistryError as error:
+            if error.status not in _MISSING or self._projects is None:
+                raise self._advised(error) from error.__cause__
+            if not await self._projects.provide(self.name, error):
+                raise self._advised(error) from error.__cause__
+        try:
+            return self._session(await post())
+        except RegistryError as error:
+            raise self._advised(error) from error.__cause__
+
+    def _session(self, answer: Answer) -> Session:
+        location = answer.headers.get("location", "")
+        if not location:
+            raise invalid(
+                "an upload without a Location", self._attempt("POST", "upload", f"upload to {self.name}")
+            )
+        return Session(
+            self._client.address.resolve(answer.url, location),
+            min_chunk_size(answer.headers.get("oci-chunk-min-length")),
+        )
+
+    async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
+        target = tag or manifest.digest
+        what = self._manifest(target)
+
+        async def put() -> Answer | None:
+            if (target, manifest.digest) in self._unsure and await self._was_stored(manifest, tag):
+                return None
+            try:
+                return await self._client.send(
+                    "PUT",
+                    f"{self._base}/manifests/{target}",
+                    endpoint="manifest",
+                    scopes=self._scopes,
+                    what=what,
+                    headers={"Content-Type": manifest.media_type},
+                    content=manifest.raw,
+                    ok=SUCCESS,
+                    read_seconds=self._client.answer_seconds,
+                    retry=False,
+                )
+            except RegistryError as error:
+                if error.kind in _UNANSWERED:
+                    # It may have been stored all the same, now or in a while: see before it is sent again.
+                    self._unsure.add((target, manifest.digest))
+                raise
+
+        try:
+            answer = await self._client.with_retries(put)
+        except RegistryError as error:
+            if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
+                return manifest.digest
+            if error.kind is Kind.TIMEOUT and await self._was_stored(manifest, tag):
+                return manifest.digest
+            raise self._advised(error, manifest) from error.__cause__
+        if answer is None:
+            return manifest.digest
+        try:
+            stored = Digest.parse(answer.headers.get("docker-content-digest"))
+        except InvalidDigest:
+            return manifest.digest
+        if not manifest.is_named_by(stored):
+            raise DigestMismatch(
+                f"the registry stored it as {stored} instead of {manifest.digest}",
+                attempt=self._attempt("PUT", "manifest", what),
+                permanent=True,
+            )
+        return stored
+
+    async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
+        """Whether a tag that cannot be written has this manifest already."""
+        found = await self.resolve(tag or manifest.digest)
+        return found is not None and manifest.is_named_by(found.digest)
+
+    def _advised(self, error: RegistryError, manifest: Manifest | None = None) -> RegistryError:
+        scheme = "https" if self._client.address.secure else "http"
+        error = advise(error, self.name, manifest, scheme=scheme)
+        return self._projects.advise(error, self.name) if self._projects is not None else error
+
+    async def _was_stored(self, manifest: Manifest, tag: str | None) -> bool:
+        """Whether a manifest arrived whose PUT was not answered. Where that cannot be told it is sent again."""
+        try:
+            return await self._is_stored(manifest, tag)
+        except RegistryError:
+            return False

@@ -1,0 +1,290 @@
+"""A request that is refused says only that: HEAD, digests and ranges have something simpler to fall back to."""
+
+import pytest
+
+from syncer.demo.images import make_image, make_index, make_layer, noise
+from syncer.engine import ranges, relay
+from syncer.oci.digest import Digest
+from syncer.places.registry.capabilities import MAX_REFUSED_HEADS
+from tests.support.faults import Faults, Reply
+from tests.support.wire import same
+
+LAYER = make_layer({"a": noise("a", 5000)})
+LARGE = make_layer({"large": noise("large", 1_500_000)})
+LARGE_BLOB = f"/v2/app/blobs/{Digest.of(LARGE.content)}"
+MANIFESTS = "/v2/app/manifests/*"
+BY_DIGEST = "/v2/app/manifests/sha256:*"
+BLOBS = "/v2/app/blobs/sha256:*"
+ONE = {"here/app:1": "there/app"}
+REFUSALS = [400, 403, 404, 405, 406, 410, 412, 415, 422, 500, 501, 503]
+
+
+@pytest.fixture(autouse=True)
+def image(source):
+    return make_image(source.store, "app", "1", layers=[LAYER])
+
+
+@pytest.fixture
+def known(target):
+    """The destination's repository is there, so that it is asked for tags."""
+    return make_image(target.store, "app", "0", layers=[make_layer({"b": b"b"})])
+
+
+@pytest.fixture
+def arrived(source, target):
+    return lambda: same(source.store, target.store, "app")
+
+
+# --- HEAD of a manifest --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [*REFUSALS, 401])
+@pytest.mark.usefixtures("known")
+async def test_where_head_is_refused_at_the_source_a_get_decides(here, net, arrived, status):
+    here.on("HEAD", MANIFESTS, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [403, 405])
+@pytest.mark.usefixtures("known")
+async def test_where_head_leads_to_a_place_that_refuses_it_a_get_decides(here, net, source, arrived, status):
+    async with Faults(source.host) as cdn:
+        cdn.on("HEAD", "*", status=status)
+        here.on(
+            "*", MANIFESTS, reply=lambda asked: Reply(307, {"location": f"http://{cdn.host}{asked.path}"})
+        )
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+
+
+@pytest.mark.usefixtures("known")
+async def test_what_is_missing_costs_one_get_more(here, net):
+    outcome = await net.sync({"here/app:gone": "there/app"}, retries=0)
+    assert outcome.failed[0].failure.kind == "not_found"
+    assert here.lines == ["HEAD /v2/app/manifests/gone", "GET /v2/app/manifests/gone"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+@pytest.mark.usefixtures("known")
+async def test_what_is_refused_by_head_and_get_fails(here, net, status):
+    here.on("*", MANIFESTS, status=status)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.status == status
+
+
+@pytest.mark.usefixtures("known")
+async def test_where_head_is_refused_again_and_again_it_is_not_sent(here, net, source):
+    tags = [str(number) for number in range(10, 40)]
+    for tag in tags:
+        make_image(source.store, "app", tag, layers=[LAYER])
+    here.on("HEAD", MANIFESTS, status=403)
+    outcome = await net.sync({f"here/app:{','.join(tags)}": "there/app"}, retries=0, transfers=1)
+    assert outcome.counts == (30, 0, 0)
+    # Those under way when the last refusal came, and no others.
+    assert here.count("HEAD", MANIFESTS) <= MAX_REFUSED_HEADS + 5
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_limit_that_is_hit_by_head_is_waited_for(here, net):
+    here.on("HEAD", MANIFESTS, status=429, headers={"retry-after": "0"}, times=2)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert here.count("HEAD", MANIFESTS) == 3
+    assert here.count("GET", MANIFESTS) == 1
+
+
+@pytest.mark.parametrize("status", [*REFUSALS, 401])
+@pytest.mark.usefixtures("known")
+async def test_where_head_is_refused_at_the_destination_it_is_pushed(there, net, arrived, status):
+    there.on("HEAD", MANIFESTS, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [*REFUSALS, 401])
+async def test_where_the_destination_tells_nothing_it_is_pushed_again(there, net, status):
+    await net.sync(ONE)
+    for method in ("HEAD", "GET"):
+        there.on(method, MANIFESTS, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert there.count("PUT", MANIFESTS) == 2
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 500])
+async def test_what_a_get_finds_at_the_destination_is_not_pushed_again(there, net, status):
+    await net.sync(ONE)
+    there.on("HEAD", MANIFESTS, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 500])
+@pytest.mark.usefixtures("known")
+async def test_children_of_an_index_are_pushed_where_head_is_refused(there, net, source, image, status):
+    make_index(source.store, "app", "2", children=[image])
+    there.on("HEAD", BY_DIGEST, status=status)
+    there.on("GET", BY_DIGEST, status=status)
+    assert (await net.sync({"here/app:2": "there/app"}, retries=0)).counts == (1, 0, 0)
+
+
+# --- HEAD of a blob ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [*REFUSALS, 401])
+@pytest.mark.usefixtures("known")
+async def test_a_blob_is_sent_where_head_is_refused(there, net, arrived, status):
+    there.on("HEAD", BLOBS, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.usefixtures("known")
+async def test_head_of_blobs_is_not_sent_where_it_was_refused(there, net, source):
+    layers = [make_layer({"x": noise(f"{number}", 3000)}) for number in range(20)]
+    make_image(source.store, "app", "2", layers=layers)
+    there.on("HEAD", BLOBS, status=403)
+    assert (await net.sync({"here/app:2": "there/app"}, retries=0, transfers=1)).counts == (1, 0, 0)
+    assert there.count("HEAD", BLOBS) <= MAX_REFUSED_HEADS + 5
+
+
+# --- manifests by digest -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 501])
+@pytest.mark.usefixtures("known")
+async def test_what_a_registry_does_not_serve_by_digest_is_taken_by_tag(here, net, arrived, status):
+    here.on("*", BY_DIGEST, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_tag_that_moves_after_head_is_taken_as_it_is_now(here, net, source, target):
+    old, new = source.store.digest("app", "1"), make_image(source.store, "app", layers=[LARGE]).digest
+
+    def move(_asked):
+        source.store.tag("app", "1", new)
+        source.store.delete_manifest("app", old)
+
+    here.on("GET", BY_DIGEST, reply=move, times=1)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.counts == (1, 0, 0)
+    assert outcome.synced[0].digest == target.store.digest("app", "1") == new
+
+
+async def test_a_digest_in_the_rule_holds_for_what_the_tag_names(here, net, source, target):
+    digest = source.store.digest("app", "1")
+    here.on("*", BY_DIGEST, status=404)
+    assert (await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)).counts == (1, 0, 0)
+    assert target.store.digest("app", "1") == digest
+    source.store.tag("app", "1", make_image(source.store, "app", layers=[LARGE]).digest)
+    outcome = await net.sync({f"here/app:1@{digest}": "there/app:2"}, retries=0)
+    assert outcome.failed[0].failure.kind == "digest_mismatch"
+    assert target.store.digest("app", "2") is None
+
+
+async def test_a_tag_is_taken_where_a_mirror_and_the_registry_know_no_digest(
+    here, net, source, known, arrived
+):
+    async with Faults(source.host) as mirror:
+        net.registries["mirror"] = mirror
+        net.settings["here"] = {"mirrors": [mirror.host]}
+        for faults in (here, mirror):
+            faults.on("*", BY_DIGEST, status=404)
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+        assert mirror.count("GET", "/v2/app/manifests/1") == 0
+
+
+# --- parts of blobs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(source, monkeypatch):
+    """An image with a blob that is asked for in parts."""
+    for module in (relay, ranges):
+        monkeypatch.setattr(module, "PART", 200_000)
+        monkeypatch.setattr(module, "SPLIT_THRESHOLD", 1_000_000)
+    return make_image(source.store, "app", "1", layers=[LARGE])
+
+
+def ranged(faults):
+    return [asked.headers["range"] for asked in faults.requests if "range" in asked.headers]
+
+
+def refusing(status, headers=None, body=b""):
+    """Requests for parts are answered so."""
+    return lambda asked: Reply(status, headers or {}, body) if "range" in asked.headers else None
+
+
+NO_PARTS = {
+    **{str(status): refusing(status) for status in (400, 403, 405, 406, 416, 422, 500, 501)},
+    "416 with a size": refusing(416, {"content-range": "bytes */7"}),
+    "206 without a range": refusing(206, {}, LARGE.content[:200_000]),
+    "206 of several parts": refusing(206, {"content-type": "multipart/byteranges; boundary=x"}, b"--x"),
+    "206 of what was not asked for": refusing(206, {"content-range": "bytes 500-599/1500000"}, b"x" * 100),
+    "200": refusing(200, {}, LARGE.content),
+}
+
+
+@pytest.mark.parametrize("reply", NO_PARTS.values(), ids=NO_PARTS.keys())
+@pytest.mark.usefixtures("large")
+async def test_where_parts_are_refused_the_whole_blob_is_taken(here, net, arrived, reply):
+    here.on("GET", LARGE_BLOB, reply=reply)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("reply", NO_PARTS.values(), ids=NO_PARTS.keys())
+async def test_where_the_rest_is_refused_known_bytes_are_passed_over(here, net, source, arrived, reply):
+    make_image(source.store, "app", "1", layers=[LARGE])
+    here.on("GET", LARGE_BLOB, cut=900_000, times=1)
+    here.on("GET", LARGE_BLOB, reply=reply)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 416, 501])
+async def test_a_registry_that_refused_a_part_is_not_asked_for_one_again(here, net, source, large, status):
+    other = make_layer({"other": noise("other", 1_600_000)})
+    make_image(source.store, "app", "2", layers=[other])
+    here.on("GET", BLOBS, reply=refusing(status))
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    asked = len(ranged(here))
+    assert asked <= 2
+    here.requests.clear()
+    assert (await net.sync({"here/app:1,2": "there/more"}, retries=0)).counts == (2, 0, 0)
+    assert len(ranged(here)) <= 2
+
+
+@pytest.mark.usefixtures("large")
+async def test_a_part_that_is_asked_for_has_an_end(here, net, arrived):
+    def strict(asked):
+        # The registry in crane answers so to "bytes=N-".
+        return Reply(416) if asked.headers.get("range", "").endswith("-") else None
+
+    here.on("GET", LARGE_BLOB, cut=150_000, times=1)
+    here.on("GET", LARGE_BLOB, reply=strict)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert not any(asked.status == 416 for asked in here.requests)
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 416, 500])
+@pytest.mark.usefixtures("large")
+async def test_a_mirror_that_gives_no_parts_gives_the_whole(here, net, source, arrived, status):
+    async with Faults(source.host) as mirror:
+        net.registries["mirror"] = mirror
+        net.settings["here"] = {"mirrors": [mirror.host]}
+        mirror.on("GET", LARGE_BLOB, reply=refusing(status))
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+        assert arrived()
+        assert here.count("GET", LARGE_BLOB) == 0
+
+
+@pytest.mark.parametrize("status", [401, 404])
+@pytest.mark.usefixtures("large")
+async def test_a_blob_that_is_not_there_is_not_asked_for_as_a_whole(here, net, status):
+    here.on("GET", LARGE_BLOB, status=status)
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.status == status
+    assert all("range" in asked.headers for asked in here.requests if asked.path == LARGE_BLOB)

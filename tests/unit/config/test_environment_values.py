@@ -1,0 +1,20 @@
+"""Values of environment variables are not repeated in problems of a file: they may be secrets."""
+
+import pytest
+
+from syncer.config.json_reader import read_json
+from syncer.config.rule_reader import parse_rules
+from syncer.diagnostics import Findings
+
+
+@pytest.mark.parametrize(
+    "value", ["Not A Name/hush", "x:hush!", "quay.io/app@sha256:hush", "https://hush/x", "quay.io/app:/hush/"]
+)
+def test_a_destination_that_a_variable_makes_invalid_does_not_show_its_value(value):
+    findings = Findings()
+    node = read_json('{"nginx": "${PLACE}"}', "images.json", "images", findings)
+    assert node is not None
+    assert parse_rules(node, environment={"PLACE": value}, findings=findings) == ()
+    (problem,) = findings.problems
+    assert "hush" not in str(problem)
+    assert "'${PLACE}' is no destination" in str(problem)
