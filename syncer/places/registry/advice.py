@@ -70,7 +70,7 @@ def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryErro
             advice=f"it has layers that lie elsewhere (urls), which {error.registry} may not take: have it allow them"
             " (docker-registry: validation.manifests.urls.allow), or copy an image that has all of its layers",
         )
-    if isinstance(error, ManifestRefused) and has_attestations(manifest):
+    if (error.status == 500 or isinstance(error, ManifestRefused)) and has_attestations(manifest):
         before = f"{error.advice}; or " if vague else ""
         return error.with_changes(
             presence="exists",
