@@ -120,7 +120,7 @@ def test_the_failed_list_brings_what_is_missing_and_only_that(troubled, files, r
     assert kinds == {"not_found", "unsupported", "unauthorized"}
     listed = yaml.safe_load(failed.read_text())
     assert f"{first}:late" in listed
-    assert listed[f"{second}:1.0"] == {"to": f"{frozen.host}/second", "platforms": ["linux/amd64"]}
+    assert listed[f"{second}:1.0"] == {"to": f"{frozen.host}/second:1.0", "platforms": ["linux/amd64"]}
 
     _tag(source, corpus.repositories[0], "1.0", "late")
     frozen.read_only = False

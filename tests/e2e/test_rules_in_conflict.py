@@ -72,15 +72,12 @@ def test_a_duplicate_is_told_and_runs_once(job, run_syncer, tmp_path):
 
 
 @pytest.mark.parametrize("by", ["options", "variables"])
-def test_an_empty_destination_goes_where_the_options_say(job, run_syncer, monkeypatch, by):
+def test_an_empty_destination_goes_where_the_options_say(job, run_syncer, by):
     source, destination, corpus, arguments = job
     image = corpus.images[0].name
-    options = ["--registry", destination.host, "--namespace", "mirror"]
-    if by == "variables":
-        monkeypatch.setenv("DEFAULT_REGISTRY", destination.host)
-        monkeypatch.setenv("DEFAULT_NAMESPACE", "mirror")
-        options = []
-    done = run_syncer("sync", *arguments({f"{source.host}/{image}": ""}), *options)
+    given = {"options": ["--registry", destination.host, "--namespace", "mirror"]}.get(by, [])
+    env = {"DEFAULT_REGISTRY": destination.host, "DEFAULT_NAMESPACE": "mirror"} if by == "variables" else {}
+    done = run_syncer("sync", *arguments({f"{source.host}/{image}": ""}), *given, env=env)
     assert done.returncode == 0, done.stderr
     name, _, tag = image.rpartition("/")[2].partition(":")
     with destination.client() as client:
