@@ -1,5 +1,6 @@
 """`syncer serve`: the daemon as a process, with its options, its log and its signals."""
 
+import itertools
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
-from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier
+from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier, secrets_of
 from syncer.daemon.page import Pages
 from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun
 from syncer.daemon.schedule import Timetable
@@ -250,7 +251,7 @@ def _log(
         format_=options.log_format,
         file=options.log,
         stream=progress,
-        own_secrets=[*secrets, *addresses],
+        own_secrets=[*secrets, *itertools.chain.from_iterable(map(secrets_of, addresses))],
         secrets=config.auth.secrets(),
         bind=options.shard.fields,
     )

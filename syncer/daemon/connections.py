@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,42 +46,43 @@ class Connections:
     ) -> None:
         self._limits = limits
         self._now = now
-        self._open: dict[WatchedConnection, None] = {}
-        self._by_peer: Counter[str] = Counter()
+        self._by_peer: dict[str, dict[WatchedConnection, None]] = {}
+        self._count = 0
         self._dropped = 0
         self._told = -_TELL_SECONDS
 
     def add(self, connection: "WatchedConnection") -> None:
-        self._open[connection] = None
-        self._by_peer[connection.peer] += 1
-        if self._by_peer[connection.peer] > self._limits.per_peer:
-            self._make_room(connection.peer, besides=connection)
-        elif len(self._open) > self._limits.connections:
-            ((peer, _),) = self._by_peer.most_common(1)
-            self._make_room(peer, besides=connection)
+        own = self._by_peer.setdefault(connection.peer, {})
+        if len(own) >= self._limits.per_peer:
+            self._make_room(own)
+        elif self._count >= self._limits.connections:
+            self._make_room(max(self._by_peer.values(), key=len))
+        # Again: a peer without connections is forgotten.
+        self._by_peer.setdefault(connection.peer, own)[connection] = None
+        self._count += 1
 
     def remove(self, connection: "WatchedConnection") -> None:
-        if connection in self._open:
-            del self._open[connection]
-            self._by_peer[connection.peer] -= 1
-            if not self._by_peer[connection.peer]:
+        own = self._by_peer.get(connection.peer, {})
+        if connection in own:
+            del own[connection]
+            self._count -= 1
+            if not own:
                 del self._by_peer[connection.peer]
 
     def sweep(self) -> None:
         """Drop what takes too long. To be called about once a second."""
         now = self._now()
-        for connection in list(self._open):
+        for connection in [each for own in self._by_peer.values() for each in own]:
             if connection.overdue(now, self._limits):
                 self._drop(connection)
         if self._dropped and now - self._told >= _TELL_SECONDS:
             _log.warning("connections dropped because they were too slow or too many: %d", self._dropped)
             self._dropped, self._told = 0, now
 
-    def _make_room(self, peer: str, *, besides: "WatchedConnection") -> None:
-        others = [each for each in self._open if each.peer == peer and each is not besides]
-        # The first of those that are equal is the oldest.
-        if others:
-            self._drop(min(others, key=lambda each: each.usefulness))
+    def _make_room(self, connections: "dict[WatchedConnection, None]") -> None:
+        # The oldest comes first. In a flood it is nearly always one that waits for a request.
+        idle = (each for each in connections if not each.usefulness)
+        self._drop(next(idle, None) or min(connections, key=lambda each: each.usefulness))
 
     def _drop(self, connection: "WatchedConnection") -> None:
         self._dropped += 1

@@ -6,7 +6,7 @@ The addresses themselves are secrets, as those of chat rooms are: no text has mo
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ _MAX_WAITING = 32
 _MAX_IMAGES = 20
 _MAX_LINES = 5
 _LONGEST_LINE = 300
+_MIN_SECRET = 8
+"""Characters. A shorter path, such as `/hook`, is no secret, and may be part of other texts."""
 
 _log = logging.getLogger(__name__)
 
@@ -211,6 +213,19 @@ def _plain(line: str) -> str:
     """A registry's words must not become a chat's commands, such as one that calls everybody."""
     line = line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def secrets_of(url: str) -> Iterator[str]:
+    """The parts of an address that no text may have: what comes after the host, and who asks.
+
+    Not the whole of it: the log masks the beginning of a secret too, and that would be the names of hosts.
+    """
+    parts = urlsplit(url)
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    if len(target) >= _MIN_SECRET:
+        yield target
+    if userinfo := parts.netloc.rpartition("@")[0]:
+        yield userinfo
 
 
 def _shown(url: str) -> str:

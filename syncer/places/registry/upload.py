@@ -6,7 +6,6 @@ PUT; then chunks. What a registry refuses is remembered for all its repositories
 
 import enum
 import random
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import anyio
@@ -35,12 +34,7 @@ STALL_SECONDS = 60.0
 FINISH_BYTES_PER_SECOND = 20e6
 """A registry copies or hashes a large blob before it answers the last PUT: it has that much longer for it."""
 
-COLLECTED_SECONDS = 60.0
-"""How long a blob is left alone at least that a garbage collection is about to remove."""
-
 _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
-_COLLECTED = re.compile(r"\bin GC\b|garbage.?collect", re.IGNORECASE)
-"""Harbor's words for a blob that it will take again when its garbage collection is over. There is no code for it."""
 _UNKNOWN = frozenset({"NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"})
 """Codes of a 404 that is about what is there, and not about the way that the bytes go."""
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
@@ -315,10 +309,6 @@ class RemoteUpload(Upload):
             return DigestMismatch(
                 f"the registry received other content: {error.message}", attempt=error.attempt
             )
-        if _COLLECTED.search(error.message):
-            # It passes, but not within the tries of one upload.
-            await self._abandon()
-            return error.with_changes(kind=Kind.SERVER_ERROR, permanent=False, retry_after=COLLECTED_SECONDS)
         if error.status not in _REFUSED or _UNKNOWN & set(error.codes):
             return error
         if not error.permanent or error.kind is Kind.FORBIDDEN:

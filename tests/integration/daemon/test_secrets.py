@@ -81,8 +81,7 @@ def echoing(served, outside, tmp_path):
     )
     served.images.write_text(json.dumps({f"{outside.host}/app:1": f"{outside.host}/copy"}))
     rooms = tmp_path / "rooms"
-    port = outside.server_address[1]
-    rooms.write_text(f"# where failures are told\n\n  http://localhost:{port}{ROOM}  \n")
+    rooms.write_text(f"# where failures are told\n\n  http://{outside.host}{ROOM}  \n")
     served.options = ["--retries", "0", "--notify-file", str(rooms), "--log-level", "debug"]
     return served
 

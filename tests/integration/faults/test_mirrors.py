@@ -4,7 +4,6 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer, noise
-from syncer.http import wire
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -158,8 +157,8 @@ async def test_an_answer_of_the_registry_is_its_word(here, mirror, net, target, 
 
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"stall": 30}], ids=["closed", "silent"])
-async def test_a_registry_that_does_not_answer_leaves_it_to_the_mirror(here, mirror, net, fault, monkeypatch):
-    monkeypatch.setattr(wire, "READ_SECONDS", 0.1)
+async def test_a_registry_that_does_not_answer_leaves_it_to_the_mirror(here, mirror, net, fault):
+    net.settings["here"]["read_timeout"] = "1s"
     here.on("*", "*", **fault)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.counts == (1, 0, 0)

@@ -12,7 +12,7 @@ import pytest
 from tenacity import wait_none
 
 from syncer.accounts.settings import Secret
-from syncer.daemon.notify import SIGNATURE_HEADER, InvalidAddress, Notifier, occasion_of
+from syncer.daemon.notify import SIGNATURE_HEADER, InvalidAddress, Notifier, occasion_of, secrets_of
 from syncer.daemon.runs import Ended
 from syncer.events import Failure, ImageFailed, RunFinished, RunStarted
 from syncer.observe.report import ReportObserver
@@ -62,6 +62,19 @@ class Room:
                 await notifier.drain()
                 group.cancel_scope.cancel()
         return [json.loads(request.content) for request in self.requests]
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        (URL, ["/services/T000/B000/s3cret"]),
+        ("https://room.example/robot/send?access_token=abc", ["/robot/send?access_token=abc"]),
+        ("https://user:word@room.example:8443/hook", ["user:word"]),
+        ("http://127.0.0.1:8080/", []),
+    ],
+)
+def test_an_address_is_secret_but_for_its_host(url, secrets):
+    assert list(secrets_of(url)) == secrets
 
 
 class TestOccasions:
