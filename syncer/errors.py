@@ -2,6 +2,7 @@
 
     RegistryError                 any failure, with its kind and whether a retry may help
         DigestMismatch            content does not match its digest or size
+        ManifestRefused           a registry rejects the content of a manifest
 
 Reports contain the `kind` of an error by its name in `Kind`. Errors are frozen: `with_changes` returns a changed copy.
 """
@@ -178,6 +179,20 @@ class DigestMismatch(RegistryError):
         permanent: bool = False,
     ) -> None:
         super().__init__(Kind.DIGEST_MISMATCH, message, attempt=attempt, permanent=permanent)
+
+
+class ManifestRefused(RegistryError):
+    """A manifest that a registry does not take for what it is, as far as its answer tells.
+
+    Not for want of rights or room, nor because of the tag: another manifest may go through there.
+    """
+
+    @classmethod
+    def of(cls, error: RegistryError) -> Self:
+        """The same error, known to be this."""
+        refused = cls(error.kind, error.message)
+        refused.__dict__.update(error.__dict__ | {"permanent": True})
+        return refused
 
 
 def source_not_found(subject: str, registry: str) -> RegistryError:

@@ -94,7 +94,7 @@ class BlobCounts(Event, frozen=True):
 
 
 class IndexFiltered(Event, frozen=True):
-    """A platform filter removed entries of an index. The pushed index has another digest than the source's."""
+    """A filter removed entries of an index: platforms or attestations. The pushed index has another digest."""
 
     rule: Rule
     source: Reference
@@ -112,7 +112,8 @@ class IndexFiltered(Event, frozen=True):
 class ImageSynced(Event, frozen=True):
     """The tag was written. `nbytes` of blobs and manifests were pushed. `previous` is the tag's former digest.
 
-    `unverified` is set if only a mirror confirmed the digest. In a dry run, the fields describe what would be done.
+    `unverified` is set if only a mirror confirmed the digest. `source_digest` is the source's digest if the index was
+    rewritten. In a dry run, the fields describe what would be done.
     """
 
     rule: Rule
@@ -124,6 +125,7 @@ class ImageSynced(Event, frozen=True):
     seconds: float
     blobs: BlobCounts = BlobCounts()
     unverified: bool = False
+    source_digest: Digest | None = None
 
 
 class SkipReason(StrEnum):
@@ -139,7 +141,10 @@ class SkipReason(StrEnum):
 
 
 class ImageSkipped(Event, frozen=True):
-    """The image was not written. `digest` is the digest at the destination, None if there is none."""
+    """The image was not written. `digest` is the digest at the destination, None if there is none.
+
+    `source_digest` is the source's digest if the destination has a rewritten index.
+    """
 
     rule: Rule
     source: Reference
@@ -147,6 +152,7 @@ class ImageSkipped(Event, frozen=True):
     digest: Digest | None
     reason: SkipReason
     seconds: float = 0.0
+    source_digest: Digest | None = None
 
 
 class ImageFailed(Event, frozen=True):
@@ -200,11 +206,12 @@ class BlobCompleted(Event, frozen=True):
 
 
 class BytesMoved(Event, frozen=True):
-    """Bytes of blobs and manifests that were `pulled` from or `pushed` to a registry."""
+    """Bytes of a blob or a manifest that were `pulled` from or `pushed` to a registry."""
 
     direction: Literal["pulled", "pushed"]
     registry: str
     nbytes: int
+    content: Literal["blob", "manifest"] = "blob"
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from syncer import untrusted
+from syncer.rules.attestations import Attestations
 
 API_PATHS = frozenset({"", "v1", "v2"})
 """The paths after the host in a registry address as docker writes it."""
@@ -114,7 +115,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     """Settings for a registry. `bandwidth` is in bytes per second; zero means no limit.
 
     If `proxy` is None, the environment decides. `read_timeout` is the time in seconds to wait for the response to a
-    blob or manifest request; zero means the default.
+    blob or manifest request; zero means the default. `attestations` applies to rules with this destination that do not
+    set it.
     """
 
     insecure: bool = False
@@ -129,6 +131,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     create: bool = False
     proxy: Proxy | None = None
     read_timeout: float = 0.0
+    attestations: Attestations | None = None
 
     def part(self, index: int, count: int) -> "HostSettings":
         """Return the part of these limits for process `index` (from 0) of `count`. Each limit is at least 1 unit."""

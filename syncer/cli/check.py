@@ -8,10 +8,12 @@ import click
 
 from syncer.cli import exits
 from syncer.cli.files import FileOptions, read_config, tell_problems
+from syncer.cli.process import say, say_error
 from syncer.config import Config, Rule
 from syncer.diagnostics import ConfigError
 from syncer.errors import RegistryError, source_not_found
 from syncer.events import Observer, ProjectMade
+from syncer.observe import words
 from syncer.oci.reference import Repository
 from syncer.rules.tags import OneDigest, TheseTags
 
@@ -31,10 +33,14 @@ def check_files(options: FileOptions, *, online: bool) -> int:
         click.echo(f"warning: {warning}", err=True)
     for rule in checked.rules:
         for destination in rule.destinations:
-            click.echo(f"{rule} -> {destination.written or destination.repository}")
+            say(f"{rule} -> {destination.written or destination.repository}")
     count = len(checked.rules)
-    click.echo(f"{count} {'rule' if count == 1 else 'rules'}: no problems found")
-    return anyio.run(_ask_registries, checked) if online else exits.DONE
+    for conflict in checked.conflicts:
+        say_error(f"error: {conflict}")
+    problems = words.count(len(checked.conflicts), "problem") if checked.conflicts else "no problems"
+    say(f"{words.count(count, 'rule')}: {problems} found")
+    asked = anyio.run(_ask_registries, checked) if online else exits.DONE
+    return exits.UNUSABLE if checked.conflicts else asked
 
 
 async def _ask_registries(config: Config) -> int:
@@ -58,10 +64,10 @@ async def _ask_registries(config: Config) -> int:
             account = f"as {client.account.name}" if client.account else "anonymously"
             found = [problem async for problem in _problems(client, directory, reads, writes, projects)]
             for line in dict.fromkeys(found) or ["ok"]:
-                click.echo(f"{client.host} {account}: {line}")
+                say(f"{client.host} {account}: {line}")
             problems += len(found)
     for host, project in projects.made:
-        click.echo(f"{host}: project {project} is missing, a run makes it")
+        say(f"{host}: project {project} is missing, a run makes it")
     return exits.FAILED if problems else exits.DONE
 
 

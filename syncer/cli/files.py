@@ -1,5 +1,6 @@
 """Reads the files that the options name, and tells their problems."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,14 @@ import click
 import msgspec
 
 from syncer.cli.process import say_error
-from syncer.config import Config, load
+from syncer.config import Config, DefaultDestination, load
 from syncer.diagnostics import ConfigError
 from syncer.observe import words
 from syncer.observe.logs import configure_logging
 from syncer.rules.allowlist import Allowlist
+from syncer.rules.attestations import Attestations
 from syncer.rules.platforms import InvalidPlatform, PlatformFilter
+from syncer.rules.rule import Destination
 from syncer.rules.shard import Shard
 
 
@@ -25,13 +28,18 @@ class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
     auth: Path | None = None
     images: Path | None = None
     config: Path | None = None
+    registry: str | None = None
+    namespace: str | None = None
     allow_source: Sequence[str] = ()
     allow_destination: Sequence[str] = ()
     allow_env: Sequence[str] = ()
 
 
 def read_config(options: FileOptions) -> Config:
-    """The files, checked. Raises `click.UsageError` and `ConfigError`."""
+    """The files, checked. Raises `click.UsageError` and `ConfigError`.
+
+    `registry` and `namespace` name empty destinations, or else the variables do by which image-syncer had them named.
+    """
     auth, images, config = options.auth, options.images, options.config
     if config is not None and (auth is not None or images is not None):
         raise click.UsageError("--config has both parts in one file: give it alone, or --auth and --images")
@@ -40,7 +48,26 @@ def read_config(options: FileOptions) -> Config:
     allowed = Allowlist(
         tuple(options.allow_source), tuple(options.allow_destination), tuple(options.allow_env)
     )
-    return load(auth, images, config, allowed=allowed)
+    default = DefaultDestination(
+        options.registry or os.environ.get("DEFAULT_REGISTRY", ""),
+        options.namespace or os.environ.get("DEFAULT_NAMESPACE", ""),
+        stated=bool(options.registry or options.namespace),
+    )
+    return load(auth, images, config, allowed=allowed, default=default)
+
+
+def attested(config: Config, attestations: Attestations | None) -> Config:
+    """The same, with the setting of `--attestations` or else of the auth file for rules without one of their own."""
+
+    def setting(destination: Destination) -> Destination:
+        stated = attestations or config.auth.settings_for(destination.repository).attestations
+        return replace(destination, attestations=stated or Attestations.AUTO)
+
+    rules = tuple(
+        rule if rule.attestations else replace(rule, destinations=tuple(map(setting, rule.destinations)))
+        for rule in config.rules
+    )
+    return msgspec.structs.replace(config, rules=rules)
 
 
 def filtered(config: Config, *, os_: list[str], arch: list[str]) -> Config:

@@ -1,5 +1,6 @@
 """The commands. Each imports only what it needs, so that the others start fast."""
 
+import errno
 import gc
 import logging
 import sys
@@ -20,6 +21,9 @@ from syncer.cli.options import (
     run_options,
     serve_options,
 )
+from syncer.cli.process import say_error
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 
 @click.group(cls=DefaultGroup, default="sync", context_settings=HELP)
@@ -128,6 +132,12 @@ def run() -> object:
         return end.code
     except BrokenPipeError:
         # Whoever read the output has gone: nothing is left to say, not even that.
+        return exits.FAILED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        # Help and the version are printed by click.
+        say_error(f"error: cannot write to standard output: {error.strerror}")
         return exits.FAILED
     finally:
         logging.shutdown()

@@ -17,6 +17,7 @@ from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
 from syncer.cli.files import (
     FileOptions,
+    attested,
     describe_share,
     filtered,
     read_config,
@@ -34,6 +35,7 @@ from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
 from syncer.observe.progress import ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report
+from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Run, RunOptions, RunResult
@@ -57,6 +59,7 @@ class OnceOptions(FileOptions, frozen=True, kw_only=True):
     retries: int = 2
     os_: Sequence[Sequence[str]] = ()
     arch: Sequence[Sequence[str]] = ()
+    attestations: str | None = None
     force: bool = False
     trust_sources: bool = False
     dry_run: bool = False
@@ -82,6 +85,7 @@ def load_config(options: OnceOptions) -> Config:
         os_=list(itertools.chain(*options.os_)),
         arch=list(itertools.chain(*options.arch)),
     )
+    config = attested(config, Attestations(options.attestations) if options.attestations else None)
     return sharded(config, options.shard)
 
 

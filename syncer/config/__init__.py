@@ -11,12 +11,13 @@ from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.config.auth_reader import parse_auth
 from syncer.config.documents import read_document
 from syncer.config.image_lists import merge_entries
-from syncer.config.nodes import mapping_of
+from syncer.config.nodes import duplicate_keys, mapping_of
 from syncer.config.rule_reader import parse_rules, rules_from
 from syncer.config.variables import RuleVariables, credential_variables
 from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected, shown
 from syncer.oci.reference import Repository
 from syncer.rules.allowlist import EVERYTHING, Allowlist
+from syncer.rules.naming import DefaultDestination
 from syncer.rules.platforms import (
     InvalidPlatform,
     PlatformFilter,
@@ -35,6 +36,7 @@ __all__ = [
     "AuthBook",
     "Config",
     "ConfigError",
+    "DefaultDestination",
     "Destination",
     "HostSettings",
     "InvalidPlatform",
@@ -59,12 +61,19 @@ __all__ = [
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The user's files, read and checked. `elsewhere` counts the rules that are left to other shares."""
+    """The user's files, read and checked: rules may still contradict each other. `elsewhere` counts the rules that are left to other shares."""
 
     auth: AuthBook
     rules: tuple[Rule, ...] = ()
     warnings: tuple[Problem, ...] = ()
     elsewhere: int = 0
+
+    @property
+    def conflicts(self) -> tuple[Problem, ...]:
+        """What cannot be copied as the rules stand, a problem for each image and rule."""
+        return tuple(
+            rule.place.problem(conflict.message) for rule in self.rules for conflict in rule.conflicts
+        )
 
 
 def load(
@@ -73,10 +82,12 @@ def load(
     combined: Path | None = None,
     *,
     environment: Mapping[str, str] = os.environ,
+    default: DefaultDestination | None = None,
     allowed: Allowlist = EVERYTHING,
 ) -> Config:
     """Read the files that are given. Raises `ConfigError` with all problems of all of them.
 
+    `default` names the destinations that are empty.
     In a `combined` file credentials are literal; in an `auth` file they may name variables of the `environment`,
     which have to be set for the entries that a rule needs. Rules may use what `allowed` says, and no variable that
     the auth file uses.
@@ -85,16 +96,17 @@ def load(
     book = AuthBook()
     rules: tuple[Rule, ...] = ()
     if combined is not None:
-        book, rules = _read_combined(combined, environment, findings, allowed)
+        book, rules = _read_combined(combined, environment, findings, default, allowed)
     credentials: frozenset[str] = frozenset()
     if auth is not None and (node := read_document(auth, "auth", findings)) is not None:
+        findings.problems += duplicate_keys(node)
         credentials = credential_variables(node)
         book = parse_auth(node, folder=auth.parent, environment=environment, findings=findings)
     if images is not None and (node := read_document(images, "images", findings)) is not None:
         variables = RuleVariables(
             environment, credentials=credentials, secrets=book.secrets(), allowed=allowed.variables
         )
-        rules = parse_rules(node, environment=variables, findings=findings)
+        rules = parse_rules(node, environment=variables, findings=findings, default=default)
     findings.problems += allowed.problems(rules)
     _judge_entries(book, rules, findings)
     findings.raise_if_any()
@@ -115,7 +127,11 @@ def _judge_entries(book: AuthBook, rules: Iterable[Rule], findings: Findings) ->
 
 
 def _read_combined(
-    path: Path, environment: Mapping[str, str], findings: Findings, allowed: Allowlist
+    path: Path,
+    environment: Mapping[str, str],
+    findings: Findings,
+    default: DefaultDestination | None,
+    allowed: Allowlist,
 ) -> tuple[AuthBook, tuple[Rule, ...]]:
     node = read_document(path, "", findings)
     if node is None:
@@ -128,13 +144,17 @@ def _read_combined(
     for entry in document:
         if entry.key not in ("auth", "images", "$schema"):
             findings.warnings.append(entry.place.problem(f"unknown key {shown(entry.key)}, ignored"))
+    for entry in document.repeated:
+        if entry.key in ("auth", "images"):
+            findings.problems.append(entry.place.problem("stands there twice"))
     book = AuthBook()
     rules: tuple[Rule, ...] = ()
     if (accounts := document.get("auth")) is not None:
+        findings.problems += duplicate_keys(accounts)
         book = parse_auth(accounts, folder=path.parent, environment=None, findings=findings)
     if (sources := document.get("images")) is not None:
         variables = RuleVariables(environment, secrets=book.secrets(), allowed=allowed.variables)
-        rules = parse_rules(sources, environment=variables, findings=findings)
+        rules = parse_rules(sources, environment=variables, findings=findings, default=default)
     else:
         findings.problems.append(document.place.problem('expected "images" with the rules, found none'))
     return book, rules

@@ -189,5 +189,6 @@ SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "create": _flag,
     "proxy": _proxy,
     "read_timeout": _duration,
+    "attestations": lambda node, _: nodes.attestations_of(node),
 }
 """How each setting of `HostSettings` is read."""

@@ -6,7 +6,7 @@ from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumented, and as old as the module
 
 from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, child_path
-from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
+from syncer.diagnostics import Findings, Place, Problem, Unexpected
 
 MAX_DEPTH = 32
 """Levels of nesting; the deepest file that makes sense has five."""
@@ -14,6 +14,7 @@ MAX_DEPTH = 32
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z]+")
+_OPENING = {"{": "object", "[": "list"}
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _WORDS: dict[str, Kind] = {"true": "boolean", "false": "boolean", "null": "null"}
 
@@ -21,17 +22,16 @@ _WORDS: dict[str, Kind] = {"true": "boolean", "false": "boolean", "null": "null"
 def read_json(text: str, file: str, root: str, findings: Findings) -> Node | None:
     """The tree of a JSON text; `root` is the path of its top. Problems go to `findings`; None if it cannot be read."""
     try:
-        return _Reader(text, file, findings).document(root)
+        return _Reader(text, file).document(root)
     except Unexpected as unexpected:
         findings.problems.append(unexpected.problem)
         return None
 
 
 class _Reader:
-    def __init__(self, text: str, file: str, findings: Findings) -> None:
+    def __init__(self, text: str, file: str) -> None:
         self._text = text
         self._file = file
-        self._findings = findings
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def document(self, root: str) -> Node:
@@ -39,7 +39,9 @@ class _Reader:
         node, end = self._value(start, root, 0)
         end = self._skip(end)
         if end < len(self._text):
-            raise self._unexpected(end, "expected the end of the file")
+            top = "object" if isinstance(node, Mapping) else "value"
+            message = f"expected the end of the file after the {top}, found {self._rest(end)}"
+            raise self._bad(end, message)
         return node
 
     def _value(self, at: int, path: str, depth: int) -> tuple[Node, int]:
@@ -65,7 +67,8 @@ class _Reader:
 
     def _mapping(self, at: int, place: Place, depth: int) -> tuple[Mapping, int]:
         entries: list[Entry] = []
-        first_seen: dict[str, int] = {}
+        repeated: list[Entry] = []
+        seen: set[str] = set()
         at = self._skip(at + 1)
         if self._text[at : at + 1] == "}":
             return Mapping(place, ()), at + 1
@@ -78,14 +81,11 @@ class _Reader:
             if self._text[at : at + 1] != ":":
                 raise self._unexpected(at, "expected ':' after a name")
             value, at = self._value(self._skip(at + 1), key_place.path, depth + 1)
-            if key in first_seen:
-                self._findings.problems.append(duplicate(key_place, key, first_seen[key]))
-            else:
-                first_seen[key] = key_place.line
-                entries.append(Entry(key, key_place, value))
+            (repeated if key in seen else entries).append(Entry(key, key_place, value))
+            seen.add(key)
             at = self._skip(at)
             if self._text[at : at + 1] == "}":
-                return Mapping(place, tuple(entries)), at + 1
+                return Mapping(place, tuple(entries), tuple(repeated)), at + 1
             if self._text[at : at + 1] != ",":
                 raise self._unexpected(at, "expected ',' or '}'")
             at = self._skip(at + 1)
@@ -132,6 +132,17 @@ class _Reader:
         place = f"{line}:{at - self._lines[line - 1] + 1}"
         return Unexpected(Problem(self._file, place, f"not JSON: {message}"))
 
+    def _rest(self, at: int) -> str:
+        """What stands behind the end, in words: the text itself may be a secret."""
+        met = self._text[at]
+        if met in _OPENING:
+            return f"{met!r}: a file holds one {_OPENING[met]}, and here another one begins"
+        if met in "}]":
+            return f"{met!r}: nothing is open that it could close"
+        if met in ",:\"'/#":
+            return f"{met!r} and what follows it"
+        return "other text"
+
     def _met(self, at: int, after_comma: bool) -> str:
         """What stands there instead, where naming it helps and cannot be part of a secret."""
         met = self._text[at : at + 1]
@@ -144,8 +155,3 @@ class _Reader:
         if met == "'":
             return ", found a single quote: JSON has double quotes only"
         return f", found {met!r}" if met in '{}[]:,"' else ""
-
-
-def duplicate(place: Place, key: str, first_line: int) -> Problem:
-    """The problem of a name that stands twice in one mapping."""
-    return place.problem(f"duplicate key {shown(key)}: it stands in line {first_line} already")

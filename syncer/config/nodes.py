@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from syncer.diagnostics import MAX_SHOWN, Place
+from syncer.diagnostics import MAX_SHOWN, Place, Problem, shown
+from syncer.rules.attestations import Attestations
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_-]*", re.ASCII)
 _YAML_TRUE = frozenset({"true", "yes", "on", "y"})
@@ -53,8 +54,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Mapping(msgspec.Struct, frozen=True):
+    """`entries` has each name once, `repeated` those that stand there again, for whom it concerns."""
+
     place: Place
     entries: tuple[Entry, ...]
+    repeated: tuple[Entry, ...] = ()
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -64,6 +68,23 @@ class Mapping(msgspec.Struct, frozen=True):
 
 
 Node = Scalar | Sequence | Mapping
+
+
+def duplicate_keys(node: Node) -> Iterator[Problem]:
+    """The problems of names that stand twice in one mapping, in a node and in all below."""
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from duplicate_keys(item)
+    elif isinstance(node, Mapping):
+        for entry in node.repeated:
+            yield _duplicate(node, entry)
+        for entry in node:
+            yield from duplicate_keys(entry.value)
+
+
+def _duplicate(mapping: Mapping, entry: Entry) -> Problem:
+    first = next(each.place.line for each in mapping if each.key == entry.key)
+    return entry.place.problem(f"duplicate key {shown(entry.key)}: it stands in line {first} already")
 
 
 def child_path(parent: str, key: str) -> str:
@@ -92,6 +113,13 @@ def is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.kind == "null"
 
 
+def is_empty(node: Node) -> bool:
+    """Whether nothing is there: null, an empty text, an empty list."""
+    if isinstance(node, Scalar):
+        return node.kind == "null" or (node.kind in ("text", "plain") and not node.text.strip())
+    return isinstance(node, Sequence) and not node.items
+
+
 def text_of(node: Node, expected: str = "text") -> str:
     """Raises `Unexpected`."""
     if isinstance(node, Scalar) and node.kind in ("text", "plain"):
@@ -117,6 +145,15 @@ def number_of(node: Node, expected: str = "a number") -> float:
         if abs(number) < 1e18:
             return number
     raise node.place.unexpected(f"expected {expected}, found {found(node)}")
+
+
+def attestations_of(node: Node) -> Attestations:
+    """Raises `Unexpected`."""
+    expected = ", ".join(Attestations)
+    text = text_of(node, f"one of {expected}")
+    if text not in list(Attestations):
+        raise node.place.unexpected(f"expected one of {expected}, found {shown(text)}")
+    return Attestations(text)
 
 
 def items_of(node: Node, expected: str) -> "tuple[Node, ...]":

@@ -1,17 +1,20 @@
 """Makes rules from the tree of an images file, and finds what is wrong with each and between them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from syncer.config import nodes
 from syncer.config.documents import expand
+from syncer.config.duplicates import without_duplicates
 from syncer.config.json_reader import read_json
 from syncer.config.nodes import Entry, Node, found
-from syncer.diagnostics import Findings, Place, Unexpected, shown
+from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
-from syncer.rules.conflicts import find_conflicts
+from syncer.rules.conflicts import with_conflicts
+from syncer.rules.naming import DefaultDestination
 from syncer.rules.platforms import (
     EVERY_PLATFORM,
     InvalidPlatform,
@@ -31,28 +34,49 @@ from syncer.rules.tags import (
     check_pattern,
 )
 
-OBJECT_KEYS = ("to", "platforms", "schedule")
+OBJECT_KEYS = ("to", "platforms", "schedule", "attestations")
 _EXPECTED_VALUE = 'a destination: text, a list of texts, or a mapping with "to"'
 _SCHEMES = ("http", "https", "docker", "oci")
 T = TypeVar("T")
 
 
-def parse_rules(node: Node, *, environment: Mapping[str, str], findings: Findings) -> tuple[Rule, ...]:
-    """Read the tree of an images file. Problems go to `findings`; rules that have some are left out."""
+def parse_rules(
+    node: Node,
+    *,
+    environment: Mapping[str, str],
+    findings: Findings,
+    default: DefaultDestination | None = None,
+) -> tuple[Rule, ...]:
+    """Read the tree of an images file. Problems go to `findings`; rules that have some are left out.
+
+    Two rules that contradict each other are no problem: see `Rule.conflicts`. `default` names the destinations that are
+    empty; a warning says so where there are none.
+    """
     try:
         document = nodes.mapping_of(node, "a mapping of sources to destinations")
     except Unexpected as unexpected:
         findings.problems.append(unexpected.problem)
         return ()
-    entries = [entry for entry in document if entry.key != "$schema"]
+    entries = [entry for entry in _as_written(document) if entry.key != "$schema"]
     if {entry.key for entry in entries} == {"auth", "images"}:
         message = "this is a combined file of auth and images: give it with --config"
         findings.problems.append(document.place.problem(message))
         return ()
-    reader = _RuleReader(environment, findings)
+    for entry in entries:
+        findings.problems += nodes.duplicate_keys(entry.value)
+    reader = _RuleReader(environment, findings, default)
     rules = [rule for number, entry in enumerate(entries) if (rule := reader.rule(number, entry)) is not None]
-    findings.problems += find_conflicts(rules)
-    return tuple(rules)
+    if default is not None and default.stated and not reader.used_default:
+        message = "without effect: they name the destinations of rules that have an empty one, and none has"
+        findings.warnings.append(Problem("--registry, --namespace", "", message))
+    return with_conflicts(without_duplicates(rules, findings))
+
+
+def _as_written(document: nodes.Mapping) -> Sequence[Entry]:
+    """All entries: a source may stand there twice."""
+    if not document.repeated:
+        return document.entries
+    return sorted((*document, *document.repeated), key=lambda entry: entry.place.line)
 
 
 def rules_from(
@@ -124,30 +148,39 @@ def _check_count(tags: tuple[str, ...], selection: TagSelection) -> None:
 
 
 class _RuleReader:
-    def __init__(self, environment: Mapping[str, str], findings: Findings) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], findings: Findings, default: DefaultDestination | None
+    ) -> None:
         self._environment = environment
         self._findings = findings
+        self._default = default
+        self.used_default = False
 
     def rule(self, number: int, entry: Entry) -> Rule | None:
         problems = len(self._findings.problems)
         source = self._try(entry.place, parse_source, entry.key)
         # A destination can be judged without its source: then by the rules for an expression, the loosest.
         selection = source[1] if source else MatchingTags(".")
-        destinations = self._destinations(entry, selection)
-        platforms, schedule = EVERY_PLATFORM, None
+        destinations = self._destinations(entry, source and source[0], selection)
+        platforms, schedule, attestations = EVERY_PLATFORM, None, None
         if isinstance(entry.value, nodes.Mapping):
             self._check_keys(entry.value)
             if (node := entry.value.get("platforms")) is not None:
                 platforms = self._try(node.place, self._platforms, node) or platforms
             if (node := entry.value.get("schedule")) is not None:
                 schedule = self._try(node.place, self._schedule, node)
+            if (node := entry.value.get("attestations")) is not None:
+                attestations = self._try(node.place, nodes.attestations_of, node)
         if source is None or len(self._findings.problems) > problems:
             return None
         return Rule(
             number=number,
             source=source[0],
             selection=selection,
-            destinations=destinations,
+            destinations=tuple(
+                replace(each, attestations=attestations or each.attestations) for each in destinations
+            ),
+            attestations=attestations,
             platforms=platforms,
             schedule=schedule,
             written_source=entry.key,
@@ -167,23 +200,24 @@ class _RuleReader:
             self._findings.problems.append(place.problem(str(error)))
         return None
 
-    def _destinations(self, entry: Entry, selection: TagSelection) -> tuple[Destination, ...]:
-        value: Node | None = entry.value
-        if isinstance(entry.value, nodes.Mapping):
-            value = entry.value.get("to")
-            if value is None:
-                self._findings.problems.append(
-                    entry.value.place.problem('expected "to" with the destination, found none')
-                )
-                return ()
-        items: tuple[Node, ...] = (value,) if value is not None else ()
-        if isinstance(value, nodes.Sequence):
-            items = self._try(value.place, nodes.items_of, value, "at least one destination") or ()
-        read = [self._try(item.place, self._destination, item, selection) for item in items]
+    def _destinations(
+        self, entry: Entry, source: Repository | None, selection: TagSelection
+    ) -> tuple[Destination, ...]:
+        value: Node = entry.value
+        if isinstance(value, nodes.Mapping):
+            value = value.get("to") or nodes.Scalar(value.place, "", "null")
+        items: tuple[Node, ...] = (value,)
+        if isinstance(value, nodes.Sequence) and value.items:
+            items = value.items
+        read = [self._try(item.place, self._destination, item, source, selection) for item in items]
         # The same destination twice is one.
         return tuple(dict.fromkeys(destination for destination in read if destination is not None))
 
-    def _destination(self, node: Node, selection: TagSelection) -> Destination:
+    def _destination(
+        self, node: Node, source: Repository | None, selection: TagSelection
+    ) -> Destination | None:
+        if nodes.is_empty(node):
+            return self._default_destination(node, source, selection)
         if isinstance(node, nodes.Scalar) and node.kind not in ("text", "plain"):
             raise node.place.unexpected(f"expected {_EXPECTED_VALUE}, found {found(node)}")
         written = nodes.text_of(node, "a destination as text")
@@ -198,6 +232,21 @@ class _RuleReader:
                 f"{shown(written)} is no destination with its variables' values, which are not shown: expected"
                 " host/repository, with as many tags as the source names"
             ) from None
+
+    def _default_destination(
+        self, node: Node, source: Repository | None, selection: TagSelection
+    ) -> Destination | None:
+        """The one that the options name for an empty one. Raises `Unexpected`, `InvalidReference`."""
+        self.used_default = True
+        if source is None:
+            return None  # what is wrong with the source is told
+        text = self._default and self._default.for_source(source)
+        if not text:
+            raise node.place.unexpected(
+                "expected a destination, found an empty one: write it out, or name a place for all of them with --registry"
+                " and --namespace"
+            )
+        return parse_destination(text, selection)
 
     def _check_keys(self, value: nodes.Mapping) -> None:
         for entry in value:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from syncer.config.json_reader import MAX_DEPTH, duplicate
+from syncer.config.json_reader import MAX_DEPTH
 from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, at, child_path
 from syncer.diagnostics import Findings, Place, Problem, Unexpected
 
@@ -65,7 +65,8 @@ class _Builder:
         next(self._events)  # the document's end
         event = next(self._events)
         if isinstance(event, yaml.DocumentStartEvent):
-            raise self._unexpected(event, root, "expected one document, found a second one ('---')")
+            message = "a second document begins here ('---'): it and all that follows is ignored"
+            self._findings.warnings.append(self._place(event, root).problem(message))
         return node
 
     def _node(self, event: Any, path: str, depth: int) -> Node:
@@ -105,6 +106,7 @@ class _Builder:
 
     def _mapping(self, place: Place, depth: int) -> Mapping:
         entries: dict[str, Entry] = {}
+        repeated: list[Entry] = []
         merged: list[Entry] = []
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key_node = self._node(event, place.path, depth + 1)
@@ -118,12 +120,12 @@ class _Builder:
             if key == "<<" and key_node.kind == "plain":
                 merged += self._merged(value)
             elif key in entries:
-                self._findings.problems.append(duplicate(key_place, key, entries[key].place.line))
+                repeated.append(Entry(key, key_place, value))
             else:
                 entries[key] = Entry(key, key_place, value)
         for entry in merged:
             entries.setdefault(entry.key, entry)
-        return Mapping(place, tuple(entries.values()))
+        return Mapping(place, tuple(entries.values()), tuple(repeated))
 
     def _merged(self, value: Node) -> list[Entry]:
         if isinstance(value, Sequence) and all(isinstance(item, Mapping) for item in value.items):

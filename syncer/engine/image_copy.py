@@ -2,14 +2,17 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
+from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
 
 MAX_MANIFESTS = 20_000
@@ -51,9 +54,10 @@ class ImageBudget(msgspec.Struct):
 class ImageCopy(msgspec.Struct, eq=False):
     """State shared by the tasks that copy one image.
 
-    `previous` is the digest of the destination's tag before the copy, `nbytes` the number of bytes pushed,
-    `blobs` the number of blobs by outcome. `started` is a reading of the monotonic clock in seconds, 0 before the
-    copy begins. `budget` counts the image's manifests.
+    `attestations` is the destination's setting. `source_digest` is the source's digest if the index is rewritten.
+    `previous` is the digest of the destination's tag before the copy, and `previous_type` its media type. `nbytes` is the
+    number of bytes pushed, `blobs` the number of blobs by outcome. `started` is a reading of the monotonic clock in
+    seconds, 0 before the copy begins. `budget` counts the image's manifests.
     """
 
     rule: Rule
@@ -61,11 +65,29 @@ class ImageCopy(msgspec.Struct, eq=False):
     destination: Reference
     digest: Digest | None = None
     previous: Digest | None = None
+    previous_type: str = ""
     nbytes: int = 0
     blobs: Counter[str] = msgspec.field(default_factory=Counter)
     started: float = 0.0
     finished: bool = False
     budget: ImageBudget = msgspec.field(default_factory=ImageBudget)
+    attestations: Attestations = Attestations.AUTO
+    source_digest: Digest | None = None
+
+    @property
+    def filter(self) -> IndexFilter:
+        """What is left of an index at the destination."""
+        return IndexFilter.of(self.rule.platforms, self.attestations)
+
+    @property
+    def may_lose_attestations(self) -> bool:
+        """Whether the image may go to the destination without its attestations where that refuses them."""
+        return self.attestations is Attestations.AUTO and self.filter.keeps_attestations
+
+    @property
+    def filters(self) -> Sequence[IndexFilter]:
+        """The filter, and the one by which an earlier run may have had to bring the image."""
+        return (self.filter, WITHOUT_ATTESTATIONS) if self.may_lose_attestations else (self.filter,)
 
     def tell_failed(self, observer: Observer, failure: Failure) -> None:
         """Notify `observer` that the copy failed, with the root cause."""

@@ -1,13 +1,13 @@
 """`CopyImage`: bring one image to its destinations, unless it is there already."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import anyio
 
 from syncer.engine.image_copy import ImageBudget, ImageCopy
 from syncer.engine.manifests import PushManifest, Successors
-from syncer.engine.platform_filter import fetch_config, filter_index, platform_in
+from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
 from syncer.engine.targets import MultiTargetTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
 from syncer.errors import Attempt, DigestMismatch, RegistryError, source_not_found
@@ -90,8 +90,7 @@ class CopyImage(MultiTargetTask[Reference]):
         for copy in list(self.targets.values()):
             copy.digest = wanted
             if not job.force and self._is_current(job, copy):
-                copy.digest = copy.previous
-                self._skip(job, copy, SkipReason.UP_TO_DATE)
+                self._skip_current(job, copy)
         return await self._bring(job) if self.targets else None
 
     async def _ask_all(self, job: Job) -> Digest | None:
@@ -108,6 +107,7 @@ class CopyImage(MultiTargetTask[Reference]):
                 destination = job.repositories.destination(copy.destination.repository)
                 found = await destination.resolve(self._named(job, copy))
                 copy.previous = found.digest if found else None
+                copy.previous_type = found.media_type if found else ""
             except RegistryError as error:
                 refused[copy] = error
 
@@ -128,21 +128,24 @@ class CopyImage(MultiTargetTask[Reference]):
         return wanted
 
     def _named(self, job: Job, copy: ImageCopy) -> str:
-        """What the image is called at a destination: by its tag, or by the digest that the filter gives it there."""
+        """What the image is called at a destination: by its tag, or by the digest that a filter has given it there."""
         digest = copy.destination.digest
-        filtered = (
-            self.rule.platforms and digest and job.ledger.cache.filtered(digest, str(self.rule.platforms))
-        )
-        return filtered or copy.destination.target
+        return next(self._rewritten(job, copy, digest), None) or copy.destination.target
+
+    @staticmethod
+    def _rewritten(job: Job, copy: ImageCopy, digest: Digest | None) -> Iterator[Digest]:
+        """What the filters of a copy have made of the source's index in earlier runs, as far as that is known."""
+        for each in copy.filters:
+            if digest and each and (filtered := job.ledger.cache.filtered(digest, str(each))):
+                yield filtered
 
     def _is_current(self, job: Job, copy: ImageCopy) -> bool:
         if copy.previous is None or copy.digest is None:
             return False
-        if copy.previous == copy.digest:
+        if copy.previous == copy.digest and not (copy.filter and copy.previous_type in media_types.INDEXES):
             return True
-        # What is there may be what the filter makes of the source's index: an earlier run may know.
-        filtered = self.rule.platforms and job.ledger.cache.filtered(copy.digest, str(self.rule.platforms))
-        return copy.previous == filtered
+        # What is there has to be what a filter makes of the source's index: an earlier run may know.
+        return copy.previous in self._rewritten(job, copy, copy.digest)
 
     async def _resolve(self, job: Job) -> Descriptor:
         found = await job.repositories.source(self.source.repository).resolve(self.source.target)
@@ -161,29 +164,60 @@ class CopyImage(MultiTargetTask[Reference]):
                 attempt=Attempt(self.source.repository.host, "GET", "manifest", str(self.source)),
                 permanent=True,
             )
-        job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw)))
+        job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw), "manifest"))
         if _is_large(found) and (wait := self._queue_up(job)):
             return wait
         fetched: dict[Digest, bytes] = {}
-        manifest = await self._filtered(job, found, fetched) if self.rule.platforms else found
-        if manifest is None:
-            message = f"{self.source}: no platform is left by the filter"
-            job.observer.notify(RuleWarning(self.rule, message))
-            for copy in list(self.targets.values()):
-                copy.digest = None
-                self._skip(job, copy, SkipReason.NO_PLATFORM)
+        if self.rule.platforms and not found.is_index and not await self._is_wanted(job, found, fetched):
+            self._skip_all(job, list(self.targets.values()))
             return None
-        if manifest is not found:
-            await self._look_again(job, manifest.digest)
-        for copy in list(self.targets.values()):
-            there = copy.previous
-            copy.digest = manifest.digest
-            if there and manifest.is_named_by(there) and not job.force:
-                copy.digest = there
-                self._skip(job, copy, SkipReason.UP_TO_DATE)
-        if self.targets:
-            self._add_parts(job, manifest, fetched)
+        stale: dict[ImageCopy, Manifest] = {}
+        for each, copies in self._by_filter().items():
+            manifest = each.apply(found) if found.is_index else found
+            if manifest is None:
+                self._skip_all(job, copies)
+            else:
+                stale |= dict.fromkeys(await self._stale(job, found, manifest, copies), manifest)
+        if stale:
+            self._add_parts(job, found, stale, fetched)
         return None
+
+    def _by_filter(self) -> Mapping[IndexFilter, list[ImageCopy]]:
+        """The copies by what is left of an index for them."""
+        copies: dict[IndexFilter, list[ImageCopy]] = {}
+        for copy in self.targets.values():
+            copies.setdefault(copy.filter, []).append(copy)
+        return copies
+
+    async def _stale(
+        self, job: Job, found: Manifest, manifest: Manifest, copies: Sequence[ImageCopy]
+    ) -> list[ImageCopy]:
+        """The copies that need `manifest`, which is what their filter has made of the one that was `found`."""
+        if copies[0].filter and found.is_index:
+            job.ledger.cache.record_filtered(found.digest, str(copies[0].filter), manifest.digest)
+        if manifest is not found:
+            self._tell_filtered(job, found, manifest)
+        for copy in copies:
+            copy.digest = manifest.digest
+            copy.source_digest = None if manifest is found else found.digest
+        alternatives = [manifest]
+        if found.is_index:
+            made = (each.apply(found) for each in copies[0].filters[1:])
+            alternatives += [each for each in made if each is not None and each is not found]
+        await self._look_again(job, copies, [each for each in alternatives if each is not found])
+        stale = []
+        for copy in copies:
+            there = copy.previous
+            same = there and next((each for each in alternatives if each.is_named_by(there)), None)
+            if copy.destination not in self.targets:
+                continue  # it failed, and is another task's
+            if same and not job.force:
+                copy.digest = there
+                copy.source_digest = None if same is found else found.digest
+                self._skip(job, copy, SkipReason.UP_TO_DATE)
+            else:
+                stale.append(copy)
+        return stale
 
     def _queue_up(self, job: Job) -> Reschedule | None:
         """Wait for the large image that is being copied. What was fetched is dropped until then: it fills the memory."""
@@ -196,64 +230,84 @@ class CopyImage(MultiTargetTask[Reference]):
         job.observer.notify(Decision(str(self), "waits for another image of many parts"))
         return Reschedule(Lane.METADATA, after=(ahead,))
 
-    def _add_parts(self, job: Job, manifest: Manifest, fetched: Mapping[Digest, bytes]) -> None:
-        for copy in self.targets.values():
+    def _add_parts(
+        self,
+        job: Job,
+        found: Manifest,
+        stale: Mapping[ImageCopy, Manifest],
+        fetched: Mapping[Digest, bytes],
+    ) -> None:
+        """Bring what was `found` to the `stale` copies, each with the manifest that it is to have."""
+        dropped = {}
+        for copy, manifest in stale.items():
             copy.budget = ImageBudget()
             copy.budget.charge(manifest, self.source.repository)
-        job.observer.notify(ImageStarted(self.rule, self.source, tuple(self.targets)))
-        stale = list(self.targets.values())
-        for copy in stale:
+            kept = {child.digest for child in manifest.children}
+            dropped[copy.destination.repository] = frozenset(
+                child.digest for child in found.children if child.digest not in kept
+            )
+        job.observer.notify(ImageStarted(self.rule, self.source, tuple(copy.destination for copy in stale)))
+        for copy, manifest in stale.items():
             why = f"it names {copy.previous} there" if copy.previous else "it is not there"
             job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
-        successors = Successors(self.source.repository, manifest, stale, depth=0, fetched=fetched)
+        successors = Successors(
+            self.source.repository, found, tuple(stale), depth=0, fetched=fetched, dropped=dropped
+        )
         successors.add_parts(job)
-        for copy in stale:
+        for copy, manifest in stale.items():
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
             push = PushManifest(image_key(copy.destination), manifest, repository, copy=copy)
             job.graph.add(push, needs=() if known else successors.needs(repository), replaces=self)
 
-    async def _look_again(self, job: Job, filtered: Digest) -> None:
-        """Ask destinations without a tag for what the filter has made: its digest is known only now."""
-        for destination, copy in list(self.targets.items()):
-            if destination.tag or copy.previous:
-                continue
-            try:
-                there = await job.repositories.destination(destination.repository).resolve(filtered)
-            except RegistryError as error:
-                self.split_off(job, destination, error)
-            else:
+    async def _look_again(self, job: Job, copies: Sequence[ImageCopy], rewritten: Sequence[Manifest]) -> None:
+        """Ask destinations without a tag for what the filters have made: the digests are known only now."""
+        for copy in copies:
+            for manifest in rewritten:
+                if copy.destination.tag or copy.previous:
+                    break
+                try:
+                    destination = job.repositories.destination(copy.destination.repository)
+                    there = await destination.resolve(manifest.digest)
+                except RegistryError as error:
+                    self.split_off(job, copy.destination, error)
+                    break
                 copy.previous = there.digest if there else None
 
-    async def _filtered(self, job: Job, found: Manifest, fetched: dict[Digest, bytes]) -> Manifest | None:
-        """What the rule's platforms leave of an image; None if nothing. A config that is read goes into `fetched`."""
-        if not found.is_index:
-            content = await fetch_config(found, job.repositories.source(self.source.repository))
-            job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(content)))
-            if found.config and 0 < found.config.size == len(content) <= _KEPT_CONFIG:
-                fetched[found.config.digest] = content
-            return found if self.rule.platforms.matches(platform_in(content)) else None
-        filtered = filter_index(found, self.rule.platforms)
-        if filtered is not None and filtered is not found:
-            job.ledger.cache.record_filtered(found.digest, str(self.rule.platforms), filtered.digest)
-            kept = {child.digest for child in filtered.children}
-            job.observer.notify(
-                IndexFiltered(
-                    self.rule,
-                    self.source,
-                    found.digest,
-                    filtered.digest,
-                    tuple(
-                        str(child.platform or "unknown") for child in found.children if child.digest in kept
-                    ),
-                    tuple(
-                        str(child.platform or "unknown")
-                        for child in found.children
-                        if child.digest not in kept
-                    ),
-                )
+    async def _is_wanted(self, job: Job, image: Manifest, fetched: dict[Digest, bytes]) -> bool:
+        """Whether the rule's platforms keep a single image. A config that is read for that goes into `fetched`."""
+        content = await fetch_config(image, job.repositories.source(self.source.repository))
+        job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(content)))
+        if image.config and 0 < image.config.size == len(content) <= _KEPT_CONFIG:
+            fetched[image.config.digest] = content
+        return self.rule.platforms.matches(platform_in(content))
+
+    def _tell_filtered(self, job: Job, found: Manifest, filtered: Manifest) -> None:
+        kept = {child.digest for child in filtered.children}
+        job.observer.notify(
+            IndexFiltered(
+                self.rule,
+                self.source,
+                found.digest,
+                filtered.digest,
+                tuple(entry_name(child) for child in found.children if child.digest in kept),
+                tuple(entry_name(child) for child in found.children if child.digest not in kept),
             )
-        return filtered
+        )
+
+    def _skip_all(self, job: Job, copies: Sequence[ImageCopy]) -> None:
+        """The filter leaves nothing of the image: say so."""
+        message = f"{self.source}: no platform is left by the filter"
+        job.observer.notify(RuleWarning(self.rule, message))
+        for copy in copies:
+            copy.digest = None
+            self._skip(job, copy, SkipReason.NO_PLATFORM)
+
+    def _skip_current(self, job: Job, copy: ImageCopy) -> None:
+        """What the destination has is the source's, or what a filter made of it."""
+        copy.source_digest = None if copy.previous == copy.digest else copy.digest
+        copy.digest = copy.previous
+        self._skip(job, copy, SkipReason.UP_TO_DATE)
 
     def _skip(self, job: Job, copy: ImageCopy, reason: SkipReason) -> None:
         """There is nothing to do at one destination: it is done."""
@@ -262,7 +316,15 @@ class CopyImage(MultiTargetTask[Reference]):
         job.observer.notify(Decision(str(copy.destination), f"left as it is: {reason}"))
         job.graph.settle(self, image_key(copy.destination))
         job.observer.notify(
-            ImageSkipped(copy.rule, copy.source, copy.destination, copy.digest, reason, copy.seconds)
+            ImageSkipped(
+                copy.rule,
+                copy.source,
+                copy.destination,
+                copy.digest,
+                reason,
+                copy.seconds,
+                copy.source_digest,
+            )
         )
 
     def failed(self, job: Job, error: RegistryError) -> None:

@@ -6,6 +6,7 @@ makes a copy incomplete.
 
 from collections.abc import Iterable, Sequence
 
+from syncer.errors import RegistryError
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 
@@ -24,11 +25,11 @@ class BlobCache:
         """Record that the repository does not hold the blob."""
 
     def filtered(self, digest: Digest, platforms: str) -> Digest | None:  # noqa: ARG002
-        """Return the digest of an index after a platform filter, if it is known."""
+        """Return the digest of an index after a filter of platforms and attestations, if it is known."""
         return None
 
     def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
-        """Record the digest of an index after a platform filter."""
+        """Record the digest of an index after a filter of platforms and attestations."""
 
     def flush(self) -> None:
         """Write all pending records."""
@@ -64,6 +65,7 @@ class BlobLedger:
         self._not_served: dict[Repository, set[bytes]] = {}
         self._new: set[Repository] = set()
         self._looked_at: set[Repository] = set()
+        self._refused: dict[tuple[Repository, bytes], RegistryError] = {}
 
     # --- blobs ----------------------------------------------------------------------------------------------------
 
@@ -155,6 +157,14 @@ class BlobLedger:
 
     def forget_manifest(self, repository: Repository, digest: Digest) -> None:
         self._manifests.get(repository, set()).discard(_short(digest))
+
+    def refusal(self, repository: Repository, digest: Digest) -> RegistryError | None:
+        """Why a repository does not take an attestation, if it has refused it."""
+        return self._refused.get((repository, _short(digest)))
+
+    def record_refusal(self, repository: Repository, digest: Digest, error: RegistryError) -> None:
+        """A repository has refused an attestation: images that may go there without it need not fail."""
+        self._refused[repository, _short(digest)] = error
 
     def claim_probe(self, repository: Repository) -> bool:
         """Return True for the first caller, who must then check whether the repository is new."""

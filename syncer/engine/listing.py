@@ -10,7 +10,7 @@ from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, RuleWarning, TagsListed
 from syncer.oci.reference import Reference, Repository
-from syncer.rules.rule import Rule
+from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
 
 
@@ -22,21 +22,28 @@ class ListTags(Task):
     """Lists the tags that a rule selects, and adds a lazy task for each image."""
 
     kind = "tags"
-    __slots__ = ("rule",)
+    __slots__ = ("destinations", "rule")
 
     def __init__(self, rule: Rule) -> None:
         super().__init__([rule_key(rule)])
         self.rule = rule
+        self.destinations = list(rule.destinations)
 
     def __str__(self) -> str:
         return f"list {self.rule.source}"
 
     @property
     def repositories(self) -> Iterable[Repository]:
-        return (self.rule.source, *(each.repository for each in self.rule.destinations))
+        return (self.rule.source, *(each.repository for each in self.destinations))
 
     async def run(self, job: Job) -> Reschedule | None:
         rule = self.rule
+        for destination in list(self.destinations):
+            if conflict := rule.conflict_at(Reference(destination.repository)):
+                self.destinations.remove(destination)
+                self._tell_failed(job, destination, conflict_error(conflict))
+        if not self.destinations:
+            return None
         selected = await self._learn(job)
         if mismatch := rule.mismatch(len(selected)):
             raise RegistryError(Kind.INVALID, mismatch, attempt=Attempt(rule.source.host), permanent=True)
@@ -49,7 +56,7 @@ class ListTags(Task):
         """Query the source and the destinations at once, so that the round trips overlap."""
         selected: Sequence[str | None] | RegistryError
         async with anyio.create_task_group() as group:
-            for destination in self.rule.destinations:
+            for destination in self.destinations:
                 group.start_soon(self._look_at, job, destination.repository)
             try:
                 selected = await self._selected(job)
@@ -95,15 +102,17 @@ class ListTags(Task):
         for index, tag in enumerate(tags):
             source = Reference(rule.source, tag, digest)
             copies = []
-            for destination in rule.destinations:
+            for destination in self.destinations:
                 to_tag = destination.tag_for(tag, index)
                 reference = Reference(destination.repository, to_tag, None if to_tag else digest)
-                copy = ImageCopy(rule, source, reference)
+                copy = ImageCopy(rule, source, reference, attestations=destination.attestations)
                 mine = own.get(reference)
                 claimed_by = mine or job.claim(reference, source)
                 if may_meet:
                     own.setdefault(reference, source)
-                if claimed_by is None:
+                if conflict := self._conflict(reference, source):
+                    copy.tell_failed(job.observer, conflict_error(conflict).as_failure())
+                elif claimed_by is None:
                     copies.append(copy)
                 elif claimed_by != source:
                     error = RegistryError(
@@ -116,16 +125,32 @@ class ListTags(Task):
             if copies:
                 yield CopyImage(rule, source, copies)
 
+    def _conflict(self, reference: Reference, source: Reference) -> Conflict | None:
+        if reference.tag and (reference.repository, reference.tag) == (source.repository, source.tag):
+            return Conflict(reference, f"both sides are the same image, {source.repository}:{source.tag}")
+        return self.rule.conflict_at(reference) if self.rule.conflicts else None
+
     def _may_meet(self, tags: Sequence[str | None]) -> bool:
         """Return whether two images of this rule can have the same destination."""
-        repositories = [destination.repository for destination in self.rule.destinations]
+        repositories = [destination.repository for destination in self.destinations]
         listings: list[Sequence[object]] = [tags, repositories]
-        listings += [destination.tags for destination in self.rule.destinations if destination.tags]
+        listings += [destination.tags for destination in self.destinations if destination.tags]
         return any(len(set(listing)) < len(listing) for listing in listings)
 
     def failed(self, job: Job, error: RegistryError) -> None:
+        for destination in self.destinations:
+            self._tell_failed(job, destination, error)
+
+    def _tell_failed(self, job: Job, destination: Destination, error: RegistryError) -> None:
+        """Say that nothing gets to a destination. Its tags are not known then."""
         rule = self.rule
         tag = rule.selection.tag if isinstance(rule.selection, OneDigest) else None
-        for destination in rule.destinations:
-            copy = ImageCopy(rule, Reference(rule.source, tag), Reference(destination.repository, tag))
-            copy.tell_failed(job.observer, error.as_failure())
+        copy = ImageCopy(rule, Reference(rule.source, tag), Reference(destination.repository, tag))
+        copy.tell_failed(job.observer, error.as_failure())
+
+
+def conflict_error(conflict: Conflict) -> RegistryError:
+    """The error of an image that the rules themselves do not let be copied."""
+    return RegistryError(
+        Kind.CONFLICT, conflict.message, attempt=Attempt(conflict.target.repository.host), permanent=True
+    )

@@ -6,10 +6,20 @@ import msgspec
 
 from syncer.engine.blobs import CopyBlob, blob_key
 from syncer.engine.image_copy import ImageCopy
+from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS
 from syncer.engine.targets import SourcedTask
 from syncer.engine.task import Job, Key, Lane, Reschedule, Task
-from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import BlobCompleted, BytesMoved, Decision, ImageSkipped, ImageSynced, SkipReason
+from syncer.errors import Attempt, Kind, ManifestRefused, RegistryError
+from syncer.events import (
+    BlobCompleted,
+    BytesMoved,
+    Decision,
+    ImageSkipped,
+    ImageSynced,
+    RuleWarning,
+    SkipReason,
+)
+from syncer.oci.attestations import is_attestation
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -76,14 +86,14 @@ class CopyManifest(SourcedTask):
                 raise
             job.observer.notify(Decision(str(self), f"this source instead: {error}"))
             return Reschedule(Lane.METADATA)
-        job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw)))
+        job.observer.notify(BytesMoved("pulled", self.source.host, len(manifest.raw), "manifest"))
         for copy in self.targets.values():
             copy.budget.charge(manifest, self.source)
         successors = Successors(self.source, manifest, list(self.targets.values()), depth=self.depth)
         successors.add_parts(job)
         for repository, copy in self.targets.items():
             push = PushManifest(
-                manifest_key(repository, manifest.digest), manifest, repository, copy=copy, child=True
+                manifest_key(repository, manifest.digest), manifest, repository, copy=copy, child=self.child
             )
             job.graph.add(push, needs=successors.needs(repository), replaces=self)
         return None
@@ -97,13 +107,22 @@ class CopyManifest(SourcedTask):
 
 
 class PushManifest(Task):
-    """Store a manifest when all that it refers to is there. For an image's own manifest that is the last step."""
+    """Store a manifest when all that it refers to is there. For an image's own manifest that is the last step.
+
+    `child` is the entry of the index that it is for; None for an image's own manifest.
+    """
 
     kind = "manifest"
-    __slots__ = ("child", "completed", "copy", "manifest", "repository")
+    __slots__ = ("child", "completed", "copy", "manifest", "refusal", "repository")
 
     def __init__(
-        self, key: Key, manifest: Manifest, repository: Repository, *, copy: ImageCopy, child: bool = False
+        self,
+        key: Key,
+        manifest: Manifest,
+        repository: Repository,
+        *,
+        copy: ImageCopy,
+        child: Descriptor | None = None,
     ) -> None:
         super().__init__([key])
         self.manifest = manifest
@@ -111,6 +130,7 @@ class PushManifest(Task):
         self.copy = copy
         self.child = child
         self.completed = False  # its parts were brought once more
+        self.refusal: RegistryError | None = None  # why it goes without its attestations
 
     def __str__(self) -> str:
         return f"push {self.repository}@{self.manifest.digest}"
@@ -120,21 +140,30 @@ class PushManifest(Task):
         return (self.repository,)
 
     async def run(self, job: Job) -> Reschedule | None:
-        manifest, copy = self.manifest, self.copy
+        copy = self.copy
+        for child in self.manifest.children:
+            if refusal := job.ledger.refusal(self.repository, child.digest):
+                self._leave_attestations_out(refusal)
+                break
+        manifest = self.manifest
         tag = None if self.child else copy.destination.tag
         try:
             stored = await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
         except RegistryError as error:
             if _PARTS_UNKNOWN.intersection(error.codes) and error.kind is not Kind.UNSUPPORTED:
                 return self._complete(job, error)
+            if isinstance(error, ManifestRefused):
+                return self._answer_refusal(job, error)
             if error.kind is not Kind.IMMUTABLE or not await self._is_equal_there(job):
                 raise
             return None
         job.ledger.record_manifest(self.repository, manifest.digest)
         copy.nbytes += len(manifest.raw)
-        job.observer.notify(BytesMoved("pushed", self.repository.host, len(manifest.raw)))
+        job.observer.notify(BytesMoved("pushed", self.repository.host, len(manifest.raw), "manifest"))
         if not self.child:
             copy.finished = True
+            if self.refusal is not None:
+                self._tell_of_refusal(job, self.refusal)
             job.observer.notify(
                 ImageSynced(
                     copy.rule,
@@ -148,9 +177,44 @@ class PushManifest(Task):
                     unverified=not job.repositories.source(copy.source.repository).is_authoritative(
                         copy.source.target
                     ),
+                    source_digest=copy.source_digest,
                 )
             )
         return None
+
+    def _answer_refusal(self, job: Job, error: ManifestRefused) -> Reschedule | None:
+        """Leave it to the index whether an attestation is missed; an index may go without. Else raises `error`."""
+        if self.child and is_attestation(self.child):
+            job.ledger.record_refusal(self.repository, self.manifest.digest, error)
+            return None
+        self._leave_attestations_out(error)
+        return Reschedule(Lane.METADATA)
+
+    def _leave_attestations_out(self, error: RegistryError) -> None:
+        """Turn to the index without its attestations. Raises `error` where that may not be, or has none."""
+        without = None
+        if self.copy.may_lose_attestations and not self.child and self.manifest.is_index:
+            without = WITHOUT_ATTESTATIONS.apply(self.manifest)
+        if without is None or without is self.manifest:
+            raise error
+        self.refusal = error
+        self.copy.source_digest = self.manifest.digest
+        self.copy.digest = without.digest
+        self.manifest = without
+
+    def _tell_of_refusal(self, job: Job, error: RegistryError) -> None:
+        copy = self.copy
+        if copy.source_digest is not None:
+            job.ledger.cache.record_filtered(
+                copy.source_digest, str(WITHOUT_ATTESTATIONS), self.manifest.digest
+            )
+        job.observer.notify(
+            RuleWarning(
+                copy.rule,
+                f"{copy.source} -> {copy.rule.destination_name(copy.destination)}: copied without its attestations, since {self.repository.host} refuses"
+                f' them ({error.message}); set "attestations": "drop" for it in the auth file, or in the rule',
+            )
+        )
 
     def _complete(self, job: Job, error: RegistryError) -> Reschedule:
         """The registry lacks parts that it had, or said it had: bring them, and push again."""
@@ -189,6 +253,7 @@ class PushManifest(Task):
                 there.digest,
                 SkipReason.IMMUTABLE,
                 copy.seconds,
+                copy.source_digest,
             )
         )
         return True
@@ -201,7 +266,8 @@ class PushManifest(Task):
 class Successors(msgspec.Struct, frozen=True):
     """A manifest that goes to some destinations, and the tasks that its parts become.
 
-    `fetched` is the content of small blobs that is known already.
+    `fetched` is the content of small blobs that is known already, `dropped` the children that are not wanted in a
+    repository.
     """
 
     source: Repository
@@ -209,13 +275,16 @@ class Successors(msgspec.Struct, frozen=True):
     copies: Sequence[ImageCopy]
     depth: int
     fetched: Mapping[Digest, bytes] = {}
+    dropped: Mapping[Repository, frozenset[Digest]] = {}
 
     def needs(self, repository: Repository) -> Iterator[Key]:
         """What has to be in `repository` before the manifest."""
         for blob in self.manifest.blobs:
             yield blob_key(repository, blob.digest)
+        dropped = self.dropped.get(repository, frozenset())
         for child in self.manifest.children:
-            yield manifest_key(repository, child.digest)
+            if child.digest not in dropped:
+                yield manifest_key(repository, child.digest)
 
     def add_parts(self, job: Job) -> None:
         """Add a task for each part that is neither known to be there nor on its way."""
@@ -236,7 +305,9 @@ class Successors(msgspec.Struct, frozen=True):
             missing = {
                 place: copy
                 for place, copy in wanted.items()
-                if not job.ledger.has_manifest(place, child.digest)
+                if child.digest not in self.dropped.get(place, ())
+                and not job.ledger.has_manifest(place, child.digest)
+                and not job.ledger.refusal(place, child.digest)
                 and not self._is_on_its_way(job, manifest_key(place, child.digest))
             }
             if missing:

@@ -118,7 +118,7 @@ class LogObserver(Totals):
     def on_index_filtered(self, event: IndexFiltered) -> None:
         self._tell(
             "index narrowed",
-            message=f"{event.source}: {', '.join(event.kept) or 'nothing'} kept, {', '.join(event.dropped)} dropped; "
+            message=f"{event.source}: {words.listed(event.kept)} kept, {words.listed(event.dropped)} dropped; "
             f"{words.short(event.digest)} becomes {words.short(event.filtered)}",
             rule=event.rule.number,
             source=event.source,

@@ -127,7 +127,7 @@ class MetricsObserver(Observer, Collector):
         self._bytes = cache(
             counter(
                 "syncer_blob_bytes_total",
-                "Bytes of blobs and manifests transferred.",
+                "Bytes of blobs transferred.",
                 ["direction", "registry"],
             ).labels
         )
@@ -198,7 +198,7 @@ class MetricsObserver(Observer, Collector):
             self._blobs(event.outcome, event.destination.host).inc()
 
     def on_bytes_moved(self, event: BytesMoved) -> None:
-        if not self._dry_run:
+        if not self._dry_run and event.content == "blob":
             self._bytes(event.direction, event.registry).inc(event.nbytes)
 
     def on_task_ended(self, event: TaskEnded) -> None:

@@ -43,7 +43,11 @@ class OutcomeLists(Observer):
     def on_image_failed(self, event: ImageFailed) -> None:
         if event.source.tag is None and event.source.digest is None:
             self._unlisted.add(event.rule.number)
-        elif event.failure.kind == "conflict" and event.failure.status is None:
+        elif (
+            event.failure.kind == "conflict"
+            and event.failure.status is None
+            and not event.rule.conflict_at(event.destination)
+        ):
             self._lost.setdefault((event.rule.number, event.source.tag), set()).add(event.destination)
             self._record(event, _LOST)
         else:
@@ -87,6 +91,8 @@ class OutcomeLists(Observer):
         for rule in self._rules.values():
             if rule.number in whole:
                 yield rule.entry_for(None)
+                continue
+            if rule.number in self._unlisted:
                 continue
             hows = self._tags.get(rule.number, {})
             if not rule.tags_are_written:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from syncer.events import SkipReason
-from syncer.observe.words import count, short, size
+from syncer.observe.words import count, listed, short, size
 
 MAX_DRAWN = 2_000
 """Number of images. A longer table is printed as plain lines, since rich would take minutes to measure it."""
@@ -52,7 +52,7 @@ def _row(image: Mapping[str, Any]) -> _Row:
     blobs = plan["blobs"]
     action, notes = _action(image)
     if filtered := image.get("narrowed"):
-        notes = (*notes, f"keeps {', '.join(filtered['kept'])}, drops {', '.join(filtered['dropped'])}")
+        notes = (*notes, f"keeps {listed(filtered['kept'])}, drops {listed(filtered['dropped'])}")
     return _Row(
         action,
         blobs["copied"],

@@ -50,7 +50,7 @@ class ReportObserver(Totals):
         self._started_at: datetime | None = None
         self._finished_at: datetime | None = None
         self._images: list[_Ended] = []
-        self._filtered: dict[tuple[int, Reference], IndexFiltered] = {}
+        self._filtered: dict[tuple[int, Reference, str], IndexFiltered] = {}
         self._projects: set[tuple[str, str]] = set()
 
     # --- events ---------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class ReportObserver(Totals):
         self._finished_at = self._now()
 
     def on_index_filtered(self, event: IndexFiltered) -> None:
-        self._filtered[event.rule.number, _named(event.source)] = event
+        self._filtered[event.rule.number, _named(event.source), event.filtered] = event
 
     def on_project_made(self, event: ProjectMade) -> None:
         self._projects.add((event.registry, event.project))
@@ -143,7 +143,9 @@ class ReportObserver(Totals):
             document["error"] = msgspec.structs.asdict(image.failure)
         elif image.unverified:
             document["unverified"] = True
-        filtered = self._filtered.get((image.rule.number, _named(image.source)))
+        if not isinstance(image, ImageFailed) and image.source_digest is not None:
+            document["source_digest"] = str(image.source_digest)
+        filtered = self._filtered.get((image.rule.number, _named(image.source), image.digest or ""))
         if filtered is not None:
             document["narrowed"] = {
                 "kept": list(filtered.kept),

@@ -1,5 +1,8 @@
 """Formats sizes, rates, durations and digests for logs, progress bars and tables."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from syncer.events import ImageSkipped, SkipReason
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
@@ -60,6 +63,12 @@ def short(digest: str) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun: `1 image`, `2 images`, `3 retries`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas, each once with its number: `linux/amd64, 2 attestations`; `nothing` for none."""
+    counted = Counter(names)
+    return ", ".join(name if n == 1 else count(n, name) for name, n in counted.items()) or "nothing"
 
 
 def skipped(image: ImageSkipped) -> str:

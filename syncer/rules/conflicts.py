@@ -1,15 +1,15 @@
 """Finds rules that cannot both be meant, as far as the file alone shows it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
-from syncer.diagnostics import Problem
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.platforms import PlatformFilter
-from syncer.rules.rule import Destination, Rule
-from syncer.rules.tags import MatchingTags, OneDigest, TheseTags
+from syncer.rules.rule import Conflict, Destination, Rule
+from syncer.rules.tags import OneDigest, TheseTags
 
 
 class _Write(msgspec.Struct, frozen=True):
@@ -39,22 +39,47 @@ class _Write(msgspec.Struct, frozen=True):
         return str(Reference(self.source, None if self.digest else self.tag, self.digest))
 
 
-def find_conflicts(rules: Iterable[Rule]) -> list[Problem]:
-    """Rules whose two sides are the same image, and different images for one destination tag."""
-    problems: list[Problem] = []
-    written: dict[Reference, _Write] = {}
+def with_conflicts(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules, each with its images that cannot be copied: onto themselves, or where another image is to go."""
+    rules = tuple(rules)
+    found: dict[int, dict[Reference, str]] = {}
+    writes: dict[Reference, list[tuple[_Write, str]]] = {}
     for rule in rules:
         for destination in rule.destinations:
-            if onto_itself := _copied_onto_itself(rule, destination):
-                problems.append(rule.place.problem(f"both sides are the same image, {onto_itself}"))
+            if _is_source(rule, destination):
+                message = f"both sides are the same repository, {rule.source}"
+                found.setdefault(rule.number, {})[Reference(destination.repository)] = message
                 continue
             for target, write in _writes(rule, destination):
-                earlier = written.setdefault(target, write)
-                if write.surely_differs(earlier):
-                    problems.append(
-                        rule.place.problem(_conflict(destination.name_of(target), write, earlier))
-                    )
-    return problems
+                if (write.source, write.tag) == (target.repository, target.tag):
+                    message = f"both sides are the same image, {write}"
+                    found.setdefault(rule.number, {})[target] = message
+                else:
+                    writes.setdefault(target, []).append((write, destination.name_of(target)))
+    for target, there in writes.items():
+        for write, other, name in _pairs(there):
+            found.setdefault(write.rule.number, {}).setdefault(target, _message(name, write, other))
+    return tuple(
+        replace(rule, conflicts=tuple(Conflict(*conflict) for conflict in found[rule.number].items()))
+        if rule.number in found
+        else rule
+        for rule in rules
+    )
+
+
+def _pairs(writes: Sequence[tuple[_Write, str]]) -> Iterator[tuple[_Write, _Write, str]]:
+    """Each write of one tag that another one contradicts, with the first that does and the tag's name for messages."""
+    if len(writes) > 1:
+        for write, name in writes:
+            other = next((other for other, _ in writes if write.surely_differs(other)), None)
+            if other is not None:
+                yield write, other, name
+
+
+def _is_source(rule: Rule, destination: Destination) -> bool:
+    """Whether all that a rule selects would be copied onto itself, whichever tags that are."""
+    onto_itself = rule.source == destination.repository and destination.tags is None
+    return onto_itself and not isinstance(rule.selection, TheseTags)
 
 
 def _writes(rule: Rule, destination: Destination) -> Iterator[tuple[Reference, _Write]]:
@@ -66,27 +91,10 @@ def _writes(rule: Rule, destination: Destination) -> Iterator[tuple[Reference, _
                 yield target, _Write(rule, rule.source, tag, None)
         case OneDigest(digest, tag):
             if (new_tag := destination.tag_for(tag, 0)) is not None:
-                yield Reference(destination.repository, new_tag), _Write(rule, rule.source, None, digest)
+                yield Reference(destination.repository, new_tag), _Write(rule, rule.source, tag, digest)
 
 
-def _copied_onto_itself(rule: Rule, destination: Destination) -> str:
-    if rule.source != destination.repository:
-        return ""
-    if destination.tags is None:
-        return rule.source_text
-    tags: tuple[str | None, ...] = ()
-    match rule.selection:
-        case TheseTags(named):
-            tags = named
-        case OneDigest(tag=tag):
-            tags = (tag,)
-        case MatchingTags():
-            return ""
-    same = [tag for tag, new in zip(tags, destination.tags, strict=True) if tag == new]
-    return f"{rule.source}:{same[0]}" if same else ""
-
-
-def _conflict(target: str, write: _Write, earlier: _Write) -> str:
-    where = "this rule" if earlier.rule is write.rule else f"the rule in line {earlier.rule.place.line}"
-    what = f"{write} as well as {earlier}" if str(write) != str(earlier) else f"other platforms of {write}"
+def _message(target: str, write: _Write, other: _Write) -> str:
+    where = "this rule" if other.rule is write.rule else f"the rule in line {other.rule.place.line}"
+    what = f"{write} as well as {other}" if str(write) != str(other) else f"other platforms of {write}"
     return f"{target} would get {what} (from {where}): expected one image for each tag"

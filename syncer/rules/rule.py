@@ -7,24 +7,36 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from syncer.diagnostics import Place
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository, split_reference
+from syncer.rules.attestations import Attestations
 from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.rules.tags import OneDigest, TagSelection, TheseTags
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """An image that cannot be copied, as the file alone shows. `target` has no tag where that holds for all tags."""
+
+    target: Reference
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """One destination of a rule. `tags` are the new tags; None keeps the source's tags.
 
-    `written` is the text in the file, with its references to environment variables.
+    `attestations` is the setting for this destination. `written` is the text in the file, with its references to
+    environment variables.
     """
 
     repository: Repository
     tags: tuple[str, ...] | None = None
     digest: Digest | None = None
     written: str = field(default="", compare=False)
+    attestations: Attestations = field(default=Attestations.AUTO, compare=False)
 
     @property
     def name(self) -> str:
@@ -55,15 +67,21 @@ class Destination:
         """
         return source_tag if self.tags is None else self.tags[index]
 
-    def written_for(self, indexes: Sequence[int]) -> str:
-        """Return the text for a file that names only the source tags at `indexes`. Requires `tags_are_written`."""
+    def written_for(self, indexes: Sequence[int], named: Sequence[str]) -> str:
+        """Return the text for a file that names only the source tags at `indexes`. Requires `tags_are_written`.
+
+        `named` are these tags. A destination that keeps the source's tags gets them written out.
+        """
         text = self.written or self._resolved()
         if self.tags is None:
-            return text
+            repository, at, end = text.partition("@")
+            if self.digest and not at:
+                return text  # it comes from a variable
+            return f"{repository}:{','.join(named)}{at}{end}"
         name, tags, digest = split_reference(text)
-        named = tags.split(",") if tags else []
+        renamed = tags.split(",") if tags else []
         end = f"@{digest}" if digest else ""
-        return f"{name}:{','.join(named[index] for index in indexes)}{end}"
+        return f"{name}:{','.join(renamed[index] for index in indexes)}{end}"
 
     def _resolved(self) -> str:
         tags = f":{','.join(self.tags)}" if self.tags else ""
@@ -75,7 +93,8 @@ class Rule:
     """One entry of the images file. `number` is its index among the rules, from 0. If two rules conflict, the earlier wins.
 
     `schedule` is None if the rule uses the common schedule. `written_source` and `written` are the key and the value
-    in the file. `name` identifies the rule in logs, pages and the API; the default is the source.
+    in the file. `attestations` is the rule's own setting. `name` identifies the rule in logs, pages and the API; the
+    default is the source. `conflicts` are the images of the rule that cannot be copied.
     """
 
     number: int
@@ -88,6 +107,8 @@ class Rule:
     written: Any = field(default=None, compare=False)
     place: Place = field(default=Place(), compare=False)
     name: str = ""
+    attestations: Attestations | None = None
+    conflicts: tuple[Conflict, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -100,6 +121,11 @@ class Rule:
     def source_text(self) -> str:
         """The source as written in the file."""
         return self.written_source or str(self.source)
+
+    def conflict_at(self, target: Reference) -> Conflict | None:
+        """Why nothing can be copied to a reference, or to a whole repository; None if it can."""
+        targets = (target, Reference(target.repository))
+        return next((conflict for conflict in self.conflicts if conflict.target in targets), None)
 
     def destination_name(self, target: Reference) -> str:
         """Return the name of an image at one of the destinations for messages: see `Destination.name`."""
@@ -135,14 +161,19 @@ class Rule:
     def entry_for(self, tags: Iterable[str] | None, selected: Sequence[str] = ()) -> tuple[str, object]:
         """Return the key and value of an images file for exactly these source tags, in the form of this rule.
 
-        If `tags` is None, or if a destination's tags come from a variable, return the whole rule as written: the value
-        of a variable is never written to a file. `selected` lists all tags that the rule selects, in order; it is only
-        needed for a regular expression whose destination has tags. Raises `ValueError` for tags that are not selected.
+        Destinations are written with their tags, as image-syncer does. If `tags` is None, or if a destination's tags come
+        from a variable, return the whole rule as written: the value of a variable is never written to a file. `selected`
+        lists all tags that the rule selects, in order; it is only needed for a regular expression whose destination has
+        tags. Raises `ValueError` for tags that are not selected.
         """
-        if tags is None or isinstance(self.selection, OneDigest) or not self.tags_are_written:
+        if tags is None or not self.tags_are_written:
             return self.source_text, self._value(
                 [destination.written or str(destination.repository) for destination in self.destinations]
             )
+        if isinstance(self.selection, OneDigest):
+            named = [self.selection.tag] if self.selection.tag else list(tags)
+            destinations = [destination.written_for([0], named) for destination in self.destinations]
+            return self.source_text, self._value(destinations)
         wanted = list(dict.fromkeys(tags))
         ordered = self.selection.tags if isinstance(self.selection, TheseTags) else tuple(selected)
         if ordered:
@@ -153,7 +184,7 @@ class Rule:
         if not wanted or set(named) != set(wanted):
             raise ValueError(f"the rule for {self} does not select {', '.join(wanted) or 'no tag at all'}")
         name = split_reference(self.source_text)[0]
-        destinations = [destination.written_for(indexes) for destination in self.destinations]
+        destinations = [destination.written_for(indexes, named) for destination in self.destinations]
         return f"{name}:{','.join(named)}", self._value(destinations)
 
     def _value(self, destinations: list[str]) -> object:

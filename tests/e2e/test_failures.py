@@ -118,7 +118,7 @@ def test_failed_list_copies_only_the_missing_images(troubled, files, run_syncer,
     assert kinds == {"not_found", "unsupported", "unauthorized"}
     listed = yaml.safe_load(failed.read_text())
     assert f"{first}:late" in listed
-    assert listed[f"{second}:1.0"] == {"to": f"{frozen.host}/second", "platforms": ["linux/amd64"]}
+    assert listed[f"{second}:1.0"] == {"to": f"{frozen.host}/second:1.0", "platforms": ["linux/amd64"]}
 
     _tag(source, corpus.repositories[0], "1.0", "late")
     frozen.read_only = False

@@ -57,6 +57,36 @@ def test_plan_on_a_full_disk_leaves_the_exit_code_to_the_outcome(shell):
     assert "error: cannot write to standard output: No space left on device" in planned.stderr
 
 
+@pytest.mark.parametrize("line", ["--help", "--version", "sync --help"])
+def test_help_on_a_full_disk_is_told_in_one_line(shell, line):
+    done = shell(f"{shlex.quote(sys.executable)} -m syncer {line} > /dev/full")
+    assert done.returncode == exits.FAILED
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("progress", ["plain", "bar", "none"])
+def test_a_full_log_beside_progress_is_told_once(shell, progress):
+    failed = shell(f"$FAIL --log /dev/full --progress {progress}")
+    assert failed.returncode == exits.FAILED
+    assert failed.stderr.count("cannot write to the log file: No space left on device") == 1
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("around", ["ulimit -n 64;", "unset HOME;", "export HOME=/nonexistent;"])
+def test_few_descriptors_and_no_home_leave_the_exit_code_to_the_outcome(shell, around):
+    assert shell(f"{around} $SYNC").returncode == exits.DONE
+    failed = shell(f"{around} $FAIL")
+    assert failed.returncode == exits.FAILED
+    assert "Traceback" not in failed.stderr
+
+
+def test_empty_variables_count_as_unset(shell):
+    names = "PROC AUTH LOG OS ARCH FORCE ATTESTATIONS REGISTRY NAMESPACE DRY_RUN SHARD SHARDS PROGRESS LOG_LEVEL LOG_FORMAT"
+    empty = " ".join(f"SYNCER_{name}=" for name in names.split())
+    done = shell(f"env {empty} $SYNC")
+    assert done.returncode == exits.DONE, done.stderr
+
+
 def test_unwritable_log_file_ends_the_run_before_any_request(shell):
     done = shell("$FAIL --log missing/log")
     assert done.returncode == exits.UNUSABLE
@@ -71,7 +101,10 @@ def test_failed_images_are_followed_by_the_final_line_on_stdout(shell):
 
 
 def test_empty_option_values_count_as_unset(shell):
-    done = shell("$SYNC --auth= --arch= --os= --log= --proc= --report= --metrics-push= --state-dir= --shard=")
+    done = shell(
+        "$SYNC --auth= --arch= --os= --log= --proc= --report= --metrics-push= --state-dir= --shard="
+        " --attestations= --registry= --namespace= --config= --log-level= --progress="
+    )
     assert done.returncode == exits.DONE, done.stderr
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import anyio
 
 from syncer.accounts.book import AuthBook
-from syncer.cli.files import sharded
+from syncer.cli.files import attested, sharded
 from syncer.config import Config
 from syncer.config.auth_reader import parse_auth
 from syncer.config.json_reader import read_json
@@ -114,7 +114,7 @@ class Net:
         recorder = Recorder(heard)
         chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
-        config = sharded(Config(self._auth(), rules), shard)
+        config = sharded(attested(Config(self._auth(), rules), None), shard)
         run = Run(config.rules, config.auth, chosen, cache=cache, observers=[recorder])
         run._pool._drain_seconds = drain_seconds
         return run, recorder

@@ -2,8 +2,9 @@
 
 import re
 
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Kind, ManifestRefused, RegistryError
 from syncer.oci import media_types
+from syncer.oci.attestations import has_attestations
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import DOCKER_HUB, Repository
 
@@ -13,7 +14,19 @@ _ALIBABA = (".aliyuncs.com",)
 _TENCENT = (".tencentcloudcr.com", "ccs.tencentyun.com")
 _HUAWEI = (".myhuaweicloud.com",)
 _REFUSED_KIND = frozenset({400, 404, 405, 415, 422})
-_REFUSED_CONTENT = frozenset({400, 403, 404, 405, 415, 422, 500})
+_REFUSED_CONTENT = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 501})
+_IN_TROUBLE = frozenset({500, 502, 503})
+_OTHER_KINDS = frozenset({Kind.UNAUTHORIZED, Kind.IMMUTABLE, Kind.THROTTLED, Kind.TOO_LARGE})
+# Harbor: "exceed the configured upper limit", "project is in read only mode", content trust and scanning policies.
+_OTHER_REASONS = re.compile(
+    r"quota|exceed|upper limit|no space|too many|read.?only|immutab|already\s?exists|overwrit|signed|vulnerab|policy|billing|overdue",
+    re.IGNORECASE,
+)
+# Alibaba ACR: "unknown manifest class for application/vnd.oci.empty.v1+json" (matrixorigin/matrixone-operator#613).
+# Huawei SWR: "Invalid image, fail to parse 'manifest.json'" (regclient/regclient#720).
+_NAMES_CONTENT = re.compile(
+    r"manifest|media.?type|attestation|invalid image|unsupported|not support", re.IGNORECASE
+)
 
 
 def advise(
@@ -40,13 +53,15 @@ def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryErro
         error = error.with_changes(presence="exists")
     elif error.advice:
         return error
+    if _refuses_content(error):
+        error = ManifestRefused.of(error)
     if error.status in _REFUSED_KIND and manifest.media_type in media_types.SCHEMA1:
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
             presence="exists",
             advice="the manifest has schema version 1, which most registries no longer accept: rebuild the image",
         )
-    if error.status in _REFUSED_CONTENT and manifest.foreign:
+    if error.status in {*_REFUSED_CONTENT, 500} and manifest.foreign:
         # docker-registry 2.8 answers 500 with the code UNKNOWN for each foreign layer.
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
@@ -55,12 +70,12 @@ def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryErro
             advice=f"the manifest has foreign layers (urls), which {error.registry} may not accept: allow them in the"
             " registry (docker-registry: validation.manifests.urls.allow), or copy an image without foreign layers",
         )
-    if error.status in _REFUSED_CONTENT and _has_attestations(manifest):
+    if (error.status == 500 or isinstance(error, ManifestRefused)) and has_attestations(manifest):
         before = f"{error.advice}; or " if vague else ""
         return error.with_changes(
             presence="exists",
-            advice=f"{before}the index has attestations (platform unknown/unknown), which some registries refuse: if"
-            " that is the reason, copy its images by digest, or build without attestations (--provenance=false)",
+            advice=f"{before}the image has attestations (platform unknown/unknown), which some registries refuse: if"
+            f' that is the reason, set "attestations": "drop" in the rule, or for {error.registry} in the auth file',
         )
     return error
 
@@ -101,5 +116,11 @@ def missing(repository: Repository, *, scheme: str = "https") -> str:
     )
 
 
-def _has_attestations(manifest: Manifest) -> bool:
-    return any(child.platform and child.platform.os == "unknown" for child in manifest.children)
+def _refuses_content(error: RegistryError) -> bool:
+    """Whether a registry refuses a manifest for what it is, and not for want of rights or room, or for its tag."""
+    if error.kind in _OTHER_KINDS or _OTHER_REASONS.search(error.message):
+        return False
+    # Most say it with 4xx; of the others only those that name the manifest are not in trouble themselves.
+    return error.status in _REFUSED_CONTENT or (
+        error.status in _IN_TROUBLE and bool(_NAMES_CONTENT.search(error.message))
+    )

@@ -142,8 +142,9 @@ async def test_an_index_with_attestations_that_is_refused(there, source, image, 
     attestation = make_attestation(source.store, "app", image=image)
     make_index(source.store, "app", "2", children=[image, attestation])
     there.on("PUT", "/v2/app/manifests/2", status=400, body=error("MANIFEST_INVALID"))
-    on_retry = await failure({"here/app:2": "there/app"})
+    on_retry = await failure({"here/app:2": {"to": "there/app", "attestations": "keep"}})
     assert "attestations (platform unknown/unknown)" in on_retry.message
+    assert '"attestations": "drop"' in on_retry.message
 
 
 async def test_a_registry_without_tls(source, net, failure):

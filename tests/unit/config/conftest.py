@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,10 @@ class Folder:
         self, *, ending: str = "json", environment: Mapping[str, str] | None = None, **contents: object
     ) -> Config:
         """Read the files `auth`, `images` and `combined` with these contents."""
-        paths = {name: self.write(f"{name}.{ending}", content) for name, content in contents.items()}
-        return load(**paths, environment=environment or {})  # type: ignore[arg-type]
+        paths: dict[str, Any] = {
+            name: self.write(f"{name}.{ending}", content) for name, content in contents.items()
+        }
+        return load(**paths, environment=environment or {})
 
     def problems(
         self, *, ending: str = "json", environment: Mapping[str, str] | None = None, **contents: object

@@ -134,7 +134,26 @@ def test_a_huge_file_is_refused_and_not_read_whole(tmp_path, monkeypatch):
         ),
         ('{"a": "b"\n  "c": "d"}', "images.json:2:3: not JSON: expected ',' or '}', found '\"'"),
         ('{"a" "b"}', "images.json:1:6: not JSON: expected ':' after a name, found '\"'"),
-        ("{} {}", "images.json:1:4: not JSON: expected the end of the file, found '{'"),
+        (
+            "{} {}",
+            "images.json:1:4: not JSON: expected the end of the file after the object, found '{': a file holds one object, and here another one begins",
+        ),
+        (
+            '{"a": "b"}}',
+            "images.json:1:11: not JSON: expected the end of the file after the object, found '}': nothing is open that it could close",
+        ),
+        (
+            '{"a": "b"},\n"c": "d"',
+            "images.json:1:11: not JSON: expected the end of the file after the object, found ',' and what follows it",
+        ),
+        (
+            '{"a": "b"}\nEOF\n',
+            "images.json:2:1: not JSON: expected the end of the file after the object, found other text",
+        ),
+        (
+            "{} # hi",
+            "images.json:1:4: not JSON: expected the end of the file after the object, found '#' and what follows it",
+        ),
         (
             "{\n// hi\n}",
             "images.json:2:1: not JSON: expected a name in double quotes, found '/': JSON has no comments (YAML has)",
@@ -174,7 +193,6 @@ def test_bad_json_is_reported_with_line_column_and_what_was_expected(folder, tex
         ("a: *x", "1: images.a: an alias"),
         ("&a [*a]", "1: images[0]: an alias"),
         ("a: !!python/object:os.system x", "1: images.a: a YAML tag"),
-        ("a: b\n---\nc: d", "2: images: expected one document"),
         ("[a, b]: c", "1: images: expected a name"),
         ("{{ .Values.images }}: c", "1: images: expected a name"),
         ("? \n: c", "1: images: expected a name"),
@@ -204,14 +222,53 @@ def test_a_bomb_of_aliases_is_refused_at_once(folder):
 @pytest.mark.parametrize(
     ("ending", "text"),
     [
-        ("json", '{"a": "b.io/a",\n "c": "b.io/c",\n "a": "d.io/a"}'),
-        ("yaml", "a: b.io/a\nc: b.io/c\na: d.io/a"),
+        ("json", '{"a.io": {"insecure": true},\n "c.io": {},\n "a.io": {}}'),
+        ("yaml", "a.io: {insecure: true}\nc.io: {}\na.io: {}"),
     ],
 )
 def test_a_duplicate_key_is_a_problem_that_names_both_lines(folder, ending, text):
-    assert folder.problem(images=text, ending=ending) == (
-        f"images.{ending}:3: images.a: duplicate key 'a': it stands in line 1 already"
+    assert folder.problem(auth=text, images="{}", ending=ending) == (
+        f"auth.{ending}:3: auth.\"a.io\": duplicate key 'a.io': it stands in line 1 already"
     )
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [("json", '{"a": {"to": "d.io/a",\n"to": "e.io/a"}}'), ("yaml", "a:\n  to: d.io/a\n  to: e.io/a")],
+)
+def test_a_duplicate_key_within_a_rule_is_a_problem(folder, ending, text):
+    assert "duplicate key 'to': it stands in line" in folder.problem(images=text, ending=ending)
+
+
+def test_a_second_yaml_document_is_a_warning(folder):
+    config = folder.load(images="---\na:1: d.io/a\n---\nb:1: [\n", ending="yaml")
+    assert [str(rule) for rule in config.rules] == ["a:1"]
+    (warning,) = config.warnings
+    assert str(warning).endswith(
+        "images.yaml:3: images: a second document begins here ('---'): it and all that follows is ignored"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [
+        ("json", '{"x": {"a": 1, "a": 2}, "x": 3, "auth": {}, "images": {"a:1": "d.io/a"}}'),
+        ("yaml", "x: {a: 1, a: 2}\nx: 3\nauth: {}\nimages: {'a:1': d.io/a}"),
+    ],
+)
+def test_what_a_combined_file_holds_besides_auth_and_images_is_not_looked_at(folder, ending, text):
+    assert [str(rule) for rule in folder.load(combined=text, ending=ending).rules] == ["a:1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"images": {}, "images": {"a:1": "d.io/a"}}', "combined.json:1: images: stands there twice"),
+        ('{"images": {}, "auth": {"a.io": {}, "a.io": {}}}', "duplicate key 'a.io'"),
+    ],
+)
+def test_duplicates_in_the_parts_of_a_combined_file_are_problems(folder, text, expected):
+    assert expected in folder.problem(combined=text)
 
 
 def test_anchors_and_merge_keys_work_in_yaml(folder):

@@ -110,10 +110,10 @@ def test_the_documented_yaml_examples_of_image_syncer_are_read(folder):
     assert (len(config.rules), username(config, "nginx")) == (7, "xxx")
 
 
-def test_rule_onto_itself_is_refused_even_in_a_placeholder(folder):
-    assert "both sides are the same image" in folder.problem(
-        images={"xxx/xxx/xx:tag1,tag2,tag3": "xxx/xxx/xx"}
-    )
+def test_rule_onto_itself_is_a_conflict_even_in_a_placeholder(folder):
+    config = folder.load(images={"xxx/xxx/xx:tag1,tag2,tag3": "xxx/xxx/xx"})
+    assert len(config.conflicts) == 3
+    assert all("both sides are the same image" in str(conflict) for conflict in config.conflicts)
 
 
 def test_credentials_in_a_combined_file_are_literal_and_destinations_are_not(folder):
@@ -168,7 +168,6 @@ def test_all_problems_of_both_files_are_reported_at_once(folder):
         ["images.json:11", 'images."a.io/y:1".when'],
         ["images.json:13", 'images."a.io/z:("'],
         ["images.json:13", 'images."a.io/z:("'],
-        ["images.json:15", 'images."a.io/v:1"'],
     ]
 
 

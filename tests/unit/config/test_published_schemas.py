@@ -35,7 +35,8 @@ def test_examples_match_and_name_their_schema(kind):
     [
         ("auth", {"quay.io": {"username": 5.5, "insecure": "maybe"}}),
         ("auth", {"quay.io": "password"}),
-        ("images", {"nginx": {"platforms": ["linux/amd64"]}}),
+        ("images", {"nginx": {"to": "r.io/nginx", "attestations": "some"}}),
+        ("auth", {"quay.io": {"attestations": True}}),
         ("images", {"nginx": {"to": "r.io/nginx", "colour": "red"}}),
         ("images", {"nginx": 5}),
         ("images", ["nginx"]),

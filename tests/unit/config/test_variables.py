@@ -104,14 +104,29 @@ def test_only_named_variables_can_be_used_where_some_are_named(folder):
         ({"q.io/x:1": ["d.io/ok", "$VALUE"]}, "https://private.value/x"),
         ({"q.io/x:1,2": {"to": "d.io/x:$VALUE"}}, "private,value,again"),
         ({"q.io/x@sha256:" + "1" * 64: "d.io/x@$VALUE"}, "private-value"),
-        ({"q.io/x:1": "d.io/$VALUE/x", "q.io/y:1": "d.io/$VALUE/x"}, "private-value"),
-        ({"q.io/x:1": "d.io/x:$VALUE", "q.io/y:1": "d.io/x:$VALUE"}, "private-value"),
     ],
 )
 def test_a_message_shows_the_text_as_written_and_not_the_value(folder, images, value):
     messages = "\n".join(folder.problems(images=images, environment={"VALUE": value}))
     assert "$VALUE" in messages
     assert value.lower() not in messages.lower()
+
+
+@pytest.mark.parametrize("destination", ["d.io/$VALUE/x", "d.io/x:$VALUE"])
+def test_a_conflict_shows_the_text_as_written_and_not_the_value(folder, destination):
+    images = {"q.io/x:1": destination, "q.io/y:1": destination}
+    conflicts = folder.load(images=images, environment={"VALUE": "private-value"}).conflicts
+    assert len(conflicts) == 2
+    assert all("$VALUE" in str(conflict) for conflict in conflicts)
+    assert not any("private-value" in str(conflict) for conflict in conflicts)
+
+
+@pytest.mark.parametrize("second", ["e.io/$VALUE/y", "$VALUE/y"])
+def test_a_list_to_write_shows_the_text_as_written_and_not_the_value(folder, second):
+    text = f'{{"q.io/x:1": "d.io/$VALUE/x", "q.io/x:1": "{second}"}}'
+    problem = folder.problem(images=text, environment={"VALUE": "private.value"})
+    assert f'["d.io/$VALUE/x", "{second}"]' in problem
+    assert "private.value" not in problem
 
 
 # --- files that the auth file names -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from syncer.demo.images import make_attestation, make_image, make_index, make_la
 from syncer.engine.ledger import BlobCache
 from syncer.events import IndexFiltered, RuleWarning, SkipReason
 from syncer.oci.digest import Digest
+from tests.support.caches import Remembered
 from tests.support.wire import call_new_without_tags, kinds, same
 
 PLATFORMS = ("linux/amd64", "linux/arm64/v8", "windows/amd64")
@@ -68,9 +69,11 @@ async def test_what_is_dropped_is_told(source, destination, net):
     assert told.dropped == ("linux/arm64/v8", "windows/amd64")
 
 
-async def test_an_attestation_goes_with_its_image(source, destination, net):
+async def test_an_attestation_that_is_kept_goes_with_its_image(source, destination, net):
     index(source.store, attested=True)
-    await net.sync(rule("linux/amd64"))
+    wanted = rule("linux/amd64")
+    wanted["source/app"]["attestations"] = "keep"
+    await net.sync(wanted)
     kept = document(destination.store)["manifests"]
     assert kept == [document(source.store)["manifests"][place] for place in (0, 3)]
 
@@ -156,19 +159,6 @@ async def test_a_config_that_was_read_for_its_platform_is_not_fetched_again(sour
     assert kinds(source)["GET blob"] == kinds(destination)["PUT upload"] == 2
     sent = sum(request.sent for request in source.requests if "/tags/" not in request.path)
     assert outcome.moved["pulled", source.host] == sent
-
-
-class Remembered(BlobCache):
-    """What indexes became, in memory."""
-
-    def __init__(self) -> None:
-        self.known: dict[tuple[Digest, str], Digest] = {}
-
-    def filtered(self, digest: Digest, platforms: str) -> Digest | None:
-        return self.known.get((digest, platforms))
-
-    def record_filtered(self, digest: Digest, platforms: str, filtered: Digest) -> None:
-        self.known[digest, platforms] = filtered
 
 
 @pytest.mark.parametrize(

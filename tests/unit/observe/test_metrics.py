@@ -68,6 +68,7 @@ WORK = (
     BlobCompleted("mounted", DIGEST, 5, TO.repository),
     BytesMoved("pulled", "docker.io", 100),
     BytesMoved("pulled", "docker.io", 11),
+    BytesMoved("pulled", "docker.io", 7, "manifest"),
     TaskEnded("blob", "retried", "blob sha256:1 of nginx"),
     RequestSent("docker.io", "GET", "blob", "/v2/library/nginx/blobs/sha256:1", 200, 0.3),
     RequestSent("docker.io", "GET", "blob", "/v2/library/nginx/blobs/sha256:2", 0, 70.0),

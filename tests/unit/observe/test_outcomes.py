@@ -75,8 +75,8 @@ def event(rule: int, source: Reference, to: Reference, outcome: str | Failure) -
 
 def test_each_tag_is_an_entry_of_one_of_the_lists():
     story = Story({"q.io/a": "$HOST/a"}).ends("2").ends("1", "up to date").ends("3", TIMEOUT)
-    assert story.success == {"q.io/a:1": "$HOST/a", "q.io/a:2": "$HOST/a"}
-    assert story.failed == {"q.io/a:3": "$HOST/a"}
+    assert story.success == {"q.io/a:1": "$HOST/a:1", "q.io/a:2": "$HOST/a:2"}
+    assert story.failed == {"q.io/a:3": "$HOST/a:3"}
 
 
 def test_a_run_that_did_nothing_gives_empty_lists():
@@ -93,20 +93,20 @@ def test_tags_that_are_named_keep_their_order_and_their_new_names():
 
 def test_an_image_that_missed_one_of_its_destinations_has_failed():
     story = Story({"q.io/a": ["d.io/a", "e.io/a"]}).ends("1", "synced", TIMEOUT).ends("2", "synced", "synced")
-    assert story.failed == {"q.io/a:1": ["d.io/a", "e.io/a"]}
-    assert story.success == {"q.io/a:2": ["d.io/a", "e.io/a"]}
+    assert story.failed == {"q.io/a:1": ["d.io/a:1", "e.io/a:1"]}
+    assert story.success == {"q.io/a:2": ["d.io/a:2", "e.io/a:2"]}
 
 
 def test_the_object_form_is_kept():
     whole = {"to": ["d.io/a"], "platforms": ["linux/amd64"], "schedule": "@daily"}
-    assert Story({"q.io/a": whole}).ends("1", TIMEOUT).failed == {"q.io/a:1": whole}
+    assert Story({"q.io/a": whole}).ends("1", TIMEOUT).failed == {"q.io/a:1": {**whole, "to": ["d.io/a:1"]}}
 
 
 def test_a_rule_whose_tags_could_not_be_listed_is_there_whole():
     story = Story({"q.io/a:/^v/": ["$HOST/a", "e.io/a"], "q.io/b": "d.io/b"})
     story.cannot_be_listed().ends("1", rule=1)
     assert story.failed == {"q.io/a:/^v/": ["$HOST/a", "e.io/a"]}
-    assert story.success == {"q.io/b:1": "d.io/b"}
+    assert story.success == {"q.io/b:1": "d.io/b:1"}
 
 
 @pytest.mark.parametrize("source", [f"q.io/a@{DIGEST}", f"q.io/a:1@{DIGEST}"])
@@ -119,8 +119,8 @@ def test_a_digest_stays_a_digest(source):
 def test_tags_of_an_expression_keep_the_names_they_got():
     story = Story({"q.io/a:/^v/": ["d.io/a:p,q", "e.io/a"]})
     story.ends("v2", TIMEOUT, "synced", new=("q", "v2")).ends("v1", "synced", "synced", new=("p", "v1"))
-    assert story.failed == {"q.io/a:v2": ["d.io/a:q", "e.io/a"]}
-    assert story.success == {"q.io/a:v1": ["d.io/a:p", "e.io/a"]}
+    assert story.failed == {"q.io/a:v2": ["d.io/a:q", "e.io/a:v2"]}
+    assert story.success == {"q.io/a:v1": ["d.io/a:p", "e.io/a:v1"]}
 
 
 def test_two_rules_that_meet_at_a_source_lose_neither_destination():
@@ -128,15 +128,15 @@ def test_two_rules_that_meet_at_a_source_lose_neither_destination():
     for rule in range(3):
         story.ends("1", TIMEOUT, rule=rule)
     story.ends("2", rule=0).ends("2", rule=2)
-    assert story.failed == {"q.io/a:1": ["d.io/a", "e.io/a", "f.io/a"]}
-    assert story.success == {"q.io/a:2": ["d.io/a", "f.io/a"]}
+    assert story.failed == {"q.io/a:1": ["d.io/a:1", "e.io/a:1", "f.io/a:1"]}
+    assert story.success == {"q.io/a:2": ["d.io/a:2", "f.io/a:2"]}
 
 
 def test_two_rules_that_want_different_platforms_of_a_source_both_stay():
     amd64 = {"to": "d.io/a", "platforms": ["linux/amd64"]}
     story = Story({"q.io/a": amd64, "q.io/a:1": {"to": "e.io/a"}})
     story.ends("1", TIMEOUT).ends("1", TIMEOUT, rule=1)
-    assert story.failed["q.io/a:1"] == amd64
+    assert story.failed["q.io/a:1"] == {**amd64, "to": "d.io/a:1"}
     assert copies(rules_from(story.failed)) == copies(
         rules_from({"q.io/a:1": amd64, "q.io/a:1,1": {"to": "e.io/a"}})
     )
@@ -145,12 +145,37 @@ def test_two_rules_that_want_different_platforms_of_a_source_both_stay():
 def test_what_lost_its_place_to_another_rule_is_not_sent_there_by_the_next_run():
     story = Story({"q.io/a": "d.io/x", "q.io/b": ["d.io/x", "e.io/b"]})
     story.ends("1").ends("1", LOST, TIMEOUT, rule=1).ends("2", LOST, "synced", rule=1)
-    assert story.failed == {"q.io/b:1": ["e.io/b"]}
-    assert story.success == {"q.io/a:1": "d.io/x"}
+    assert story.failed == {"q.io/b:1": ["e.io/b:1"]}
+    assert story.success == {"q.io/a:1": "d.io/x:1"}
+
+
+def test_images_that_the_file_shows_in_conflict_are_in_the_failed_list():
+    rules = rules_from({"q.io/a:1,2": "d.io/x", "q.io/b:1": "d.io/x", "q.io/c": ["q.io/c", "d.io/c"]})
+    lists = OutcomeLists(rules)
+    first, second, onto_itself = rules
+    for rule in (first, second):
+        at = Reference(rule.destinations[0].repository, "1")
+        lists.notify(ImageFailed(rule, Reference(rule.source, "1"), at, LOST))
+    lists.notify(
+        ImageSynced(first, Reference(first.source, "2"), Reference.parse("d.io/x:2"), DIGEST, None, 1, 0.1)
+    )
+    own, other = (destination.repository for destination in onto_itself.destinations)
+    lists.notify(ImageFailed(onto_itself, Reference(onto_itself.source), Reference(own), LOST))
+    lists.notify(
+        ImageSynced(
+            onto_itself, Reference(onto_itself.source, "9"), Reference(other, "9"), DIGEST, None, 1, 0.1
+        )
+    )
+    assert lists.failed_document() == {
+        "q.io/a:1": "d.io/x:1",
+        "q.io/b:1": "d.io/x:1",
+        "q.io/c": ["q.io/c", "d.io/c"],
+    }
+    assert lists.success_document() == {"q.io/a:2": "d.io/x:2"}
 
 
 def test_a_conflict_that_a_registry_tells_of_is_a_failure_as_any():
-    assert Story({"q.io/a": "d.io/a"}).ends("1", CONFLICT_AT_REGISTRY).failed == {"q.io/a:1": "d.io/a"}
+    assert Story({"q.io/a": "d.io/a"}).ends("1", CONFLICT_AT_REGISTRY).failed == {"q.io/a:1": "d.io/a:1"}
 
 
 def test_platforms_are_written_out_for_each_entry(tmp_path):
@@ -158,8 +183,8 @@ def test_platforms_are_written_out_for_each_entry(tmp_path):
     story.ends("1", TIMEOUT).ends("2", TIMEOUT)
     write_list(tmp_path / "failed.yaml", story.failed)
     assert (tmp_path / "failed.yaml").read_text() == (
-        "q.io/a:1:\n  to: d.io/a\n  platforms:\n  - linux/amd64\n"
-        "q.io/a:2:\n  to: d.io/a\n  platforms:\n  - linux/amd64\n"
+        "q.io/a:1:\n  to: d.io/a:1\n  platforms:\n  - linux/amd64\n"
+        "q.io/a:2:\n  to: d.io/a:2\n  platforms:\n  - linux/amd64\n"
     )
 
 

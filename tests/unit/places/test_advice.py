@@ -23,7 +23,13 @@ def refusal(status, body=b"", *, method="POST", endpoint="upload", account=ACCOU
 
 
 def index_with_attestations():
-    child = Descriptor(media_types.OCI_MANIFEST, Digest.of(b"a"), 1, platform=Platform("unknown", "unknown"))
+    child = Descriptor(
+        media_types.OCI_MANIFEST,
+        Digest.of(b"a"),
+        1,
+        platform=Platform("unknown", "unknown"),
+        annotations=(("vnd.docker.reference.type", "attestation-manifest"),),
+    )
     return Manifest(b"{}", media_types.OCI_INDEX, Digest.of(b"{}"), children=(child,))
 
 
