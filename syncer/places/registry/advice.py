@@ -59,7 +59,7 @@ def _advise_on_content(error: RegistryError, manifest: Manifest) -> RegistryErro
         return error.with_changes(
             kind=Kind.UNSUPPORTED,
             presence="exists",
-            advice="the manifest has schema version 1, which most registries no longer accept: rebuild the image",
+            advice="the manifest is of schema 1, which most registries no longer accept: rebuild the image",
         )
     if error.status in {*_REFUSED_CONTENT, 500} and manifest.foreign:
         # docker-registry 2.8 answers 500 with the code UNKNOWN for each foreign layer.

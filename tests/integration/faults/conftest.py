@@ -1,6 +1,7 @@
-"""Registries with faults before them, and copies between them.
+"""Registries behind proxies that inject faults.
 
-`here` and `there` are registries in memory behind proxies that the tests script; `docker` is a real docker-registry.
+`here` (source) and `there` (destination) are in-memory registries behind scripted proxies. `docker` is a real
+docker-registry behind one.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -40,18 +41,18 @@ async def there(target: MemoryRegistry) -> AsyncIterator[Faults]:
 
 @pytest.fixture
 async def docker(shared_registry: Registry) -> AsyncIterator[Faults]:
-    """Before a real docker-registry that tests share: they keep to `repository_name`."""
+    """A proxy for a real docker-registry. Tests share the registry, so each uses its own `repository_name`."""
     async with Faults(shared_registry.host) as faults:
         yield faults
 
 
 _OF_SERVERS = ("Faults.", "_Exchange.", "HostileRegistry.", "BaseSelectorEventLoop._accept")
-"""Tasks of the tests' own servers."""
+"""The task group of the servers that tests start."""
 
 
 @pytest.fixture
 def net(here: Faults, there: Faults, docker: Faults) -> Iterator[Net]:
-    """`await net.sync({"here/app": "there/app"})`. Nothing may be left running."""
+    """`await net.sync({"here/app": "there/app"})`. Fails if a task is left running."""
     made = Net({"here": here, "there": there, "docker": docker})  # type: ignore[dict-item]
     yield made
     assert not [name for name in made.leftovers if not name.startswith(_OF_SERVERS)]
@@ -59,5 +60,5 @@ def net(here: Faults, there: Faults, docker: Faults) -> Iterator[Net]:
 
 @pytest.fixture
 def holds(target: MemoryRegistry) -> Callable[[bytes], bool]:
-    """Whether a blob with that content arrived in `app`."""
+    """Return whether `app` has a blob with the content."""
     return lambda content: content in target.store.blobs("app").values()

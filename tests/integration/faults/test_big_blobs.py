@@ -1,4 +1,4 @@
-"""A large blob over a line that breaks: carried on from where it was, in little memory."""
+"""Transfers of a large blob over an unreliable connection: they are resumed and need little memory."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from syncer.demo.errors import Refusal
 from tests.support.faults import Faults
 
 SIZE = int(os.environ.get("FAULTS_BLOB_MIB", "128")) << 20
-"""`FAULTS_BLOB_MIB=1024` for the whole thing, at half a minute a test."""
+"""Set `FAULTS_BLOB_MIB=1024` for the full size; each test then takes half a minute."""
 LOST = 20_000_000
-"""Bytes that a cut costs at most: what the sockets on the way hold. Five cuts are less than a tenth of 1 GiB."""
+"""Maximum bytes lost per cut: the socket buffers on the path. Five cuts lose less than a tenth of 1 GiB."""
 MAX_MEMORY = 150 * 1024
-"""KiB."""
+"""Memory limit in KiB."""
 BLOB = "/v2/big/blobs/sha256:*"
 UPLOADS = "/v2/*/blobs/uploads/*"
-# The most memory that a process had so far, as the kernel tells it of itself at its end.
+# The peak memory of the process, as reported by the kernel at exit.
 MEASURED = """
 import sys
 from syncer.cli.main import cli
@@ -46,7 +46,7 @@ def zeros() -> str:
 
 @pytest.fixture
 async def big(registry, zeros) -> AsyncIterator[Faults]:
-    """A docker-registry that has an image with one large layer of zeros, which takes no room."""
+    """A docker-registry with an image that has one large layer of zeros in a sparse file."""
     started = registry()
     store = StorageFolder(started.storage)
     data = store._data(zeros)
@@ -69,7 +69,7 @@ async def big(registry, zeros) -> AsyncIterator[Faults]:
 
 @pytest.fixture
 async def copied(tmp_path, big):
-    """Runs the program to copy it: the exit code, and the most memory it had in KiB."""
+    """Run the program to copy the image. Return the exit code and the peak memory in KiB."""
 
     async def copy(host: str) -> tuple[int, int]:
         (tmp_path / "images.json").write_text(json.dumps({f"{big.host}/big:1": f"{host}/big"}))
@@ -98,7 +98,7 @@ async def copied(tmp_path, big):
 
 @dataclass
 class Session:
-    """What arrived of an upload: all of it when nobody holds the lock."""
+    """The received part of an upload. It is complete when the lock is free."""
 
     size: int = 0
     hashed: Any = field(default_factory=sha256)
@@ -106,7 +106,7 @@ class Session:
 
 
 class Keeping:
-    """A registry that keeps what arrived of an upload when a connection breaks. It stores nothing but digests."""
+    """A registry that keeps upload sessions when a connection breaks. It stores digests only."""
 
     def __init__(self) -> None:
         self.stored: dict[str, int] = {}
@@ -122,7 +122,7 @@ class Keeping:
             self._sessions[number] = Session()
             return Answer(202, {"Location": request.path + number})
         session = self._sessions[last]
-        # A client whose connection broke may be back before all that it sent is read.
+        # A client may reconnect before the data from its broken connection is read.
         async with session.lock:
             async for piece in request.chunks():
                 session.size += len(piece)
@@ -145,7 +145,7 @@ async def keeping():
         yield kept, faults
 
 
-async def test_a_download_of_a_large_blob_that_is_cut_five_times(big, keeping, copied, zeros):
+async def test_large_download_cut_five_times_is_resumed(big, keeping, copied, zeros):
     kept, there = keeping
     for _ in range(5):
         big.on("GET", BLOB, cut=SIZE // 7, times=1)
@@ -157,7 +157,7 @@ async def test_a_download_of_a_large_blob_that_is_cut_five_times(big, keeping, c
     assert memory < MAX_MEMORY
 
 
-async def test_an_upload_of_a_large_blob_that_is_cut_twice(big, keeping, copied, zeros):
+async def test_large_upload_cut_twice_is_resumed(big, keeping, copied, zeros):
     kept, there = keeping
     there.on("PUT", UPLOADS, cut_upload=SIZE // 3, over=1_000_000, times=1)
     there.on("PATCH", UPLOADS, cut_upload=SIZE // 3, times=1)
@@ -169,7 +169,7 @@ async def test_an_upload_of_a_large_blob_that_is_cut_twice(big, keeping, copied,
     assert memory < MAX_MEMORY
 
 
-async def test_an_upload_of_a_large_blob_to_a_registry_that_forgets_starts_over(registry, big, copied, zeros):
+async def test_large_upload_restarts_if_registry_loses_session(registry, big, copied, zeros):
     started = registry()
     async with Faults(started.host) as there:
         there.on("PUT", UPLOADS, cut_upload=50_000_000, over=1_000_000, times=2)

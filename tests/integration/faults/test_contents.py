@@ -1,4 +1,4 @@
-"""Images of unusual content: they arrive as they are, or it is told why not."""
+"""Images with unusual content: they are copied unchanged, or the error states the reason."""
 
 import json
 
@@ -17,7 +17,7 @@ ABSENT = f"sha256:{'3' * 64}"
 
 @pytest.fixture
 def put(source):
-    """Puts a manifest of that content under the tag 1, with an empty config and the layers given."""
+    """Store a manifest with the given layers and an empty config under the tag 1."""
 
     def putting(*layers, **more):
         config = source.store.put_blob("app", b"{}")
@@ -49,21 +49,21 @@ def arrived(source, target):
     return lambda: same(source.store, target.store, "app")
 
 
-async def test_a_foreign_layer_stays_where_it_is(here, net, put, target):
+async def test_foreign_layer_is_not_copied(here, net, put, target):
     put(layer(b"windows", urls=["https://example.com/layer"]))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert here.count("GET", f"*/blobs/{Digest.of(b'windows')}") == 0
     assert target.store.digest("app", "1")
 
 
-async def test_an_empty_blob_arrives(net, put, source, arrived):
+async def test_empty_blob_is_copied(net, put, source, arrived):
     source.store.put_blob("app", b"")
     put(layer(b""))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_the_same_layer_twice_is_brought_once(here, net, put, source, arrived):
+async def test_duplicate_layer_is_copied_once(here, net, put, source, arrived):
     source.store.put_blob("app", b"twice")
     put(layer(b"twice"), layer(b"twice"))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -71,14 +71,14 @@ async def test_the_same_layer_twice_is_brought_once(here, net, put, source, arri
     assert here.count("GET", f"*/blobs/{Digest.of(b'twice')}") == 1
 
 
-async def test_an_artifact_with_a_subject_arrives(net, source, target):
+async def test_artifact_with_subject_is_copied(net, source, target):
     image = make_image(source.store, "app", "0", layers=[LAYER])
     make_artifact(source.store, "app", "1", artifact_type="a/b", content=b"sbom", subject=image)
     assert (await net.sync({"here/app:0,1": "there/app"}, retries=0)).counts == (2, 0, 0)
     assert same(source.store, target.store, "app")
 
 
-async def test_an_index_in_an_index_and_children_without_platform_arrive(net, source, arrived):
+async def test_nested_index_and_children_without_platform_are_copied(net, source, arrived):
     image = make_image(source.store, "app", layers=[LAYER])
     inner = make_index(source.store, "app", children=[image])
     make_index(source.store, "app", "1", children=[inner])
@@ -86,7 +86,7 @@ async def test_an_index_in_an_index_and_children_without_platform_arrive(net, so
     assert arrived()
 
 
-async def test_indexes_that_are_nested_too_deep_are_refused(net, source):
+async def test_index_nested_too_deeply_is_rejected(net, source):
     child = make_image(source.store, "app", layers=[LAYER])
     for _ in range(6):
         child = make_index(source.store, "app", "1", children=[child])
@@ -94,7 +94,7 @@ async def test_indexes_that_are_nested_too_deep_are_refused(net, source):
     assert "indexes within indexes" in outcome.failed[0].failure.message
 
 
-async def test_a_child_that_is_missing_at_the_source_fails_the_image_alone(here, net, source):
+async def test_missing_child_fails_only_its_image(here, net, source):
     make_image(source.store, "app", "0", layers=[LAYER])
     image = make_image(source.store, "app", layers=[make_layer({"b": b"b"})])
     make_index(source.store, "app", "1", children=[image])
@@ -104,7 +104,7 @@ async def test_a_child_that_is_missing_at_the_source_fails_the_image_alone(here,
     assert image.digest in outcome.failed[0].failure.message
 
 
-async def test_more_children_than_anybody_needs_are_refused(here, net):
+async def test_index_with_too_many_children_is_rejected(here, net):
     entry = {"mediaType": media_types.OCI_MANIFEST, "digest": ABSENT, "size": 1}
     index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry] * 10_001}
     here.on("GET", "*/manifests/*", status=200, body=json.dumps(index).encode())
@@ -121,7 +121,7 @@ SCHEMA_1 = {
 }
 
 
-async def test_a_schema_1_image_arrives_as_it_is(here, there, net, source, target):
+async def test_schema_1_image_is_copied_unchanged(here, there, net, source, target):
     source.store.put_blob("app", b"old layer")
     raw, kind = json.dumps(SCHEMA_1).encode(), media_types.DOCKER_SCHEMA1
     here.on("GET", "*/manifests/*", status=200, body=raw, headers={"content-type": kind})
@@ -133,7 +133,7 @@ async def test_a_schema_1_image_arrives_as_it_is(here, there, net, source, targe
     assert target.store.blob("app", Digest.of(b"old layer")) == b"old layer"
 
 
-async def test_a_schema_1_image_that_is_refused_is_unsupported(here, there, net, source):
+async def test_refused_schema_1_image_is_unsupported(here, there, net, source):
     source.store.put_blob("app", b"old layer")
     here.on(
         "GET",
@@ -148,7 +148,7 @@ async def test_a_schema_1_image_that_is_refused_is_unsupported(here, there, net,
     assert "schema 1" in outcome.failed[0].failure.message
 
 
-async def test_every_kind_of_manifest_that_is_understood_is_asked_for(here, there, net, source):
+async def test_accept_header_lists_every_supported_manifest_type(here, there, net, source):
     make_image(source.store, "app", "1", layers=[LAYER])
     for _ in range(2):
         await net.sync(ONE)
@@ -158,7 +158,7 @@ async def test_every_kind_of_manifest_that_is_understood_is_asked_for(here, ther
 
 
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524])
-async def test_what_may_pass_is_tried_again(here, net, source, arrived, status):
+async def test_temporary_error_is_retried(here, net, source, arrived, status):
     make_image(source.store, "app", "1", layers=[LAYER])
     here.on("*", "*/manifests/*", status=status, times=2)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -166,7 +166,7 @@ async def test_what_may_pass_is_tried_again(here, net, source, arrived, status):
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 413, 415, 422])
-async def test_what_will_not_pass_is_tried_once(here, net, source, status):
+async def test_permanent_error_is_not_retried(here, net, source, status):
     make_image(source.store, "app", "1", layers=[LAYER])
     here.on("GET", "*/manifests/*", status=status)
     outcome = await net.sync(ONE, retries=3)
@@ -175,7 +175,7 @@ async def test_what_will_not_pass_is_tried_once(here, net, source, status):
     assert here.count("GET", "*/manifests/*") == 1
 
 
-async def test_a_registry_that_asks_for_a_break_is_left_alone_by_all(here, net, source):
+async def test_retry_after_delays_all_requests_to_the_registry(here, net, source):
     make_image(source.store, "app", "1", layers=[LAYER])
     make_image(source.store, "other", "1", layers=[LAYER])
     here.on("GET", "*/manifests/*", status=429, headers={"retry-after": "1"}, times=1)
@@ -184,7 +184,7 @@ async def test_a_registry_that_asks_for_a_break_is_left_alone_by_all(here, net, 
     assert outcome.result.seconds >= 1
 
 
-# --- descriptors that say little -------------------------------------------------------------------------------------
+# --- incomplete descriptors ------------------------------------------------------------------------------------------
 
 NOTHING = {"absent": {}, "null": {"size": None}, "-1": {"size": -1}}
 
@@ -196,7 +196,7 @@ def stores(source, target):
 
 @pytest.fixture
 def put_raw(here, there):
-    """Has the source answer with this document for the tag 1. The destination takes it unread."""
+    """Make the source serve a document for the tag 1. The destination accepts it without validation."""
 
     def putting(document):
         raw = json.dumps(document).encode()
@@ -215,7 +215,7 @@ def sparse(content, stated):
 @pytest.mark.parametrize("stated", NOTHING.values(), ids=NOTHING.keys())
 @pytest.mark.parametrize("filtered", [False, True], ids=["as it is", "filtered"])
 @pytest.mark.parametrize("layer", [b"layer", noise("large", 600_000)], ids=["small", "large"])
-async def test_a_size_that_is_not_stated_is_learnt(net, stores, put_raw, *, stated, filtered, layer):
+async def test_missing_blob_size_is_taken_from_registry(net, stores, put_raw, *, stated, filtered, layer):
     source, target = stores
     config = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
     for content in (config, layer):
@@ -236,7 +236,7 @@ async def test_a_size_that_is_not_stated_is_learnt(net, stores, put_raw, *, stat
 
 
 @pytest.mark.parametrize("stated", NOTHING.values(), ids=NOTHING.keys())
-async def test_a_child_whose_size_is_not_stated_arrives(net, stores, put_raw, stated):
+async def test_child_without_size_is_copied(net, stores, put_raw, stated):
     source, target = stores
     image = make_image(source, "app", layers=[LAYER])
     child = {"mediaType": None, "digest": image.digest, **stated}
@@ -246,7 +246,7 @@ async def test_a_child_whose_size_is_not_stated_arrives(net, stores, put_raw, st
 
 
 @pytest.mark.parametrize("size", [4, 6])
-async def test_a_size_that_is_stated_and_wrong_is_told(net, put, source, size):
+async def test_wrong_blob_size_is_reported(net, put, source, size):
     source.store.put_blob("app", b"layer")
     put({**layer(b"layer"), "size": size})
     outcome = await net.sync(ONE, retries=0)
@@ -255,7 +255,7 @@ async def test_a_size_that_is_stated_and_wrong_is_told(net, put, source, size):
 
 
 @pytest.mark.parametrize("size", [-2, 2**60])
-async def test_a_size_that_cannot_be_is_told(here, net, put_raw, size):
+async def test_invalid_blob_size_is_reported(here, net, put_raw, size):
     document = {
         "schemaVersion": 2,
         "mediaType": media_types.OCI_MANIFEST,
@@ -270,7 +270,7 @@ async def test_a_size_that_cannot_be_is_told(here, net, put_raw, size):
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-async def test_a_signed_schema_1_image_is_checked_by_its_payload(here, there, net, source, algorithm):
+async def test_signed_schema_1_image_is_verified_by_payload_digest(here, there, net, source, algorithm):
     source.store.put_blob("app", b"old layer")
     payload = json.dumps(SCHEMA_1, indent=3).encode()
     digest, raw = Digest.of(payload, algorithm), sign(payload)
@@ -283,12 +283,12 @@ async def test_a_signed_schema_1_image_is_checked_by_its_payload(here, there, ne
     )
     there.on("PUT", "*/manifests/*", status=201, headers={"docker-content-digest": Digest.of(payload)})
     outcome = await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)
-    # The report names it as the destination does.
+    # The report has the digest that the destination uses.
     assert [event.digest for event in outcome.synced] == [Digest.of(payload)]
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-async def test_content_that_is_called_signed_does_not_pass_for_a_digest(here, there, net, source, algorithm):
+async def test_content_with_signed_media_type_is_verified(here, there, net, source, algorithm):
     make_image(source.store, "app", "1", layers=[LAYER])
     here.on(
         "GET",
@@ -303,18 +303,18 @@ async def test_content_that_is_called_signed_does_not_pass_for_a_digest(here, th
     assert there.count("PUT", "*/manifests/*") == 0
 
 
-# --- documents that can be read in two ways --------------------------------------------------------------------------
+# --- ambiguous documents ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [media_types.OCI_INDEX, media_types.DOCKER_MANIFEST])
-async def test_a_content_type_that_contradicts_the_document_is_refused(here, net, source, kind):
+async def test_content_type_that_contradicts_media_type_is_rejected(here, net, source, kind):
     make_image(source.store, "app", "1", layers=[LAYER])
     here.on("GET", "*/manifests/*", rewrite=lambda headers: headers.update({"content-type": kind}))
     outcome = await net.sync(ONE, retries=0)
     assert "ambiguous" in outcome.failed[0].failure.message
 
 
-async def test_a_document_with_children_and_layers_is_refused(here, net, put_raw):
+async def test_document_with_children_and_layers_is_rejected(here, net, put_raw):
     put_raw(
         {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [], "layers": [layer(b"layer")]}
     )
@@ -322,11 +322,11 @@ async def test_a_document_with_children_and_layers_is_refused(here, net, put_raw
     assert "ambiguous" in outcome.failed[0].failure.message
 
 
-# --- answers that are too large --------------------------------------------------------------------------------------
+# --- oversized responses ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [200, 404])
-async def test_no_more_is_read_of_an_answer_than_it_may_have(here, net, status):
+async def test_oversized_response_is_not_read_completely(here, net, status):
     body = b'{"errors": [{"code": "NO", "message": "no such thing"}]}' + b" " * 50_000_000
     here.on("GET", "*/manifests/*", status=status, body=body)
     outcome = await net.sync(ONE, retries=0)

@@ -1,4 +1,4 @@
-"""A registry that sends our secrets back, or characters that steer a terminal: nothing of it is told."""
+"""Registries that echo secrets or send terminal control characters: neither reaches any output."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def image(source, net):
 
 
 def bearer(faults, *, token=None):
-    """Before `faults`: a token service that gives `token`, or repeats what it was sent."""
+    """A token service for the registry behind `faults`. It issues `token`, or echoes the request."""
     body = json.dumps({"token": token}).encode() if token else said(ECHO)
     faults.on("GET", "/token*", status=200 if token else 403, body=body)
     challenge = f'Bearer realm="http://{faults.host}/token",service="x"'
@@ -107,9 +107,9 @@ def assert_nothing_is_told(outcome, spellings):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_no_event_repeats_what_a_source_sends_back(here, net, fault):
+async def test_secret_echoed_by_source_is_in_no_event(here, net, fault):
     FAULTS[fault](here)
-    # The token is a secret only where the registry has handed it out.
+    # The token is a secret only if the registry has issued it.
     assert_nothing_is_told(await net.sync(ONE, retries=1), SPELLINGS if fault == "token" else SPELLINGS[:-1])
 
 
@@ -124,14 +124,14 @@ async def test_no_event_repeats_what_a_source_sends_back(here, net, fault):
         {"status": 202, "headers": {"location": f"/v2/x/{quote(PASSWORD, safe='')}/{PAIR}"}},
     ],
 )
-async def test_no_event_repeats_what_a_destination_sends_back(there, net, fault):
+async def test_secret_echoed_by_destination_is_in_no_event(there, net, fault):
     there.on("POST", "*/blobs/uploads/*", **fault)
     there.on("PUT", "/v2/x/*", status=403, body=said(ECHO))
     there.on("PATCH", "/v2/x/*", status=403, body=said(ECHO))
     assert_nothing_is_told(await net.sync(ONE, retries=1), SPELLINGS[:-1])
 
 
-async def test_platforms_of_an_index_neither_steer_nor_tell(here, net, source):
+async def test_index_platforms_leak_no_secrets_or_control_characters(here, net, source):
     evil = json.loads(source.store.get_manifest("app", "index").raw)
     evil["manifests"][1]["platform"] = {"os": f"{STEERING}{PASSWORD}", "architecture": "x"}
     source.store.put_manifest("app", json.dumps(evil).encode(), evil["mediaType"], reference="evil")
@@ -143,7 +143,7 @@ async def test_platforms_of_an_index_neither_steer_nor_tell(here, net, source):
     assert "\\x1b" not in told.replace("\\\\x1b", "")
 
 
-async def test_a_program_shows_nothing_of_it_on_any_way_out(here, there, tmp_path):
+async def test_echoed_secret_is_in_no_output_of_the_program(here, there, tmp_path):
     program = Program(tmp_path)
     (tmp_path / "auth.json").write_text(
         json.dumps(

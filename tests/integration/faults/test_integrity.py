@@ -1,4 +1,4 @@
-"""Whatever mirrors and registries answer: what a tag names in the end is what the source or the rule says, or it fails."""
+"""For any responses of mirrors and registries, a copied tag has the digest of the source or the rule, or the image fails."""
 
 import anyio
 import pytest
@@ -34,7 +34,7 @@ answers = st.one_of(st.none(), st.tuples(st.sampled_from([200, 200, 200, 203, 40
 
 
 class Liar:
-    """Answers for manifests by a plan: what it is asked for, or something else under that name."""
+    """Serves manifests according to a plan: the requested manifest, or another one under its name."""
 
     def __init__(self, store, plan):
         self.wanted = store.get_manifest("app", "1").raw
@@ -78,7 +78,7 @@ class Liar:
 
 
 async def copied(mirror_plan, get_plan, pinned):
-    """Runs one rule: what its tag then has at the destination, what it should have, and how the run ended."""
+    """Run one rule. Return the digest of the destination tag, the expected digest, and the outcome."""
     async with (
         MemoryRegistry() as source,
         MemoryRegistry() as target,
@@ -95,7 +95,7 @@ async def copied(mirror_plan, get_plan, pinned):
         net = Net({"here": here, "there": there, "mirror": mirror})  # type: ignore[dict-item]
         net.settings["here"] = {"mirrors": [mirror.host]}
         mirror.on("*", "*/manifests/*", reply=Liar(source.store, mirror_plan))
-        # The registry's own HEAD says what is right; what it sends then may be anything.
+        # The registry's HEAD response has the correct digest; its GET response may have any content.
         here.on("GET", "*/manifests/*", reply=Liar(source.store, get_plan))
         there.on("PUT", "*/manifests/*", drop=["docker-content-digest"])
         raw = source.store.get_manifest("app", "1").raw
@@ -119,7 +119,7 @@ def no_backoff():
 @example((200, "signed", {"content-type": media_types.DOCKER_SCHEMA1_SIGNED}), None, "sha256")
 @example((200, "wrapped", {"content-type": media_types.DOCKER_SCHEMA1_SIGNED}), None, "sha512")
 @example(None, (200, "other", {"content-type": media_types.OCI_MANIFEST}), "")
-def test_a_tag_names_what_the_source_or_the_rule_says_or_the_image_fails(mirror_plan, get_plan, pinned):
+def test_copied_tag_has_the_expected_digest_or_the_image_fails(mirror_plan, get_plan, pinned):
     stored, wanted, counts = anyio.run(copied, mirror_plan, get_plan, pinned)
     if counts == (1, 0, 0):
         assert stored == wanted

@@ -1,4 +1,4 @@
-"""Registries that send us to internal addresses: 127.0.0.2 stands for those, 127.0.0.1 for the public internet."""
+"""Registries that redirect to internal addresses. 127.0.0.2 is an internal address, 127.0.0.1 a public one."""
 
 import asyncio
 import ipaddress
@@ -30,7 +30,7 @@ def public_loopback(monkeypatch):
 
 
 class Inside:
-    """A service at 127.0.0.2 that answers everything with a few words. `asked` are the heads of requests."""
+    """A service at 127.0.0.2 that returns a short text. `asked` contains the heads of its requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -63,7 +63,7 @@ def answer(  # noqa: PLR0917
 
 
 async def refused(net, inside: Inside) -> None:
-    """One image fails because it leads inside, and nothing is asked there."""
+    """Assert that one image fails because of an internal address, and that the address gets no request."""
     (failed,) = (await net.sync(ONE, retries=0)).failed
     assert not inside.asked
     assert "internal address" in failed.failure.message
@@ -72,37 +72,35 @@ async def refused(net, inside: Inside) -> None:
 
 
 @pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
-async def test_a_redirect_to_an_internal_address_is_not_followed(source, net, inside, part):
+async def test_redirect_to_internal_address_is_not_followed(source, net, inside, part):
     answer(source, "GET", part, 307, {"Location": f"{inside.url}/latest/meta-data"})
     await refused(net, inside)
 
 
-async def test_a_redirect_by_way_of_a_public_host_is_not_followed_either(source, target, net, inside):
+async def test_redirect_to_internal_address_through_public_host_is_not_followed(source, target, net, inside):
     answer(source, "GET", "/blobs/", 307, {"Location": f"http://{target.host}/v2/hop"})
     answer(target, "GET", "/hop", 302, {"Location": inside.url})
     await refused(net, inside)
 
 
-async def test_a_list_of_tags_does_not_go_on_at_an_internal_address(source, net, inside):
+async def test_tag_list_link_to_internal_address_is_not_followed(source, net, inside):
     answer(source, "GET", "/tags/list", 200, {"Link": f'<{inside.url}/x>; rel="next"'}, b'{"tags": ["1"]}')
     await net.sync({"here/app": "there/app"}, retries=0)
     assert not inside.asked
 
 
-async def test_no_token_is_asked_of_an_internal_address(source, net, inside):
+async def test_token_service_at_internal_address_is_not_contacted(source, net, inside):
     answer(source, "GET", "/v2/", 401, {"WWW-Authenticate": f'Bearer realm="{inside.url}/token"'})
     answer(source, "HEAD", "/v2/", 401, {"WWW-Authenticate": f'Bearer realm="{inside.url}/token"'})
     await refused(net, inside)
 
 
-async def test_no_upload_goes_to_an_internal_address(target, net, inside):
+async def test_upload_location_at_internal_address_is_not_used(target, net, inside):
     answer(target, "POST", "/blobs/uploads/", 202, {"Location": f"{inside.url}/v2/app/blobs/uploads/1"})
     await refused(net, inside)
 
 
-async def test_an_internal_host_that_is_allowed_is_reached_and_its_words_are_not_repeated(
-    source, net, inside
-):
+async def test_allowed_internal_host_is_contacted_and_its_response_is_not_shown(source, net, inside):
     answer(source, "GET", "/blobs/", 307, {"Location": f"{inside.url}/latest/meta-data"})
     (failed,) = (await net.sync(ONE, retries=0, allow_internal=("127.0.0.2",))).failed
     assert inside.asked
@@ -110,7 +108,7 @@ async def test_an_internal_host_that_is_allowed_is_reached_and_its_words_are_not
     assert "403" in failed.failure.message
 
 
-async def test_a_registry_that_is_internal_itself_may_name_its_neighbours(source, net, inside, monkeypatch):
+async def test_internal_registry_may_redirect_to_internal_addresses(source, net, inside, monkeypatch):
     monkeypatch.setattr(internal, "INTERNAL_NETWORKS", (ipaddress.ip_network("127.0.0.0/8"),))
     is_internal.cache_clear()
     answer(source, "GET", "/blobs/", 307, {"Location": f"{inside.url}/latest/meta-data"})
@@ -121,7 +119,7 @@ async def test_a_registry_that_is_internal_itself_may_name_its_neighbours(source
 @pytest.mark.parametrize(
     "location", ["//127.0.0.2:{port}/x", "HTTP://127.0.0.2:{port}/x", "http://0x7f.2:{port}/x"]
 )
-async def test_an_internal_address_is_one_however_it_is_written(source, net, inside, location):
+async def test_internal_address_is_recognized_in_every_notation(source, net, inside, location):
     port = inside.url.rpartition(":")[2]
     answer(source, "GET", "/blobs/", 307, {"Location": location.format(port=port)})
     (failed,) = (await net.sync(ONE, retries=0)).failed

@@ -1,4 +1,4 @@
-"""Pulling through mirrors that work, fail, lag behind and lie."""
+"""Pulls through mirrors that work, fail, are out of date, or return wrong content."""
 
 import pytest
 
@@ -20,7 +20,7 @@ ONE = {"here/app:1": "there/app"}
 
 @pytest.fixture
 async def mirror(source, net):
-    """A mirror that has what the registry has, named in the settings of `here`."""
+    """A mirror with the content of the registry, configured for `here`."""
     make_image(source.store, "app", "1", layers=[LAYER])
     async with Faults(source.host) as faults:
         net.registries["mirror"] = faults
@@ -38,7 +38,7 @@ def arrived(source, target):
     return lambda: same(source.store, target.store, "app")
 
 
-async def test_content_comes_from_the_mirror_and_the_digest_from_the_registry(here, mirror, net, arrived):
+async def test_mirror_serves_content_and_registry_resolves_tag(here, mirror, net, arrived):
     outcome = await net.sync(ONE, retries=0)
     assert outcome.counts == (1, 0, 0)
     assert arrived()
@@ -47,7 +47,7 @@ async def test_content_comes_from_the_mirror_and_the_digest_from_the_registry(he
     assert not outcome.synced[0].unverified
 
 
-async def test_tags_are_listed_by_the_registry_itself(here, mirror, net):
+async def test_registry_lists_tags_if_mirror_is_configured(here, mirror, net):
     await net.sync({"here/app": "there/app"}, retries=0)
     assert here.count("GET", "*/tags/list") == 1
     assert mirror.count("GET", "*/tags/list") == 0
@@ -69,7 +69,7 @@ PAGE = {"status": 200, "headers": {"content-type": "text/html"}, "body": b"<html
     ],
     ids=["401", "403", "404", "500", "429", "web page", "closed"],
 )
-async def test_a_mirror_that_fails_is_passed_over(here, mirror, net, arrived, fault):
+async def test_failing_mirror_is_skipped(here, mirror, net, arrived, fault):
     mirror.on("*", "*", **fault)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.counts == (1, 0, 0)
@@ -78,7 +78,7 @@ async def test_a_mirror_that_fails_is_passed_over(here, mirror, net, arrived, fa
     assert not outcome.synced[0].unverified
 
 
-async def test_a_mirror_that_is_silent_is_passed_over(here, mirror, net, arrived, monkeypatch):
+async def test_silent_mirror_is_skipped(here, mirror, net, arrived, monkeypatch):
     monkeypatch.setattr(mirrors, "ANSWER_SECONDS", 0.1)
     mirror.on("*", "*", stall=30)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -86,33 +86,33 @@ async def test_a_mirror_that_is_silent_is_passed_over(here, mirror, net, arrived
     assert len(mirror.requests) <= 2
 
 
-async def test_a_mirror_that_gives_other_manifests_is_passed_over(mirror, net, arrived):
+async def test_mirror_with_different_manifests_is_skipped(mirror, net, arrived):
     mirror.on("GET", "*/manifests/*", flip=20)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_mirror_that_gives_other_blobs_is_passed_over(here, mirror, net, arrived):
+async def test_mirror_with_different_blobs_is_skipped(here, mirror, net, arrived):
     mirror.on("GET", BLOB, flip=500_000)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert here.count("GET", BLOB) == 1
 
 
-async def test_a_mirror_that_gives_blobs_of_another_size_is_passed_over(here, mirror, net, arrived):
+async def test_mirror_with_wrong_blob_size_is_skipped(here, mirror, net, arrived):
     mirror.on("GET", "*/blobs/*", status=200, body=b"<html>")
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_download_that_a_mirror_breaks_off_goes_on_at_the_registry(here, mirror, net, arrived):
+async def test_download_interrupted_by_mirror_resumes_at_registry(here, mirror, net, arrived):
     mirror.on("GET", BLOB, cut=900_000)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert here.count("GET", BLOB) == 1
 
 
-async def test_the_next_mirror_is_asked_before_the_registry(here, mirror, net, source, arrived):
+async def test_next_mirror_is_tried_before_the_registry(here, mirror, net, source, arrived):
     async with Faults(source.host) as second:
         net.registries["second"] = second
         net.settings["here"] = {"mirrors": [mirror.host, second.host]}
@@ -123,9 +123,7 @@ async def test_the_next_mirror_is_asked_before_the_registry(here, mirror, net, s
         assert here.lines == ["HEAD /v2/app/manifests/1"]
 
 
-async def test_where_the_registry_cannot_be_asked_a_mirror_is_believed_and_that_is_told(
-    here, mirror, net, arrived
-):
+async def test_unreachable_registry_lets_mirror_resolve_tag_with_a_warning(here, mirror, net, arrived):
     here.on("*", "*", reset=True)
     outcome = await net.sync({"here/app": "there/app"}, retries=0)
     assert outcome.counts == (1, 0, 0)
@@ -133,7 +131,7 @@ async def test_where_the_registry_cannot_be_asked_a_mirror_is_believed_and_that_
     assert outcome.synced[0].unverified
 
 
-async def test_a_digest_in_the_rule_needs_no_word_of_the_registry(here, mirror, net, source):
+async def test_pinned_digest_is_copied_from_mirror_without_registry(here, mirror, net, source):
     here.on("*", "*", reset=True)
     digest = source.store.digest("app", "1")
     outcome = await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)
@@ -141,14 +139,14 @@ async def test_a_digest_in_the_rule_needs_no_word_of_the_registry(here, mirror, 
     assert not outcome.synced[0].unverified
 
 
-async def test_what_the_registry_does_not_have_is_not_taken_from_a_mirror(here, mirror, net):
+async def test_tag_missing_at_registry_is_not_taken_from_mirror(here, mirror, net):
     here.on("*", "*/manifests/*", status=404)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "not_found"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 407, 408, 500, 502, 503, 504, 511, 520])
-async def test_an_answer_of_the_registry_is_its_word(here, mirror, net, target, status):
+async def test_error_status_of_registry_is_not_replaced_by_mirror(here, mirror, net, target, status):
     here.on("*", "*", status=status)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.counts == (0, 0, 1)
@@ -157,7 +155,7 @@ async def test_an_answer_of_the_registry_is_its_word(here, mirror, net, target, 
 
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"stall": 30}], ids=["closed", "silent"])
-async def test_a_registry_that_does_not_answer_leaves_it_to_the_mirror(here, mirror, net, fault):
+async def test_registry_without_response_falls_back_to_mirror(here, mirror, net, fault):
     net.settings["here"]["read_timeout"] = "1s"
     here.on("*", "*", **fault)
     outcome = await net.sync(ONE, retries=0)
@@ -165,7 +163,7 @@ async def test_a_registry_that_does_not_answer_leaves_it_to_the_mirror(here, mir
     assert outcome.synced[0].unverified
 
 
-async def test_a_registry_where_nobody_listens_leaves_it_to_the_mirror(mirror, net):
+async def test_refused_connection_to_registry_falls_back_to_mirror(mirror, net):
     net.dead["nowhere"] = "127.0.0.1:1"
     net.settings["nowhere"] = net.settings.pop("here")
     outcome = await net.sync({"nowhere/app:1": "there/app"}, retries=0)
@@ -173,7 +171,7 @@ async def test_a_registry_where_nobody_listens_leaves_it_to_the_mirror(mirror, n
 
 
 @pytest.mark.parametrize("rule", ["tls/app:1", "tls/app"], ids=["a tag", "all tags"])
-async def test_a_certificate_that_is_not_trusted_leaves_nothing_to_a_mirror(mirror, net, source, ca, rule):
+async def test_untrusted_certificate_does_not_fall_back_to_mirror(mirror, net, source, ca, rule):
     async with Faults(source.host, tls=ca) as other:
         net.registries["tls"] = other
         net.settings["tls"] = {**net.settings["here"], "plain_http": False}
@@ -195,16 +193,14 @@ OTHERS = {
 
 @pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS.keys())
 @pytest.mark.parametrize("pinned", ["", "sha256", "sha512"], ids=["by tag", "by digest", "by sha512"])
-async def test_a_mirror_cannot_give_other_content_whatever_it_calls_it(
-    mirror, net, stores, *, answer, pinned
-):
+async def test_mirror_cannot_substitute_content(mirror, net, stores, *, answer, pinned):
     source, target = stores
     stored = source.get_manifest("app", "1")
     body, kind = answer(stored.raw)
     digest = Digest.of(stored.raw, pinned or "sha256")
     if pinned == "sha512":
         net.registries["here"].on("GET", f"*/manifests/{digest}", status=200, body=stored.raw)
-    # It says of other content whatever it is asked to say, and the destination says nothing.
+    # The mirror claims the expected digest for different content, and the destination states no digest.
     headers = {"content-type": kind, "docker-content-digest": digest}
     mirror.on("GET", "*/manifests/*", status=200, headers=headers, body=body)
     net.registries["there"].on("PUT", "*/manifests/*", drop=["docker-content-digest"])
@@ -213,14 +209,14 @@ async def test_a_mirror_cannot_give_other_content_whatever_it_calls_it(
     assert target.get_manifest("app", "1").raw == stored.raw
 
 
-async def test_neither_registry_nor_mirror_is_the_registrys_failure(here, mirror, net):
+async def test_unreachable_registry_and_mirror_report_registry_error(here, mirror, net):
     for faults in (here, mirror):
         faults.on("*", "*", status=500)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.registry == here.host
 
 
-async def test_a_mirror_gets_its_own_credentials_only(here, source, net):
+async def test_mirror_receives_only_its_own_credentials(here, source, net):
     make_image(source.store, "app", "1", layers=[LAYER])
     async with (
         MemoryRegistry(username="m", password="mirror-secret", store=source.store) as guarded,
@@ -245,7 +241,7 @@ class TestResting:
     def resting(self, clock):
         return MirrorBackoff(clock=lambda: clock[0])
 
-    def test_who_failed_rests_longer_each_time_up_to_a_bound(self, resting, clock):
+    def test_mirror_backoff_doubles_up_to_its_maximum(self, resting, clock):
         rests = []
         for _ in range(30):
             resting.failed(self.NAME)
@@ -256,7 +252,7 @@ class TestResting:
         assert rests[:3] == [FIRST_BACKOFF, FIRST_BACKOFF * 2, FIRST_BACKOFF * 4]
         assert max(rests) == MAX_BACKOFF
 
-    def test_who_worked_is_as_new(self, resting, clock):
+    def test_success_resets_mirror_backoff(self, resting, clock):
         resting.failed(self.NAME)
         resting.worked(self.NAME)
         assert not resting.rests(self.NAME)
@@ -264,7 +260,7 @@ class TestResting:
         clock[0] += FIRST_BACKOFF
         assert not resting.rests(self.NAME)
 
-    def test_a_repository_that_is_missing_says_nothing_of_others(self, resting):
+    def test_repository_missing_at_mirror_does_not_affect_others(self, resting):
         resting.failed(self.NAME, one_repository=True)
         assert resting.rests(self.NAME)
         assert not resting.rests(self.OTHER)

@@ -1,4 +1,4 @@
-"""Reading from registries that answer in their own ways, and over lines that break."""
+"""Reads from registries with unusual responses, and over unreliable connections."""
 
 import gzip
 
@@ -30,16 +30,16 @@ def arrived(source, target):
     return lambda: same(source.store, target.store, "app")
 
 
-# --- downloads that break off ------------------------------------------------------------------------------------
+# --- interrupted downloads ---------------------------------------------------------------------------------------
 
 
-async def test_a_download_that_is_cut_five_times_goes_on_each_time(here, net, arrived):
+async def test_download_cut_five_times_is_resumed(here, net, arrived):
     for cut in range(5):
         here.on("GET", BIG_BLOB, cut=500_000 + cut, times=1)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.counts == (1, 0, 0)
     assert arrived()
-    # What a broken connection had received and not handed on yet comes again: half a MiB at most.
+    # Bytes in the buffers of a broken connection are sent again: half a MiB at most.
     assert here.sent < len(BIG.content) + 5 * 600_000
     offsets = [asked.headers.get("range") for asked in here.requests if asked.path == BIG_BLOB]
     assert len(offsets) == 6
@@ -47,7 +47,7 @@ async def test_a_download_that_is_cut_five_times_goes_on_each_time(here, net, ar
     assert [event.reason for event in outcome.told.of(RequestRetried)] == ["connection"] * 5
 
 
-async def test_a_download_goes_on_where_the_answer_begins_earlier_than_asked(here, net, arrived):
+async def test_resumed_download_skips_bytes_before_requested_offset(here, net, arrived):
     def earlier(asked):
         start = int(asked.headers["range"].removeprefix("bytes=").partition("-")[0]) - 1000
         part = BIG.content[start:]
@@ -59,21 +59,21 @@ async def test_a_download_goes_on_where_the_answer_begins_earlier_than_asked(her
     assert arrived()
 
 
-async def test_a_download_goes_on_where_the_answer_starts_over(here, net, arrived):
+async def test_resumed_download_accepts_response_from_the_start(here, net, arrived):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, reply=lambda _asked: Reply(200, {}, BIG.content))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_download_that_begins_too_late_is_refused(here, net):
+async def test_range_response_after_requested_offset_is_rejected(here, net):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, status=206, headers={"content-range": "bytes 2000000-2999999/3000000"})
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "invalid"
 
 
-async def test_a_blob_that_ends_before_its_size_is_told_as_other_content(here, net):
+async def test_truncated_blob_is_digest_mismatch(here, net):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, status=416, headers={"content-range": "bytes */1000000"}, times=1)
     here.on("GET", BIG_BLOB, status=200, body=BIG.content[:1_000_000])
@@ -82,20 +82,20 @@ async def test_a_blob_that_ends_before_its_size_is_told_as_other_content(here, n
     assert "has 1000000 bytes instead of" in outcome.failed[0].failure.message
 
 
-async def test_a_download_that_never_gets_further_ends(here, net):
+async def test_download_without_progress_fails(here, net):
     here.on("GET", BIG_BLOB, cut=0)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "connection"
     assert "trying again may help" in outcome.failed[0].failure.message
 
 
-async def test_one_wrong_byte_on_the_line_is_asked_for_again(here, net, arrived):
+async def test_corrupted_byte_is_downloaded_again(here, net, arrived):
     here.on("GET", BIG_BLOB, flip=2_000_000, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_blob_that_is_wrong_twice_is_final_and_never_arrives(here, net, target):
+async def test_blob_corrupted_twice_fails_permanently(here, net, target):
     here.on("GET", BIG_BLOB, flip=2_000_000)
     outcome = await net.sync(ONE, retries=3)
     assert outcome.failed[0].failure.kind == "digest_mismatch"
@@ -104,14 +104,14 @@ async def test_a_blob_that_is_wrong_twice_is_final_and_never_arrives(here, net, 
     assert target.store.tags("app") == []
 
 
-async def test_a_small_blob_that_is_wrong_once_arrives(here, net, source, arrived):
+async def test_small_blob_corrupted_once_is_copied(here, net, source, arrived):
     config = source.store.get_manifest("app", "1").manifest.config.digest
     here.on("GET", f"/v2/app/blobs/{config}", flip=5, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_blob_of_another_size_is_refused_before_it_is_moved(here, net):
+async def test_blob_with_wrong_size_is_rejected_before_transfer(here, net):
     here.on("GET", BIG_BLOB, status=200, body=b"short")
     outcome = await net.sync(ONE, retries=1)
     assert outcome.failed[0].failure.kind == "digest_mismatch"
@@ -120,14 +120,14 @@ async def test_a_blob_of_another_size_is_refused_before_it_is_moved(here, net):
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "br"])
 @pytest.mark.parametrize("path", [BLOBS, "/v2/app/manifests/*"], ids=["blob", "manifest"])
-async def test_content_with_a_coding_is_taken_where_its_bytes_are_right(here, net, arrived, coding, path):
+async def test_content_encoding_is_ignored_if_digest_matches(here, net, arrived, coding, path):
     here.on("GET", path, rewrite=lambda headers: headers.update({"content-encoding": coding}))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert all(asked.headers["accept-encoding"] == "identity" for asked in here.requests)
 
 
-async def test_a_blob_that_came_compressed_is_other_content(here, net, target):
+async def test_compressed_blob_is_digest_mismatch(here, net, target):
     packed = gzip.compress(BIG.content)
     here.on("GET", BIG_BLOB, status=200, headers={"content-encoding": "gzip"}, body=packed)
     outcome = await net.sync(ONE, retries=0)
@@ -135,7 +135,7 @@ async def test_a_blob_that_came_compressed_is_other_content(here, net, target):
     assert target.store.tags("app") == []
 
 
-async def test_a_manifest_that_came_compressed_is_told(here, net, source):
+async def test_compressed_manifest_is_reported(here, net, source):
     packed = gzip.compress(source.store.get_manifest("app", "1").raw)
     here.on("GET", "*/manifests/*", status=200, headers={"content-encoding": "gzip"}, body=packed)
     outcome = await net.sync(ONE, retries=0)
@@ -145,7 +145,7 @@ async def test_a_manifest_that_came_compressed_is_told(here, net, source):
 # --- redirects -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_cdn_never_sees_the_registrys_credentials(here, net, source, arrived):
+async def test_cdn_receives_no_registry_credentials(here, net, source, arrived):
     net.settings["here"] = {"username": "somebody", "password": "hush"}
     async with Faults(source.host) as cdn:
         here.on(
@@ -162,7 +162,7 @@ async def test_a_cdn_never_sees_the_registrys_credentials(here, net, source, arr
         assert not any("authorization" in asked.headers for asked in cdn.requests)
 
 
-async def test_a_signed_link_that_expired_is_asked_for_again(here, net, source, arrived):
+async def test_expired_signed_url_is_requested_again(here, net, source, arrived):
     async with Faults(source.host) as cdn:
         here.on(
             "GET",
@@ -176,7 +176,7 @@ async def test_a_signed_link_that_expired_is_asked_for_again(here, net, source, 
         assert here.count("GET", BIG_BLOB) == 3
 
 
-async def test_a_cdn_that_always_refuses_is_named_in_the_error(here, net, source):
+async def test_error_names_cdn_that_refuses(here, net, source):
     async with Faults(source.host) as cdn:
         here.on("GET", BIG_BLOB, reply=lambda asked: Reply(307, {"location": f"http://{cdn.host}/x"}))
         cdn.on("*", "*", status=403)
@@ -185,7 +185,7 @@ async def test_a_cdn_that_always_refuses_is_named_in_the_error(here, net, source
         assert "user name" not in outcome.failed[0].failure.message
 
 
-async def test_redirects_in_a_circle_end(here, net):
+async def test_redirect_loop_fails(here, net):
     here.on("GET", BIG_BLOB, reply=lambda asked: Reply(302, {"location": asked.path}))
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.status == 302
@@ -196,7 +196,7 @@ async def test_redirects_in_a_circle_end(here, net):
 
 
 @pytest.mark.parametrize("status", [405, 501])
-async def test_a_head_that_is_refused_is_replaced_by_a_get(here, there, net, status, arrived):
+async def test_head_refused_falls_back_to_get(here, there, net, status, arrived):
     await net.sync(ONE)
     for faults in (here, there):
         faults.on("HEAD", MANIFESTS, status=status)
@@ -205,27 +205,27 @@ async def test_a_head_that_is_refused_is_replaced_by_a_get(here, there, net, sta
 
 
 @pytest.mark.parametrize("stated", ["", "sha256:no", "latest"])
-async def test_a_head_without_a_digest_is_replaced_by_a_get(here, net, stated):
+async def test_head_without_digest_falls_back_to_get(here, net, stated):
     await net.sync(ONE)
     here.on("HEAD", MANIFESTS, rewrite=lambda headers: headers.update({"docker-content-digest": stated}))
     assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
 
 
-async def test_a_manifest_without_a_digest_header_is_copied(here, there, net, arrived):
+async def test_manifest_without_digest_header_is_copied(here, there, net, arrived):
     for faults in (here, there):
         faults.on("*", MANIFESTS, drop=["Docker-Content-Digest"])
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_manifest_that_is_not_what_its_header_says_is_refused(here, net):
+async def test_manifest_that_differs_from_digest_header_is_rejected(here, net):
     other = f"sha256:{'1' * 64}"
     here.on("GET", MANIFESTS, rewrite=lambda headers: headers.update({"docker-content-digest": other}))
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "digest_mismatch"
 
 
-async def test_a_web_page_in_place_of_a_manifest_is_told(here, net):
+async def test_web_page_instead_of_manifest_is_reported(here, net):
     page = b"<html><head><title>Log in to the hotel</title></head></html>"
     here.on("*", MANIFESTS, status=200, headers={"content-type": "text/html"}, body=page)
     outcome = await net.sync(ONE, retries=2)
@@ -234,14 +234,14 @@ async def test_a_web_page_in_place_of_a_manifest_is_told(here, net):
     assert here.count("GET", MANIFESTS) == 1
 
 
-async def test_a_manifest_beyond_4_mib_is_too_large(here, net):
+async def test_manifest_over_4_mib_is_rejected(here, net):
     here.on("GET", MANIFESTS, status=200, body=b" " * (4 * 1024 * 1024 + 1))
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "too_large"
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../etc", "md5:abc", "", "sha256:" + "G" * 64])
-async def test_a_hostile_digest_goes_into_no_request(here, net, digest):
+async def test_invalid_digest_is_not_used_in_a_request(here, net, digest):
     body = (
         '{"schemaVersion": 2, "mediaType": "' + media_types.OCI_MANIFEST + '",'
         ' "config": {"digest": "' + digest + '", "size": 2, "mediaType": "a/b"}, "layers": []}'
@@ -258,7 +258,7 @@ async def test_an_unknown_kind_of_manifest_is_unsupported(here, net):
     assert outcome.failed[0].failure.kind == "unsupported"
 
 
-async def test_servers_in_trouble_are_asked_again(here, there, net, arrived):
+async def test_server_error_is_retried(here, there, net, arrived):
     for faults in (here, there):
         for method in ("GET", "HEAD", "POST", "PUT"):
             for status in (500, 503, 429):

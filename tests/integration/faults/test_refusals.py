@@ -1,4 +1,4 @@
-"""What a user reads when a registry refuses: one line that says what to do."""
+"""Error messages for refusals by a registry: one line that states what to do."""
 
 import json
 
@@ -33,7 +33,7 @@ def error(code, message=""):
     return json.dumps({"errors": [{"code": code, "message": message}]}).encode()
 
 
-async def test_no_credentials_for_a_private_repository(here, failure):
+async def test_missing_credentials_are_reported(here, failure):
     here.on("*", "/v2/*", status=401, body=error("UNAUTHORIZED", "authentication required"))
     on_retry = await failure()
     assert on_retry.kind == "unauthorized"
@@ -46,7 +46,7 @@ async def test_no_credentials_for_a_private_repository(here, failure):
     assert "spelling" in on_retry.message
 
 
-async def test_wrong_credentials_name_their_entry(here, net, failure):
+async def test_wrong_credentials_are_reported_with_their_entry(here, net, failure):
     net.settings["here"] = {"username": "me", "password": "wrong-secret"}
     here.on("*", "/v2/*", status=401, headers={"www-authenticate": 'Basic realm="x"'})
     on_retry = await failure()
@@ -54,7 +54,7 @@ async def test_wrong_credentials_name_their_entry(here, net, failure):
     assert "wrong-secret" not in on_retry.message
 
 
-async def test_too_many_requests_for_good(here, failure):
+async def test_exhausted_rate_limit_is_reported(here, failure):
     here.on(
         "*",
         "*/manifests/*",
@@ -75,7 +75,7 @@ async def test_too_many_requests_for_good(here, failure):
         (405, "can not push artifact to a proxy project: cache"),
     ],
 )
-async def test_a_read_only_project(there, failure, status, message):
+async def test_read_only_project_is_reported(there, failure, status, message):
     there.on("POST", UPLOADS, status=status, body=error("DENIED", message))
     on_retry = await failure(retries=3)
     assert on_retry.kind == "forbidden"
@@ -83,7 +83,7 @@ async def test_a_read_only_project(there, failure, status, message):
     assert there.count("POST") <= 2
 
 
-async def test_a_registry_that_takes_no_pushes_at_all(registry, net, failure):
+async def test_registry_without_push_support_is_reported(registry, net, failure):
     frozen = registry(read_only=True)
     net.registries["there"] = frozen
     on_retry = await failure()
@@ -91,7 +91,7 @@ async def test_a_registry_that_takes_no_pushes_at_all(registry, net, failure):
     assert "does not accept pushes: it is read-only" in on_retry.message
 
 
-async def test_a_quota_that_is_used_up(there, failure):
+async def test_exceeded_quota_is_reported(there, failure):
     there.on(
         "PUT",
         UPLOADS,
@@ -103,16 +103,16 @@ async def test_a_quota_that_is_used_up(there, failure):
     assert "quota" in on_retry.message
 
 
-async def test_a_missing_harbor_project(there, failure):
+async def test_missing_harbor_project_is_reported(there, failure):
     there.on("POST", UPLOADS, status=404, body=error("NOT_FOUND", "project app not found"))
     on_retry = await failure()
     assert on_retry.kind == "not_found"
-    assert "create project 'app' there" in on_retry.message
+    assert "create project 'app'" in on_retry.message
     assert "api/v2.0/projects" in on_retry.message
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_a_missing_harbor_project_is_made_where_the_entry_says_so(there, target, source, net, status):
+async def test_missing_harbor_project_is_created_if_configured(there, target, source, net, status):
     net.settings["there"] = {"create": True, "username": "admin", "password": "hush"}
     made = []
 
@@ -129,7 +129,7 @@ async def test_a_missing_harbor_project_is_made_where_the_entry_says_so(there, t
     assert made[0].headers["authorization"].startswith("Basic ")
 
 
-async def test_a_harbor_project_that_may_not_be_made(there, net, failure):
+async def test_refused_creation_of_harbor_project_is_reported(there, net, failure):
     net.settings["there"] = {"create": True, "username": "admin", "password": "hush"}
     there.on("POST", "/api/v2.0/projects", status=403)
     there.on("*", "/v2/app/*", status=404, body=error("NOT_FOUND"))
@@ -138,7 +138,7 @@ async def test_a_harbor_project_that_may_not_be_made(there, net, failure):
     assert "create project 'app' manually" in on_retry.message
 
 
-async def test_an_index_with_attestations_that_is_refused(there, source, image, failure):
+async def test_refused_index_with_attestations_is_reported(there, source, image, failure):
     attestation = make_attestation(source.store, "app", image=image)
     make_index(source.store, "app", "2", children=[image, attestation])
     there.on("PUT", "/v2/app/manifests/2", status=400, body=error("MANIFEST_INVALID"))
@@ -147,7 +147,7 @@ async def test_an_index_with_attestations_that_is_refused(there, source, image, 
     assert '"attestations": "drop"' in on_retry.message
 
 
-async def test_a_registry_without_tls(source, net, failure):
+async def test_registry_without_tls_is_reported(source, net, failure):
     net.registries["here"] = source
     net.settings["here"] = {"plain_http": False}
     on_retry = await failure()
@@ -155,13 +155,13 @@ async def test_a_registry_without_tls(source, net, failure):
     assert '"plain_http": true' in on_retry.message
 
 
-async def test_a_registry_with_tls_that_is_spoken_to_without(here, failure):
+async def test_plain_http_to_tls_registry_is_reported(here, failure):
     here.on("*", "*", status=400, body=b"Client sent an HTTP request to an HTTPS server.\n")
     on_retry = await failure()
     assert 'remove "plain_http"' in on_retry.message
 
 
-async def test_a_certificate_that_nobody_trusts(source, net, failure, ca):
+async def test_untrusted_certificate_is_reported(source, net, failure, ca):
     async with Faults(source.host, tls=ca) as guarded:
         net.registries["here"] = guarded
         net.settings["here"] = {"plain_http": False}
@@ -172,7 +172,7 @@ async def test_a_certificate_that_nobody_trusts(source, net, failure, ca):
     assert "SSLContext" not in on_retry.message
 
 
-async def test_a_registry_that_is_not_there(net, failure):
+async def test_refused_connection_is_reported(net, failure):
     net.dead["gone"] = "127.0.0.1:9"
     on_retry = await failure({"gone/app:1": "there/app"})
     assert on_retry.kind == "connection"
@@ -180,14 +180,14 @@ async def test_a_registry_that_is_not_there(net, failure):
     assert "trying again may help" in on_retry.message
 
 
-async def test_a_name_that_does_not_exist(net, failure):
+async def test_unknown_host_name_is_reported(net, failure):
     net.dead["gone"] = "registry.invalid"
     on_retry = await failure({"gone/app:1": "there/app"})
     assert on_retry.kind == "connection"
     assert "check the spelling of the registry's name" in on_retry.message
 
 
-async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
+async def test_refusal_by_proxy_is_reported(net, failure, monkeypatch, source, ca):
     async with Faults(source.host) as proxy:
         proxy.on("CONNECT", "*", status=407)
         net.settings["here"] = {"plain_http": False}
@@ -200,7 +200,7 @@ async def test_a_proxy_that_refuses(net, failure, monkeypatch, source, ca):
     assert "proxy-secret" not in on_retry.message
 
 
-async def test_a_missing_image_names_registry_and_tag(here, failure):
+async def test_missing_image_is_reported_with_registry_and_tag(here, failure):
     on_retry = await failure({"here/app:nope": "there/app"})
     assert on_retry.kind == "not_found"
     assert f"{here.host}/app:nope" in on_retry.message
@@ -213,14 +213,14 @@ PENDING = (
 """Harbor, src/server/middleware/vulnerable."""
 
 
-async def test_an_image_that_is_still_scanned_is_copied_in_a_retry_round(here, net, source, target):
+async def test_image_being_scanned_is_copied_in_a_retry_round(here, net, source, target):
     here.on("GET", "*/manifests/*", status=412, body=error("PROJECTPOLICYVIOLATION", PENDING), times=1)
     outcome = await net.sync(ONE, retries=1)
     assert outcome.counts == (1, 0, 0)
     assert same(source.store, target.store, "app")
 
 
-async def test_an_image_that_is_never_scanned_is_forbidden_with_the_policys_words(here, failure):
+async def test_unscanned_image_fails_with_message_of_policy(here, failure):
     here.on("GET", "*/manifests/*", status=412, body=error("PROJECTPOLICYVIOLATION", PENDING))
     on_retry = await failure(retries=1)
     assert (on_retry.kind, on_retry.permanent) == ("forbidden", False)
@@ -229,13 +229,13 @@ async def test_an_image_that_is_never_scanned_is_forbidden_with_the_policys_word
 
 
 @pytest.mark.parametrize("status", [499, 500, 507, 509, 520, 525, 530, 598, 599])
-async def test_a_server_error_of_any_number_is_tried_again(here, net, source, target, status):
+async def test_any_5xx_status_is_retried(here, net, source, target, status):
     here.on("GET", "*/blobs/*", status=status, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert same(source.store, target.store, "app")
 
 
-async def test_a_redirect_to_a_registry_that_wants_a_login_is_told(here, there, failure):
+async def test_redirect_to_registry_that_requires_login_is_reported(here, there, failure):
     there.on(
         "GET", "/cdn/*", status=401, headers={"www-authenticate": 'Bearer realm="https://x.example/token"'}
     )
@@ -245,8 +245,8 @@ async def test_a_redirect_to_a_registry_that_wants_a_login_is_told(here, there, 
     assert f"{there.host} requires its own login" in on_retry.message
 
 
-async def test_layers_that_lie_elsewhere_and_are_refused_are_told(net, source, failure, repository_name):
-    """A real docker-registry allows no URL in manifests, unless its configuration names some."""
+async def test_refused_foreign_layers_are_reported(net, source, failure, repository_name):
+    """By default, docker-registry rejects manifests with URLs."""
     config = source.store.put_blob("app", b"{}")
     foreign = {
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -272,7 +272,7 @@ async def test_layers_that_lie_elsewhere_and_are_refused_are_told(net, source, f
     assert "validation.manifests.urls.allow" in on_retry.message
 
 
-async def test_the_cause_is_told_again_while_a_registry_is_left_alone(net):
+async def test_skipped_requests_report_the_original_cause(net):
     net.dead["gone"] = "127.0.0.1:9"
     outcome = await net.sync({f"gone/app{number}:1": f"there/app{number}" for number in range(12)}, retries=0)
     told = [each.failure for each in outcome.failed]

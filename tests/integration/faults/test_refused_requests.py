@@ -1,4 +1,4 @@
-"""A request that is refused says only that: HEAD, digests and ranges have something simpler to fall back to."""
+"""Refused HEAD requests, digests and ranges fall back to simpler requests."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def image(source):
 
 @pytest.fixture
 def known(target):
-    """The destination's repository is there, so that it is asked for tags."""
+    """Create the destination repository, so that its tags are requested."""
     return make_image(target.store, "app", "0", layers=[make_layer({"b": b"b"})])
 
 
@@ -40,7 +40,7 @@ def arrived(source, target):
 
 @pytest.mark.parametrize("status", [*REFUSALS, 401])
 @pytest.mark.usefixtures("known")
-async def test_where_head_is_refused_at_the_source_a_get_decides(here, net, arrived, status):
+async def test_head_refused_by_source_falls_back_to_get(here, net, arrived, status):
     here.on("HEAD", MANIFESTS, status=status)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
@@ -48,7 +48,7 @@ async def test_where_head_is_refused_at_the_source_a_get_decides(here, net, arri
 
 @pytest.mark.parametrize("status", [403, 405])
 @pytest.mark.usefixtures("known")
-async def test_where_head_leads_to_a_place_that_refuses_it_a_get_decides(here, net, source, arrived, status):
+async def test_head_refused_after_redirect_falls_back_to_get(here, net, source, arrived, status):
     async with Faults(source.host) as cdn:
         cdn.on("HEAD", "*", status=status)
         here.on(
@@ -59,7 +59,7 @@ async def test_where_head_leads_to_a_place_that_refuses_it_a_get_decides(here, n
 
 
 @pytest.mark.usefixtures("known")
-async def test_what_is_missing_costs_one_get_more(here, net):
+async def test_missing_manifest_costs_one_extra_get(here, net):
     outcome = await net.sync({"here/app:gone": "there/app"}, retries=0)
     assert outcome.failed[0].failure.kind == "not_found"
     assert here.lines == ["HEAD /v2/app/manifests/gone", "GET /v2/app/manifests/gone"]
@@ -67,26 +67,26 @@ async def test_what_is_missing_costs_one_get_more(here, net):
 
 @pytest.mark.parametrize("status", [400, 403, 500])
 @pytest.mark.usefixtures("known")
-async def test_what_is_refused_by_head_and_get_fails(here, net, status):
+async def test_manifest_refused_by_head_and_get_fails(here, net, status):
     here.on("*", MANIFESTS, status=status)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.status == status
 
 
 @pytest.mark.usefixtures("known")
-async def test_where_head_is_refused_again_and_again_it_is_not_sent(here, net, source):
+async def test_head_is_not_sent_after_repeated_refusals(here, net, source):
     tags = [str(number) for number in range(10, 40)]
     for tag in tags:
         make_image(source.store, "app", tag, layers=[LAYER])
     here.on("HEAD", MANIFESTS, status=403)
     outcome = await net.sync({f"here/app:{','.join(tags)}": "there/app"}, retries=0, transfers=1)
     assert outcome.counts == (30, 0, 0)
-    # Those under way when the last refusal came, and no others.
+    # Only the requests that were already in progress at the last refusal.
     assert here.count("HEAD", MANIFESTS) <= MAX_REFUSED_HEADS + 5
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_limit_that_is_hit_by_head_is_waited_for(here, net):
+async def test_throttled_head_is_retried_after_wait(here, net):
     here.on("HEAD", MANIFESTS, status=429, headers={"retry-after": "0"}, times=2)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert here.count("HEAD", MANIFESTS) == 3
@@ -95,14 +95,14 @@ async def test_a_limit_that_is_hit_by_head_is_waited_for(here, net):
 
 @pytest.mark.parametrize("status", [*REFUSALS, 401])
 @pytest.mark.usefixtures("known")
-async def test_where_head_is_refused_at_the_destination_it_is_pushed(there, net, arrived, status):
+async def test_head_refused_by_destination_pushes_image(there, net, arrived, status):
     there.on("HEAD", MANIFESTS, status=status)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
 @pytest.mark.parametrize("status", [*REFUSALS, 401])
-async def test_where_the_destination_tells_nothing_it_is_pushed_again(there, net, status):
+async def test_head_and_get_refused_by_destination_pushes_image_again(there, net, status):
     await net.sync(ONE)
     for method in ("HEAD", "GET"):
         there.on(method, MANIFESTS, status=status)
@@ -111,7 +111,7 @@ async def test_where_the_destination_tells_nothing_it_is_pushed_again(there, net
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 500])
-async def test_what_a_get_finds_at_the_destination_is_not_pushed_again(there, net, status):
+async def test_image_found_by_get_at_destination_is_not_pushed(there, net, status):
     await net.sync(ONE)
     there.on("HEAD", MANIFESTS, status=status)
     assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
@@ -119,7 +119,7 @@ async def test_what_a_get_finds_at_the_destination_is_not_pushed_again(there, ne
 
 @pytest.mark.parametrize("status", [400, 403, 405, 500])
 @pytest.mark.usefixtures("known")
-async def test_children_of_an_index_are_pushed_where_head_is_refused(there, net, source, image, status):
+async def test_head_refused_for_children_pushes_them(there, net, source, image, status):
     make_index(source.store, "app", "2", children=[image])
     there.on("HEAD", BY_DIGEST, status=status)
     there.on("GET", BY_DIGEST, status=status)
@@ -131,14 +131,14 @@ async def test_children_of_an_index_are_pushed_where_head_is_refused(there, net,
 
 @pytest.mark.parametrize("status", [*REFUSALS, 401])
 @pytest.mark.usefixtures("known")
-async def test_a_blob_is_sent_where_head_is_refused(there, net, arrived, status):
+async def test_blob_head_refused_uploads_blob(there, net, arrived, status):
     there.on("HEAD", BLOBS, status=status)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
 @pytest.mark.usefixtures("known")
-async def test_head_of_blobs_is_not_sent_where_it_was_refused(there, net, source):
+async def test_blob_head_is_not_sent_after_repeated_refusals(there, net, source):
     layers = [make_layer({"x": noise(f"{number}", 3000)}) for number in range(20)]
     make_image(source.store, "app", "2", layers=layers)
     there.on("HEAD", BLOBS, status=403)
@@ -151,14 +151,14 @@ async def test_head_of_blobs_is_not_sent_where_it_was_refused(there, net, source
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 501])
 @pytest.mark.usefixtures("known")
-async def test_what_a_registry_does_not_serve_by_digest_is_taken_by_tag(here, net, arrived, status):
+async def test_manifest_refused_by_digest_is_fetched_by_tag(here, net, arrived, status):
     here.on("*", BY_DIGEST, status=status)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_tag_that_moves_after_head_is_taken_as_it_is_now(here, net, source, target):
+async def test_tag_moved_after_head_is_copied_as_it_is_now(here, net, source, target):
     old, new = source.store.digest("app", "1"), make_image(source.store, "app", layers=[LARGE]).digest
 
     def move(_asked):
@@ -171,7 +171,7 @@ async def test_a_tag_that_moves_after_head_is_taken_as_it_is_now(here, net, sour
     assert outcome.synced[0].digest == target.store.digest("app", "1") == new
 
 
-async def test_a_digest_in_the_rule_holds_for_what_the_tag_names(here, net, source, target):
+async def test_pinned_digest_is_not_replaced_by_moved_tag(here, net, source, target):
     digest = source.store.digest("app", "1")
     here.on("*", BY_DIGEST, status=404)
     assert (await net.sync({f"here/app:1@{digest}": "there/app"}, retries=0)).counts == (1, 0, 0)
@@ -182,9 +182,7 @@ async def test_a_digest_in_the_rule_holds_for_what_the_tag_names(here, net, sour
     assert target.store.digest("app", "2") is None
 
 
-async def test_a_tag_is_taken_where_a_mirror_and_the_registry_know_no_digest(
-    here, net, source, known, arrived
-):
+async def test_tag_is_fetched_if_mirror_and_registry_refuse_digest(here, net, source, known, arrived):
     async with Faults(source.host) as mirror:
         net.registries["mirror"] = mirror
         net.settings["here"] = {"mirrors": [mirror.host]}
@@ -195,12 +193,12 @@ async def test_a_tag_is_taken_where_a_mirror_and_the_registry_know_no_digest(
         assert mirror.count("GET", "/v2/app/manifests/1") == 0
 
 
-# --- parts of blobs ------------------------------------------------------------------------------------------------
+# --- ranges of blobs -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def large(source, monkeypatch):
-    """An image with a blob that is asked for in parts."""
+    """An image with a blob that is requested in ranges."""
     for module in (relay, ranges):
         monkeypatch.setattr(module, "PART", 200_000)
         monkeypatch.setattr(module, "SPLIT_THRESHOLD", 1_000_000)
@@ -212,7 +210,7 @@ def ranged(faults):
 
 
 def refusing(status, headers=None, body=b""):
-    """Requests for parts are answered so."""
+    """Return a handler that answers range requests with the given response."""
     return lambda asked: Reply(status, headers or {}, body) if "range" in asked.headers else None
 
 
@@ -228,14 +226,14 @@ NO_PARTS = {
 
 @pytest.mark.parametrize("reply", NO_PARTS.values(), ids=NO_PARTS.keys())
 @pytest.mark.usefixtures("large")
-async def test_where_parts_are_refused_the_whole_blob_is_taken(here, net, arrived, reply):
+async def test_refused_range_falls_back_to_whole_blob(here, net, arrived, reply):
     here.on("GET", LARGE_BLOB, reply=reply)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
 @pytest.mark.parametrize("reply", NO_PARTS.values(), ids=NO_PARTS.keys())
-async def test_where_the_rest_is_refused_known_bytes_are_passed_over(here, net, source, arrived, reply):
+async def test_refused_range_on_resume_skips_known_bytes(here, net, source, arrived, reply):
     make_image(source.store, "app", "1", layers=[LARGE])
     here.on("GET", LARGE_BLOB, cut=900_000, times=1)
     here.on("GET", LARGE_BLOB, reply=reply)
@@ -244,7 +242,7 @@ async def test_where_the_rest_is_refused_known_bytes_are_passed_over(here, net, 
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 416, 501])
-async def test_a_registry_that_refused_a_part_is_not_asked_for_one_again(here, net, source, large, status):
+async def test_refused_range_is_not_requested_again(here, net, source, large, status):
     other = make_layer({"other": noise("other", 1_600_000)})
     make_image(source.store, "app", "2", layers=[other])
     here.on("GET", BLOBS, reply=refusing(status))
@@ -257,9 +255,9 @@ async def test_a_registry_that_refused_a_part_is_not_asked_for_one_again(here, n
 
 
 @pytest.mark.usefixtures("large")
-async def test_a_part_that_is_asked_for_has_an_end(here, net, arrived):
+async def test_range_request_has_an_end(here, net, arrived):
     def strict(asked):
-        # The registry in crane answers so to "bytes=N-".
+        # The registry in crane returns this for "bytes=N-".
         return Reply(416) if asked.headers.get("range", "").endswith("-") else None
 
     here.on("GET", LARGE_BLOB, cut=150_000, times=1)
@@ -271,7 +269,7 @@ async def test_a_part_that_is_asked_for_has_an_end(here, net, arrived):
 
 @pytest.mark.parametrize("status", [400, 403, 405, 416, 500])
 @pytest.mark.usefixtures("large")
-async def test_a_mirror_that_gives_no_parts_gives_the_whole(here, net, source, arrived, status):
+async def test_mirror_without_ranges_serves_whole_blob(here, net, source, arrived, status):
     async with Faults(source.host) as mirror:
         net.registries["mirror"] = mirror
         net.settings["here"] = {"mirrors": [mirror.host]}
@@ -283,7 +281,7 @@ async def test_a_mirror_that_gives_no_parts_gives_the_whole(here, net, source, a
 
 @pytest.mark.parametrize("status", [401, 404])
 @pytest.mark.usefixtures("large")
-async def test_a_blob_that_is_not_there_is_not_asked_for_as_a_whole(here, net, status):
+async def test_missing_blob_is_not_requested_without_range(here, net, status):
     here.on("GET", LARGE_BLOB, status=status)
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.status == status

@@ -1,4 +1,4 @@
-"""Registries that take their time, and such as take it on purpose: nobody waits for ever, and others go on."""
+"""Slow and malicious registries: requests time out, and other registries are not affected."""
 
 import anyio
 import pytest
@@ -23,7 +23,7 @@ def image(source):
 
 
 @pytest.mark.parametrize("what", ["manifests", "blobs"])
-async def test_a_registry_may_be_silent_for_longer_before_a_blob_or_a_manifest(here, net, monkeypatch, what):
+async def test_blobs_and_manifests_have_a_longer_read_timeout(here, net, monkeypatch, what):
     monkeypatch.setattr(wire, "READ_SECONDS", 0.2)
     here.on("*", f"/v2/app/{what}/*", stall=0.6, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -31,7 +31,7 @@ async def test_a_registry_may_be_silent_for_longer_before_a_blob_or_a_manifest(h
 
 
 @pytest.mark.parametrize("what", ["manifests", "blobs"])
-async def test_read_timeout_says_how_long_that_is(here, net, what):
+async def test_read_timeout_of_the_account_is_used(here, net, what):
     net.settings["here"] = {"read_timeout": "200ms"}
     here.on("*", f"/v2/app/{what}/*", stall=60)
     outcome = await net.sync(ONE, retries=0)
@@ -40,7 +40,7 @@ async def test_read_timeout_says_how_long_that_is(here, net, what):
     assert not failed.failure.permanent
 
 
-async def test_a_list_of_tags_is_not_waited_for_as_long(here, net, monkeypatch):
+async def test_tag_list_has_the_short_read_timeout(here, net, monkeypatch):
     monkeypatch.setattr(wire, "READ_SECONDS", 0.2)
     here.on("GET", "*/tags/list", stall=60)
     (failed,) = (await net.sync({"here/app": "there/app"}, retries=0)).failed
@@ -48,7 +48,7 @@ async def test_a_list_of_tags_is_not_waited_for_as_long(here, net, monkeypatch):
 
 
 def obey_late(registry: MemoryRegistry, over: anyio.Event, method: str, pattern: str) -> list[str]:
-    """Obey the first such request at once and answer it never; returns the list of all of them, as they come."""
+    """Process the first matching request but never respond to it. Return the list of matching requests."""
     asked: list[str] = []
 
     @registry.before
@@ -72,7 +72,7 @@ async def over():
 
 
 @pytest.mark.parametrize(("pattern", "sent"), [("/manifests/1", 1), ("/blobs/uploads/", 2)])
-async def test_after_a_put_that_timed_out_it_is_looked_whether_it_was_stored(  # noqa: PLR0917
+async def test_timed_out_put_is_checked_before_retry(  # noqa: PLR0917
     source, target, net, over, pattern, sent
 ):
     net.settings["there"] = {"read_timeout": "300ms"}
@@ -81,18 +81,18 @@ async def test_after_a_put_that_timed_out_it_is_looked_whether_it_was_stored(  #
     over.set()
     assert outcome.counts == (1, 0, 0)
     assert same(source.store, target.store, "app")
-    # Two blobs, layer and configuration; or one tag.
+    # Two blobs (layer and config), or one tag.
     assert len(asked) == sent
 
 
-# --- in bad faith ----------------------------------------------------------------------------------------------------
+# --- malicious registries ----------------------------------------------------------------------------------------------------
 
 GOOD = 5
 
 
 @pytest.fixture
 def hurried(monkeypatch):
-    """The limits of time, a hundredth of what they are."""
+    """Reduce the timeouts to a hundredth."""
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(connection, "RATE_SECONDS", 0.3)
     monkeypatch.setattr(exchange, "BODY_SECONDS", 0.6)
@@ -120,7 +120,7 @@ def hurried(monkeypatch):
     ids=lambda on: " ".join(*on.items()),
 )
 @pytest.mark.usefixtures("hurried")
-async def test_a_good_rule_is_done_beside_a_registry_in_bad_faith(source, net, on):
+async def test_malicious_registry_does_not_block_other_rules(source, net, on):
     for number in range(GOOD):
         make_image(source.store, "good", str(number), layers=[LAYER])
     async with HostileRegistry(**on) as hostile:
@@ -148,7 +148,7 @@ async def test_a_good_rule_is_done_beside_a_registry_in_bad_faith(source, net, o
 
 
 @pytest.mark.usefixtures("hurried")
-async def test_a_blob_that_comes_byte_by_byte_is_not_resumed_for_ever(net):
+async def test_blob_sent_byte_by_byte_is_not_resumed_forever(net):
     async with HostileRegistry(blobs="drip") as hostile:
         make_image(hostile.store, "app", "1", layers=[LAYER])
         net.dead["hostile"] = hostile.host
@@ -160,7 +160,7 @@ async def test_a_blob_that_comes_byte_by_byte_is_not_resumed_for_ever(net):
     assert hostile.asked["blobs"] <= 4
 
 
-async def test_the_breaker_tells_what_had_failed(net):
+async def test_circuit_breaker_reports_the_original_failure(net):
     net.dead["dead"] = "127.0.0.1:1"
     rules = {f"dead/app:{number}": "there/app" for number in range(9)}
     outcome = await net.sync(rules, retries=0, transfers=1)
@@ -170,7 +170,7 @@ async def test_the_breaker_tells_what_had_failed(net):
     assert any("several consecutive attempts failed" in message for message in messages)
 
 
-async def test_a_registry_that_names_no_wait_is_not_asked_again_at_once(here, net):
+async def test_429_without_retry_after_is_retried_with_backoff(here, net):
     for value in ("0", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"):
         here.on("GET", "*/tags/list", status=429, headers={"retry-after": value}, times=1)
     held: list[float] = []

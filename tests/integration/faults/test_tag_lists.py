@@ -1,4 +1,4 @@
-"""Lists of tags: pages of every size, links in every form, and lists that do not end."""
+"""Tag lists: page sizes, forms of links, and endless lists."""
 
 import json
 import sys
@@ -50,7 +50,7 @@ async def test_all_pages_of_tags_are_read(here, source, net, link):
     assert (await net.sync(RULE, retries=0)).counts == (5, 0, 0)
 
 
-async def test_pages_of_tags_in_a_circle_end(here, net):
+async def test_tag_list_with_link_loop_fails(here, net):
     here.on(
         "GET",
         TAGS,
@@ -60,7 +60,7 @@ async def test_pages_of_tags_in_a_circle_end(here, net):
     assert "form a loop" in outcome.failed[0].failure.message
 
 
-async def test_tags_cut_at_a_hundred_without_a_link_are_all_found(here, source, net):
+async def test_tag_list_truncated_at_100_without_link_is_completed(here, source, net):
     tag_many(source, 149)
     source._endpoints._max_page = 100
     here.on("GET", TAGS, drop=["link"])
@@ -68,7 +68,7 @@ async def test_tags_cut_at_a_hundred_without_a_link_are_all_found(here, source, 
     assert outcome.counts == (150, 0, 0)
 
 
-async def test_a_hundred_tags_at_a_registry_without_paging_are_read_once(here, source, net):
+async def test_100_tags_without_pagination_are_listed_once(here, source, net):
     tag_many(source, 99)
     body = source.store.tags("app")
     document = ('{"tags": ["' + '","'.join(body) + '"]}').encode()
@@ -83,30 +83,30 @@ async def test_a_hundred_tags_at_a_registry_without_paging_are_read_once(here, s
     ['["1", null]', f'["1", "sha256:{"0" * 64}"]', '["1", 7, "../../x", ""]'],
     ids=["null", "digests", "hostile"],
 )
-async def test_what_is_no_tag_is_left_out(here, net, listed):
+async def test_entries_that_are_not_tags_are_ignored(here, net, listed):
     here.on("GET", TAGS, status=200, body=b'{"name": "app", "tags": ' + listed.encode() + b"}")
     assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
 
 
-async def test_no_tags_at_all_is_nothing_to_do(here, net):
+async def test_empty_tag_list_copies_nothing(here, net):
     here.on("GET", TAGS, status=200, body=b'{"name": "app", "tags": null}')
     assert (await net.sync(RULE, retries=0)).counts == (0, 0, 0)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"tags": {}}', b"\xff", b"<!doctype html>"])
-async def test_a_list_of_tags_that_is_none_is_told(here, net, body):
+async def test_invalid_tag_list_is_reported(here, net, body):
     here.on("GET", TAGS, status=200, body=body)
     outcome = await net.sync(RULE, retries=0)
     assert outcome.failed[0].failure.kind == "invalid"
     assert f"GET tags of {here.host}/app" in outcome.failed[0].failure.message
 
 
-# --- pages that are refused ----------------------------------------------------------------------------------------
+# --- refused pages -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 413, 414, 416, 422, 500, 501])
 @pytest.mark.parametrize("most", [100, 0], ids=["at most 100", "no number at all"])
-async def test_a_page_size_that_is_refused_is_made_smaller(here, source, net, status, most):
+async def test_refused_page_size_is_reduced(here, source, net, status, most):
     tag_many(source, 249)
 
     def picky(asked):
@@ -117,19 +117,19 @@ async def test_a_page_size_that_is_refused_is_made_smaller(here, source, net, st
     assert (await net.sync(RULE, retries=0)).counts == (250, 0, 0)
 
 
-async def test_a_page_size_that_was_refused_is_not_asked_for_again(here, source, net):
+async def test_refused_page_size_is_not_requested_again(here, source, net):
     names = [f"app{number}" for number in range(12)]
     for name in names:
         make_image(source.store, name, "1", layers=[make_layer({"a": b"a"})])
     here.on("GET", "*/tags/list?n=1000", status=400)
     outcome = await net.sync({f"here/{name}": f"there/{name}" for name in names}, retries=0, transfers=1)
     assert outcome.counts == (12, 0, 0)
-    # Those under way at the first refusal, and no others.
+    # Only the requests that were already in progress at the first refusal.
     assert sum("n=1000" in asked.target for asked in here.requests) <= 5
 
 
 @pytest.mark.parametrize("status", [401, 404])
-async def test_a_list_that_is_not_there_is_asked_for_once(here, net, status):
+async def test_missing_tag_list_is_requested_once(here, net, status):
     here.on("GET", TAGS, status=status)
     outcome = await net.sync(RULE, retries=0)
     assert outcome.failed[0].failure.status == status
@@ -161,7 +161,7 @@ MORE_LINKS = {
 
 
 @pytest.mark.parametrize("link", MORE_LINKS.values(), ids=MORE_LINKS.keys())
-async def test_a_link_is_understood_in_every_form(here, source, net, link):
+async def test_link_is_parsed_in_every_form(here, source, net, link):
     tag_many(source, 4)
 
     def rewrite(headers):
@@ -205,7 +205,7 @@ BAD_LINKS = {
 
 
 @pytest.mark.parametrize("link", BAD_LINKS.values(), ids=BAD_LINKS.keys())
-async def test_a_link_that_is_not_understood_is_an_error(here, source, net, link):
+async def test_invalid_link_fails(here, source, net, link):
     tag_many(source, 4)
     here.on("GET", TAGS, rewrite=lambda headers: headers.update(link=link))
     outcome = await net.sync(RULE, retries=0)
@@ -214,12 +214,12 @@ async def test_a_link_that_is_not_understood_is_an_error(here, source, net, link
 
 
 @pytest.mark.parametrize("link", ["", "</v2/app/tags/list>; rel=prev", '</a>; rel="last first"'])
-async def test_a_link_to_elsewhere_ends_the_list(here, net, link):
+async def test_link_without_next_relation_ends_the_list(here, net, link):
     here.on("GET", TAGS, rewrite=lambda headers: headers.update(link=link))
     assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
 
 
-async def test_no_other_host_is_asked_for_a_page(here, source, net):
+async def test_link_to_another_host_is_requested_from_the_registry(here, source, net):
     tag_many(source, 4)
     source._endpoints._max_page = 2
     async with Faults(source.host) as other:
@@ -233,11 +233,11 @@ async def test_no_other_host_is_asked_for_a_page(here, source, net):
         assert not other.requests
 
 
-# --- lists that do not end -----------------------------------------------------------------------------------------
+# --- endless lists -------------------------------------------------------------------------------------------------
 
 
 def endless(listed):
-    """A page, and a link to one more."""
+    """Return a handler that serves pages with a link to another page."""
     numbers = iter(range(10**9))
 
     def page(_asked):
@@ -249,7 +249,7 @@ def endless(listed):
 
 
 @pytest.mark.parametrize("listed", [[], None], ids=["empty", "null"])
-async def test_empty_pages_without_end_are_an_error(here, net, listed, monkeypatch):
+async def test_endless_empty_pages_fail(here, net, listed, monkeypatch):
     monkeypatch.setattr(tag_list, "MAX_EMPTY_PAGES", 5)
     here.on("GET", TAGS, reply=endless(lambda _number: listed))
     outcome = await net.sync(RULE, retries=0)
@@ -257,7 +257,7 @@ async def test_empty_pages_without_end_are_an_error(here, net, listed, monkeypat
     assert here.count("GET", TAGS) < 10
 
 
-async def test_some_empty_pages_are_passed_over(here, net):
+async def test_a_few_empty_pages_are_skipped(here, net):
     pages = iter(
         [{"link": '</v2/app/tags/list?p=1>; rel="next"'}, {"link": '</v2/app/tags/list?p=2>; rel="next"'}]
     )
@@ -270,14 +270,14 @@ async def test_some_empty_pages_are_passed_over(here, net):
     assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
 
 
-async def test_pages_without_tags_that_do_not_end_are_an_error(here, net, monkeypatch):
+async def test_endless_pages_without_valid_tags_fail(here, net, monkeypatch):
     monkeypatch.setattr(tag_list, "MAX_PAGES", 5)
     here.on("GET", TAGS, reply=endless(lambda _number: [None]))
     outcome = await net.sync(RULE, retries=0)
     assert "does not end" in outcome.failed[0].failure.message
 
 
-async def test_a_page_that_comes_again_is_an_error(here, net):
+async def test_repeated_page_fails(here, net):
     here.on("GET", TAGS, reply=endless(lambda number: ["1"] if number % 2 else ["0"]))
     outcome = await net.sync(RULE, retries=0)
     assert "contains a page twice" in outcome.failed[0].failure.message
@@ -288,7 +288,7 @@ async def test_a_page_that_comes_again_is_an_error(here, net):
 
 
 @pytest.mark.parametrize("size", [3, 1000], ids=["in pages", "in one answer"])
-async def test_more_tags_than_are_held_are_an_error(here, source, net, monkeypatch, size):
+async def test_too_many_tags_fail(here, source, net, monkeypatch, size):
     monkeypatch.setattr(tag_list, "MAX_TAGS", 10)
     tag_many(source, 20)
     source._endpoints._max_page = size
@@ -296,7 +296,7 @@ async def test_more_tags_than_are_held_are_an_error(here, source, net, monkeypat
     assert "more than 10 tags" in outcome.failed[0].failure.message
 
 
-async def test_420_000_tags_in_one_answer_fit_into_256_mb(here, there, tmp_path):
+async def test_420_000_tags_in_one_response_fit_into_256_mb(here, there, tmp_path):
     tags = [f"release-{number:06}-{'x' * 60}" for number in range(420_000)]
     here.on("GET", TAGS, status=200, body=json.dumps({"name": "app", "tags": [*tags, "1"]}).encode())
     (tmp_path / "images.json").write_text(json.dumps({f"{here.host}/app:/^1$/": f"{there.host}/app"}))

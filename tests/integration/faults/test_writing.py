@@ -1,4 +1,4 @@
-"""Writing to registries that take blobs in their own ways, forget, refuse, or break off."""
+"""Writes to registries that refuse upload methods, lose sessions, or close connections."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def arrived(source, target):
 
 
 def big(faults, method):
-    """The requests of one method that had most of the big layer to send."""
+    """Return the requests with `method` that sent most of the big layer."""
     return [
         asked
         for asked in faults.requests
@@ -40,19 +40,19 @@ def error(code, message=""):
     return f'{{"errors": [{{"code": "{code}", "message": "{message}"}}]}}'.encode()
 
 
-# --- which way the bytes go ----------------------------------------------------------------------------------------
+# --- upload methods ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [404, 405, 411, 413, 415, 501])
 @pytest.mark.parametrize("early", [False, True], ids=["after the body", "before the body"])
-async def test_where_one_put_is_refused_one_patch_is_used(there, net, arrived, status, early):
+async def test_monolithic_put_refused_falls_back_to_patch(there, net, arrived, status, early):
     there.on("PUT", UPLOADS, status=status, over=0, early=early)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert not any("content-range" in asked.headers for asked in there.requests)
 
 
-async def test_what_is_refused_is_remembered_for_all_repositories(there, net, source, target):
+async def test_refused_upload_method_is_remembered_for_all_repositories(there, net, source, target):
     for number in range(6):
         layer = make_layer({"x": noise(f"{number}", 300_000)})
         make_image(source.store, f"app{number}", "1", layers=[layer])
@@ -63,14 +63,14 @@ async def test_what_is_refused_is_remembered_for_all_repositories(there, net, so
     assert len(refused) <= 4  # those that were on their way when the first was refused
 
 
-async def test_a_size_limit_holds_for_large_blobs_only(there, net, arrived):
+async def test_413_affects_only_larger_blobs(there, net, arrived):
     there.on("PUT", UPLOADS, status=413, over=1_000_000)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert there.count("PATCH") == 1
     assert arrived()
 
 
-async def test_where_one_patch_is_refused_too_chunks_are_used(there, net, arrived, monkeypatch):
+async def test_single_patch_refused_falls_back_to_chunks(there, net, arrived, monkeypatch):
     monkeypatch.setattr(upload, "CHUNK", 2_000_000)
 
     there.on("*", UPLOADS, status=413, over=2_000_000)
@@ -81,7 +81,7 @@ async def test_where_one_patch_is_refused_too_chunks_are_used(there, net, arrive
     assert len(ranges) == 3
 
 
-async def test_chunks_get_smaller_until_they_pass(there, net, arrived, monkeypatch):
+async def test_refused_chunks_get_smaller(there, net, arrived, monkeypatch):
     monkeypatch.setattr(upload, "CHUNK", 4_200_000)
 
     there.on("*", UPLOADS, status=413, over=1_100_000)
@@ -89,9 +89,7 @@ async def test_chunks_get_smaller_until_they_pass(there, net, arrived, monkeypat
     assert arrived()
 
 
-async def test_chunks_have_at_least_the_length_that_the_registry_wants(
-    here, net, arrived, source, monkeypatch
-):
+async def test_chunks_respect_minimum_length_of_registry(here, net, arrived, source, monkeypatch):
     monkeypatch.setattr(upload, "CHUNK", 1_000_000)
     async with MemoryRegistry(chunk_min_length=3_000_000) as picky, Faults(picky.host) as there:
         net.registries["there"] = there
@@ -104,13 +102,13 @@ async def test_chunks_have_at_least_the_length_that_the_registry_wants(
         assert max(sizes) == 3_000_000
 
 
-async def test_a_connection_that_is_closed_on_each_put_is_a_refusal(there, net, arrived):
+async def test_connection_closed_on_each_put_falls_back_to_patch(there, net, arrived):
     there.on("PUT", UPLOADS, cut_upload=100_000, over=1_000_000, times=4)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_refusal_of_every_way_is_final_and_says_why(there, net):
+async def test_all_upload_methods_refused_fails_with_reason(there, net):
     there.on("PUT", UPLOADS, status=413)
     there.on("PATCH", UPLOADS, status=413)
     outcome = await net.sync(ONE, retries=3)
@@ -119,7 +117,7 @@ async def test_a_refusal_of_every_way_is_final_and_says_why(there, net):
 
 
 HARBOR_GC = {
-    # harbor 2.15: the answer to the PUT of a blob that a garbage collection is about to remove.
+    # Harbor 2.15: the response to the PUT of a blob that garbage collection is about to delete.
     "Harbor": (404, error("NOT_FOUND", "the asking blob is in GC, mark it as non existing, request id: 1")),
     "in other words": (409, error("CONFLICT", "blob is locked by a garbage collection")),
 }
@@ -127,7 +125,7 @@ HARBOR_GC = {
 
 @pytest.mark.parametrize(("status", "body"), HARBOR_GC.values(), ids=HARBOR_GC.keys())
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_a_blob_in_garbage_collection_passes(there, net, arrived, *, status, body, method):
+async def test_blob_in_garbage_collection_is_retried(there, net, arrived, *, status, body, method):
     if method == "PATCH":
         there.on("PUT", UPLOADS, status=405, over=1_000_000, times=1)
     there.on(method, UPLOADS, status=status, body=body, over=1_000_000, times=1)
@@ -140,7 +138,7 @@ async def test_a_blob_in_garbage_collection_passes(there, net, arrived, *, statu
     assert arrived()
 
 
-async def test_after_a_blob_in_garbage_collection_others_go_as_before(there, net, source, target):
+async def test_blob_in_garbage_collection_does_not_change_upload_method(there, net, source, target):
     make_image(source.store, "app", "2", layers=[make_layer({"x": noise("x", 2_000_000)})])
     status, body = HARBOR_GC["Harbor"]
     there.on("PUT", UPLOADS, status=status, body=body, over=4_000_000, times=1)
@@ -151,18 +149,18 @@ async def test_after_a_blob_in_garbage_collection_others_go_as_before(there, net
 
 
 @pytest.mark.parametrize("code", ["NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"])
-async def test_a_404_with_a_code_is_no_refusal_of_a_way(there, net, code):
+async def test_404_with_error_code_does_not_change_upload_method(there, net, code):
     there.on("PUT", UPLOADS, status=404, body=error(code, "it is gone"))
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "not_found"
     assert there.count("PATCH") == 0
 
 
-# --- where the bytes go ----------------------------------------------------------------------------------------------
+# --- locations -------------------------------------------------------------------------------------------------------
 
 
 def at(location):
-    """A rewriting of the upload's Location."""
+    """Return a function that rewrites the Location of an upload."""
 
     def rewrite(headers):
         if "location" in headers and "/uploads/" in headers["location"]:
@@ -181,7 +179,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-async def test_an_upload_goes_where_the_location_says(there, net, arrived, form):
+async def test_upload_uses_location_in_every_form(there, net, arrived, form):
     there.on("*", UPLOADS, rewrite=at(form(there.host)))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
@@ -193,7 +191,7 @@ async def test_an_upload_goes_where_the_location_says(there, net, arrived, form)
     assert all("digest=sha256" in query for query in queries)
 
 
-async def test_a_location_at_another_host_gets_the_bytes_but_no_credentials(net):
+async def test_location_at_another_host_receives_no_credentials(net):
     async with (
         MemoryRegistry(username="me", password="hush") as guarded,
         Faults(guarded.host) as there,
@@ -209,7 +207,7 @@ async def test_a_location_at_another_host_gets_the_bytes_but_no_credentials(net)
         assert not any("authorization" in asked.headers for asked in other.requests)
 
 
-async def test_an_http_location_behind_tls_is_spoken_to_over_tls(target, net, ca, tmp_path, arrived):
+async def test_http_location_of_tls_registry_uses_tls(target, net, ca, tmp_path, arrived):
     ca_file = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(str(ca_file))
     async with Faults(target.host, tls=ca) as there:
@@ -220,7 +218,7 @@ async def test_an_http_location_behind_tls_is_spoken_to_over_tls(target, net, ca
         assert arrived()
 
 
-async def test_the_newest_location_holds(there, net, arrived, monkeypatch):
+async def test_latest_location_is_used(there, net, arrived, monkeypatch):
     monkeypatch.setattr(upload, "CHUNK", 1_000_000)
     counter = iter(range(1000))
     there.on("POST", UPLOADS, rewrite=at(lambda found: f"{found}?n={next(counter)}"))
@@ -233,16 +231,16 @@ async def test_the_newest_location_holds(there, net, arrived, monkeypatch):
 
 
 @pytest.mark.parametrize("location", ["", "ftp://x/y", "http://", "http://a b/", "http://user:x@h/"])
-async def test_a_location_that_leads_nowhere_is_told(there, net, location):
+async def test_invalid_location_is_reported(there, net, location):
     there.on("POST", UPLOADS, status=202, headers={"location": location})
     outcome = await net.sync(ONE, retries=0)
     assert outcome.failed[0].failure.kind == "invalid"
 
 
-# --- uploads that break off ----------------------------------------------------------------------------------------
+# --- interrupted uploads -------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_that_is_cut_twice_goes_on_where_the_session_is_kept(here, there, net, arrived):
+async def test_upload_cut_twice_resumes_session(here, there, net, arrived):
     there.on("PUT", UPLOADS, cut_upload=2_000_000, over=1_000_000, times=1)
     there.on("PATCH", UPLOADS, cut_upload=1_500_000, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -252,7 +250,7 @@ async def test_an_upload_that_is_cut_twice_goes_on_where_the_session_is_kept(her
     assert f"bytes=2000000-{len(BIG.content) - 1}" in ranges
 
 
-async def test_an_upload_that_is_cut_at_docker_registry_starts_over(here, docker, net, repository_name):
+async def test_upload_cut_at_docker_registry_restarts(here, docker, net, repository_name):
     docker.on("PUT", "*/blobs/uploads/*", cut_upload=2_000_000, over=1_000_000, times=1)
     outcome = await net.sync({"here/app:1": f"docker/{repository_name}"}, retries=0)
     assert outcome.counts == (1, 0, 0)
@@ -260,57 +258,55 @@ async def test_an_upload_that_is_cut_at_docker_registry_starts_over(here, docker
     assert any(asked.status == 404 for asked in docker.requests if asked.method == "GET")
 
 
-async def test_a_session_that_says_more_than_was_sent_is_not_trusted(there, net, arrived):
+async def test_session_offset_beyond_sent_bytes_is_ignored(there, net, arrived):
     there.on("PUT", UPLOADS, cut_upload=100_000, over=1_000_000, times=1)
     there.on("GET", UPLOADS, status=204, headers={"range": "0-99999999"}, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_a_forgotten_session_is_begun_anew(there, net, arrived):
+async def test_lost_upload_session_is_restarted(there, net, arrived):
     there.on("PUT", UPLOADS, status=404, body=error("BLOB_UPLOAD_UNKNOWN"), times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert there.count("PATCH") == 0
 
 
-async def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(there, net, arrived):
+async def test_blob_stored_without_response_is_not_sent_again(there, net, arrived):
     there.on("PUT", UPLOADS, lose=True, over=1_000_000, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
     assert there.received < 1.1 * len(BIG.content)
 
 
-async def test_a_byte_that_changes_on_the_way_up_is_sent_again(there, net, arrived):
+async def test_corrupted_upload_is_sent_again(there, net, arrived):
     there.on("PUT", UPLOADS, flip_upload=50, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_bytes_that_always_change_on_the_way_up_are_final(there, net):
+async def test_repeatedly_corrupted_upload_fails(there, net):
     there.on("PUT", UPLOADS, flip_upload=50)
     outcome = await net.sync(ONE, retries=3)
     assert outcome.failed[0].failure.kind == "digest_mismatch"
     assert outcome.failed[0].failure.permanent
 
 
-async def test_a_registry_that_takes_nothing_is_given_up_in_time(there, net, source, monkeypatch):
+async def test_stalled_upload_times_out(there, net, source, monkeypatch):
     monkeypatch.setattr(upload, "STALL_SECONDS", 0.3)
-    # More than the sockets on the way hold by themselves.
+    # More than the socket buffers on the path hold.
     make_image(source.store, "huge", "1", layers=[Layer(noise("huge", 30_000_000), Digest.of(b""))])
     there.on("PUT", "*/blobs/uploads/*", stall=60, over=1_000_000, times=1)
     assert (await net.sync({"here/huge:1": "there/huge"}, retries=0)).counts == (1, 0, 0)
 
 
-async def test_a_server_error_after_the_body_is_tried_again(there, net, arrived):
+async def test_server_error_after_body_is_retried(there, net, arrived):
     there.on("PUT", UPLOADS, status=502, times=2)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
-async def test_one_of_two_destinations_that_breaks_off_does_not_stop_the_other(
-    there, docker, net, arrived, repository_name
-):
+async def test_interrupted_destination_does_not_stop_the_other(there, docker, net, arrived, repository_name):
     there.on("PUT", UPLOADS, cut_upload=1_000_000, over=1_000_000, times=1)
     outcome = await net.sync({"here/app:1": ["there/app", f"docker/{repository_name}"]}, retries=0)
     assert outcome.counts == (2, 0, 0)
@@ -318,14 +314,14 @@ async def test_one_of_two_destinations_that_breaks_off_does_not_stop_the_other(
     assert docker.received < 1.1 * len(BIG.content)
 
 
-async def test_a_cut_download_serves_all_uploads(here, net, arrived, repository_name):
+async def test_interrupted_download_completes_all_uploads(here, net, arrived, repository_name):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=2)
     outcome = await net.sync({"here/app:1": ["there/app", f"docker/{repository_name}"]}, retries=0)
     assert outcome.counts == (2, 0, 0)
     assert arrived()
 
 
-async def test_a_download_that_fails_for_good_ends_the_uploads(here, there, target, net):
+async def test_permanent_download_failure_ends_uploads(here, there, target, net):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, status=404)
     outcome = await net.sync(ONE, retries=0)
@@ -333,11 +329,11 @@ async def test_a_download_that_fails_for_good_ends_the_uploads(here, there, targ
     assert target.open_uploads == 0
 
 
-# --- other statuses of success ---------------------------------------------------------------------------------------
+# --- other success statuses ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [200, 201, 203, 204])
-async def test_an_upload_is_opened_by_any_success_with_a_location(there, net, target, arrived, status):
+async def test_any_success_status_with_location_opens_upload(there, net, target, arrived, status):
     def opened(_asked):
         session = target._endpoints.uploads.start("app").id
         return Reply(status, {"location": f"/v2/app/blobs/uploads/{session}"})
@@ -348,7 +344,7 @@ async def test_an_upload_is_opened_by_any_success_with_a_location(there, net, ta
 
 
 @pytest.mark.parametrize("status", [200, 202, 203, 204])
-async def test_a_manifest_is_stored_by_any_success(there, net, target, source, status):
+async def test_any_success_status_stores_manifest(there, net, target, source, status):
     def stored(asked):
         source_manifest = source.store.get_manifest("app", "1")
         return Reply(status, {"docker-content-digest": source_manifest.digest})
@@ -358,14 +354,14 @@ async def test_a_manifest_is_stored_by_any_success(there, net, target, source, s
 
 
 @pytest.mark.parametrize("status", [200, 202, 203])
-async def test_a_blob_is_stored_by_any_success(there, net, target, arrived, status):
+async def test_any_success_status_stores_blob(there, net, target, arrived, status):
     there.on("PUT", UPLOADS, restatus=status)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
 @pytest.mark.parametrize("status", [201, 203])
-async def test_content_is_read_from_any_success(here, net, arrived, status):
+async def test_any_success_status_returns_content(here, net, arrived, status):
     here.on("GET", "*", restatus=status)
     here.on("HEAD", "*", restatus=status)
     assert (await net.sync({"here/app": "there/app"}, retries=0)).counts == (1, 0, 0)
@@ -373,7 +369,7 @@ async def test_content_is_read_from_any_success(here, net, arrived, status):
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-async def test_a_mount_that_opens_an_upload_is_none_whatever_its_status(there, net, source, target, status):
+async def test_mount_response_with_upload_location_starts_upload(there, net, source, target, status):
     make_image(source.store, "other", "1", layers=[BIG])
 
     def opened(asked):
@@ -393,7 +389,7 @@ async def test_a_mount_that_opens_an_upload_is_none_whatever_its_status(there, n
 
 
 @pytest.mark.parametrize("status", [202, 400, 401, 403, 404, 405])
-async def test_a_mount_that_is_refused_becomes_an_upload(there, net, source, target, status):
+async def test_mount_refused_falls_back_to_upload(there, net, source, target, status):
     make_image(source.store, "other", "1", layers=[BIG])
 
     def refuse(asked):
@@ -412,9 +408,7 @@ async def test_a_mount_that_is_refused_becomes_an_upload(there, net, source, tar
 # --- manifests -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_blob_that_was_collected_behind_our_back_is_brought_again(
-    there, net, source, target, arrived
-):
+async def test_blob_deleted_at_destination_is_pushed_again(there, net, source, target, arrived):
     target.store.put_blob("app", BIG.content)
 
     def collect(asked):
@@ -426,13 +420,13 @@ async def test_a_blob_that_was_collected_behind_our_back_is_brought_again(
     assert there.count("PUT", MANIFESTS) == 2
 
 
-async def test_a_child_that_was_collected_behind_our_back_is_brought_again(there, net, source, image):
+async def test_child_deleted_at_destination_is_pushed_again(there, net, source, image):
     make_index(source.store, "app", "2", children=[image])
     there.on("PUT", "/v2/app/manifests/2", times=1, status=404, body=error("MANIFEST_BLOB_UNKNOWN"))
     assert (await net.sync({"here/app:2": "there/app"}, retries=0)).counts == (1, 0, 0)
 
 
-async def test_a_registry_that_never_knows_the_blobs_ends(there, net):
+async def test_registry_that_always_reports_unknown_blobs_fails(there, net):
     there.on("PUT", MANIFESTS, status=400, body=error("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
     outcome = await net.sync(ONE, retries=1)
     assert outcome.failed[0].failure.status == 400
@@ -449,7 +443,7 @@ IMMUTABLE = {
 
 
 @pytest.mark.parametrize(("status", "body"), IMMUTABLE.values(), ids=IMMUTABLE.keys())
-async def test_an_immutable_tag_is_told_as_such(there, net, target, status, body):
+async def test_immutable_tag_is_reported(there, net, target, status, body):
     make_image(target.store, "app", "1", layers=[make_layer({"a": b"old"})])
     there.on("PUT", MANIFESTS, status=status, body=body)
     outcome = await net.sync(ONE, retries=3)
@@ -458,13 +452,13 @@ async def test_an_immutable_tag_is_told_as_such(there, net, target, status, body
     assert "delete it, or have the rule write to another tag" in outcome.failed[0].failure.message
 
 
-async def test_an_immutable_tag_that_has_the_image_is_done(there, net, source, target, arrived):
+async def test_immutable_tag_with_same_image_succeeds(there, net, source, target, arrived):
     await net.sync(ONE)
     there.on("PUT", MANIFESTS, status=412)
     assert (await net.sync(ONE, force=True, retries=0)).counts == (1, 0, 0)
 
 
-async def test_an_immutable_index_of_the_same_images_counts_as_skipped(there, net, source, target, image):
+async def test_immutable_index_with_same_images_is_skipped(there, net, source, target, image):
     make_index(source.store, "app", "2", children=[image])
     await net.sync({"here/app:2": "there/app"})
     make_index(target.store, "app", "2", children=[image], annotations={"by": "another tool"})
@@ -474,7 +468,7 @@ async def test_an_immutable_index_of_the_same_images_counts_as_skipped(there, ne
     assert outcome.skipped[0].reason is SkipReason.IMMUTABLE
 
 
-async def test_an_index_of_the_same_images_in_other_bytes_is_replaced(net, source, target, image):
+async def test_index_with_same_images_and_different_bytes_is_replaced(net, source, target, image):
     make_index(source.store, "app", "2", children=[image])
     await net.sync({"here/app:2": "there/app"})
     make_index(target.store, "app", "2", children=[image], annotations={"by": "another tool"})
@@ -482,14 +476,14 @@ async def test_an_index_of_the_same_images_in_other_bytes_is_replaced(net, sourc
     assert same(source.store, target.store, "app", ["2"])
 
 
-async def test_a_manifest_that_is_throttled_is_pushed_later(there, net, arrived):
+async def test_throttled_manifest_push_is_retried(there, net, arrived):
     there.on("PUT", MANIFESTS, status=429, headers={"retry-after": "0"}, times=2)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-async def test_a_registry_that_stores_other_bytes_is_told(there, net, algorithm):
+async def test_manifest_stored_with_another_digest_is_reported(there, net, algorithm):
     other = Digest.of(b"other", algorithm)
     there.on("PUT", MANIFESTS, status=201, headers={"docker-content-digest": other})
     outcome = await net.sync(ONE, retries=0)
@@ -497,7 +491,7 @@ async def test_a_registry_that_stores_other_bytes_is_told(there, net, algorithm)
 
 
 @pytest.mark.parametrize("stated", ["sha384", "sha512", "blake3:abc", "latest", ""])
-async def test_what_was_stored_is_compared_by_the_algorithm_of_the_answer(there, net, source, stated):
+async def test_stored_digest_is_compared_with_its_own_algorithm(there, net, source, stated):
     raw = source.store.get_manifest("app", "1").raw
     digest = Digest.of(raw, stated) if stated.startswith("sha") else stated
     there.on("PUT", MANIFESTS, status=201, headers={"docker-content-digest": digest})
@@ -507,7 +501,7 @@ async def test_what_was_stored_is_compared_by_the_algorithm_of_the_answer(there,
 # --- tokens ----------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_token_that_dies_in_the_middle_of_an_upload_is_renewed(registry, here, net, repository_name):
+async def test_token_expired_during_upload_is_refreshed(registry, here, net, repository_name):
     guarded = registry(auth="token")
     async with Faults(guarded.host) as there:
         net.registries["there"] = there
@@ -517,7 +511,7 @@ async def test_a_token_that_dies_in_the_middle_of_an_upload_is_renewed(registry,
         assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
 
 
-async def test_a_registry_that_takes_no_token_ends(registry, here, net):
+async def test_token_rejected_every_time_fails(registry, here, net):
     guarded = registry(auth="token")
     async with Faults(guarded.host) as there:
         net.registries["there"] = there

@@ -190,7 +190,7 @@ async def test_missing_project_error_quotes_harbor_and_advises_to_create_it(
     assert outcome.counts == (0, 0, 3)
     (message,) = messages(outcome)
     assert "project nothere not found" in message
-    assert "create project 'nothere' there" in message
+    assert "create project 'nothere'" in message
     assert "check user name" not in message
     assert {event.failure.kind for event in outcome.failed} == {"not_found"}
     assert not basic_requests(harbor)
@@ -267,7 +267,7 @@ async def test_plan_into_a_missing_project_without_create_fails(net: Net) -> Non
     outcome = await net.sync({"plain/app": "harbor/nothere/app"}, dry_run=True)
 
     assert outcome.counts == (0, 0, 3)
-    assert "create project 'nothere' there" in "".join(messages(outcome))
+    assert "create project 'nothere'" in "".join(messages(outcome))
 
 
 # --- the program, as a process ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Downloads: carried on where they broke off, and never let through when they are wrong."""
+"""Downloads are resumed after interruptions, and corrupted content is never passed on."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.unit.engine.parts import CHUNK, CONTENT, Part, Script, descriptor
 
 
 async def fetched(script: Script, **blob) -> bytes:
-    """All that comes through, also when it ends in an error."""
+    """Return all bytes that are passed on, also if the download fails."""
     received = []
     async with Download(script.source, descriptor(**blob), lambda _count: None) as download:
         async for chunk in download.chunks():
@@ -17,26 +17,26 @@ async def fetched(script: Script, **blob) -> bytes:
     return b"".join(received)
 
 
-async def test_the_whole_comes_in_one_request():
+async def test_blob_is_downloaded_in_one_request():
     script = Script()
     assert await fetched(script) == CONTENT
     assert script.asked == [0]
 
 
 @pytest.mark.parametrize("start", [None, 0, 250], ids=["from there", "from the start", "from earlier"])
-async def test_it_goes_on_where_it_broke_off(start):
+async def test_interrupted_download_resumes_at_its_offset(start):
     script = Script([Part(end=350), Part(start=start)])
     assert await fetched(script) == CONTENT
     assert script.asked == [0, 350]
 
 
-async def test_it_goes_on_as_often_as_it_gets_further():
+async def test_download_is_resumed_as_long_as_it_progresses():
     script = Script([Part(end=end) for end in range(50, 1000, 50)])
     assert await fetched(script) == CONTENT
     assert len(script.asked) == 20
 
 
-async def test_it_gives_up_when_it_gets_no_further():
+async def test_download_fails_without_progress():
     script = Script([Part(end=100), *[Part(start=100, end=100)] * 100])
     with pytest.raises(RegistryError, match="broken"):
         await fetched(script)
@@ -44,14 +44,14 @@ async def test_it_gives_up_when_it_gets_no_further():
     assert script.open == 0
 
 
-async def test_a_body_that_ends_early_without_an_error_is_carried_on():
+async def test_truncated_body_is_resumed():
     script = Script([Part(content=CONTENT[:300], size=1000)])
     assert await fetched(script) == CONTENT
     assert script.asked == [0, 300]
 
 
 @pytest.mark.parametrize("status", [404, 416])
-async def test_a_refusal_to_go_on_is_the_end(status):
+async def test_refused_resume_fails(status):
     refusal = RegistryError(Kind.INVALID, "no", status=status)
     script = Script([Part(end=350), Part(refused=refusal)])
     with pytest.raises(RegistryError) as raised:
@@ -60,7 +60,7 @@ async def test_a_refusal_to_go_on_is_the_end(status):
     assert script.open == 0
 
 
-async def test_of_wrong_content_the_last_chunk_is_held_back():
+async def test_last_chunk_of_corrupted_content_is_not_passed_on():
     script = Script([Part(content=CONTENT[:-1] + b"!")])
     async with Download(script.source, descriptor(), lambda _count: None) as download:
         chunks = download.chunks()
@@ -72,7 +72,7 @@ async def test_of_wrong_content_the_last_chunk_is_held_back():
     assert script.open == 0
 
 
-async def test_a_resumed_download_is_checked_as_a_whole():
+async def test_resumed_download_is_verified_as_a_whole():
     other = bytes(reversed(CONTENT))
     script = Script([Part(end=350), Part(content=other)])
     with pytest.raises(DigestMismatch):
@@ -80,52 +80,52 @@ async def test_a_resumed_download_is_checked_as_a_whole():
 
 
 @pytest.mark.parametrize("size", [0, 999, 1001])
-async def test_another_size_than_was_said_is_refused_at_once(size):
+async def test_wrong_size_is_rejected_before_reading(size):
     script = Script([Part(content=bytes(size))] * 9)
     with pytest.raises(DigestMismatch, match=f"{size} bytes"):
         await fetched(script)
     assert script.given == 0
 
 
-async def test_more_than_was_said_is_refused_where_the_size_is_not_told():
+async def test_surplus_bytes_are_rejected_without_content_length():
     script = Script([Part(content=CONTENT * 2, size=-1)] * 9)
     with pytest.raises(DigestMismatch):
         await fetched(script)
 
 
-async def test_nothing_is_asked_for_an_empty_blob():
+async def test_empty_blob_needs_no_request():
     script = Script()
     assert await fetched(script, content=b"") == b""
     assert script.asked == []
 
 
-async def test_an_empty_blob_has_the_digest_of_nothing():
+async def test_empty_blob_with_wrong_digest_fails():
     with pytest.raises(DigestMismatch):
         await fetched(Script(), size=0)
 
 
-async def test_the_size_is_learnt_where_the_manifest_does_not_tell():
+async def test_unknown_size_is_taken_from_registry():
     script = Script()
     assert await fetched(script, size=-1) == CONTENT
 
 
-async def test_a_blob_of_no_known_size_is_refused():
+async def test_blob_without_any_known_size_fails():
     with pytest.raises(RegistryError, match="neither the manifest nor the registry states"):
         await fetched(Script([Part(size=-1)] * 9), size=-1)
 
 
-async def test_bytes_are_told_once_as_they_come():
+async def test_repeated_bytes_are_reported_once():
     told: list[int] = []
     script = Script([Part(end=350), Part(start=0)])
     async with Download(script.source, descriptor(), told.append) as download:
         async for _ in download.chunks():
             pass
         assert sum(told) == 1000
-        # What came twice counts as received twice.
+        # Bytes that are sent twice are received twice.
         assert download.received == 1350
 
 
-async def test_leaving_closes_the_connection_whatever_was_read():
+async def test_exit_closes_connection_after_partial_read():
     script = Script()
     async with Download(script.source, descriptor(), lambda _count: None) as download:
         await download.open()
@@ -134,7 +134,7 @@ async def test_leaving_closes_the_connection_whatever_was_read():
     assert script.open == 0
 
 
-async def test_nobody_reads_on_after_it_was_left():
+async def test_exit_ends_reading():
     script = Script()
     async with Download(script.source, descriptor(), lambda _count: None) as download:
         chunks = download.chunks()

@@ -1,4 +1,4 @@
-"""Large blobs over several connections: only idle ones, in order, and never at the price of a byte."""
+"""Large blobs are downloaded over several idle connections, in order and without corruption."""
 
 import pytest
 
@@ -22,11 +22,11 @@ def layer(name="large"):
 
 
 def ranged(registry):
-    """The requests for parts of blobs."""
+    """Return the requests for ranges of blobs."""
     return [request for request in registry.requests if "Range" in request.headers]
 
 
-async def test_a_large_blob_alone_comes_over_several_connections(source, destination, net):
+async def test_large_blob_uses_several_connections(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
     outcome = await net.sync({"source/app": "destination/app"}, transfers=4)
     assert outcome.counts == (1, 0, 0)
@@ -50,14 +50,14 @@ async def test_one_transfer_lane_means_one_connection(source, destination, net):
     assert ranged(source) == []
 
 
-async def test_a_small_blob_is_not_split(source, destination, net, monkeypatch):
+async def test_small_blob_is_not_split(source, destination, net, monkeypatch):
     monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE * 2)
     make_image(source.store, "app", "1", layers=[layer()])
     await net.sync({"source/app": "destination/app"}, transfers=4)
     assert ranged(source) == []
 
 
-async def test_a_source_that_refuses_ranges_gets_one_connection(source, destination, net):
+async def test_source_without_ranges_uses_one_connection(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer("one")])
     make_image(source.store, "app", "2", layers=[layer("two")])
 
@@ -74,7 +74,7 @@ async def test_a_source_that_refuses_ranges_gets_one_connection(source, destinat
     assert same(source.store, destination.store, "app")
 
 
-async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(source, destination, net):
+async def test_interrupted_part_is_completed_by_the_download(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
     dropped: list[str] = []
 
@@ -90,7 +90,7 @@ async def test_a_part_that_breaks_off_is_fetched_by_the_download_itself(source, 
     assert same(source.store, destination.store, "app")
 
 
-async def test_wrong_bytes_in_a_part_never_arrive(source, destination, net):
+async def test_corrupted_part_is_not_copied(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
 
     async def lie(request):
@@ -108,14 +108,14 @@ async def test_wrong_bytes_in_a_part_never_arrive(source, destination, net):
         assert same(source.store, destination.store, "app")
 
 
-def test_no_more_is_borrowed_than_is_idle():
+def test_only_idle_workers_are_borrowed():
     idle_slots = ranges.IdleSlots(3, lambda: 1)
     assert [idle_slots.borrow() for _ in range(3)] == [True, True, False]
     idle_slots.release()
     assert idle_slots.borrow()
 
 
-def test_what_is_lent_is_wanted_back_when_there_is_work():
+def test_borrowed_worker_is_wanted_back_for_a_task():
     busy = 1
     idle_slots = ranges.IdleSlots(3, lambda: busy)
     assert idle_slots.borrow()
@@ -125,7 +125,7 @@ def test_what_is_lent_is_wanted_back_when_there_is_work():
     assert idle_slots.wanted_back
 
 
-def test_parts_in_memory_are_bounded_for_all_together():
+def test_parts_in_memory_are_limited_for_the_process():
     idle_slots = ranges.IdleSlots(3, lambda: 1)
     assert [idle_slots.take_room() for _ in range(ranges.MAX_PARTS + 1)] == [
         *[True] * ranges.MAX_PARTS,

@@ -1,4 +1,4 @@
-"""Relays: one download into several uploads, each at its own pace and each failing by itself."""
+"""Relays of one download to several uploads. Each upload has its own pace and its own failures."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ WINDOW = 4
 
 
 async def relayed(script: Script, *uploads: FakeUpload, how=relay, content: bytes = CONTENT):
-    """The outcome for each upload. Nothing may be left open."""
+    """Return the outcome of each upload. Assert that no connection is left open."""
     try:
         with anyio.fail_after(10):
             async with Download(script.source, descriptor(content), lambda _count: None) as download:
@@ -33,7 +33,7 @@ async def nothing_left_running() -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_every_upload_gets_everything(how, count):
+async def test_every_upload_receives_whole_blob(how, count):
     script, uploads = Script(), [FakeUpload() for _ in range(count)]
     assert await relayed(script, *uploads, how=how) == [None] * count
     assert all(upload.taken == CONTENT for upload in uploads)
@@ -41,14 +41,14 @@ async def test_every_upload_gets_everything(how, count):
 
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
-async def test_for_nobody_nothing_is_read(how):
+async def test_without_uploads_nothing_is_read(how):
     script = Script()
     assert await relayed(script, how=how) == []
     assert script.given == 0
 
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
-async def test_an_empty_blob_arrives_empty(how):
+async def test_empty_blob_is_uploaded(how):
     upload = FakeUpload()
     assert await relayed(Script(), upload, how=how, content=b"") == [None]
     assert upload.taken == b""
@@ -56,7 +56,7 @@ async def test_an_empty_blob_arrives_empty(how):
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("fails_at", [0, 1, 500, 1000])
-async def test_an_upload_that_fails_stops_no_other(how, fails_at):
+async def test_failing_upload_does_not_stop_others(how, fails_at):
     bad, good, fine = FakeUpload(fails_at=fails_at), FakeUpload(), FakeUpload()
     outcome = await relayed(Script(), good, bad, fine, how=how)
     assert outcome == [None, bad.error, None]
@@ -83,12 +83,12 @@ async def test_the_download_stays_close_to_the_slowest_upload():
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
         assert await relayed(script, slow, fast) == [None, None]
-    # What is in the window, what the slow one has in its hands, what the download has in its own.
+    # The window, the chunk in the slow upload, and the chunk in the download.
     assert prefetcher[0] <= WINDOW + 2
     assert slow.taken == fast.taken == CONTENT
 
 
-async def test_a_slow_upload_that_fails_holds_nobody():
+async def test_failing_slow_upload_does_not_block_others():
     gate = anyio.Event()
     slow, fast = FakeUpload(gate=gate, fails_at=100), FakeUpload()
     asyncio.get_running_loop().call_later(0.01, gate.set)
@@ -96,7 +96,7 @@ async def test_a_slow_upload_that_fails_holds_nobody():
     assert fast.taken == CONTENT
 
 
-async def test_an_upload_that_is_cut_off_while_it_waits_stops_no_other():
+async def test_upload_canceled_while_waiting_does_not_stop_others():
     class Impatient(FakeUpload):
         async def put(self, blob, content):
             with anyio.move_on_after(0.01):
@@ -110,7 +110,7 @@ async def test_an_upload_that_is_cut_off_while_it_waits_stops_no_other():
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("count", [1, 3])
-async def test_a_source_that_fails_fails_all(how, count):
+async def test_failing_source_fails_all_uploads(how, count):
     refusal = RegistryError(Kind.NOT_FOUND, "gone")
     uploads = [FakeUpload() for _ in range(count)]
     script = Script([Part(end=500), Part(refused=refusal)])
@@ -122,7 +122,7 @@ async def test_a_source_that_fails_fails_all(how, count):
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
 @pytest.mark.parametrize("count", [1, 3])
-async def test_wrong_bytes_complete_no_upload(how, count):
+async def test_corrupted_content_completes_no_upload(how, count):
     uploads = [FakeUpload() for _ in range(count)]
     script = Script([Part(content=CONTENT[:-1] + b"!")] * 9)
     with pytest.raises(DigestMismatch):
@@ -131,21 +131,21 @@ async def test_wrong_bytes_complete_no_upload(how, count):
 
 
 @pytest.mark.parametrize("how", [relay, relay_whole])
-async def test_wrong_bytes_are_asked_for_a_second_time(how):
+async def test_corrupted_content_is_downloaded_twice(how):
     uploads = [FakeUpload(), FakeUpload()]
     script = Script([Part(content=CONTENT[:-1] + b"!")])
     assert await relayed(script, *uploads, how=how) == [None, None]
     assert script.asked == [0, 0]
 
 
-async def test_a_download_is_carried_on_for_all():
+async def test_interrupted_download_is_resumed_for_all_uploads():
     uploads = [FakeUpload(), FakeUpload()]
     script = Script([Part(end=350), Part(end=700)])
     assert await relayed(script, *uploads) == [None, None]
     assert script.asked == [0, 350, 700]
 
 
-async def test_an_upload_that_fell_behind_is_served_alone():
+async def test_upload_that_fell_behind_gets_its_own_download():
     class Second(FakeUpload):
         async def put(self, blob, content):
             try:
@@ -158,7 +158,7 @@ async def test_an_upload_that_fell_behind_is_served_alone():
     assert late.taken == good.taken == CONTENT
 
 
-async def test_a_cancelled_relay_leaves_nothing():
+async def test_canceled_relay_closes_everything():
     uploads = [FakeUpload(gate=anyio.Event()), FakeUpload(gate=anyio.Event())]
     script = Script()
     with anyio.move_on_after(0.01) as scope:

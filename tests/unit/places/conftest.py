@@ -1,4 +1,4 @@
-"""A registry in memory, and a directory that opens its repositories."""
+"""An in-memory registry, and a directory that opens its repositories."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -23,7 +23,7 @@ async def memory() -> AsyncIterator[MemoryRegistry]:
 
 @pytest.fixture
 async def directory() -> AsyncIterator[Open]:
-    """`directory(dry_run=…, accounts={"path": "user"})` makes one that speaks plain HTTP."""
+    """`directory(dry_run=…, accounts={"path": "user"})` creates a directory that uses plain HTTP."""
     async with ConnectionPool() as transport:
 
         def open_(*, dry_run: bool = False, accounts: dict[str, str] | None = None) -> PlaceDirectory:

@@ -1,4 +1,4 @@
-"""What a user can do where a registry takes no push."""
+"""Advice for failed pushes."""
 
 import httpx
 import pytest
@@ -34,14 +34,14 @@ def index_with_attestations():
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_command_has_the_scheme_that_the_registry_is_spoken_to_by(scheme):
+def test_command_uses_scheme_of_registry(scheme):
     error = advise(refusal(404), REPOSITORY, scheme=scheme)
     assert "create project 'team'" in error.advice
     assert f" {scheme}://reg.example/api/v2.0/projects" in error.advice
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_that_says_nothing_leaves_open_whether_the_project_is_there(status):
+def test_refusal_without_reason_mentions_missing_project(status):
     error = advise(refusal(status), REPOSITORY)
     assert "check user name, password and rights" in error.advice
     assert "; or it is missing: create project 'team'" in error.advice
@@ -59,27 +59,27 @@ def test_a_refusal_that_says_nothing_leaves_open_whether_the_project_is_there(st
         (413, "storage quota exceeded"),
     ],
 )
-def test_a_refusal_that_shows_that_the_project_is_there_names_none_to_create(status, message):
+def test_refusal_in_existing_project_does_not_suggest_creating_it(status, message):
     refused = refusal(status, f'{{"errors":[{{"code":"DENIED","message":"{message}"}}]}}'.encode())
     assert refused.advice
     assert advise(refused, REPOSITORY) is refused
 
 
-def test_advice_that_is_there_is_not_overwritten_by_that_on_attestations():
+def test_existing_advice_is_not_replaced_by_attestation_advice():
     body = b'{"errors":[{"code":"DENIED","message":"will exceed the configured upper limit of 3.8 KiB."}]}'
     refused = refusal(403, body, method="PUT", endpoint="manifest")
     assert advise(refused, REPOSITORY, index_with_attestations()) is refused
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 415, 422, 500])
-def test_an_index_that_is_refused_without_a_word_is_told_to_have_attestations(status):
+def test_index_refused_without_reason_gets_attestation_advice(status):
     refused = refusal(status, method="PUT", endpoint="manifest")
     advice = advise(refused, REPOSITORY, index_with_attestations()).advice
     assert "platform unknown/unknown" in advice
     assert "create project" not in advice
 
 
-def test_a_token_service_that_is_missing_is_no_missing_project():
+def test_404_of_token_service_does_not_suggest_missing_project():
     refused = refusal(404, method="GET", endpoint="token")
     assert advise(refused, REPOSITORY) is refused
 
@@ -100,5 +100,5 @@ def test_a_token_service_that_is_missing_is_no_missing_project():
         ("docker.io", "org/app", "create the organization or user 'org'"),
     ],
 )
-def test_each_cloud_has_a_way_of_its_own(host, path, command):
+def test_advice_has_the_command_of_each_cloud(host, path, command):
     assert command in advise(refusal(404), Repository(host, path)).advice

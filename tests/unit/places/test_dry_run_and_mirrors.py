@@ -1,4 +1,4 @@
-"""Repositories behind the distribution API, opened by a directory, real and rehearsed."""
+"""Remote repositories and dry runs, opened by a directory."""
 
 import pytest
 
@@ -23,32 +23,32 @@ def at(memory, path="app") -> Repository:
     return Repository(memory.host, path)
 
 
-async def test_a_repository_is_opened_once(memory, directory):
+async def test_repository_is_opened_once(memory, directory):
     opened = directory()
     assert opened.source(at(memory)) is opened.source(at(memory))
     assert opened.destination(at(memory)) is opened.destination(at(memory))
 
 
-async def test_what_a_tag_names_is_found(memory, directory, image):
+async def test_existing_tag_is_resolved(memory, directory, image):
     found = await directory().source(at(memory)).resolve("1")
     assert (found.digest, found.media_type, found.size) == (image.digest, image.media_type, image.size)
 
 
-async def test_what_is_not_there_is_not_found(memory, directory, image):
+async def test_missing_tag_and_blob_are_not_found(memory, directory, image):
     opened = directory()
     assert await opened.source(at(memory)).resolve("2") is None
     assert await opened.source(at(memory, "gone")).resolve("1") is None
     assert not await opened.destination(at(memory)).has_blob(Digest.of(b"gone"))
 
 
-async def test_a_repository_is_new_only_where_the_registry_says_so(memory, directory, image):
+async def test_repository_is_new_only_if_registry_reports_it(memory, directory, image):
     opened = directory()
     assert await opened.destination(at(memory, "gone")).is_new()
     assert not await opened.destination(at(memory)).is_new()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-async def test_a_refusal_does_not_make_it_new(memory, directory, status):
+async def test_refusal_does_not_make_repository_new(memory, directory, status):
     @memory.before
     async def refuse(_request):
         return Answer(status, {}, b"<html>no</html>")
@@ -56,13 +56,13 @@ async def test_a_refusal_does_not_make_it_new(memory, directory, status):
     assert not await directory().destination(at(memory)).is_new()
 
 
-async def test_blobs_are_mounted_from_where_they_are(memory, directory, image):
+async def test_blob_is_mounted_from_another_repository(memory, directory, image):
     opened = directory()
     assert await opened.destination(at(memory, "copy")).mount(BLOB, from_=at(memory)) is None
     assert memory.store.blob("copy", BLOB) == LAYER.content
 
 
-async def test_a_mount_that_is_not_done_gives_the_upload_for_it(memory, directory):
+async def test_mount_not_possible_returns_upload(memory, directory):
     upload = await directory().destination(at(memory, "copy")).mount(BLOB, from_=at(memory, "gone"))
     assert upload is not None
     await upload.put(Descriptor("", BLOB, len(LAYER.content)), LAYER.content)
@@ -70,7 +70,7 @@ async def test_a_mount_that_is_not_done_gives_the_upload_for_it(memory, director
     assert memory.open_uploads == 0
 
 
-async def test_mounts_are_for_one_account_at_one_registry(memory, directory):
+async def test_mount_requires_same_account_at_same_registry(memory, directory):
     opened = directory(accounts={"app": "me", "mine": "me", "yours": "you"})
     app = opened.destination(at(memory))
     assert app.mount_group == opened.destination(at(memory, "mine")).mount_group
@@ -79,7 +79,7 @@ async def test_mounts_are_for_one_account_at_one_registry(memory, directory):
     assert app.mount_group != opened.destination(Repository("other.test", "mine")).mount_group
 
 
-async def test_an_upload_that_is_given_up_is_gone(memory, directory):
+async def test_canceled_upload_is_removed(memory, directory):
     upload = await directory().destination(at(memory)).start_upload()
     assert memory.open_uploads == 1
     await upload.cancel()
@@ -87,7 +87,7 @@ async def test_an_upload_that_is_given_up_is_gone(memory, directory):
     await upload.cancel()
 
 
-async def test_giving_up_never_fails(memory, directory):
+async def test_cancel_never_fails(memory, directory):
     upload = await directory().destination(at(memory)).start_upload()
 
     @memory.before
@@ -97,7 +97,7 @@ async def test_giving_up_never_fails(memory, directory):
     await upload.cancel()
 
 
-async def test_a_manifest_stored_as_something_else_is_a_failure(memory, directory, image):
+async def test_manifest_stored_with_another_digest_fails(memory, directory, image):
     @memory.before
     async def rewrite(request):
         other = {"Docker-Content-Digest": Digest.of(b"other")}
@@ -110,7 +110,7 @@ async def test_a_manifest_stored_as_something_else_is_a_failure(memory, director
     assert raised.value.permanent
 
 
-async def test_a_rehearsal_asks_and_takes_writing_for_granted(memory, directory, image):
+async def test_dry_run_reads_and_does_not_write(memory, directory, image):
     opened = directory(dry_run=True)
     app, copy = opened.destination(at(memory)), opened.destination(at(memory, "copy"))
     assert (await app.resolve("1")).digest == image.digest
@@ -127,14 +127,14 @@ async def test_a_rehearsal_asks_and_takes_writing_for_granted(memory, directory,
     assert memory.store.repositories() == ["app"]
 
 
-async def test_a_dry_run_mounts_where_the_real_one_would(memory, directory):
+async def test_dry_run_mounts_like_a_real_run(memory, directory):
     opened = directory(dry_run=True, accounts={"app": "me", "mine": "me"})
     app = opened.destination(at(memory))
     assert app.mount_group == opened.destination(at(memory, "mine")).mount_group
     assert app.mount_group != opened.destination(at(memory, "yours")).mount_group
 
 
-async def test_a_manifest_comes_as_it_is(memory, directory, image):
+async def test_manifest_is_fetched_unchanged(memory, directory, image):
     fetched = await directory().source(at(memory)).fetch_manifest(image.digest)
     stored = memory.store.get_manifest("app", "1")
     assert fetched == parse_manifest(stored.raw, stored.media_type)

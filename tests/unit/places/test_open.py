@@ -1,4 +1,4 @@
-"""What holds for a whole registry, whichever repository is asked for."""
+"""Settings that all repositories of a registry share."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.support.waiting import Waiting
 from tests.support.wire import Recorder
 
 
-async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts_together(memory):
+async def test_concurrency_is_reported_for_all_accounts_of_a_registry(memory):
     on_retry = Recorder()
     accounts = {"ours": Account("ours", "user", Secret("password"))}
     answers = [Answer(429, {}, b""), Answer(404, {}, b"")]
@@ -43,8 +43,8 @@ async def test_how_much_a_registry_is_asked_at_once_is_told_for_all_its_accounts
     assert not answers
 
 
-async def test_connections_are_opened_for_what_follows_while_tags_are_asked_for(directory):
-    """As many as may be asked at once, 4 here, and no more: the answers come only when they are there."""
+async def test_tag_list_request_prewarms_connections(directory):
+    """The server responds only after 4 connections are open, which is the concurrency limit here."""
     waiting = Waiting(4, b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"tags": ["1"]}')
     opener = directory()
     async with await asyncio.start_server(waiting.serve, "127.0.0.1", 0) as server:
