@@ -93,7 +93,7 @@ def test_stopped_and_killed_in_mid_run_it_goes_on_with_the_history_whole(served,
 
     served.write(rules(origin, target), origin, target)
     served.start()
-    assert "was cut off" in served.log
+    assert "marked as interrupted" in served.log
     assert [run["id"] for run in served.runs] == [killed, stopped]
     assert served.runs[0]["outcome"] == "interrupted"
     assert served.runs[0]["finished"] is not None

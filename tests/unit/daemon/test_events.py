@@ -155,7 +155,7 @@ async def test_what_waits_for_a_client_is_bounded():
         live.notify(RunStarted("r", "api", 1))
         for number in range(10_000):
             client.put(b"%d\n" % number)
-            live._tell_progress()
+            live._send_progress()
         taken = await client.take(patience=1)
     assert taken.count(b"\n") < 1000
     assert b"\n9999\n" in taken

@@ -98,7 +98,7 @@ async def test_bad_files_are_told_and_the_old_ones_stay_in_force(mounted, caplog
     assert not await mounted.files.reload()
     assert mounted.sources == ["quay.io/app:1"]
     assert "images.json" in mounted.files.problems[0]
-    assert "stays in force" in caplog.text
+    assert "still using the version loaded at" in caplog.text
     assert mounted.sample("successful") == 0
     assert mounted.sample("timestamp_seconds") == 5000
 

@@ -69,7 +69,7 @@ def test_debugging_is_switched_in_mid_run(stream):
         observer.notify(REQUEST)
     assert stream.getvalue().count("GET quay.io/v2/app/manifests/1") == 1
     assert observer.requests == 3
-    assert "the log level is info now" in stream.getvalue()
+    assert "log level set to info" in stream.getvalue()
 
 
 def test_one_that_tells_everything_from_the_start_can_be_calmed(stream):

@@ -115,8 +115,8 @@ async def test_a_message_is_for_people_and_programs():
 
 
 async def test_a_crash_is_told_as_such():
-    (message,) = await Room().hear(ended(failures=0, error="the run broke off: KeyError"))
-    assert "the run broke off: KeyError" in message["text"]
+    (message,) = await Room().hear(ended(failures=0, error="the run was aborted: KeyError"))
+    assert "the run was aborted: KeyError" in message["text"]
 
 
 async def test_what_a_registry_says_is_no_command_for_a_chat():
@@ -171,7 +171,7 @@ async def test_one_that_hangs_does_not_hold_up_the_others(caplog):
         for _ in range(100):
             await anyio.to_thread.run_sync(notifier.tell, ended())
         group.cancel_scope.cancel()
-    assert "too many wait already" in caplog.text
+    assert "the queue is full" in caplog.text
 
 
 async def never(_request):

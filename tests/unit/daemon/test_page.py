@@ -81,14 +81,14 @@ class TestHealth:
     async def test_all_is_well_when_every_rule_succeeded(self, daemon):
         daemon.plan = Plan(("@hourly",))
         html = await page_after(daemon, telling(synced("1.0")))
-        assert "All is well: the rule succeeded in its last run." in words(html)
+        assert "The rule succeeded in its last run." in words(html)
         assert re.search(r'Next run</dt><dd><time datetime="2026-06-01T13:00:00Z"[^>]*>1 Jun 13:00<', html)
         assert "1 synced · 0 skipped" in words(html)
 
     async def test_before_the_first_run_it_says_so(self, daemon):
         text = words(await page_after(daemon))
-        assert "Nothing has run yet." in text
-        assert "All rules run only when asked to: no schedule is given." in text
+        assert "No rule has run yet." in text
+        assert "All rules run on request only: no schedule is set." in text
 
     async def test_failing_rules_come_first_with_their_reasons(self, daemon):
         daemon.images = {f"source.example/team/{name}": f"there.example/{name}" for name in ("a", "b", "c")}
@@ -96,7 +96,7 @@ class TestHealth:
             daemon, telling(synced("1")), telling(synced("1"), failed("7", "no labels", rule=1))
         )
         text = words(html)
-        assert re.search(r"1 of 3 rules is failing, without a success since \d+ \w+", text)
+        assert re.search(r"1 of 3 rules is failing; last success at \d+ \w+", text)
         rules = re.findall(r'names"><span>(.*?)</span>', html)
         assert rules == [f"source.example/team/{name}" for name in ("b", "a", "c")]
 
@@ -110,7 +110,7 @@ class TestHealth:
         assert "9 images invalid there.example" in text
         assert text.count("400 bad request; add labels to 1.") == 1
         assert "and 4 more" in text
-        assert "1 image too large there.example may pass quota exceeded" in text
+        assert "1 image too large there.example temporary quota exceeded" in text
 
     async def test_what_a_rule_failed_of_before_is_not_told_when_it_is_well_again(self, daemon):
         daemon.images = {f"source.example/{name}": f"there.example/{name}" for name in ("a", "b")}
@@ -148,14 +148,14 @@ class TestHealth:
             daemon.files._load = broken
             await service.reload()
             html = (await client.get("/")).text
-        assert "The files have changed and are not taken: 1 problem. In force is what was read" in words(html)
+        assert "Configuration reload failed (1 problem); still using the version loaded at" in words(html)
         assert "line 3: expected &lt;/code&gt;&lt;script&gt;" in html
 
     async def test_while_it_stops_it_says_so_and_offers_no_run(self, daemon):
         async with daemon.running() as service, daemon.client() as client:
             service.stop()
             html = (await client.get("/")).text
-        assert "Stopping: what is under way may end, nothing new begins." in words(html)
+        assert "Stopping. Running tasks may finish; no new run starts." in words(html)
         assert 'id="start"' not in html
 
     async def test_a_run_that_broke_off_is_told_with_the_reason(self, daemon):
@@ -163,7 +163,7 @@ class TestHealth:
             raise ValueError(HOSTILE)
 
         html = await page_after(daemon, break_off)
-        assert "The last run broke off: ValueError: &lt;/code&gt;" in html
+        assert "The last run was aborted: ValueError: &lt;/code&gt;" in html
         assert "1 of 1 rule is failing" in html
 
     async def test_without_a_readable_history_it_goes_on(self, daemon, monkeypatch):
@@ -176,10 +176,10 @@ class TestHealth:
             front = await client.get("/")
             others = [await client.get(path) for path in ("/runs", "/runs/x")]
         assert front.status_code == 200
-        assert "The history cannot be read: see the log." in words(front.text)
+        assert "Cannot read the history. See the log for details." in words(front.text)
         for other in others:
             assert other.status_code == 500
-            assert "The history cannot be read: see the log." in words(other.text)
+            assert "Cannot read the history. See the log for details." in words(other.text)
 
 
 async def test_the_run_in_progress_is_on_the_front_page_and_has_one_of_its_own(daemon):
@@ -214,7 +214,7 @@ class TestRunPage:
         text = words(html)
         assert "1 synced, 1 skipped, 1 failed" in text
         assert "1 image invalid there.example no labels" in text
-        assert "may pass" not in text
+        assert "temporary" not in text
         assert "the rule does not overwrite existing tags" in text
         assert re.search(r'href="/api/v1/runs/\w+"', html)
 
@@ -223,15 +223,15 @@ class TestRunPage:
         [
             ("", 100, "1 to 100 of 250 images."),
             ("?page=3", 50, "201 to 250 of 250 images."),
-            ("?page=9", 0, "This page is past the end of 250 images."),
+            ("?page=9", 0, "Page out of range: 250 images."),
             ("?page=x&outcome=nonsense", 100, "1 to 100 of 250 images."),
             ("?page=99999999999999999999", 100, "1 to 100 of 250 images."),
-            ("?outcome=failed", 10, "1 to 10 of 10 images that fit."),
-            ("?q=Tag-24", 11, "1 to 11 of 11 images that fit."),
-            ("?q=tag-7&outcome=failed", 1, "1 to 1 of 1 image that fits."),
-            ("?q=SHA256:" + str(DIGEST).partition(":")[2][:20], 100, "1 to 100 of 240 images that fit."),
-            ("?q=labels", 10, "1 to 10 of 10 images that fit."),
-            ("?q=nothing", 0, "No image that fit."),
+            ("?outcome=failed", 10, "1 to 10 of 10 images that match."),
+            ("?q=Tag-24", 11, "1 to 11 of 11 images that match."),
+            ("?q=tag-7&outcome=failed", 1, "1 to 1 of 1 image that matches."),
+            ("?q=SHA256:" + str(DIGEST).partition(":")[2][:20], 100, "1 to 100 of 240 images that match."),
+            ("?q=labels", 10, "1 to 10 of 10 images that match."),
+            ("?q=nothing", 0, "No images that match."),
         ],
     )
     async def test_images_are_found_page_by_page(self, daemon, query, shown, says):
@@ -262,7 +262,7 @@ class TestRunPage:
         assert answer.headers["content-type"] == HTML if "static" not in path else True
         assert "<script>" not in answer.text
         if "static" not in path:
-            assert "Back to the status" in answer.text
+            assert "Back to the status page" in answer.text
 
 
 async def test_all_runs_are_listed_page_by_page(daemon):
@@ -301,8 +301,8 @@ class TestRules:
         names = [re.findall(r'names"><span>(.*?)</span>', page) for page in (*pages, found)]
         assert [len(each) for each in names] == [50, 50, 10]
         assert names[1][-1] == "source.example/team/app-249"
-        assert "10 of 250 rules with “MIRROR/app-24”" in words(found)
-        assert "0 of 250 rules with “nope”" in words(none)
+        assert "10 of 250 rules match “MIRROR/app-24”" in words(found)
+        assert "0 of 250 rules match “nope”" in words(none)
 
     async def test_a_rule_tells_its_own_schedule(self, daemon):
         daemon.images["source.example/own:1"] = {
@@ -337,7 +337,7 @@ class TestButtons:
             for path in ("/runs", "/runs/x/cancel"):
                 answer = await client.post(path, headers=headers)
                 assert answer.status_code == 403
-                assert "Not from here" in answer.text
+                assert "Forbidden" in answer.text
         assert daemon.runs == []
 
     async def test_browsers_are_told_to_name_the_origin_of_forms(self, daemon):
@@ -350,7 +350,7 @@ class TestButtons:
             html = (await client.get("/")).text
             answer = await client.post("/runs", headers={"origin": "http://127.0.0.1:8080"})
         assert '<form class="act" method="post" action="/runs" data-api="/api/v1/runs" hidden>' in html
-        assert "or here with JavaScript" in html
+        assert "or enable JavaScript" in html
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert "s3cret" not in html + answer.text
@@ -360,7 +360,7 @@ class TestButtons:
         async with daemon.running(), daemon.client() as client:
             html = (await client.get("/")).text
         assert '<form class="act"' not in html
-        assert "no --api-token-file is given" in words(html)
+        assert "--api-token-file is not set" in words(html)
 
 
 class TestStrangersText:

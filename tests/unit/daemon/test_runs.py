@@ -36,7 +36,7 @@ async def test_a_run_that_crashes_is_a_failed_run_and_the_daemon_goes_on(daemon,
     newest, oldest = daemon.summaries()
     assert (newest["id"], newest["outcome"]) == (second, "success")
     assert (oldest["id"], oldest["outcome"]) == (first, "failure")
-    assert oldest["error"] == "the run broke off: ZeroDivisionError: a defect"
+    assert oldest["error"] == "the run was aborted: ZeroDivisionError: a defect"
     assert oldest["finished"] is not None
     report = json.loads(b"".join(unpacked(daemon.history.report(first))))
     assert report["run"]["error"] == oldest["error"]
@@ -45,7 +45,7 @@ async def test_a_run_that_crashes_is_a_failed_run_and_the_daemon_goes_on(daemon,
     assert daemon.ended[0].rules == {"source.example/team/app:1.0": "failure"}
     assert daemon.sample("syncer_runs_total", trigger="api", outcome="failure") == 1
     assert daemon.sample("syncer_run_in_progress") == 0
-    assert "broke off" in caplog.text
+    assert "was aborted" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -162,8 +162,8 @@ async def test_a_run_that_takes_longer_than_it_may_is_stopped_and_told(daemon, c
         await daemon.until(lambda: not service.runner.busy)
     (summary,) = daemon.summaries()
     assert summary["outcome"] == "interrupted"
-    assert summary["error"] == "the run took longer than --max-run-time (0.01s) and was stopped"
-    assert "takes longer than --max-run-time" in caplog.text
+    assert summary["error"] == "the run exceeded --max-run-time (0.01s) and was stopped"
+    assert "exceeded --max-run-time" in caplog.text
 
 
 async def test_a_run_that_is_done_in_time_is_not_stopped(daemon):

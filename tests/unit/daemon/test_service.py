@@ -92,7 +92,7 @@ class TestOverlap:
             await daemon.advance(hours=2, minutes=1)
             assert len(daemon.runs) == 1
             assert daemon.sample("syncer_runs_skipped_total", reason="overlap") == 1
-            assert "is skipped: another one goes on" in caplog.text
+            assert "run skipped: the previous run is still in progress" in caplog.text
             daemon.runs[0].go_on.set()
             await daemon.settle()
             assert not service.queued
@@ -108,7 +108,7 @@ class TestOverlap:
             await daemon.advance(hours=3)
             assert len(daemon.runs) == 1
             assert service.queued
-            assert caplog.text.count("follows the one that goes on") == 1
+            assert caplog.text.count("run queued until the current run finishes") == 1
             daemon.runs[0].go_on.set()
             await daemon.until(lambda: len(daemon.runs) == 2)
             assert len(daemon.sources()) == 2
