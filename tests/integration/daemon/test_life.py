@@ -26,7 +26,7 @@ def sources(served):
     return [rule["source"] for rule in served.get("/api/v1/status")["rules"]]
 
 
-def test_files_are_followed_and_bad_ones_leave_the_old_in_force(idle):
+def test_changed_files_are_reloaded_and_invalid_ones_ignored(idle):
     idle.start()
     idle.images.write_text(json.dumps(OTHER))
     wait_until(lambda: sources(idle) == ["127.0.0.1:1/other:1"])
@@ -71,7 +71,7 @@ def test_logs_are_lines_of_json_with_the_run(idle):
     idle.terminate()
 
 
-def test_a_second_signal_ends_it_at_once(idle, registry):
+def test_second_signal_ends_daemon_immediately(idle, registry):
     # A registry that takes requests and never answers holds the run.
     slow = registry()
     slow.process.send_signal(signal.SIGSTOP)
@@ -87,7 +87,7 @@ def test_a_second_signal_ends_it_at_once(idle, registry):
     assert idle.process.wait(timeout=5) == 0
 
 
-def test_a_run_that_hangs_does_not_outlive_the_time_to_stop(idle, registry):
+def test_hanging_run_ends_within_stop_deadline(idle, registry):
     """Kubernetes kills after thirty seconds."""
     slow = registry()
     slow.process.send_signal(signal.SIGSTOP)
@@ -112,7 +112,7 @@ def test_two_daemons_do_not_share_a_state_folder(idle, run_syncer):
     idle.terminate()
 
 
-def test_a_one_shot_does_not_work_while_the_daemon_does(idle, registry, run_syncer):
+def test_one_shot_is_refused_during_daemon_run(idle, registry, run_syncer):
     slow = registry()
     slow.process.send_signal(signal.SIGSTOP)
     idle.auth.write_text(json.dumps({slow.host: {"plain_http": True}}))
@@ -142,17 +142,17 @@ def test_a_one_shot_does_not_work_while_the_daemon_does(idle, registry, run_sync
         (["--listen", "192.0.2.1:8080"], "cannot listen on 192.0.2.1:8080"),
         (["--api-token-file", "missing"], "cannot read missing"),
         (["--notify-on", "failure,never"], "found 'never'"),
-        (["--notify", "hooks.example/s3cret"], "expected an address"),
+        (["--notify", "hooks.example/s3cret"], "expected a URL"),
     ],
 )
-def test_bad_usage_is_told_before_anything_is_done(idle, run_syncer, options, message):
+def test_bad_usage_exits_with_2(idle, run_syncer, options, message):
     done = run_syncer("serve", *idle.arguments(), *options)
     assert done.returncode == 2
     assert message in done.stderr
     assert "s3cret" not in done.stderr
 
 
-def test_a_port_that_is_taken_is_told(idle, run_syncer):
+def test_port_in_use_is_reported(idle, run_syncer):
     idle.start()
     second = run_syncer("serve", "--listen", idle.url.removeprefix("http://"), *idle.arguments())
     assert second.returncode == 2
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_told(idle, run_syncer):
     idle.terminate()
 
 
-def test_bad_files_are_told_at_the_start(idle, run_syncer):
+def test_invalid_files_are_reported_at_start(idle, run_syncer):
     idle.images.write_text("{")
     done = run_syncer("serve", "--listen", "127.0.0.1:0", *idle.arguments())
     assert done.returncode == 2
@@ -177,7 +177,7 @@ def test_a_corrupt_state_is_set_aside(idle):
     idle.terminate()
 
 
-def test_a_token_is_wanted_where_there_is_one(idle):
+def test_start_requires_api_token(idle):
     token = idle.folder / "token"
     token.write_text("s3cret\n")
     idle.start("--api-token-file", str(token), "--retries", "0")

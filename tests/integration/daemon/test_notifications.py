@@ -49,7 +49,7 @@ def room():
         thread.join()
 
 
-def test_failures_and_recoveries_are_told_and_signed(served, registry, room):
+def test_failures_and_recoveries_are_notified_and_signed(served, registry, room):
     origin, target = registry(), registry()
     repository = write_corpus(origin.storage, FOR_TESTS).repositories[0]
     rule = {f"{origin.host}/{repository}": f"{target.host}/copy"}

@@ -150,7 +150,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     page.until(lambda: "No connection to the daemon" in page.text("#link"))
 
 
-def test_an_answer_that_was_on_its_way_when_the_run_ended_is_not_the_last(slow, page):
+def test_response_in_flight_at_end_of_run_does_not_delay_refresh(slow, page):
     slow.start()
     page.open(slow.url)
     page.click("#start")
@@ -162,7 +162,7 @@ def test_an_answer_that_was_on_its_way_when_the_run_ended_is_not_the_last(slow, 
     page.until(lambda: not going(page) and "interrupted" in page.text("#history"))
 
 
-def test_what_is_typed_while_the_dialog_before_still_closes_stays(slow, page):
+def test_token_typed_before_late_close_event_is_kept(slow, page):
     (slow.folder / "token").write_text("s3cret")
     slow.start("--api-token-file", str(slow.folder / "token"))
     page.open(slow.url)
@@ -178,7 +178,7 @@ def test_what_is_typed_while_the_dialog_before_still_closes_stays(slow, page):
     page.until(lambda: going(page))
 
 
-def test_the_keyboard_is_enough(slow, page):
+def test_page_works_with_keyboard_only(slow, page):
     slow.start()
     page.open(slow.url)
     page.press("Tab")
@@ -197,7 +197,7 @@ def test_the_keyboard_is_enough(slow, page):
     assert page.complaints == []
 
 
-def test_the_token_is_asked_for_once_and_goes_nowhere_else(slow, page):
+def test_token_is_requested_once_and_not_stored(slow, page):
     token = "s3cret-töken"
     (slow.folder / "token").write_text(token)
     slow.start("--api-token-file", str(slow.folder / "token"))
@@ -224,7 +224,7 @@ def test_the_token_is_asked_for_once_and_goes_nowhere_else(slow, page):
         assert "s3cret" not in place
 
 
-def test_without_scripts_the_forms_work(slow, page):
+def test_forms_work_without_javascript(slow, page):
     slow.start()
     page.disable_scripts()
     page.open(slow.url)
