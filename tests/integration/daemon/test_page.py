@@ -11,7 +11,7 @@ PHONE = (360, 740)
 HOLD_ANSWERS_TILL_THE_END = """
 void (() => {
     const ended = new Promise((resolve) => new MutationObserver(() => {
-        if (document.querySelector("#spoken").textContent.startsWith("The run is over")) resolve();
+        if (document.querySelector("#spoken").textContent.startsWith("Run finished")) resolve();
     }).observe(document.querySelector("#spoken"), { childList: true }));
     const real = window.fetch;
     window.fetch = async (...request) => {
