@@ -1,4 +1,4 @@
-"""`syncer demo`: the main job between two registries in memory, over real HTTP."""
+"""`syncer demo`: copies images between two in-memory registries, over HTTP."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ from syncer.demo.store import Store
 
 
 def show_demo(*, keep_up: bool) -> int:
-    """The exit code: 0 when all went well."""
+    """Run the demo and return the exit code."""
     try:
         return anyio.run(_keep_up if keep_up else _sync_twice)
     except PortInUse as error:
@@ -31,7 +31,7 @@ async def _keep_up() -> int:
 
 
 async def _sync_twice() -> int:
-    """Sync between two fresh registries, show what arrived, and that a second run finds nothing to do."""
+    """Sync between two new registries twice, and show that the second run copies nothing."""
     async with demo_registries() as (source, destination):
         with tempfile.TemporaryDirectory() as folder:
             auth, images = Path(folder, "auth.json"), Path(folder, "images.json")
@@ -46,17 +46,17 @@ async def _sync_twice() -> int:
             config = read_config(FileOptions(auth=auth, images=images))
             click.echo("$ syncer sync --auth auth.json --images images.json")
             first = await run_config(config, options)
-            click.echo("\n$ the same once more")
+            click.echo("\n$ syncer sync --auth auth.json --images images.json    # again")
             second = await run_config(config, options)
-        click.echo("\nWhat is there now:")
+        click.echo("\nContent of the destination:")
         for line in describe(destination):
             click.echo(line)
-        wrong = _differences(source.store, destination.store)
-    for line in wrong:
+        different = _differences(source.store, destination.store)
+    for line in different:
         click.echo(f"error: {line}", err=True)
-    if not wrong:
-        click.echo("Every tag has the digest that it has at the source.")
-    return first or second or (1 if wrong else 0)
+    if not different:
+        click.echo("Every tag has the same digest as at the source.")
+    return first or second or (1 if different else 0)
 
 
 def _show(path: Path, document: Mapping[str, object]) -> None:
@@ -66,12 +66,12 @@ def _show(path: Path, document: Mapping[str, object]) -> None:
 
 
 def _differences(source: Store, destination: Store) -> list[str]:
-    wrong = []
+    different = []
     for name in source.repositories():
-        there = f"mirror/{name.rpartition('/')[2]}"
-        wrong += [
-            f"{there}:{tag} is not what {name}:{tag} is"
+        copy = f"mirror/{name.rpartition('/')[2]}"
+        different += [
+            f"{copy}:{tag} differs from {name}:{tag}"
             for tag in source.tags(name)
-            if source.digest(name, tag) != destination.digest(there, tag)
+            if source.digest(name, tag) != destination.digest(copy, tag)
         ]
-    return wrong
+    return different

@@ -1,9 +1,9 @@
-"""The exit codes, as docs/command-line.md names them."""
+"""Exit codes. docs/command-line.md describes them."""
 
 DONE = 0
 FAILED = 1
-"""Something did not get through."""
+"""At least one image failed."""
 UNUSABLE = 2
-"""Options, files or the state folder cannot be used: nothing was begun."""
+"""Options, files or the state folder cannot be used. No run was started."""
 STOPPED = 3
-"""Interrupted before the end."""
+"""The run was interrupted."""

@@ -1,4 +1,4 @@
-"""The commands. Each imports only what it needs, so that the others start fast."""
+"""The commands. Each one imports its modules when it runs, so that the others start fast."""
 
 import errno
 import gc
@@ -29,18 +29,23 @@ _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 @click.group(cls=DefaultGroup, default="sync", context_settings=HELP)
 @click.version_option(__version__, prog_name="image-syncer", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Copy container images between registries: in bulk, byte for byte, unattended.
+    """Copy container images between registries, in bulk and byte for byte.
 
-    With no command, `sync` is meant. Every option can also be set by SYNCER_<OPTION>.
+    The default command is `sync`. Every option can also be set by the environment variable SYNCER_<OPTION>.
     """
 
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)
 @file_options
 @run_options
-@option("--dry-run", is_flag=True, group="Work", help="Same as `plan`.")
+@option(
+    "--dry-run",
+    is_flag=True,
+    group="Work",
+    help="Show what would be done, and change nothing. Same as `plan`.",
+)
 def sync(*, dry_run: bool, **options: Any) -> None:
-    """Bring every image of the rules to its destinations, once."""
+    """Copy the images of all rules to their destinations, once."""
     from syncer.cli.once import OnceOptions, run_once
 
     _imported()
@@ -51,7 +56,7 @@ def sync(*, dry_run: bool, **options: Any) -> None:
 @file_options
 @run_options
 def plan(**options: Any) -> None:
-    """Ask the registries and show what `sync` would do, and why. Changes nothing."""
+    """Show what `sync` would do, and why. Reads from the registries, and changes nothing."""
     from syncer.cli.once import OnceOptions, run_once
 
     _imported()
@@ -63,7 +68,7 @@ def plan(**options: Any) -> None:
 @serve_options
 @run_options
 def serve(**options: Any) -> None:
-    """Run on schedule until told to stop, with metrics, an API and a status page."""
+    """Run on schedule as a daemon, with metrics, an API and a status page."""
     from syncer.cli.serve import ServeOptions, run_service
 
     _imported()
@@ -72,11 +77,9 @@ def serve(**options: Any) -> None:
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)
 @file_options
-@option(
-    "--online", is_flag=True, group="Work", help="Also ask every registry whether the credentials are taken."
-)
+@option("--online", is_flag=True, group="Work", help="Also check the credentials with every registry.")
 def check(*, online: bool, **files: Any) -> None:
-    """Read the files and report every problem, each with its place."""
+    """Check the configuration files and report every problem with its location."""
     from syncer.cli.check import check_files
     from syncer.cli.files import FileOptions
 
@@ -86,7 +89,7 @@ def check(*, online: bool, **files: Any) -> None:
 
 @cli.group(context_settings=HELP)
 def report() -> None:
-    """Work on the reports that --report writes."""
+    """Process reports that --report has written."""
 
 
 @report.command(cls=GroupedCommand, context_settings=HELP)
@@ -97,14 +100,14 @@ def report() -> None:
     default="-",
     metavar="FILE",
     group="Output",
-    help="Where to write, instead of stdout.",
+    help="Write to this file instead of stdout.",
 )
-@option("--partial", is_flag=True, group="Work", help="Merge also where reports of shares are missing.")
+@option("--partial", is_flag=True, group="Work", help="Merge even if reports of some shares are missing.")
 def merge(*, files: tuple[Path, ...], output: Path, partial: bool) -> None:
-    """Join the reports of all shares into one.
+    """Merge the reports of all shares into one report.
 
-    It is as one process would have written it. The exit code is 0 once it is written, whatever the outcome it tells of; 2 if it was not. The outcome is
-    `run.outcome` in it.
+    The result is the same as the report of a single process. The exit code is 0 if the report was written, and 2 if
+    not. It does not depend on the outcome of the run, which is `run.outcome` in the report.
     """
     from syncer.cli.report import merge_reports
 
@@ -113,9 +116,9 @@ def merge(*, files: tuple[Path, ...], output: Path, partial: bool) -> None:
 
 
 @cli.command(context_settings=HELP)
-@click.option("--serve", is_flag=True, help="Keep the demo's registries up on 127.0.0.1:5001 and 5002.")
+@click.option("--serve", is_flag=True, help="Keep the demo registries running on 127.0.0.1:5001 and 5002.")
 def demo(*, serve: bool) -> None:
-    """Show the main job on two registries in memory: nothing else is needed."""
+    """Copy images between two in-memory registries. Needs no configuration."""
     from syncer.cli.demo import show_demo
 
     _imported()
@@ -123,15 +126,15 @@ def demo(*, serve: bool) -> None:
 
 
 def run() -> object:
-    """Run the command that the arguments name. What `SystemExit` holds: a number, or None for success."""
-    # Importing makes objects by the hundred thousand, and none of them is garbage.
+    """Run the command line and return the code of `SystemExit`: a number, or None for success."""
+    # Imports create hundreds of thousands of objects, and none of them is garbage.
     gc.disable()
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
     except SystemExit as end:
         return end.code
     except BrokenPipeError:
-        # Whoever read the output has gone: nothing is left to say, not even that.
+        # The reader of the output is gone, so no error can be shown.
         return exits.FAILED
     except OSError as error:
         if error.errno not in _UNWRITABLE:
@@ -145,6 +148,6 @@ def run() -> object:
 
 
 def _imported() -> None:
-    """Collect garbage from here on, and leave alone what was imported: that stays."""
+    """Enable garbage collection after the imports, and exclude the imported objects from it."""
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""How options behave: each has an environment variable, help is in groups, and `sync` is the default command."""
+"""Command-line options: environment variables, help in groups, and the default command `sync`."""
 
 import os
 import re
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class EnvironmentOption(click.Option):
-    """An option that `SYNCER_<NAME>` sets too. Where it may be repeated, the variable has one value a line or `;`."""
+    """An option that `SYNCER_<NAME>` also sets. If it may be repeated, newlines or `;` separate the values."""
 
     def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,12 +29,12 @@ class EnvironmentOption(click.Option):
         if text is None:
             return None
         if self.multiple:
-            # Never at blanks: a cron line has some.
+            # Do not split at blanks: cron expressions contain them.
             return [value.strip() for value in re.split(r"[\n;]", text) if value.strip()] or None
         return text.strip() or None
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """Where the value comes from. An empty one counts as unset: wrappers pass `--arch=` for nothing."""
+        """Return the value and its source. Empty values count as unset, because wrappers pass `--arch=` for no value."""
         given = opts.get(self.name or "")
         if isinstance(given, str) and not given.strip():
             opts = {name: value for name, value in opts.items() if name != self.name}
@@ -45,7 +45,7 @@ class EnvironmentOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` shows its options in groups."""
+    """A command that shows its options in groups in `--help`."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -60,37 +60,37 @@ class GroupedCommand(click.Command):
 
 
 class DefaultGroup(click.Group):
-    """A group of commands of which one is meant where none is named."""
+    """A group of commands with a default command."""
 
     def __init__(self, *args: Any, default: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `image-syncer --proc 6 …` works as it did; a word that is no command is told as such below.
+        # Supports `image-syncer --proc 6 …`. click reports unknown commands.
         if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h", "--version"}):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options of the command that is meant without a name, behind the list of commands."""
+        """Show the list of commands, then the options of the default command."""
         super().format_options(ctx, formatter)
         default = self.get_command(ctx, self.default)
         if default is not None:
             with click.Context(default, info_name=self.default, parent=ctx) as default_ctx:
                 formatter.write_paragraph()
-                formatter.write_text(f"Options of {self.default}, which is meant without a command:")
+                formatter.write_text(f"Options of the default command {self.default}:")
                 default.format_options(default_ctx, formatter)
 
 
 def option(*names: str, group: str, **attributes: Any) -> Callable[[F], F]:
-    """One option of a group in `--help`."""
+    """Declare an option that belongs to a group in `--help`."""
     attributes.setdefault("cls", EnvironmentOption)
     return click.option(*names, group=group, **attributes)
 
 
 def together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """Several options as one decorator, in the order they are shown."""
+    """Combine options into one decorator, in the order of `--help`."""
 
     def decorate(function: F) -> F:
         for each in reversed(options):
@@ -101,7 +101,7 @@ def together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 
 
 class CommaSeparated(click.ParamType[list[str]]):
-    """Text in which commas separate values."""
+    """A comma-separated list."""
 
     name = "text"
 
@@ -110,7 +110,7 @@ class CommaSeparated(click.ParamType[list[str]]):
 
 
 class ShardText(click.ParamType["Shard"]):
-    """A share of the work, as I/N."""
+    """A share of the work, written I/N."""
 
     name = "shard"
 
@@ -126,7 +126,7 @@ class ShardText(click.ParamType["Shard"]):
 
 
 class DurationText(click.ParamType[float]):
-    """A duration such as 90s, 5m or 1h30m, as seconds."""
+    """A duration such as 90s, 5m or 1h30m, converted to seconds."""
 
     name = "duration"
 
@@ -142,7 +142,7 @@ class DurationText(click.ParamType[float]):
 
 
 def shard_of_job() -> "Shard":
-    """What a pod of a Kubernetes Indexed Job is to do, by its environment; all, if that says nothing."""
+    """Return the share of this pod of a Kubernetes Indexed Job from the environment, or all work if it is not set."""
     from syncer.rules.shard import WHOLE, InvalidShard, Shard
 
     index, shares = (os.environ.get(name, "").strip() for name in ("JOB_COMPLETION_INDEX", "SYNCER_SHARDS"))
@@ -150,13 +150,15 @@ def shard_of_job() -> "Shard":
         return WHOLE
     if not index:
         raise click.UsageError(
-            f"SYNCER_SHARDS is {shares[:40]!r}, but which of them is this? "
-            "Expected JOB_COMPLETION_INDEX beside it, or --shard I/N"
+            f"SYNCER_SHARDS is {shares[:40]!r}, but JOB_COMPLETION_INDEX is not set; "
+            "set it as well, or use --shard I/N"
         )
     try:
         return Shard.parse(f"{index}/{shares}")
     except InvalidShard as error:
-        raise click.UsageError(f"JOB_COMPLETION_INDEX and SYNCER_SHARDS, as I and N: {error}") from None
+        raise click.UsageError(
+            f"JOB_COMPLETION_INDEX and SYNCER_SHARDS are not a valid share I/N: {error}"
+        ) from None
 
 
 PATH = click.Path(path_type=Path)
@@ -165,89 +167,89 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 file_options = together(
     [
         option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
-        option("--images", type=PATH, metavar="FILE", group="Files", help="The rules: what is copied where (JSON or YAML)."),
-        option("--config", type=PATH, metavar="FILE", group="Files", help='Both in one: {"auth": …, "images": …}.'),
+        option("--images", type=PATH, metavar="FILE", group="Files", help="Rules: which images to copy where (JSON or YAML)."),
+        option("--config", type=PATH, metavar="FILE", group="Files", help='One file with both: {"auth": …, "images": …}.'),
         option("--registry", metavar="REGISTRY", group="Files",
-               help="With --namespace: the place of rules with an empty destination, REGISTRY/NAMESPACE/{name}."),
+               help="Registry of rules with an empty destination: REGISTRY/NAMESPACE/{name}. Requires --namespace."),
         option("--namespace", metavar="NAMESPACE", group="Files",
-               help="See --registry."),
+               help="Namespace of rules with an empty destination. Requires --registry."),
         option("--allow-source", multiple=True, metavar="GLOB", group="Files",
-               help="Sources that rules may name, as quay.io/coreos/* (* matches slashes). May be repeated."),
+               help="Allow only these sources, for example quay.io/coreos/* (* matches slashes). May be repeated."),
         option("--allow-destination", multiple=True, metavar="GLOB", group="Files",
-               help="Destinations that rules may name. May be repeated."),
+               help="Allow only these destinations. May be repeated."),
         option("--allow-env", multiple=True, metavar="NAME", group="Files",
-               help="Environment variables that rules may use; otherwise all but secrets. May be repeated."),
+               help="Allow rules to use only these environment variables. Default: all except secrets. May be repeated."),
     ]
 )  # fmt: skip
 
 run_options = together(
     [
         option("-p", "--proc", type=click.IntRange(1, 1000), default=5, show_default=True, metavar="N", group="Work",
-               help="How many blobs are transferred at once."),
+               help="Maximum number of concurrent blob transfers."),
         option("-r", "--retries", type=click.IntRange(0, 1000), default=2, show_default=True, metavar="N", group="Work",
-               help="How often a failed task is tried again, after all others have run."),
+               help="How often to retry a failed task after all other tasks have run."),
         option("--os", "os_", type=CommaSeparated(), multiple=True, metavar="OS", group="Work",
-               help="Only these operating systems (linux, windows:10.0.x)."),
+               help="Copy only these operating systems (linux, windows:10.0.x)."),
         option("--arch", type=CommaSeparated(), multiple=True, metavar="ARCH", group="Work",
-               help="Only these architectures (amd64, arm64:v8)."),
+               help="Copy only these architectures (amd64, arm64:v8)."),
         option("--attestations", type=click.Choice(["keep", "drop", "auto"]), default=None, group="Work",
-               help="What becomes of BuildKit's attestations in an index. auto, the default, drops them with a platform filter.",
+               help="What to do with BuildKit attestations in an index. Default: auto, which drops them with a platform filter.",
                ),
         option("--force", is_flag=True, group="Work",
-               help="Trust nothing at the destination: ask for every blob, push every manifest."),
+               help="Trust nothing at the destination: check every blob, push every manifest."),
         option("--trust-sources", is_flag=True, group="Work",
-               help="Mount a blob from any repository of a destination, without asking whether the image's source has it."),
+               help="Mount blobs from any repository of the destination, without checking that the source has them."),
         option("--allow-internal", multiple=True, metavar="HOST", group="Work",
-               help="An internal host that registries with public addresses may redirect to. May be repeated."),
-        option("--log", type=PATH, metavar="FILE", group="Output", help="Where to log, instead of stderr."),
-        option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="How to log."),
+               help="Allow registries with public addresses to redirect to this internal host. May be repeated."),
+        option("--log", type=PATH, metavar="FILE", group="Output", help="Log to this file instead of stderr."),
+        option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="Log format."),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-               default="info", group="Output", help="How much to log."),
+               default="info", group="Output", help="Log level."),
         option("--progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto", group="Output",
-               help="Live bars on a terminal, plain lines elsewhere."),
+               help="Progress display. auto: bars on a terminal, otherwise plain lines."),
         option("--output-success-images", type=PATH, metavar="FILE", group="Outcome",
-               help="What went through, usable as --images."),
+               help="Write the images that succeeded, as a file for --images."),
         option("--output-failed-images", type=PATH, metavar="FILE", group="Outcome",
-               help="What did not, usable as --images."),
+               help="Write the images that failed, as a file for --images."),
         option("--output-images-format", type=click.Choice(["yaml", "json"]), default="yaml", group="Outcome",
-               help="The format of these two."),
-        option("--report", type=PATH, metavar="FILE", group="Outcome", help="The whole outcome as one JSON document."),
+               help="Format of these two files."),
+        option("--report", type=PATH, metavar="FILE", group="Outcome", help="Write a complete report as JSON."),
         option("--metrics-file", type=PATH, metavar="FILE", group="Outcome",
-               help="Prometheus text format, written at the end."),
-        option("--metrics-push", metavar="URL", group="Outcome", help="Push the same to a Pushgateway."),
+               help="Write metrics in Prometheus text format at the end."),
+        option("--metrics-push", metavar="URL", group="Outcome", help="Push the metrics to a Pushgateway at the end."),
         option("--state-dir", type=PATH, metavar="DIR", group="Work",
-               help="Where to keep what is known between runs (SQLite, on a local disk)."),
+               help="Folder for state that is kept between runs (SQLite, on a local disk)."),
         option("--shard", type=ShardText(), default=shard_of_job, metavar="I/N", group="Work",
-               help="Do only share I of N, from 0. Else JOB_COMPLETION_INDEX with SYNCER_SHARDS=N says so."),
+               help="Do only share I of N, counted from 0. Default: JOB_COMPLETION_INDEX of SYNCER_SHARDS, if set."),
     ]
 )  # fmt: skip
 
 serve_options = together(
     [
         option("--schedule", multiple=True, metavar="CRON", group="Service",
-               help="When to run: five fields, six with the seconds first, or @daily. May be repeated."),
+               help="When to run: five cron fields, six with the seconds first, or @daily. May be repeated."),
         option("--timezone", default="UTC", show_default=True, metavar="TZ", group="Service",
-               help="The time zone of schedules (Europe/Berlin)."),
-        option("--run-on-start", is_flag=True, group="Service", help="Run once at the start, too."),
+               help="Time zone of the schedules (Europe/Berlin)."),
+        option("--run-on-start", is_flag=True, group="Service", help="Also run once when the daemon starts."),
         option("--jitter", type=click.FloatRange(0, 86400), default=0.0, metavar="SECONDS", group="Service",
-               help="Begin each scheduled run later, by up to so many seconds."),
+               help="Delay each scheduled run by up to this many seconds."),
         option("--overlap", type=click.Choice(["skip", "queue"]), default="skip", show_default=True, group="Service",
-               help="What becomes of a run that is due while another one is on."),
+               help="What to do when a run is due while another run is in progress."),
         option("--max-run-time", type=DurationText(), metavar="DURATION", group="Service",
-               help="Stop a run that takes longer (90m, 2h)."),
+               help="Stop a run that takes longer than this (90m, 2h)."),
         option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", group="Service",
-               help="Where to serve the page, the API and the metrics."),
+               help="Address of the status page, the API and the metrics."),
         option("--api-token-file", type=PATH, metavar="FILE", group="Service",
-               help="The token that starting and cancelling runs needs."),
+               help="File with the token that is required to start and cancel runs."),
         option("--api-read-token-file", type=PATH, metavar="FILE", group="Service",
-               help="The token that reading needs. Without it, reading needs none."),
+               help="File with the token that is required to read. Default: reading requires no token."),
         option("--notify", multiple=True, metavar="URL", group="Service",
-               help="Where to POST how runs end (Slack and the like). May be repeated."),
+               help="Webhook that receives a POST when a run ends (Slack or compatible). May be repeated."),
         option("--notify-file", type=PATH, metavar="FILE", group="Service",
-               help="More of them, one a line. URLs often contain a secret, and options are seen in the list of processes."),
+               help="File with more URLs, one per line. Use it for URLs with secrets: options are visible in the process list."),
         option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
-               metavar="OUTCOMES", group="Service", help="Which ends to tell."),
+               metavar="OUTCOMES", group="Service", help="Outcomes to notify about."),
         option("--notify-secret-file", type=PATH, metavar="FILE", group="Service",
-               help="The secret that notifications are signed with."),
+               help="File with the secret that signs notifications."),
     ]
 )  # fmt: skip

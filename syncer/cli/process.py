@@ -1,6 +1,6 @@
-"""The process itself: its standard streams, the signals before a command handles them, and its end.
+"""Standard streams, early signal handling and exit of the process.
 
-Imports only what the interpreter has loaded already, so that signals are handled as early as possible.
+Imports only modules that the interpreter has already loaded, so that signals are handled as early as possible.
 """
 
 import os
@@ -10,19 +10,19 @@ from contextlib import suppress
 
 from syncer.cli import exits
 
-_COMMAND_THAT_ENDS_WELL = "serve"
+_COMMAND_STOPPED_WITH_0 = "serve"
 
 
 def prepare() -> None:
-    """Handle SIGTERM and SIGINT until a command does, and open the standard streams that are closed.
+    """Handle SIGTERM and SIGINT until the command handles them, and open standard streams that are closed.
 
-    As process 1 of a container, a program does not receive a signal that it has no handler for.
+    Process 1 of a container does not receive a signal for which it has no handler.
     """
-    stopped = exits.DONE if sys.argv[1:2] == [_COMMAND_THAT_ENDS_WELL] else exits.STOPPED
+    stopped = exits.DONE if sys.argv[1:2] == [_COMMAND_STOPPED_WITH_0] else exits.STOPPED
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(stopped))
     for descriptor in (0, 1, 2):
-        # A file or a socket that took the place of a closed stream would get what is printed.
+        # A file or socket that reuses the descriptor of a closed stream would receive the output.
         try:
             os.fstat(descriptor)
         except OSError:
@@ -32,7 +32,7 @@ def prepare() -> None:
 
 
 def say(text: str) -> bool:
-    """Print a line to standard output. False where it cannot be written: that is told once, on standard error."""
+    """Print a line to standard output and return whether that succeeded. The first failure is reported on standard error."""
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
@@ -45,23 +45,23 @@ def say(text: str) -> bool:
 
 
 def say_error(text: str) -> None:
-    """Print a line to standard error, where that can be written."""
+    """Print a line to standard error, if possible."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 def _discard_output() -> None:
-    """Let further output go nowhere: what comes after a run never changes its exit code."""
+    """Discard further output. Output errors after a run must not change its exit code."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
 
 
 def end(code: object) -> None:
-    """End at once: finalizing the interpreter would take as long as a run with nothing to do.
+    """Exit without finalizing the interpreter, which would take as long as a run that copies nothing.
 
-    `code` is what `SystemExit` holds: a number, None for success, or anything else for failure.
+    `code` is the code of `SystemExit`: a number, None for success, or anything else for failure.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

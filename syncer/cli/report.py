@@ -1,4 +1,4 @@
-"""`syncer report merge`: the reports of shares as one."""
+"""`syncer report merge`: merges the reports of shares."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from syncer.observe.report import write_parts
 
 
 def merge_reports(files: Sequence[Path], output: Path, *, partial: bool) -> int:
-    """Write what `files` tell together to `output`. The exit code: 0, or 2 where nothing was written."""
+    """Merge the reports `files` into `output`, and return the exit code: 0, or 2 if nothing was written."""
     try:
         merged = merge(files, partial=partial)
         write_parts(output, merged.run, merged.images(), merged.totals)

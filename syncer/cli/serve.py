@@ -1,4 +1,4 @@
-"""`syncer serve`: the daemon as a process, with its options, its log and its signals."""
+"""`syncer serve`: the process of the daemon, with its options, log and signals."""
 
 import itertools
 import os
@@ -47,12 +47,12 @@ from syncer.state.history import IN_MEMORY, ON_DISK, History
 from syncer.state.lock import StateError, hold_lock
 
 LAST_SECONDS = 25.0
-"""From the signal to the end of the process, whatever hangs: Kubernetes kills after 30."""
+"""Seconds from the signal until the process ends, even if it hangs. Kubernetes kills it after 30 seconds."""
 _CLOSE_SECONDS = 2.0
 
 
 class ServeOptions(OnceOptions, frozen=True, kw_only=True):
-    """The options of `serve`, named as on the command line."""
+    """The options of `serve`, with their names on the command line."""
 
     schedule: Sequence[str] = ()
     timezone: str = "UTC"
@@ -70,7 +70,7 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
 
 
 def run_service(options: ServeOptions) -> int:
-    """Serve until SIGTERM or SIGINT. The exit code: 0, or 2 where it could not begin."""
+    """Serve until SIGTERM or SIGINT, and return the exit code: 0, or 2 if the daemon could not start."""
     plan = Plan(_schedules(options.schedule), options.overlap, options.run_on_start)
     zone = _zone(options.timezone)
     address = _address(options.listen)
@@ -85,7 +85,7 @@ def run_service(options: ServeOptions) -> int:
     try:
         with ExitStack() as stack:
             files = ConfigFiles(lambda: load_config(options), _paths(options), metrics=metrics)
-            # A daemon has no terminal, as a rule: its log is enough, unless more is asked for.
+            # A daemon usually has no terminal, so `auto` means no progress display.
             kind = "none" if options.progress == "auto" else options.progress
             progress = stack.enter_context(
                 open_progress(kind, stream=sys.stderr, log_format=options.log_format)
@@ -111,7 +111,7 @@ def run_service(options: ServeOptions) -> int:
                     metrics=metrics,
                     live=live,
                     lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
-                    told=notifier.tell,
+                    on_finished=notifier.tell,
                     max_seconds=options.max_run_time,
                 ),
                 history=history,
@@ -119,12 +119,14 @@ def run_service(options: ServeOptions) -> int:
                 metrics=metrics,
                 notifier=notifier,
             )
-            _look_back(history, metrics, log)
+            _restore_history(history, metrics, log)
             if share := describe_share(files.config, options.shard):
                 log.tell(share)
             log.tell(f"listening on http://{_shown(bound)}")
             if guard.mode == "closed":
-                log.tell("runs cannot be started from outside: no --api-token-file is given")
+                log.tell(
+                    "the API cannot start or cancel runs: --api-token-file is not set, and --listen is not a loopback address"
+                )
             server = server_for(application(service, guard, pages=Pages(service, guard).routes()))
             anyio.run(_serve, service, server, bound, log)
             log.tell("stopped")
@@ -135,7 +137,7 @@ def run_service(options: ServeOptions) -> int:
         tell_errors([str(error)], options.log_format)
         return exits.UNUSABLE
     if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
-        # A thread that still waits for somebody (a push, a name) would hold the end.
+        # A thread that still waits for the network (a push, DNS) would delay the exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exits.DONE)
@@ -161,7 +163,7 @@ async def _serve(service: Service, server: Server, bound: socket.socket, log: Da
 
 
 async def _handle_signals(service: Service, log: DaemonLog) -> None:
-    """Signals: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the files; SIGUSR1 switches debugging."""
+    """Handle signals. SIGTERM and SIGINT stop, a second one immediately; SIGHUP reloads; SIGUSR1 toggles debug logging."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     async with anyio.create_task_group() as group:
         with anyio.open_signal_receiver(*numbers) as signals:
@@ -175,20 +177,22 @@ async def _handle_signals(service: Service, log: DaemonLog) -> None:
                         os._exit(exits.DONE)
                     case _:
                         name = signal.Signals(number).name
-                        log.tell(f"{name}: finishing what is under way; once more to stop at once")
-                        _end_at_last()
+                        log.tell(
+                            f"received {name}: waiting for running tasks; send it again to stop immediately"
+                        )
+                        _schedule_exit()
                         service.stop()
 
 
-def _end_at_last() -> None:
-    """Nothing that hangs may make the process outlive the time it has."""
+def _schedule_exit() -> None:
+    """End the process after `LAST_SECONDS`, even if something hangs."""
     timer = threading.Timer(LAST_SECONDS, os._exit, [0])
     timer.daemon = True
     timer.start()
 
 
 class _Preparation:
-    """Makes runs as the options want them."""
+    """Creates runs according to the options."""
 
     def __init__(
         self,
@@ -257,10 +261,10 @@ def _log(
     )
 
 
-def _look_back(history: History, metrics: MetricsObserver, log: DaemonLog) -> None:
-    """What there was before this process."""
+def _restore_history(history: History, metrics: MetricsObserver, log: DaemonLog) -> None:
+    """Restore the metrics from the history, and mark unfinished runs as interrupted."""
     for run_id in history.close_unfinished():
-        log.tell(f"run {run_id} was cut off when the daemon ended the last time: marked as interrupted")
+        log.tell(f"run {run_id} did not finish before the daemon exited; marked as interrupted")
     succeeded, completed = history.last_times()
     metrics.restore(succeeded=succeeded, completed=completed)
 
@@ -279,7 +283,7 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise click.BadParameter(
-            f"no time zone {name!r} is known (expected a name such as Europe/Berlin)",
+            f"unknown time zone {name!r} (expected a name such as Europe/Berlin)",
             param_hint="--timezone",
         ) from error
 
@@ -288,14 +292,14 @@ def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise click.BadParameter(f"expected HOST:PORT, found {text!r}", param_hint="--listen")
-    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what `:8080` means everywhere
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:8080` means all addresses
 
 
 def _notifier(options: ServeOptions, addresses: Sequence[str]) -> Notifier:
     unknown = [name for name in options.notify_on if name not in OCCASIONS]
     if unknown:
         raise click.BadParameter(
-            f"expected some of {', '.join(OCCASIONS)}, found {unknown[0]!r}", param_hint="--notify-on"
+            f"expected one or more of {', '.join(OCCASIONS)}, found {unknown[0]!r}", param_hint="--notify-on"
         )
     path = options.notify_secret_file
     secret = None if path is None else _secret("--notify-secret-file", path)
@@ -306,7 +310,7 @@ def _notifier(options: ServeOptions, addresses: Sequence[str]) -> Notifier:
 
 
 def _addresses(path: Path | None) -> list[str]:
-    """The URLs of `--notify-file`, one a line; blank lines and those that begin with # do not count."""
+    """Return the URLs of `--notify-file`, one per line. Blank lines and lines that start with # are ignored."""
     if path is None:
         return []
     lines = (line.strip() for line in _secret("--notify-file", path).reveal().splitlines())
@@ -314,7 +318,10 @@ def _addresses(path: Path | None) -> list[str]:
 
 
 def _token(name: str, path: Path | None) -> Callable[[], Secret] | None:
-    """Read anew whenever it is wanted: mounted secrets are replaced. While it cannot be read, the last one counts."""
+    """Return a function that reads the token at each call, because mounted secrets change.
+
+    If the file cannot be read, the function returns the last token.
+    """
     if path is None:
         return None
     last = _secret(name, path)
@@ -332,14 +339,14 @@ def _secret(name: str, path: Path) -> Secret:
     try:
         text = path.read_text().removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
+        reason = getattr(error, "strerror", None) or "not a text file"
         raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=name) from error
     if not text.strip():
         raise click.BadParameter(f"{path} is empty", param_hint=name)
     return Secret(text)
 
 
-# --- words --------------------------------------------------------------------------------------------------------
+# --- formatting ---------------------------------------------------------------------------------------------------
 
 
 def _shown(bound: socket.socket) -> str:

@@ -1,1 +1,1 @@
-"""The service: what `syncer serve` leaves running. Only `syncer.cli.serve` imports it."""
+"""The daemon that `syncer serve` runs. Only `syncer.cli.serve` imports this package."""

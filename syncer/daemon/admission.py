@@ -1,4 +1,4 @@
-"""What a request meets before it is answered: who may ask, how many at once, and how much it may send."""
+"""Admission of HTTP requests: authorization, and limits on concurrent requests and body size."""
 
 import anyio
 import msgspec
@@ -10,16 +10,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from syncer.daemon.guard import PROBES, Guard, Refusal
 
 MAX_BODY = 64 * 1024
-"""Bytes of a request's body."""
+"""Maximum size of a request body, in bytes."""
 MAX_REQUESTS = 256
-"""Requests that are answered at once, open streams among them. Probes and metrics are answered besides."""
+"""Maximum number of concurrent requests, including open streams. Probes and `/metrics` do not count."""
 _BODY_SECONDS = 10.0
 _ALWAYS_ANSWERED = PROBES | {"/metrics"}
 _READING = ("GET", "HEAD")
 
 
 async def admit(guard: Guard, request: Request) -> None:
-    """Let a request that changes something through, or raise `HTTPException`. Reads its body, and no more of it."""
+    """Admit a request that changes state, and read its body, up to `MAX_BODY` bytes.
+
+    Raises `HTTPException` if the request is not authorized, or if its body is too large or too slow.
+    """
     if refusal := guard.change_refusal(request):
         await guard.delay(request, refusal)
         raise HTTPException(refusal.status, refusal.message, _headers(refusal))
@@ -29,13 +32,15 @@ async def admit(guard: Guard, request: Request) -> None:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > MAX_BODY:
-                    raise HTTPException(413, f"more than {MAX_BODY} bytes", {"connection": "close"})
+                    raise HTTPException(
+                        413, f"the request body is larger than {MAX_BODY} bytes", {"connection": "close"}
+                    )
     except (TimeoutError, ClientDisconnect):
-        raise HTTPException(408, "the request did not come to its end", {"connection": "close"}) from None
+        raise HTTPException(408, "timed out reading the request body", {"connection": "close"}) from None
 
 
 class Admission:
-    """Refuses whoever may not ask at all, and whoever may not read. Requests that change something see `admit`."""
+    """Refuses requests from other hosts, and reads without the required token. `admit` checks requests that change state."""
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
@@ -56,7 +61,7 @@ class Admission:
 
 
 class RoomForProbes:
-    """Answers 503 to what is too much at once, but always answers those who ask whether the daemon works."""
+    """Answers 503 to requests above `limit` concurrent ones. Always answers probes and `/metrics`."""
 
     def __init__(self, app: ASGIApp, *, limit: int = MAX_REQUESTS) -> None:
         self._app = app
@@ -67,7 +72,7 @@ class RoomForProbes:
         if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
             await self._app(scope, receive, send)
         elif self._requests >= self._limit:
-            answer = _error(503, "too many requests at once", {"retry-after": "1", "connection": "close"})
+            answer = _error(503, "too many concurrent requests", {"retry-after": "1", "connection": "close"})
             await answer(scope, receive, send)
         else:
             self._requests += 1

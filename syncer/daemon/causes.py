@@ -1,4 +1,4 @@
-"""Why images failed: equal failures told once, however many images they hit."""
+"""Groups the failures of images by cause."""
 
 import re
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from syncer.state.history import Document
 
 MAX_CAUSES = 20
-"""Told apart at most; failures of further causes are only counted."""
+"""Maximum number of distinct causes. Failures of further causes are only counted."""
 MAX_EXAMPLES = 5
-"""Images named for a cause."""
+"""Maximum number of example images per cause."""
 
 _WORD = re.compile(r"[\w./@:-]+")
 _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]+")
@@ -17,7 +17,7 @@ _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]+")
 
 @dataclass(slots=True)
 class Cause:
-    """One reason. `error` is that of the first image, as in the report; `examples` are some of the `count` images."""
+    """One cause. `error` is the error of its first image, as in the report; `examples` are some of its `count` images."""
 
     error: Document
     count: int = 0
@@ -25,7 +25,7 @@ class Cause:
 
 
 class Causes:
-    """Collects the failures among images of a report, those that are `wanted`, in bounded memory."""
+    """Groups the failed images for which `wanted` returns true, in bounded memory."""
 
     def __init__(self, wanted: Callable[[Document], bool] = lambda _image: True) -> None:
         self._wanted = wanted
@@ -34,7 +34,7 @@ class Causes:
         self.total = 0
 
     def see(self, image: Document) -> None:
-        """Take an image of a report."""
+        """Add an image of a report."""
         if image["outcome"] != "failed" or not self._wanted(image):
             return
         self.total += 1
@@ -51,17 +51,17 @@ class Causes:
 
     @property
     def causes(self) -> list[Cause]:
-        """The commonest first."""
+        """The causes, most frequent first."""
         return sorted(self._causes.values(), key=lambda cause: -cause.count)
 
 
 def _key(image: Document) -> tuple[object, ...]:
-    """Equal for failures that differ in nothing but the image's own name."""
+    """Return a key that is equal for failures that differ only in the name of the image."""
     error = image["error"]
     names = {image["digest"]}
     for reference in (image["source"], image["destination"]):
         repository, tag = parts_of(reference)
-        # Registries name the path alone.
+        # Messages of registries contain the path without the host.
         names |= {reference, repository, repository.partition("/")[2], tag, f"{repository}:{tag}"}
 
     def neutral(match: re.Match[str]) -> str:
@@ -74,7 +74,7 @@ def _key(image: Document) -> tuple[object, ...]:
 
 
 def parts_of(reference: str) -> tuple[str, str]:
-    """`host/path` and the tag, which may be empty, of a report's `host/path:tag@digest`."""
+    """Return `host/path` and the tag of a reference `host/path:tag@digest`. The tag may be empty."""
     name = reference.partition("@")[0]
     repository, colon, tag = name.rpartition(":")
     return (repository, tag) if colon and "/" not in tag else (name, "")

@@ -1,4 +1,4 @@
-"""The history as a small chart: how long each run took, what it pushed, and how it ended. Numbers only, no drawing."""
+"""Computes the chart of the history: duration, pushed bytes and outcome of each run. The template draws it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from syncer.state.history import Document
 
 MAX_BARS = 60
 STEP = 12
-"""Width of a bar with the gap behind it, in the units of the drawing."""
+"""Width of a bar including its gap, in SVG units."""
 HEIGHT = 40
-"""Of the tallest bar of each kind."""
+"""Height of the tallest bar of each kind, in SVG units."""
 _LEAST = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One run: `x` is its left edge, `long` and `large` are heights for its duration and its bytes."""
+    """The bars of one run: `x` is the left edge; `long` and `large` are the heights for duration and bytes."""
 
     run: Document
     x: float
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Oldest run first. `longest` is in seconds, `largest` in bytes; `counts` are runs by their outcome."""
+    """The chart, oldest run first. `longest` is in seconds, `largest` in bytes; `counts` maps outcomes to runs."""
 
     bars: tuple[Bar, ...]
     longest: float
@@ -35,13 +35,13 @@ class Chart:
 
 
 def seconds_of(run: Document, now: str) -> float:
-    """How long a run took, or takes as of `now`."""
+    """Return the duration of a run in seconds. For a run in progress, `now` is the end."""
     end = datetime.fromisoformat(run["finished"] or now)
     return max(0.0, (end - datetime.fromisoformat(run["started"])).total_seconds())
 
 
 def chart_of(runs: Sequence[Document], now: str) -> Chart:
-    """Of runs as the history has them, the newest first."""
+    """Return the chart of the finished runs in `runs`, which are sorted newest first."""
     shown = [run for run in runs if run["finished"]][:MAX_BARS][::-1]
     seconds = [seconds_of(run, now) for run in shown]
     nbytes = [run["totals"]["bytes"]["pushed"] for run in shown]
@@ -59,5 +59,5 @@ def chart_of(runs: Sequence[Document], now: str) -> Chart:
 
 
 def _height(value: float, most: float) -> float:
-    """Little is seen too; nothing is not."""
+    """Return the height of a bar. Small values stay visible; zero has no bar."""
     return round(max(_LEAST, HEIGHT * value / most), 1) if value > 0 else 0.0

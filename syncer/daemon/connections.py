@@ -1,4 +1,4 @@
-"""The connections of the daemon: how long each may take, and which one makes room where there are too many."""
+"""Limits on client connections: deadlines, and which connection to close when there are too many."""
 
 import asyncio
 import logging
@@ -19,9 +19,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be, and how many seconds each part of a request may take.
+    """Maximum number of connections, and deadlines in seconds for the parts of a request.
 
-    A client that reads an answer has to take `write_bytes` within `write_seconds`.
+    A client must read `write_bytes` of a response within `write_seconds`.
     """
 
     connections: int = 512
@@ -36,9 +36,9 @@ USUAL_LIMITS = ConnectionLimits()
 
 
 class Connections:
-    """All that are open. Where there are too many, the one that does least makes room for the next.
+    """The open connections. If there are too many, the least useful one is closed to make room for a new one.
 
-    A new one is never turned away, since it may be a probe. `now` gives seconds.
+    A new connection is never refused, because it may be a probe. `now` returns seconds.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Connections:
             self._make_room(own)
         elif self._count >= self._limits.connections:
             self._make_room(max(self._by_peer.values(), key=len))
-        # Again: a peer without connections is forgotten.
+        # Set it again: `_drop` removes a peer that has no connections left.
         self._by_peer.setdefault(connection.peer, own)[connection] = None
         self._count += 1
 
@@ -70,7 +70,7 @@ class Connections:
                 del self._by_peer[connection.peer]
 
     def sweep(self) -> None:
-        """Drop what takes too long. To be called about once a second."""
+        """Drop connections that missed a deadline. Call this about once a second."""
         now = self._now()
         for connection in [each for own in self._by_peer.values() for each in own]:
             if connection.overdue(now, self._limits):
@@ -80,7 +80,7 @@ class Connections:
             self._dropped, self._told = 0, now
 
     def _make_room(self, connections: "dict[WatchedConnection, None]") -> None:
-        # The oldest comes first. In a flood it is nearly always one that waits for a request.
+        # Oldest first. In a flood, the oldest connection is nearly always an idle one.
         idle = (each for each in connections if not each.usefulness)
         self._drop(next(idle, None) or min(connections, key=lambda each: each.usefulness))
 
@@ -91,7 +91,7 @@ class Connections:
 
 
 class WatchedConnection(H11Protocol):
-    """uvicorn's protocol, with an account of what the client has yet to do."""
+    """uvicorn's protocol that also tracks how long the client takes to send requests and to read responses."""
 
     def __init__(self, *arguments: Any, book: Connections, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -118,7 +118,7 @@ class WatchedConnection(H11Protocol):
 
     @property
     def usefulness(self) -> int:
-        """0 waits for a request, 1 for the rest of one, 2 for its client to read, 3 for us."""
+        """0: no request; 1: receiving the body; 2: the client must read the response; 3: the daemon must act."""
         state = self.conn.their_state
         if state is h11.SEND_BODY:
             return 1
@@ -127,18 +127,18 @@ class WatchedConnection(H11Protocol):
         return 0 if state is h11.IDLE else 3
 
     def overdue(self, now: float, limits: ConnectionLimits) -> bool:
-        """Whether the client has taken too long with what it is about to do. Called about once a second."""
+        """Return whether the client missed a deadline. Called about once a second."""
         return self._request_is_overdue(now, limits) or self._reading_is_overdue(now, limits)
 
     def _request_is_overdue(self, now: float, limits: ConnectionLimits) -> bool:
-        # Each request has a cycle of its own.
+        # uvicorn creates a new cycle for each request.
         phase = self.conn.their_state, self.cycle
         if phase[0] is not self._phase[0] or phase[1] is not self._phase[1]:
             self._phase, self._since = phase, now
         match phase[0]:
             case h11.IDLE:
                 if self.transport.get_write_buffer_size():
-                    # The answer before is still being read; that has a deadline of its own.
+                    # The client still reads the previous response, which has another deadline.
                     self._since = now
                 return now - self._since > limits.head_seconds
             case h11.SEND_BODY:

@@ -1,4 +1,4 @@
-"""The user's files while the daemon runs: read again when they change; a bad new one leaves the old in force."""
+"""Reloads the configuration files when they change. If they are invalid, the previous configuration stays in use."""
 
 import hashlib
 import logging
@@ -11,9 +11,11 @@ import anyio.to_thread
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.observe.metrics import MetricsObserver
+from syncer.observe.words import count
+from syncer.state.history import utc
 
 LOOK_SECONDS = 2.0
-"""How often the files are looked at. A change is taken up when it was seen twice: not while it is being written."""
+"""Seconds between two checks of the files. A change counts once two checks see it, not while a file is being written."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,9 +23,10 @@ Fingerprint = tuple[bytes, ...]
 
 
 class ConfigFiles:
-    """What is in force, and whether the files still say so.
+    """The current configuration, and the problems of the last reload.
 
-    `load` reads them, with all secrets that they name; it raises `ConfigError`. `paths` are the files to watch.
+    `load` reads the files and the secrets that they name; it raises `ConfigError`. `paths` are the files to watch.
+    `now` returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -46,18 +49,18 @@ class ConfigFiles:
 
     @property
     def config(self) -> Config:
-        """What is in force."""
+        """The current configuration."""
         return self._config
 
     async def changed(self) -> bool:
-        """Whether the files say something else than when they were read last, twice in a row."""
+        """Return whether two checks in a row found the same change since the files were last read."""
         found = await anyio.to_thread.run_sync(_fingerprint, self._paths)
         settled = found == self._candidate
         self._candidate = found
         return settled and found != self._seen
 
     async def reload(self) -> bool:
-        """Read the files. Whether what they say is in force now; else `problems` tells why not."""
+        """Read the files and return whether they are valid. If they are not, `problems` says why."""
         problems: tuple[str, ...] = ()
         try:
             self._seen = await anyio.to_thread.run_sync(_fingerprint, self._paths)
@@ -65,9 +68,9 @@ class ConfigFiles:
             self.loaded_at = self._now()
         except ConfigError as error:
             problems = tuple(str(problem) for problem in error.problems)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the daemon goes on with what it has
-            _log.exception("cannot read the files")
-            problems = (f"cannot read the files: {error}",)
+        except Exception as error:  # noqa: BLE001 - the daemon keeps running with the previous configuration
+            _log.exception("cannot read the configuration files")
+            problems = (f"cannot read the configuration files: {error}",)
         self._metrics.set_reload(successful=not problems)
         if problems != self.problems:
             self._tell(problems)
@@ -78,13 +81,17 @@ class ConfigFiles:
         for problem in problems:
             _log.error("%s", problem)
         if problems:
-            _log.error("the files are not taken: what was read before stays in force")
+            _log.error(
+                "configuration reload failed (%s); still using the version loaded at %s",
+                count(len(problems), "problem"),
+                utc(self.loaded_at),
+            )
         else:
-            _log.info("the files are good again")
+            _log.info("configuration reload succeeded")
 
 
 def _fingerprint(paths: Sequence[Path]) -> Fingerprint:
-    """The content itself: times and inodes say less, and nothing of a link that was turned somewhere else."""
+    """Return the digests of the contents. Times and inodes do not detect every change, such as a replaced link."""
     return tuple(_digest(path) for path in paths)
 
 

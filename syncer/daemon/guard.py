@@ -1,4 +1,4 @@
-"""Who may read, and who may change something: holders of a token, or without one, programs and pages of this machine."""
+"""Authorization of requests: by token, or without a token, only for programs and pages on this machine."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from syncer.accounts.settings import Secret
 from syncer.daemon.peers import WrongTokens
 
 PROBES = frozenset({"/healthz", "/readyz"})
-"""They say nothing of what is copied, and programs that ask for them often cannot send a token."""
+"""Paths that never need a token. They reveal nothing about images, and probes often cannot send a token."""
 
 _BEARER = 'Bearer realm="image-syncer"'
 _BASIC = 'Basic realm="image-syncer", charset="UTF-8"'
@@ -24,7 +24,7 @@ Token = Callable[[], Secret]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not let through. `challenge` is for `WWW-Authenticate`."""
+    """Why a request is refused. `challenge` is the value of `WWW-Authenticate`, or empty."""
 
     status: int
     message: str
@@ -33,9 +33,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`host` is where the daemon listens. The tokens are functions: what they give may change.
+    """Decides which requests are allowed. `host` is the address on which the daemon listens.
 
-    `token` lets clients change something, and read. `read_token` lets them read only; without it anybody may.
+    `token` returns the token for reading and changing state. `read_token` returns the token for reading; without it,
+    reading needs no token. Both are functions because the tokens may change.
     """
 
     host: str
@@ -45,40 +46,38 @@ class Guard:
 
     @property
     def mode(self) -> str:
-        """How one gets through: `token`, `local`, or `closed` to everybody."""
+        """Who may change state: `token` (its holders), `local` (this machine) or `closed` (nobody)."""
         if self.token is not None:
             return "token"
         return "local" if is_loopback(self.host) else "closed"
 
     def refusal(self, connection: HTTPConnection) -> Refusal | None:
-        """Why a request is refused whatever it asks for; None lets it go on.
+        """Return why a request is refused regardless of its path, or None.
 
-        Without a token the daemon is for this machine. A page whose name was pointed at this address (DNS rebinding)
-        shows that name as `Host`: it must not read anything either.
+        Without a token, only this machine may send requests. A page of another site whose name resolves to this
+        address (DNS rebinding) sends that name as `Host`. It must not read anything.
         """
         if self.mode == "local" and not is_loopback(_hostname(connection.headers.get("host", ""))):
             return Refusal(
                 403,
-                "expected a Host that is this machine, such as localhost; "
-                "to be reached by other names, the daemon needs --api-token-file",
+                "expected a Host header that names this machine, such as localhost; "
+                "set --api-token-file to allow other names",
             )
         return None
 
     def read_refusal(self, connection: HTTPConnection) -> Refusal | None:
-        """Why a request may not read; None lets it through."""
+        """Return why a request may not read, or None."""
         if self.read_token is None or connection.url.path in PROBES:
             return None
         shown = _bearer_token(connection) or _basic_password(connection)
         tokens = (self.read_token, self.token) if self.token is not None else (self.read_token,)
         if any(_same(shown, token) for token in tokens):
             return None
-        message = (
-            "expected the token of --api-read-token-file, as `Authorization: Bearer` or as Basic's password"
-        )
+        message = "expected the token of --api-read-token-file as `Authorization: Bearer`, or as the password of Basic"
         return Refusal(401, message, f"{_BASIC}, {_BEARER}")
 
     def change_refusal(self, request: Request) -> Refusal | None:
-        """Why a request may not change anything; None lets it through."""
+        """Return why a request may not change state, or None."""
         match self.mode:
             case "token":
                 assert self.token is not None
@@ -90,11 +89,12 @@ class Guard:
                 return _from_elsewhere(request) or self.read_refusal(request)
             case _:
                 return Refusal(
-                    403, "closed: start the daemon with --api-token-file, or let it listen on 127.0.0.1"
+                    403,
+                    "starting and cancelling runs is disabled: set --api-token-file, or listen on 127.0.0.1",
                 )
 
     async def delay(self, connection: HTTPConnection, refusal: Refusal) -> None:
-        """Hold the answer to whoever showed a wrong token; who showed none has only to learn that one is wanted."""
+        """Delay the response to a wrong token. A request without a token is not delayed."""
         if refusal.status == 401 and connection.headers.get("authorization", "").strip():
             address = connection.client.host if connection.client else ""
             what = f"{connection.scope['method']} {connection.url.path[:80]!r}"
@@ -102,7 +102,7 @@ class Guard:
 
 
 def _same(shown: bytes, token: Token) -> bool:
-    """In constant time: how long it takes tells nothing."""
+    """Compare in constant time, so that the duration reveals nothing about the token."""
     return hmac.compare_digest(shown, token().reveal().strip().encode())
 
 
@@ -122,16 +122,16 @@ def _basic_password(connection: HTTPConnection) -> bytes:
 
 
 def _from_elsewhere(request: Request) -> Refusal | None:
-    """Browsers of this machine run other people's pages: those must not get through.
+    """Return a refusal if a browser sent the request for a page of another site (CSRF), or None.
 
-    Such a page shows its own origin. Programs send no `Origin`.
+    Browsers send the origin of the page. Other programs send no `Origin`.
     """
     host = request.headers.get("host", "")
     origin = request.headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
-        return Refusal(403, "another origin may not do this")
+        return Refusal(403, "requests from another origin are not allowed")
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        return Refusal(403, "another site may not do this")
+        return Refusal(403, "requests from another site are not allowed")
     return None
 
 
@@ -143,7 +143,7 @@ def _hostname(authority: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine gets there."""
+    """Return whether `host` is a loopback address or localhost."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

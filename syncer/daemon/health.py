@@ -1,6 +1,6 @@
-"""`python -m syncer.daemon.health [PID]`: whether the daemon that is process 1 (or PID) works, for a container's health check.
+"""`python -m syncer.daemon.health [PID]`: the health check of a container. Probes the daemon with process id 1 (or PID).
 
-A process that is no daemon is well as long as it runs. Imports nothing of the program: it is started twice a minute.
+A process other than `serve` is healthy as long as it runs. Imports no other module of this project, so that it starts fast.
 """
 
 import http.client
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TIMEOUT = 5.0
-"""Seconds."""
+"""Seconds until a probe fails."""
 _USUAL = "127.0.0.1:8080"
-_ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - to be asked, not bound
+_ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - to connect to, not to bind
 
 
 def address_of(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
-    """Where a process with that command line can be asked, from beside it; None if it does not serve."""
+    """Return the address at which a process with this command line serves, or None if it is not `serve`."""
     if "serve" not in command[1:4]:
         return None
     listen = environment.get("SYNCER_LISTEN", "").strip() or _USUAL
@@ -30,7 +30,7 @@ def address_of(command: Sequence[str], environment: Mapping[str, str]) -> str | 
 
 
 def main(process: str = "1") -> int:
-    """The exit code: 0 if it works, or serves nothing."""
+    """Return the exit code: 0 if the daemon is healthy or the process is not `serve`, otherwise 1."""
     command = Path(f"/proc/{process}/cmdline").read_text().rstrip("\0").split("\0")
     address = address_of(command, os.environ)
     if address is None:
@@ -40,7 +40,7 @@ def main(process: str = "1") -> int:
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer from {address}: {error}")  # noqa: T201 - docker inspect shows it
+        print(f"no response from {address}: {error}")  # noqa: T201 - `docker inspect` shows it
         return 1
     finally:
         connection.close()

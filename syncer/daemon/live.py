@@ -1,4 +1,4 @@
-"""The run in progress, as it is told to whoever watches: bounded for each client, however slow it reads."""
+"""Server-sent events about the run in progress. The queue of each client is bounded, however slowly it reads."""
 
 import time
 from collections import deque
@@ -18,21 +18,22 @@ from syncer.oci.digest import Digest
 from syncer.state.history import utc
 
 TICK_SECONDS = 0.25
-"""How often progress is told at most."""
+"""Seconds between two `progress` events."""
 MAX_CLIENTS = 32
+"""Maximum number of open streams."""
 _MAX_WAITING = 256
-"""Events that wait for one client. The oldest are dropped."""
+"""Maximum number of queued events per client. The oldest ones are dropped."""
 _MAX_TRANSFERS = 32
 
 Document = dict[str, Any]
 
 
 class TooManyClients(Exception):
-    """No further stream is opened."""
+    """`MAX_CLIENTS` streams are open, or the daemon is stopping."""
 
 
 class Client:
-    """What one open stream has not been sent yet."""
+    """The queue of events of one open stream."""
 
     def __init__(self) -> None:
         self._events: deque[bytes] = deque(maxlen=_MAX_WAITING)
@@ -45,7 +46,7 @@ class Client:
         self._wake.set()
 
     def put_progress(self, event: bytes) -> None:
-        """Only the latest is of interest."""
+        """Replace the queued `progress` event, if any."""
         self._progress = event
         self._wake.set()
 
@@ -54,7 +55,7 @@ class Client:
         self._wake.set()
 
     async def take(self, *, patience: float) -> bytes:
-        """All that waits; empty after `patience` seconds of silence, and at the end."""
+        """Return all queued events. Empty after `patience` seconds without events, and when the stream is closed."""
         with anyio.move_on_after(patience):
             await self._wake.wait()
         if not self.closed:
@@ -66,7 +67,7 @@ class Client:
 
 
 class Live(Observer):
-    """The run in progress: a picture of it, and the streams that show it."""
+    """Tracks the run in progress, and sends events about it to the open streams. `clock` returns seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -77,10 +78,10 @@ class Live(Observer):
         self._clients: set[Client] = set()
         self._closed = False
 
-    # --- taking events --------------------------------------------------------------------------------------------
+    # --- observer -------------------------------------------------------------------------------------------------
 
     def attach_graph(self, graph: TaskGraph | None) -> None:
-        """Read the counts of tasks from there."""
+        """Set the graph of the run in progress, which counts its tasks."""
         self._graph = graph
 
     def notify(self, event: object) -> None:
@@ -89,31 +90,31 @@ class Live(Observer):
 
     def on_run_started(self, event: RunStarted) -> None:
         self._run = {"id": event.run_id, "trigger": event.trigger, "started": utc(time.time())}
-        self._tell("run", self._run | {"finished": None, "outcome": None})
+        self._send("run", self._run | {"finished": None, "outcome": None})
 
     def on_run_finished(self, event: RunFinished) -> None:
         last = _event("progress", self.progress())
         for client in self._clients:
-            # Before the news that it is over, not after it.
+            # Clients get the last progress before the event that the run is finished.
             client.put(last)
         run, self._run = self._run or {}, None
         self._progress_now = RunProgress(self._clock)
-        self._tell("run", run | {"finished": utc(time.time()), "outcome": event.outcome})
-        self._tell_progress()
+        self._send("run", run | {"finished": utc(time.time()), "outcome": event.outcome})
+        self._send_progress()
 
     def on_image_synced(self, event: ImageSynced) -> None:
         if self._clients:
-            self._tell("image", _image(event) | {"outcome": "synced", "bytes": event.nbytes})
+            self._send("image", _image(event) | {"outcome": "synced", "bytes": event.nbytes})
 
     def on_image_failed(self, event: ImageFailed) -> None:
         if self._clients:
             error = msgspec.structs.asdict(event.failure)
-            self._tell("image", _image(event) | {"outcome": "failed", "error": error})
+            self._send("image", _image(event) | {"outcome": "failed", "error": error})
 
-    # --- looking --------------------------------------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------------------------
 
     def progress(self) -> Document | None:
-        """The run as it stands, in the form of docs/api.md; None where there is none."""
+        """Return the state of the run in progress, as described in docs/api.md, or None."""
         if self._run is None:
             return None
         progress_now = self._progress_now
@@ -165,11 +166,11 @@ class Live(Observer):
             ],
         }
 
-    # --- telling --------------------------------------------------------------------------------------------------
+    # --- streams --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """One more stream. It begins with how things stand. Raises `TooManyClients`."""
+        """Open a stream. Its first event is the current progress. Raises `TooManyClients`."""
         if self._closed or len(self._clients) >= MAX_CLIENTS:
             raise TooManyClients
         client = Client()
@@ -181,25 +182,25 @@ class Live(Observer):
             self._clients.discard(client)
 
     async def tick(self) -> None:
-        """Tell progress for as long as the daemon runs."""
+        """Send `progress` events until cancelled."""
         while True:
             await anyio.sleep(TICK_SECONDS)
             if self._run is not None:
-                self._tell_progress()
+                self._send_progress()
 
     def close(self) -> None:
-        """End all streams, and take no more."""
+        """Close all streams and refuse new ones."""
         self._closed = True
         for client in self._clients:
             client.close()
 
-    def _tell_progress(self) -> None:
+    def _send_progress(self) -> None:
         if self._clients:
             event = _event("progress", self.progress())
             for client in self._clients:
                 client.put_progress(event)
 
-    def _tell(self, name: str, data: Document) -> None:
+    def _send(self, name: str, data: Document) -> None:
         if self._clients:
             event = _event(name, data)
             for client in self._clients:

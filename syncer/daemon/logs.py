@@ -1,4 +1,4 @@
-"""The log of a daemon: new secrets are masked as files change, and debugging is switched while it runs."""
+"""The log of the daemon. Masks new secrets after a reload, and changes its level while the daemon runs."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +11,10 @@ from syncer.observe.progress import Progress
 
 
 class DaemonLog:
-    """The log that is written now. A context manager; raises `OSError` where the file cannot be opened.
+    """The log. A context manager; raises `OSError` if the file cannot be opened.
 
-    `own_secrets` are the daemon's, `secrets` those of the files. `bind` are fields of every JSON line.
+    `own_secrets` are the secrets of the daemon, `secrets` those of the configuration. Both are masked. `bind` are
+    fields of every JSON line.
     """
 
     def __init__(
@@ -45,17 +46,17 @@ class DaemonLog:
         self.current.close()
 
     def tell(self, message: str) -> None:
-        """Something that is no part of a run."""
+        """Log a message that does not belong to a run."""
         self.current.logger.info("daemon", message=message)
 
     def observer(self) -> "RunLog":
-        """Writes the next run."""
+        """Return the observer that logs the next run."""
         beside_bars = self._stream.draws and self._file is None
         self._watching = RunLog(self.current, beside_bars=beside_bars)
         return self._watching
 
     def renew(self, secrets: Iterable[str]) -> None:
-        """Mask these from now on, and those of the time before, which others may still tell of."""
+        """Mask new secrets. The previous ones stay masked, because responses may still contain them."""
         found = frozenset(secrets)
         if found == self._secrets:
             return
@@ -64,17 +65,17 @@ class DaemonLog:
         try:
             self.current = self._open(self._file, found | before)
         except OSError as error:
-            # The log's folder is gone: better told where somebody may see it than not at all.
+            # The folder of the log file is gone: log to the stream instead.
             self.current = self._open(None, found | before)
             self.current.logger.error("daemon", message=str(error))  # noqa: TRY400 - no traceback
 
     def toggle_debug(self) -> None:
-        """Tell everything, or what was asked for at the start: then less, if that was everything."""
+        """Switch between debug and the level set at start. If that level is debug, switch to info."""
         self._level = self._calm if self._level == "debug" else "debug"
         self.current.set_level(self._level)
         if self._watching is not None:
             self._watching.look_again()
-        self.current.logger.warning("daemon", message=f"the log level is {self._level} now")
+        self.current.logger.warning("daemon", message=f"log level set to {self._level}")
 
     def _open(self, file: Path | None, secrets: frozenset[str]) -> Logging:
         return configure_logging(
@@ -88,10 +89,10 @@ class DaemonLog:
 
 
 class RunLog(LogObserver):
-    """Writes one run; what is worth telling may change while it goes on."""
+    """Logs one run. The log level may change during the run."""
 
     def look_again(self) -> None:
-        """The log level has changed."""
+        """Apply a new log level."""
         wanted: dict[type, Any] = {
             RequestSent: self._request_sent,
             Decision: self._decision,

@@ -1,6 +1,6 @@
-"""Tells other programs how a run ended: one POST for each address, signed, tried again, never in a run's way.
+"""Notifications about finished runs: one signed POST per URL, with retries, without delaying runs.
 
-The addresses themselves are secrets, as those of chat rooms are: no text has more of them than the host.
+URLs of webhooks are secrets: messages contain only their host.
 """
 
 import hashlib
@@ -35,25 +35,28 @@ _MAX_IMAGES = 20
 _MAX_LINES = 5
 _LONGEST_LINE = 300
 _MIN_SECRET = 8
-"""Characters. A shorter path, such as `/hook`, is no secret, and may be part of other texts."""
+"""Minimum number of characters. A shorter path, such as `/hook`, is not a secret, and other texts may contain it."""
 
 _log = logging.getLogger(__name__)
 
 
 class _Refused(Exception):
-    """It makes no sense to try again."""
+    """The notification failed permanently."""
 
 
 class _Unanswered(Exception):
-    """Trying again may help."""
+    """The notification failed; a retry may succeed."""
 
 
 class InvalidAddress(ValueError):
-    """No http or https address. The text does not repeat it."""
+    """Not an http or https URL. The message does not contain the URL."""
 
 
 class Notifier:
-    """Sends to all `urls` when the occasion is one of `occasions`. Raises `InvalidAddress`."""
+    """Sends a notification to all `urls` if the occasion is one of `occasions`. Raises `InvalidAddress`.
+
+    `secret` is the key of the signature. `wait` is the backoff between attempts.
+    """
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class Notifier:
         self._transport = transport
 
     def tell(self, ended: Ended) -> None:
-        """A run is over. Called from a worker thread; what is sent is made here, and sent later."""
+        """Queue notifications about a finished run. Called from a worker thread."""
         occasion = occasion_of(ended, self._occasions)
         if occasion is None or not self._targets:
             return
@@ -78,7 +81,7 @@ class Notifier:
             anyio.from_thread.run_sync(target.put, body)
 
     async def run(self) -> None:
-        """Send for as long as the daemon runs."""
+        """Send queued notifications until cancelled."""
         async with (
             httpx.AsyncClient(transport=self._transport(), timeout=_ANSWER_SECONDS) as client,
             anyio.create_task_group() as group,
@@ -87,13 +90,13 @@ class Notifier:
                 group.start_soon(target.send_all, client)
 
     async def drain(self) -> None:
-        """Until nothing is left to send."""
+        """Wait until all queues are empty."""
         for target in self._targets:
             await target.drained()
 
 
 class _Target:
-    """One address, with what waits for it."""
+    """One URL and its queue."""
 
     def __init__(self, url: str, secret: Secret | None, wait: wait_base) -> None:
         self._url = url
@@ -108,7 +111,7 @@ class _Target:
         try:
             self._send.send_nowait(body)
         except anyio.WouldBlock:
-            _log.error("a notification to %s is lost: too many wait already", self._name)
+            _log.error("notification to %s dropped: the queue is full", self._name)
             return
         self._left += 1
 
@@ -135,9 +138,9 @@ class _Target:
         try:
             await attempts(self._post, client, body)
         except (_Refused, _Unanswered) as error:
-            _log.error("a notification to %s failed: %s", self._name, error)
-        except Exception as error:  # noqa: BLE001 - a defect here is no reason to stop syncing, and its text may name the address
-            _log.error("a notification to %s failed: %s", self._name, type(error).__name__)
+            _log.error("notification to %s failed: %s", self._name, error)
+        except Exception as error:  # noqa: BLE001 - must not stop the daemon; its text may contain the URL
+            _log.error("notification to %s failed: %s", self._name, type(error).__name__)
 
     async def _post(self, client: httpx.AsyncClient, body: bytes) -> None:
         headers = {"content-type": "application/json", "user-agent": "image-syncer"}
@@ -145,11 +148,11 @@ class _Target:
             headers[SIGNATURE_HEADER] = signature(self._secret, body)
         try:
             with anyio.fail_after(_ANSWER_SECONDS):
-                # Redirects are not followed: the message is for this address only.
+                # Redirects are not followed: the notification is for this URL only.
                 async with client.stream("POST", self._url, content=body, headers=headers) as response:
                     status = response.status_code
         except (httpx.TransportError, TimeoutError) as error:
-            raise _Unanswered(f"no answer ({type(error).__name__})") from None
+            raise _Unanswered(f"no response ({type(error).__name__})") from None
         if status == httpx.codes.TOO_MANY_REQUESTS or status >= 500:
             raise _Unanswered(f"status {status}")
         if status >= 300:
@@ -157,15 +160,15 @@ class _Target:
 
 
 def signature(secret: Secret, body: bytes) -> str:
-    """HMAC-SHA256 of a body, as the header has it."""
+    """Return the HMAC-SHA256 of a body, as sent in `SIGNATURE_HEADER`."""
     return "sha256=" + hmac.new(secret.reveal().encode(), body, hashlib.sha256).hexdigest()
 
 
 def occasion_of(ended: Ended, wanted: Collection[str]) -> str | None:
-    """What to tell of a run; None if nothing.
+    """Return the occasion of a run, or None if it is not in `wanted`.
 
-    A recovery is a success of rules of which one had not succeeded before. A run that was stopped changes nothing:
-    a restart in between is neither trouble nor the end of it.
+    A successful run is a recovery if one of its rules failed before. An interrupted run does not change that: a
+    restart is neither a failure nor a recovery.
     """
     outcome = str(ended.summary["outcome"])
     if outcome == "success" and "recovery" in wanted:
@@ -176,7 +179,7 @@ def occasion_of(ended: Ended, wanted: Collection[str]) -> str | None:
 
 
 def message(occasion: str, ended: Ended) -> dict[str, Any]:
-    """What is sent: `text` for people, the rest for programs."""
+    """Return the body of a notification: `text` for people, the rest for programs."""
     failed = [image for image in ended.report.images() if image["outcome"] == "failed"]
     return {
         "text": _text(occasion, ended, failed),
@@ -192,9 +195,9 @@ def _text(occasion: str, ended: Ended, failed: Sequence[dict[str, Any]]) -> str:
     images = summary["totals"]["images"]
     count = sum(images.values())
     verdicts = {
-        "success": "all is well",
-        "recovery": "all is well again",
-        "interrupted": "stopped before the end",
+        "success": "run succeeded",
+        "recovery": "run succeeded after a failure",
+        "interrupted": "run interrupted",
     }
     verdict = verdicts.get(occasion, f"{images['failed']} of {words.count(count, 'image')} failed")
     lines = [f"image-syncer: {verdict} (run {summary['id']}, {occasion}; {images['synced']} synced)"]
@@ -210,15 +213,15 @@ def _text(occasion: str, ended: Ended, failed: Sequence[dict[str, Any]]) -> str:
 
 
 def _plain(line: str) -> str:
-    """A registry's words must not become a chat's commands, such as one that calls everybody."""
+    """Truncate and escape a line, so that text of a registry is not a chat command, such as `<!channel>`."""
     line = line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def secrets_of(url: str) -> Iterator[str]:
-    """The parts of an address that no text may have: what comes after the host, and who asks.
+    """Return the secret parts of a URL: its path with the query, and its userinfo.
 
-    Not the whole of it: the log masks the beginning of a secret too, and that would be the names of hosts.
+    Not the whole URL: the log also masks prefixes of secrets, which would mask host names.
     """
     parts = urlsplit(url)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -233,7 +236,7 @@ def _shown(url: str) -> str:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        raise InvalidAddress("expected an address such as https://host/path") from None
+        raise InvalidAddress("expected a URL such as https://host/path") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidAddress("expected an address such as https://host/path")
+        raise InvalidAddress("expected a URL such as https://host/path")
     return f"{parts.scheme}://{parts.hostname}{port}/…"

@@ -1,4 +1,4 @@
-"""How each rule of a run did: what the API and the notifications go by."""
+"""The outcome of each rule of a run, for the API, the page and notifications."""
 
 from collections.abc import Sequence
 
@@ -7,38 +7,38 @@ from syncer.rules.rule import Rule
 
 
 class RuleOutcomes(Observer):
-    """Counts what went through and what failed, rule by rule."""
+    """Counts the successful and failed images of each rule."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         super().__init__()
         self._names = {rule.number: rule.name for rule in rules}
-        self._went = dict.fromkeys(self._names, 0)
+        self._succeeded = dict.fromkeys(self._names, 0)
         self._failed = dict.fromkeys(self._names, 0)
-        self._stopped: set[int] = set()
+        self._interrupted: set[int] = set()
 
     @property
     def rules(self) -> frozenset[str]:
-        """The names of the rules that the run is about."""
+        """The names of the rules of the run."""
         return frozenset(self._names.values())
 
     def on_image_synced(self, event: ImageSynced) -> None:
-        self._went[event.rule.number] += 1
+        self._succeeded[event.rule.number] += 1
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
-        self._went[event.rule.number] += 1
+        self._succeeded[event.rule.number] += 1
 
     def on_image_failed(self, event: ImageFailed) -> None:
         if event.failure.kind == "interrupted":
-            self._stopped.add(event.rule.number)
+            self._interrupted.add(event.rule.number)
         else:
             self._failed[event.rule.number] += 1
 
     def outcomes(self) -> dict[str, str]:
-        """By the names of the rules. One that was stopped before its end says nothing, unless an image failed."""
+        """Return the outcomes by rule name. Interrupted rules without a failed image are left out."""
         outcomes = {}
         for number, name in self._names.items():
             if self._failed[number]:
-                outcomes[name] = "partial" if self._went[number] else "failure"
-            elif number not in self._stopped:
+                outcomes[name] = "partial" if self._succeeded[number] else "failure"
+            elif number not in self._interrupted:
                 outcomes[name] = "success"
         return outcomes

@@ -1,4 +1,4 @@
-"""What the front page shows: is all well, what fails and why, what was and what comes."""
+"""The content of the status page: health, failures with their causes, recent runs, rules."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from syncer.daemon.causes import Causes, parts_of
 from syncer.daemon.chart import MAX_BARS
 from syncer.daemon.guard import Guard
 from syncer.daemon.run_view import Reports, page_of, text_of
+from syncer.daemon.runs import RUN_ABORTED
 from syncer.daemon.service import Service
 from syncer.daemon.status import status_of
 from syncer.observe.words import count
@@ -20,14 +21,14 @@ from syncer.state.history import Document, utc
 RULES_PER_PAGE = 50
 RECENT_RUNS = 8
 _MAX_REPORTS = 5
-"""Reports that are read for the causes of failing rules."""
+"""Maximum number of reports to read for the causes of failing rules."""
 
 Level = Literal["good", "note", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence on how things are; `since` is the time it ends with, if it has one."""
+    """A sentence about the state of the daemon. If `since` is set, the page appends that time to `text`."""
 
     level: Level
     text: str
@@ -36,7 +37,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class RulesView:
-    """The rules that fit what was asked for, one page of them: those that fail first."""
+    """One page of the rules that contain `text`, failing rules first. `found` is the number of matching rules."""
 
     rules: Sequence[Document]
     text: str
@@ -50,7 +51,7 @@ class RulesView:
 
 @dataclass(frozen=True, slots=True)
 class OverviewView:
-    """All that the front page needs. `unsettled`: a run is about to begin or to end, so that this will not hold long."""
+    """The content of the status page. `unsettled` is true while a run starts or finishes."""
 
     status: Document
     statements: Sequence[Statement]
@@ -63,7 +64,7 @@ class OverviewView:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """What the history has for the front page."""
+    """Recent runs and the time of the last success, from the history."""
 
     runs: Sequence[Document] = ()
     succeeded: float | None = None
@@ -72,14 +73,14 @@ class _Past:
 
 @dataclass(slots=True)
 class _Known:
-    """Causes that were read from reports, and for which runs and sources: reports of runs that are over never change."""
+    """Cached causes. `key` names the runs and sources; reports of finished runs never change."""
 
     key: object = None
     causes: Causes = field(default_factory=Causes)
 
 
 class Overview:
-    """Makes the front page's content."""
+    """Builds the content of the status page."""
 
     def __init__(self, service: Service, guard: Guard, reports: Reports) -> None:
         self._service = service
@@ -88,12 +89,12 @@ class Overview:
         self._known = _Known()
 
     async def view(self, query: Mapping[str, str]) -> OverviewView:
-        """How things are now. `query` says which rules are looked for: `q`, a text, and `page`."""
+        """Return the current state. `query` selects the rules to list: `q` is a text to find, `page` a page number from 1."""
         status = await status_of(self._service, post=self._guard.mode)
         past = await anyio.to_thread.run_sync(_past, self._service)
         failing = [rule for rule in status["rules"] if fails(rule)]
         causes = await self._causes(failing) if failing else Causes()
-        going = [run for run in past.runs if not run["finished"]]
+        unfinished = [run for run in past.runs if not run["finished"]]
         return OverviewView(
             status=status,
             statements=statements_of(status, failing, readable=past.readable),
@@ -101,11 +102,11 @@ class Overview:
             runs=past.runs,
             causes=causes,
             succeeded=None if past.succeeded is None else utc(past.succeeded),
-            unsettled=status["run"] is None and bool(going or self._service.runner.busy),
+            unsettled=status["run"] is None and bool(unfinished or self._service.runner.busy),
         )
 
     async def _causes(self, failing: Sequence[Document]) -> Causes:
-        """Why these rules fail, by the reports of their last runs."""
+        """Return why these rules fail, according to the reports of their last runs."""
         names = {rule["source"] for rule in failing}
         sources = {str(rule.source) for rule in self._service.files.config.rules if rule.name in names}
         last = {rule["last"]["run"]: rule["last"]["finished"] for rule in failing}
@@ -117,22 +118,22 @@ class Overview:
                 try:
                     await self._reports.read(run, causes.see)
                 except (KeyError, sqlite3.Error):
-                    continue  # it is not kept any more; that its rules fail is said in any case
+                    continue  # The report was deleted. The page still lists its rules as failing.
             self._known = _Known(key, causes)
         return self._known.causes
 
 
 def fails(rule: Document) -> bool:
-    """Whether not all of a rule's images went through, the last time."""
+    """Return whether an image of the rule failed in its last run."""
     return rule["last"] is not None and rule["last"]["outcome"] != "success"
 
 
 def statements_of(status: Document, failing: Sequence[Document], *, readable: bool) -> list[Statement]:
-    """The first one says it all in one sentence; the others tell more."""
+    """Return statements about the state of the daemon. The first one summarizes the others."""
     found = [*_troubles(status, failing, readable=readable), *_notes(status)]
     worst: Level = "bad" if any(each.level == "bad" for each in found) else "note"
     if status["stopping"]:
-        found.insert(0, Statement(worst, "Stopping: what is under way may end, nothing new begins."))
+        found.insert(0, Statement(worst, "Stopping. Running tasks may finish; no new run starts."))
     elif not status["ready"]:
         found.insert(0, Statement(worst, "Starting."))
     elif worst != "bad":
@@ -149,19 +150,18 @@ def _troubles(status: Document, failing: Sequence[Document], *, readable: bool) 
             f"{len(failing)} of {count(len(rules), 'rule')} {'is' if len(failing) == 1 else 'are'} failing"
         )
         if never := since.count(None):
-            which = "none has" if never == len(since) else f"{never} have not"
+            which = "none has" if never == len(since) else f"{never} {'has' if never == 1 else 'have'} not"
             found.append(Statement("bad", f"{whole}; {which} succeeded yet."))
         else:
-            found.append(Statement("bad", f"{whole}, without a success since", min(since)))
+            which = "last success" if len(since) == 1 else "oldest last success"
+            found.append(Statement("bad", f"{whole}; {which} at", min(since)))
     if problems := status["files"]["problems"]:
-        text = f"The files have changed and are not taken: {count(len(problems), 'problem')}. In force is what was read"
+        text = f"Configuration reload failed ({count(len(problems), 'problem')}); still using the version loaded at"
         found.append(Statement("bad", text, status["files"]["loaded"]))
     if last and last.get("error"):
-        found.append(
-            Statement("bad", f"The last run broke off: {last['error'].removeprefix('the run broke off: ')}")
-        )
+        found.append(Statement("bad", f"The last run was aborted: {last['error'].removeprefix(RUN_ABORTED)}"))
     if not readable:
-        found.append(Statement("bad", "The history cannot be read: see the log."))
+        found.append(Statement("bad", "Cannot read the history. See the log for details."))
     return found
 
 
@@ -169,17 +169,17 @@ def _notes(status: Document) -> list[Statement]:
     found = []
     last = status["last_run"]
     if last and last["outcome"] == "interrupted":
-        found.append(Statement("note", "The last run was stopped before its end", last["finished"]))
+        found.append(Statement("note", "The last run was interrupted at", last["finished"]))
     if status["queued"]:
-        found.append(Statement("note", "Another run follows at once: it was due while this one went on."))
+        found.append(Statement("note", "Another run is queued until the current run finishes."))
     idle = sum(rule["next"] is None for rule in status["rules"])
     if idle and not status["stopping"]:
         which = (
             "All rules run"
             if idle == len(status["rules"])
-            else f"{count(idle, 'rule')} of {len(status['rules'])} run"
+            else f"{idle} of {count(len(status['rules']), 'rule')} {'runs' if idle == 1 else 'run'}"
         )
-        found.append(Statement("note", f"{which} only when asked to: no schedule is given."))
+        found.append(Statement("note", f"{which} on request only: no schedule is set."))
     return found
 
 
@@ -187,16 +187,17 @@ def _no_trouble(status: Document) -> Statement:
     rules = status["rules"]
     new = sum(rule["last"] is None for rule in rules)
     if not rules:
-        return Statement("note", "The images file has no rules: there is nothing to do.")
+        return Statement("note", "The configuration has no rules.")
     if new == len(rules):
-        going = "The first run goes on." if status["run"] else "Nothing has run yet."
-        return Statement("note", going)
+        text = "The first run is in progress." if status["run"] else "No rule has run yet."
+        return Statement("note", text)
     if new:
         return Statement(
-            "note", f"{count(new, 'rule')} of {len(rules)} did not run yet; the others are well."
+            "note",
+            f"{new} of {count(len(rules), 'rule')} {'has' if new == 1 else 'have'} not run yet; all others succeeded.",
         )
-    what = "the rule succeeded in its" if len(rules) == 1 else f"all {len(rules)} rules succeeded in their"
-    return Statement("good", f"All is well: {what} last run.")
+    what = "The rule succeeded in its" if len(rules) == 1 else f"All {len(rules)} rules succeeded in their"
+    return Statement("good", f"{what} last run.")
 
 
 def _past(service: Service) -> _Past:

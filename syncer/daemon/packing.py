@@ -1,4 +1,4 @@
-"""A run's report as gzip: what the history keeps, browsers take as it is, and the pages read image by image."""
+"""Compressed reports. The history stores them, the API serves them as they are, and the page reads them image by image."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ _OPEN = b'"images":['
 
 
 def pack_report(report: ReportObserver, run: Document) -> bytes:
-    """The report as gzip, made image by image. `run` stands for the report's own account of the run."""
+    """Return the report as gzip. `run` replaces the object `run` of the report."""
     encode = msgspec.json.Encoder().encode
     packer = zlib.compressobj(wbits=GZIP)
     parts = [packer.compress(b'{"run":' + encode(run) + b"," + _OPEN)]
-    # An image a line: JSON has no line breaks of its own, so `read_report` need not parse to find its parts.
+    # One image per line: encoded JSON contains no line breaks, so `read_report` can split the report without parsing it.
     separator = b"\n"
     for image in report.images():
         parts.append(packer.compress(separator + encode(image)))
@@ -27,7 +27,7 @@ def pack_report(report: ReportObserver, run: Document) -> bytes:
 
 
 def read_report(packed: bytes, see: Callable[[Document], None]) -> Document:
-    """Show each image to `see`; the rest of the report is returned. No more than a piece of it is in memory at a time."""
+    """Call `see` with each image and return the rest of the report. Only a part of the report is in memory at a time."""
     decode = msgspec.json.Decoder().decode
     document: Document = {}
     for line in _lines(unpacked(packed)):
@@ -36,7 +36,7 @@ def read_report(packed: bytes, see: Callable[[Document], None]) -> Document:
         elif line.endswith(_OPEN):
             document |= decode(line + b"]}")
         elif line.startswith(b'{"run":'):
-            # Of a run that was cut off, without images; or packed by an earlier version, all in one line.
+            # The whole report is one line: of an interrupted run without images, or of an earlier version.
             document = decode(line)
             for image in document.get("images", ()):
                 see(image)

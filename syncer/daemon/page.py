@@ -1,4 +1,4 @@
-"""The pages for people: how things are, the runs, one run. Made on the server; docs/operations.md shows them."""
+"""The HTML pages: the status page, the list of runs, one run. docs/operations.md describes them."""
 
 import hashlib
 import sqlite3
@@ -41,7 +41,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class _Static:
-    """A file that the pages need. `address` has its digest in it: browsers may keep it for good."""
+    """A static file. `address` contains its digest, so browsers may cache it forever."""
 
     address: str
     content: bytes
@@ -49,7 +49,7 @@ class _Static:
 
 
 class Pages:
-    """What a browser gets; `routes` are for `syncer.daemon.web.application`."""
+    """Handlers of the HTML pages. Pass `routes` to `syncer.daemon.web.application`."""
 
     def __init__(self, service: Service, guard: Guard) -> None:
         self._service = service
@@ -76,7 +76,7 @@ class Pages:
             Route("/static/{name}", self.static),
         ]
 
-    # --- looking --------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------------
 
     async def overview(self, request: Request) -> Response:
         view = await self._overview.view(request.query_params)
@@ -86,12 +86,12 @@ class Pages:
         )
 
     def _chart(self, runs: Sequence[Document], now: str) -> Markup:
-        """Half of the page's work. It is the same until another run is over."""
-        over = [run for run in runs if run["finished"]]
-        newest = over[0]["id"] if over else ""
+        """Return the chart. It is cached until another run finishes, because rendering it is half of the work."""
+        finished = [run for run in runs if run["finished"]]
+        newest = finished[0]["id"] if finished else ""
         if self._charted[0] != newest:
             template = self._templates.get_template("chart.html")
-            self._charted = newest, Markup(template.render(chart=chart_of(over, now), now=now))  # noqa: S704 - escaped in there
+            self._charted = newest, Markup(template.render(chart=chart_of(finished, now), now=now))  # noqa: S704 - the template escapes it
         return self._charted[1]
 
     async def runs(self, request: Request) -> Response:
@@ -102,9 +102,7 @@ class Pages:
                 lambda: history.summaries(RUNS_PER_PAGE + 1, before=before)
             )
         except KeyError:
-            raise HTTPException(
-                404, "The run that this page was to begin with is not kept any more."
-            ) from None
+            raise HTTPException(404, "The first run of this page is no longer in the history.") from None
         runs = [msgspec.json.decode(text) for text in found]
         return self._page(
             "runs.html", runs=runs[:RUNS_PER_PAGE], more=len(runs) > RUNS_PER_PAGE, before=before
@@ -116,16 +114,16 @@ class Pages:
             view = await self._reports.view(run_id, Search.of(request.query_params))
         except KeyError:
             raise HTTPException(
-                404, f"No run {run_id[:50]} is known. The history keeps the newest ones only."
+                404, f"Run {run_id[:50]} not found. The history keeps only the latest runs."
             ) from None
         progress = self._service.live.progress()
-        going = progress if progress and progress["id"] == run_id else None
+        current = progress if progress and progress["id"] == run_id else None
         return self._page(
             "run.html",
             view=view,
-            progress=going,
+            progress=current,
             post=self._guard.mode,
-            unsettled=going is None and not view.run["finished"],
+            unsettled=current is None and not view.run["finished"],
             per_page=PER_PAGE,
         )
 
@@ -135,7 +133,7 @@ class Pages:
             raise HTTPException(404)
         return Response(file.content, media_type=file.media_type, headers={"cache-control": _YEAR})
 
-    # --- doing: forms, for browsers without scripts too -----------------------------------------------------------
+    # --- forms, which also work without JavaScript ----------------------------------------------------------------
 
     async def start(self, request: Request) -> Response:
         await admit(self._guard, request)
@@ -148,10 +146,10 @@ class Pages:
         await cancel_run(self._service, run_id)
         return RedirectResponse(f"/runs/{run_id}", 303)
 
-    # --- telling --------------------------------------------------------------------------------------------------
+    # --- responses ------------------------------------------------------------------------------------------------
 
     async def _explained(self, handler: Handler, request: Request) -> Response:
-        """What went wrong is told to people, not to programs."""
+        """Call a handler. If it fails, return the error as an HTML page."""
         try:
             return await handler(request)
         except HTTPException as error:
@@ -159,7 +157,9 @@ class Pages:
                 "message.html", status=error.status_code, text=error.detail, headers=dict(error.headers or {})
             )
         except sqlite3.Error:
-            return self._page("message.html", status=500, text="The history cannot be read: see the log.")
+            return self._page(
+                "message.html", status=500, text="Cannot read the history. See the log for details."
+            )
 
     def _page(
         self, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **content: object
@@ -204,7 +204,7 @@ def _environment(static: dict[str, str]) -> jinja2.Environment:
 
 
 def shown_time(moment: str | None, now: str) -> str:
-    """A time in UTC, such as `21 Nov 03:00`, that the script turns into the viewer's own."""
+    """Return a time in UTC, such as `21 Nov 03:00`. The script converts it to the time zone of the browser."""
     if moment is None:
         return Markup('<span class="none">never</span>')
     when = datetime.fromisoformat(moment)
@@ -214,13 +214,13 @@ def shown_time(moment: str | None, now: str) -> str:
 
 
 def took(run: Document, now: str) -> str:
-    """How long a run took. Its times are whole seconds."""
+    """Return the duration of a run. Its times are whole seconds."""
     seconds = seconds_of(run, now)
     return words.duration(seconds) if seconds >= 1 else "under 1 s"
 
 
 def ago(moment: str | None, now: str) -> str:
-    """How long before or after `now`, such as `3 h ago` or `in 5 min`. The script keeps it up to date."""
+    """Return the distance to `now`, such as `3 h ago` or `in 5 min`. The script keeps it up to date."""
     if moment is None:
         return ""
     seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(moment)).total_seconds()

@@ -1,4 +1,4 @@
-"""Who asks, by address, and how often each has shown a wrong token."""
+"""Peers, identified by address, and the wrong tokens that they sent."""
 
 import ipaddress
 import logging
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def peer_of(address: str) -> str:
-    """The address that limits count by: one of IPv6 by its /64, since a host may use all of that."""
+    """Return the peer of an address, for limits. All IPv6 addresses of a /64 are one peer: one host may use all of them."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -30,10 +30,10 @@ def peer_of(address: str) -> str:
 
 
 class WrongTokens:
-    """Logs wrong tokens, and delays the answer to them: longer with each from the same peer, up to 4 seconds.
+    """Logs wrong tokens and delays the responses to them. The delay doubles with each one from a peer, up to 4 seconds.
 
-    A right token is never delayed, so a peer that is a proxy of many users does not lock them out. `now` gives
-    seconds; `sleep` waits for so many.
+    A valid token is never delayed, so users behind the same proxy are not locked out. `now` returns seconds; `sleep`
+    takes seconds.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class WrongTokens:
         self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     async def delay(self, address: str, request: str) -> None:
-        """Count a wrong token from that address, and wait. `request` is its method and path, for the log."""
+        """Count a wrong token from `address`, and wait. `request` is the method and path, for the log."""
         peer = peer_of(address)
         count, last = self._seen.pop(peer, (0, 0.0))
         now = self._now()
@@ -55,7 +55,7 @@ class WrongTokens:
         self._seen[peer] = count, now
         while len(self._seen) > _MAX_PEERS:
             self._seen.popitem(last=False)
-        # The 1st, 2nd, 4th, 8th, …: a program that guesses must not fill the log.
+        # Log the 1st, 2nd, 4th, 8th, …: a brute-force attack must not fill the log.
         if count & (count - 1) == 0:
             _log.warning("wrong token from %s for %s (%d in a row)", address, request, count)
         await self._sleep(min(_FIRST_DELAY * 2 ** min(count - 1, 10), _MAX_DELAY))

@@ -1,6 +1,6 @@
-"""One run as its page shows it: summary, the causes of its failures, and those of its images that somebody looks for.
+"""The content of the page of a run: summary, causes of failures, and the images that match a search.
 
-A report may have a hundred thousand images: it is gone through once, piece by piece, in a thread of its own.
+A report may have a hundred thousand images. A worker thread reads it once, in parts.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _MAX_PAGES = 10**6
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for: an outcome of images (empty: any), a text in names, digests and messages, a page from 1."""
+    """A search for images: an outcome (empty: any), a text in names, digests and messages, a page number from 1."""
 
     outcome: str = ""
     text: str = ""
@@ -31,11 +31,11 @@ class Search:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Search":
-        """As the page's own address has it. Nonsense counts as nothing."""
+        """Return the search of a query string. Invalid values are ignored."""
         outcome = query.get("outcome", "")
         return cls(outcome if outcome in OUTCOMES else "", text_of(query), page_of(query))
 
-    def fits(self, image: Document) -> bool:
+    def matches(self, image: Document) -> bool:
         if self.outcome and image["outcome"] != self.outcome:
             return False
         wanted = self.text.lower()
@@ -44,7 +44,7 @@ class Search:
 
 @dataclass(slots=True)
 class RunView:
-    """A run, and a page of the images that fit `search`: `found` of them in all."""
+    """A run, and one page of the `found` images that match `search`."""
 
     search: Search
     run: Document = field(default_factory=dict)
@@ -58,33 +58,33 @@ class RunView:
 
     @property
     def first(self) -> int:
-        """The number of the first image on the page, from 1."""
+        """The number of the first image on the page, counted from 1."""
         return (self.search.page - 1) * PER_PAGE + 1
 
     def see(self, image: Document) -> None:
-        """Take an image of the report."""
+        """Add an image of the report."""
         self.causes.see(image)
-        if self.search.fits(image):
+        if self.search.matches(image):
             self.found += 1
             if self.first <= self.found < self.first + PER_PAGE:
                 self.images.append(image)
 
 
 class Reports:
-    """Reads reports, one at a time however many ask."""
+    """Reads reports, one at a time."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
     async def view(self, run_id: str, search: Search) -> RunView:
-        """The run of that id, over or not. Raises `KeyError` for one that is not known, and `sqlite3.Error`."""
+        """Return a run, finished or in progress. Raises `KeyError` if there is no such run, and `sqlite3.Error`."""
         view = RunView(search)
         view.run = await self.read(run_id, view.see)
         return view
 
     async def read(self, run_id: str, see: Callable[[Document], None]) -> Document:
-        """Show each image of the run to `see`, in a thread. The run with its totals; raises as `view`."""
+        """Call `see` with each image of the run, in a thread, and return the run with its totals. Raises the same as `view`."""
         return await anyio.to_thread.run_sync(self._read, run_id, see, limiter=self._one_at_a_time)
 
     def _read(self, run_id: str, see: Callable[[Document], None]) -> Document:
@@ -101,12 +101,12 @@ class Reports:
 
 
 def text_of(query: Mapping[str, str]) -> str:
-    """The text that a query looks for."""
+    """Return the search text of a query."""
     return query.get("q", "").strip()[:_MAX_TEXT]
 
 
 def page_of(query: Mapping[str, str]) -> int:
-    """The number of a page in a query, from 1."""
+    """Return the page number of a query, counted from 1."""
     text = query.get("page", "")
     return max(1, min(int(text), _MAX_PAGES)) if text.isascii() and text.isdigit() and len(text) < 8 else 1
 

@@ -1,4 +1,4 @@
-"""Runs, one at a time, each written down in the history whatever becomes of it."""
+"""Executes runs, one at a time, and records each one in the history, even if it crashes."""
 
 import logging
 import sqlite3
@@ -26,10 +26,13 @@ from syncer.run import Run
 from syncer.state.history import Document, History, RuleResult, utc
 
 TOUCH_SECONDS = 10.0
-"""How often the history learns how far a run is: what is known of it should the process be killed."""
-_LAST_WORDS = 2.0
-"""Seconds that writing down a run may take when everything is to stop at once."""
+"""Seconds between two updates of the history during a run. If the process is killed, the last update remains."""
+_RECORD_SECONDS = 2.0
+"""Seconds that recording a run may take after it was cancelled."""
 _STOP_SECONDS = 0.05
+
+RUN_ABORTED = "the run was aborted: "
+"""Prefix of the error of a run that ended with an exception."""
 
 Trigger = Literal["schedule", "api", "start"]
 T = TypeVar("T")
@@ -38,11 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 class RunInProgress(Exception):
-    """There is one already: only one goes on at a time."""
+    """Another run is in progress. Only one run is active at a time."""
 
 
 class WatchedRun(Run):
-    """A run whose tasks can be counted from outside."""
+    """A run that exposes its graph, so that its tasks can be counted."""
 
     @property
     def graph(self) -> TaskGraph:
@@ -51,14 +54,14 @@ class WatchedRun(Run):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run to be executed. `write_outcome` writes the files that the user wants of each run; it may block."""
+    """A run that is ready to execute. `write_outcome` writes the output files of the run; it may block."""
 
     run: WatchedRun
     write_outcome: Callable[[ReportObserver], None]
 
 
 class Prepare(Protocol):
-    """Makes a run of some rules of the files that are in force. More observers than these may watch it."""
+    """Creates a run of some rules of the configuration. The implementation may add observers."""
 
     def __call__(
         self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
@@ -67,7 +70,7 @@ class Prepare(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run that is over: its account of itself with totals, its report, how its rules did, and had done before."""
+    """A finished run: summary with totals, report, outcomes by rule, and the previous results of the rules."""
 
     summary: Document
     report: ReportObserver
@@ -77,7 +80,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Current:
-    """The run in progress. `overdue` once it was stopped for taking too long."""
+    """The run in progress. `overdue` is true once the run exceeded its time limit. `began` is a monotonic time in seconds."""
 
     prepared: Prepared
     observers: Sequence[Observer]
@@ -93,11 +96,10 @@ class Current:
 
 
 class Runner:
-    """Starts runs and sees them to their end.
+    """Starts, stops and records runs.
 
-    `lock` is held for as long as a run goes on; it raises `StateLocked` where another process works with the same
-    state. `told` hears of each run that is over; it may block. A run that takes longer than `max_seconds` is stopped
-    as one that is cancelled.
+    `lock` is held during a run. It raises `StateLocked` if another process uses the state folder. `on_finished` is
+    called after each run; it may block. A run that takes longer than `max_seconds` is stopped like a cancelled run.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Runner:
         metrics: MetricsObserver,
         live: Live,
         lock: Callable[[], AbstractContextManager[None]],
-        told: Callable[[Ended], None],
+        on_finished: Callable[[Ended], None],
         max_seconds: float | None = None,
     ) -> None:
         self._prepare = prepare
@@ -116,7 +118,7 @@ class Runner:
         self._metrics = metrics
         self._live = live
         self._lock = lock
-        self._told = told
+        self._on_finished = on_finished
         self._max_seconds = max_seconds
         self._busy = False
         self._idle = anyio.Event()
@@ -124,23 +126,23 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        """Whether a run goes on, or is about to."""
+        """Whether a run is in progress or is starting."""
         return self._busy
 
     async def start(self, config: Config, rules: Sequence[Rule], trigger: Trigger, group: TaskGroup) -> str:
-        """Begin a run in `group` and return its id. Raises `RunInProgress`, `StateLocked`, `StateUnusable`."""
+        """Start a run in `group` and return its id. Raises `RunInProgress`, `StateLocked` or `StateUnusable`."""
         if self._busy:
             raise RunInProgress
         self._busy = True
         self._idle = anyio.Event()
         with ExitStack() as held:
-            held.callback(self._rest)
+            held.callback(self._set_idle)
             held.enter_context(self._lock())
             report, outcomes = ReportObserver(), RuleOutcomes(rules)
             observers = (report, outcomes, self._metrics, self._live)
             prepared = self._prepare(config, rules, observers, trigger)
             current = Current(prepared, observers, report, outcomes, trigger, time.monotonic())
-            # Known to the history before anybody hears its id.
+            # Record the run before its id is returned.
             await self._keep(self._history.begin, _begun(current))
             self.current = current
             self._metrics.attach_graph(prepared.run.graph)
@@ -149,60 +151,58 @@ class Runner:
         return current.id
 
     async def stop(self) -> None:
-        """Tell the run in progress to start nothing more; it ends within the engine's drain time."""
+        """Stop the run in progress. It starts no new task, and ends within the drain time of the engine."""
         current = self.current
         while current is not None and current is self.current and not current.prepared.run.stopping:
-            # Before its workers are there, a run cannot be stopped yet.
+            # A run cannot be stopped before its workers have started, so try again.
             current.prepared.run.stop()
             await anyio.sleep(_STOP_SECONDS)
 
     async def wait(self) -> None:
-        """Until no run goes on."""
+        """Wait until no run is in progress."""
         while self._busy:
             await self._idle.wait()
 
-    def _rest(self) -> None:
+    def _set_idle(self) -> None:
         self._busy = False
         self._idle.set()
 
     async def _execute(self, current: Current, held: ExitStack) -> None:
-        broken: Exception | None = None
+        crash: Exception | None = None
         with held:
             try:
-                await self._accompany(current)
-            except Exception as error:  # noqa: BLE001 - a run that crashes is a failed run, and not the daemon's end
-                broken = error
-                _log.error("run %s broke off", current.id, exc_info=error)
-                self._tell_end(current, "failure")
+                await self._execute_with_limits(current)
+            except Exception as error:  # noqa: BLE001 - a crash of a run must not end the daemon
+                crash = error
+                _log.error("run %s was aborted", current.id, exc_info=error)
+                self._notify_finished(current, "failure")
             except BaseException:
-                self._tell_end(current, "interrupted")
+                self._notify_finished(current, "interrupted")
                 raise
             finally:
                 ended = None
-                with anyio.move_on_after(_LAST_WORDS, shield=True):
-                    ended = await self._write_down(current, broken)
+                with anyio.move_on_after(_RECORD_SECONDS, shield=True):
+                    ended = await self._record(current, crash)
                 self._metrics.attach_graph(None)
                 self._live.attach_graph(None)
                 self.current = None
             if ended is not None:
-                await anyio.to_thread.run_sync(_attempt, self._told, ended, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(_attempt, self._on_finished, ended, abandon_on_cancel=True)
             await anyio.to_thread.run_sync(
                 _attempt, current.prepared.write_outcome, current.report, abandon_on_cancel=True
             )
 
-    async def _accompany(self, current: Current) -> None:
+    async def _execute_with_limits(self, current: Current) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._touch, current)
             if self._max_seconds is not None:
-                group.start_soon(self._stop_late, current, self._max_seconds)
+                group.start_soon(self._stop_overdue, current, self._max_seconds)
             await current.prepared.run.execute()
             group.cancel_scope.cancel()
 
-    async def _stop_late(self, current: Current, seconds: float) -> None:
+    async def _stop_overdue(self, current: Current, seconds: float) -> None:
         await anyio.sleep(seconds)
-        _log.error(
-            "run %s takes longer than --max-run-time (%s): stopped", current.id, show_duration(seconds)
-        )
+        _log.error("run %s exceeded --max-run-time (%s); stopping it", current.id, show_duration(seconds))
         current.overdue = True
         await self.stop()
 
@@ -211,24 +211,24 @@ class Runner:
             await anyio.sleep(TOUCH_SECONDS)
             await self._keep(self._history.touch, summary_of(current.report))
 
-    def _tell_end(self, current: Current, outcome: Literal["failure", "interrupted"]) -> None:
-        """What the run itself would have told."""
+    def _notify_finished(self, current: Current, outcome: Literal["failure", "interrupted"]) -> None:
+        """Send the event that the run itself could not send."""
         event = RunFinished(current.id, current.trigger, outcome, time.monotonic() - current.began)
         for observer in current.observers:
             try:
                 observer.notify(event)
-            except Exception:  # noqa: BLE001 - the others must hear of it
-                _log.exception("an observer of run %s broke", current.id)
+            except Exception:  # noqa: BLE001 - the other observers must get the event
+                _log.exception("an observer of run %s failed", current.id)
 
-    async def _write_down(self, current: Current, broken: Exception | None) -> Ended:
+    async def _record(self, current: Current, crash: Exception | None) -> Ended:
         rules = current.rules.outcomes()
         error = {}
-        if broken is not None:
+        if crash is not None:
             rules = dict.fromkeys(current.rules.rules, "failure")
-            error = {"error": f"the run broke off: {_first_cause(broken)}"}
+            error = {"error": f"{RUN_ABORTED}{_first_cause(crash)}"}
         elif current.overdue and self._max_seconds is not None:
             limit = show_duration(self._max_seconds)
-            error = {"error": f"the run took longer than --max-run-time ({limit}) and was stopped"}
+            error = {"error": f"the run exceeded --max-run-time ({limit}) and was stopped"}
         run = current.report.run() | error
         summary = run | {"totals": current.report.totals()}
         before = await self._keep(self._history.rule_results) or {}
@@ -240,23 +240,23 @@ class Runner:
         return Ended(summary, current.report, rules, before)
 
     async def _keep(self, write: Callable[..., T], *arguments: object) -> T | None:
-        """Have the history do something. It is not worth a run."""
+        """Call a function of the history. If it fails, log the error and return None: the run continues."""
         try:
             return await anyio.to_thread.run_sync(write, *arguments, abandon_on_cancel=True)
         except sqlite3.Error as error:
-            _log.error("the history cannot be kept: %s", error)
-        except Exception:  # noqa: BLE001 - nor is a defect in it
-            _log.exception("the history cannot be kept")
+            _log.error("cannot write the history: %s", error)
+        except Exception:  # noqa: BLE001 - a defect must not end the run either
+            _log.exception("cannot write the history")
         return None
 
 
 def summary_of(report: ReportObserver) -> Document:
-    """What a run's report says of the run as a whole, with its totals."""
+    """Return the summary of a report, with its totals."""
     return report.run() | {"totals": report.totals()}
 
 
 def _begun(current: Current) -> Document:
-    """The same for a run that has not told of itself yet."""
+    """Return the summary of a run that has not sent any event yet."""
     run = {"id": current.id, "trigger": current.trigger, "started": utc(time.time())}
     return summary_of(current.report) | run
 
@@ -264,8 +264,8 @@ def _begun(current: Current) -> Document:
 def _attempt(function: Callable[..., Any], *arguments: object) -> None:
     try:
         function(*arguments)
-    except Exception:  # noqa: BLE001 - it is no part of the run
-        _log.exception("what follows a run broke")
+    except Exception:  # noqa: BLE001 - must not end the daemon
+        _log.exception("an action after a run failed")
 
 
 def _first_cause(error: BaseException) -> str:

@@ -1,6 +1,6 @@
-"""When runs are due: cron's fields against the clock on the wall, and which schedules' time has come.
+"""Cron schedules: when each one is due next, in local time.
 
-No waiting and no clock in here: whoever asks says what time it is, in UTC.
+This module has no clock and never waits. Callers pass the current time in UTC.
 """
 
 import random
@@ -12,34 +12,34 @@ from functools import cache
 from croniter import croniter
 
 LONGEST_WAIT = 30.0
-"""Seconds. A machine that slept, or a clock that was set, is noticed within that time."""
+"""Maximum number of seconds between two checks of the clock, to notice that it was set or that the machine was suspended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Five fields, or six with the seconds first, or `@daily` and its kin, on the clock of a time zone.
+    """A cron expression in a time zone: five fields, six fields with the seconds first, or a name such as `@daily`.
 
-    Where the clocks change, a time of day comes once: one that is skipped is due when the clock is set forward, one
-    that comes twice is due the first time. What is due in every hour goes on with the hours as they pass.
+    When the clock changes, a time of day is due once. If the clock skips it, it is due when the clock is set forward.
+    If it occurs twice, it is due the first time. A schedule for every hour follows the elapsed hours.
     """
 
     text: str
     zone: tzinfo
 
     def next_after(self, moment: datetime) -> datetime:
-        """The first time later than `moment`, in UTC and whole seconds."""
+        """Return the first due time after `moment`, in UTC and whole seconds."""
         start = moment.replace(microsecond=0).astimezone(self.zone)
         times = croniter(self.text, start, second_at_beginning=True)
         due: datetime = times.get_next(datetime)
         while due.fold and not _is_hourly(self.text):
-            # croniter names a time of day again when the clock shows it for the second time.
+            # croniter returns a time of day that occurs twice both times.
             due = times.get_next(datetime)
         return due.astimezone(UTC)
 
 
 @cache
 def _is_hourly(text: str) -> bool:
-    """Whether no hour is left out: then it is no time of day."""
+    """Return whether the schedule is due in every hour, so that it has no time of day."""
     fields, _ = croniter.expand(text, second_at_beginning=True)
     hours = fields[1]
     return hours == ["*"] or len(hours) == 24
@@ -47,17 +47,17 @@ def _is_hourly(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """A time by the schedule, and the moment at which its run begins: later by the jitter."""
+    """A due time of a schedule (`nominal`), and that time plus jitter (`at`), when the run starts."""
 
     nominal: datetime
     at: datetime
 
 
 class Timetable:
-    """When each schedule is due next.
+    """The next due time of each schedule.
 
-    `jitter` is by how many seconds at most a run begins later than its schedule says: the same for all schedules
-    of one moment, so that they share a run. `seed` makes it differ between daemons.
+    `jitter` is the maximum delay of a run in seconds. Schedules that are due at the same time have the same delay, so
+    that they share a run. `seed` makes the delay differ between daemons.
     """
 
     def __init__(self, zone: tzinfo, *, jitter: float = 0.0, seed: str = "") -> None:
@@ -65,33 +65,33 @@ class Timetable:
         self._jitter = jitter
         self._seed = seed
         self._due: dict[str, _Due] = {}
-        self._looked: datetime | None = None
+        self._checked: datetime | None = None
 
     def set_schedules(self, texts: Iterable[str], now: datetime) -> None:
-        """These are in force from now on. Those that were keep the time at which they are due."""
+        """Replace the schedules. A schedule that is already set keeps its due time."""
         self._due = {text: self._due.get(text) or self._after(text, now) for text in texts}
 
     def take_due(self, now: datetime) -> frozenset[str]:
-        """The schedules whose time has come. However many times were missed, each is named once."""
-        if self._looked is not None and now < self._looked - timedelta(seconds=LONGEST_WAIT):
-            # The clock was set back: what was reckoned from the old time means nothing.
+        """Return the schedules that are due, and advance them. A schedule that was missed several times is due once."""
+        if self._checked is not None and now < self._checked - timedelta(seconds=LONGEST_WAIT):
+            # The clock was set back: compute all due times again.
             self._due = {text: self._after(text, now) for text in self._due}
-        self._looked = now
-        come = frozenset(text for text, due in self._due.items() if due.at <= now)
-        self._due |= {text: self._after(text, now) for text in come}
-        return come
+        self._checked = now
+        taken = frozenset(text for text, due in self._due.items() if due.at <= now)
+        self._due |= {text: self._after(text, now) for text in taken}
+        return taken
 
     def next_times(self) -> dict[str, datetime]:
-        """When the next run of each schedule begins."""
+        """Return when the next run of each schedule starts."""
         return {text: due.at for text, due in self._due.items()}
 
     def wait(self, now: datetime) -> float:
-        """For how many seconds there is nothing to look for."""
+        """Return the number of seconds until the next check."""
         left = [(due.at - now).total_seconds() for due in self._due.values()]
         return max(0.0, min([LONGEST_WAIT, *left]))
 
     def _after(self, text: str, moment: datetime) -> _Due:
         nominal = Schedule(text, self.zone).next_after(moment)
-        # No need to be secret: it only has to differ from daemon to daemon.
+        # Not a secret: it only has to differ between daemons.
         delay = random.Random(f"{self._seed} {nominal}").uniform(0, self._jitter)  # noqa: S311
         return _Due(nominal, nominal + timedelta(seconds=delay))

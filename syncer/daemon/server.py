@@ -1,4 +1,4 @@
-"""uvicorn inside of the daemon: on a socket of ours, without its signals, or a wait for open streams."""
+"""uvicorn embedded in the daemon: uses a given socket, handles no signals, does not wait for open streams."""
 
 import socket
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from syncer.daemon.connections import USUAL_LIMITS, ConnectionLimits, Connection
 from syncer.serving import embedded
 
 _GRACE_SECONDS = 1
-"""What requests that are under way get at the end."""
+"""Seconds that active requests get to finish when the server stops."""
 _SWEEP_TICKS = 5
-"""Of uvicorn's ticks, which are a tenth of a second."""
+"""Ticks of uvicorn between two sweeps. A tick is 0.1 seconds."""
 
 
 class Server(uvicorn.Server):
-    """Serves until `should_exit`. Signals are the daemon's own business."""
+    """Serves until `should_exit` is set. Leaves signals to the daemon."""
 
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
         self._connections = connections
 
     async def on_tick(self, counter: int) -> bool:
-        """What uvicorn does ten times a second."""
+        """Called by uvicorn ten times a second."""
         if counter % _SWEEP_TICKS == 0:
             self._connections.sweep()
         return await super().on_tick(counter)
@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
 
 
 def server_for(app: ASGIApp, limits: ConnectionLimits = USUAL_LIMITS) -> Server:
-    """A server that is told its sockets when it is started."""
+    """Return a server. Pass its sockets to `serve`."""
     connections = Connections(limits)
     protocol = partial(WatchedConnection, book=connections)
     return Server(
@@ -46,7 +46,7 @@ def server_for(app: ASGIApp, limits: ConnectionLimits = USUAL_LIMITS) -> Server:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections. Raises `OSError` with a message for the user."""
+    """Return a listening socket. Raises `OSError` with a message for the user."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         bound = socket.create_server((host, port), family=family, backlog=256)
@@ -54,8 +54,8 @@ def listen(host: str, port: int) -> socket.socket:
         shown = f"[{host}]" if ":" in host else host
         reason = getattr(error, "strerror", None) or str(error)
         raise OSError(f"cannot listen on {shown}:{port}: {reason}") from error
-    # Answers are written in two parts, head and body: without this the second waits 40 ms for the client's word.
-    # asyncio sets it only for sockets that name their protocol; connections have it from here.
+    # Responses are written in two parts, head and body. Without TCP_NODELAY, the body waits up to 40 ms for the ACK of
+    # the client. asyncio sets the option only on sockets with an explicit protocol; connections inherit it from here.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound.setblocking(False)
     return bound

@@ -1,4 +1,4 @@
-"""What `GET /api/v1/status` and the page show: rules, schedules, the run in progress."""
+"""The response of `GET /api/v1/status`, which the status page also shows."""
 
 import sqlite3
 import time
@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 
 async def status_of(service: Service, *, post: str) -> Document:
-    """The state of the daemon, in the form of docs/api.md. `post` says how one may change something."""
+    """Return the state of the daemon, as described in docs/api.md. `post` is `Guard.mode`."""
     results, last = await anyio.to_thread.run_sync(_from_history, service)
     files = service.files
     times = {text: when.timestamp() for text, when in service.timetable.next_times().items()}

@@ -1,4 +1,4 @@
-"""The HTTP of the daemon: metrics, health and the API under /api/v1. docs/api.md describes what it answers."""
+"""The HTTP endpoints of the daemon: metrics, health and the API under /api/v1. docs/api.md describes them."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ from syncer.state.history import unpacked
 from syncer.state.lock import StateLocked, StateUnusable
 
 MAX_RUNS = 500
-USUAL_RUNS = 50
+DEFAULT_RUNS = 50
 _ALIVE_SECONDS = 15.0
-"""An open stream is not silent for longer: proxies would close it."""
+"""Seconds after which an idle stream sends a comment, because proxies close idle connections."""
 _STUCK_SECONDS = 30.0
-"""A client that takes nothing for so long is gone."""
+"""Seconds after which a client that reads nothing is disconnected."""
 
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -42,7 +42,7 @@ _HEADERS = [
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    # Not `no-referrer`: with that, browsers send forms with `Origin: null`, and the guard refuses them.
+    # Not `no-referrer`: browsers would then send forms with `Origin: null`, which the guard refuses.
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -53,7 +53,7 @@ Handler = Callable[[Request], Any]
 
 
 def application(service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = ()) -> Starlette:
-    """Everything under one roof. `pages` are for people: see `syncer.daemon.page`."""
+    """Return the ASGI application. `pages` are the routes of `syncer.daemon.page.Pages`."""
     return Starlette(
         routes=[*_Api(service, guard).routes(), *pages],
         middleware=[
@@ -66,7 +66,7 @@ def application(service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = 
 
 
 async def start_run(service: Service) -> str:
-    """Start a run. Raises `HTTPException` with the reason where there can be none now."""
+    """Start a run and return its id. Raises `HTTPException` with the reason if it cannot start."""
     try:
         return await service.run_now()
     except RunInProgress:
@@ -78,14 +78,14 @@ async def start_run(service: Service) -> str:
 
 
 async def cancel_run(service: Service, run_id: str) -> None:
-    """Stop a run. Raises `HTTPException` where it does not go on, or is not known."""
+    """Stop a run. Raises `HTTPException` if it is not in progress or does not exist."""
     if await service.cancel(run_id):
         return
     try:
         await anyio.to_thread.run_sync(service.history.outcome, run_id)
     except KeyError:
-        raise HTTPException(404, f"no run {run_id[:50]} is known") from None
-    raise HTTPException(409, f"run {run_id} is over")
+        raise HTTPException(404, f"run {run_id[:50]} not found") from None
+    raise HTTPException(409, f"run {run_id} is already finished")
 
 
 class _Api:
@@ -125,7 +125,7 @@ class _Api:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("stopping\n" if self._service.stopping else "not ready\n", 503)
 
-    # --- looking --------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------------
 
     async def status(self, _request: Request) -> Response:
         return _json(await status_of(self._service, post=self._guard.mode))
@@ -137,7 +137,7 @@ class _Api:
         try:
             found = await anyio.to_thread.run_sync(lambda: history.summaries(limit, before=before))
         except KeyError:
-            raise HTTPException(400, f"before: no run {str(before)[:50]} is known") from None
+            raise HTTPException(400, f"before: run {str(before)[:50]} not found") from None
         return Response(b"[" + b",\n".join(found) + b"]", media_type="application/json")
 
     async def report(self, request: Request) -> Response:
@@ -150,7 +150,7 @@ class _Api:
         else:
             packed = await anyio.to_thread.run_sync(self._service.history.report, run_id)
         if packed is None:
-            raise HTTPException(404, f"no run {run_id[:50]} is known")
+            raise HTTPException(404, f"run {run_id[:50]} not found")
         headers = {"vary": "accept-encoding"}
         if "gzip" in request.headers.get("accept-encoding", "").lower():
             headers["content-encoding"] = "gzip"
@@ -161,7 +161,7 @@ class _Api:
         stream = _EventStream(self._service)
         return Response(headers=stream.headers) if request.method == "HEAD" else stream
 
-    # --- doing ----------------------------------------------------------------------------------------------------
+    # --- actions --------------------------------------------------------------------------------------------------
 
     async def start(self, request: Request) -> Response:
         await admit(self._guard, request)
@@ -176,7 +176,7 @@ class _Api:
 
 
 class _EventStream(Response):
-    """Server-sent events for as long as both sides live. Sends nothing to whoever does not take it."""
+    """A stream of server-sent events. Ends if the client disconnects or stops reading, or if the daemon stops."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(
@@ -193,7 +193,7 @@ class _EventStream(Response):
                     await self._stream(client, send)
                     group.cancel_scope.cancel()
         except TooManyClients:
-            answer = _json({"error": "too many streams are open"}, 503, {"retry-after": "10"})
+            answer = _json({"error": "too many open event streams"}, 503, {"retry-after": "10"})
             await answer(scope, receive, send)
 
     async def _stream(self, client: Client, send: Send) -> None:
@@ -218,7 +218,7 @@ async def _until_gone(receive: Receive, group: anyio.abc.TaskGroup) -> None:
 
 
 class _SecurityHeaders:
-    """On every answer, whoever made it. What is told of now is not kept by anyone."""
+    """Adds the security headers to every response, and `Cache-Control: no-store` if the response has no `Cache-Control`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -242,7 +242,7 @@ async def _explain(_request: Request, error: Exception) -> Response:
 
 
 async def _explain_database(_request: Request, _error: Exception) -> Response:
-    return _json({"error": "the history cannot be read: see the log"}, 500)
+    return _json({"error": "cannot read the history; see the log for details"}, 500)
 
 
 def _json(document: object, status: int = 200, headers: Any = None) -> Response:
@@ -253,20 +253,20 @@ def _json(document: object, status: int = 200, headers: Any = None) -> Response:
 
 def _limit(text: str | None) -> int:
     if text is None:
-        return USUAL_RUNS
+        return DEFAULT_RUNS
     if not (text.isascii() and text.isdigit() and int(text[:10]) >= 1 and len(text) <= 10):
-        raise HTTPException(400, "limit: expected a number of runs")
+        raise HTTPException(400, "limit: expected a positive number of runs")
     return min(int(text), MAX_RUNS)
 
 
 def _before(text: str | None) -> str | float | None:
-    """A run's id, or a time."""
+    """Return a run id, or a time in seconds since the epoch."""
     if text is None or "T" not in text:
         return text
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
         raise HTTPException(
-            400, "before: expected a run's id, or a time such as 2026-11-21T03:00:00Z"
+            400, "before: expected a run id, or a time such as 2026-11-21T03:00:00Z"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

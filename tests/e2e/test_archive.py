@@ -80,7 +80,7 @@ def test_archive_needs_no_network_and_no_writable_folder(unpacked):
     done = run(*NO_NETWORK.split(), "sh", "-c", script, unpacked, env={"PATH": os.environ["PATH"]})
 
     assert done.returncode == 0, done.stderr
-    assert "Every tag has the digest that it has at the source." in done.stdout
+    assert "Every tag has the same digest as at the source." in done.stdout
 
 
 def test_archive_reports_an_unsupported_python(unpacked, tmp_path):

@@ -110,7 +110,7 @@ def _is_free(port):
 def test_the_demo_shows_two_runs_and_ends_with_0(run_syncer):
     done = run_syncer("demo")
     assert done.returncode == 0, done.stderr
-    assert "Every tag has the digest that it has at the source." in done.stdout
+    assert "Every tag has the same digest as at the source." in done.stdout
     assert done.stderr.count("Synchronization finished, 0 tasks failed") == 2
 
 

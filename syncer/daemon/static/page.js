@@ -1,5 +1,5 @@
-// Makes the page live: it follows the run in progress, and takes the rest anew from the server when a run begins or
-// ends. It builds no HTML of its own out of text, and keeps the token in memory only.
+// Updates the page: shows the run in progress from server-sent events, and fetches the rest of the page again when a
+// run starts or finishes. Never builds HTML from text. Keeps the token in memory only.
 "use strict";
 
 const IDLE_SECONDS = 60;
@@ -9,7 +9,7 @@ const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 const byId = (id) => document.getElementById(id);
 const two = (number) => String(number).padStart(2, "0");
 
-// --- words: the same as the server's ---------------------------------------------------------------------------
+// --- formatting: same output as the server ---------------------------------------------------------------------
 
 function size(bytes) {
     if (bytes < 1000) return `${Math.round(bytes)} B`;
@@ -87,7 +87,7 @@ function fillList(root, name, entries) {
     entries.forEach((entry, place) => {
         let row = rows[place];
         if (!row || row.dataset.key !== (entry.digest ?? "")) {
-            // Another blob has another bar: one that is filled already would run backwards.
+            // Use a new bar for another blob: a bar that is already filled would run backwards.
             row = byId(name).content.firstElementChild.cloneNode(true);
             row.dataset.key = entry.digest ?? "";
             if (rows[place]) rows[place].replaceWith(row); else list.append(row);
@@ -125,12 +125,12 @@ function showProgress(run) {
     spokenFailed = failed;
 }
 
-// --- the rest of the page: what the server says ----------------------------------------------------------------
+// --- the rest of the page, rendered by the server --------------------------------------------------------------
 
 let refreshing = false, again = false, timer = 0, due = Infinity;
 
 function refreshSoon(milliseconds = 150) {
-    // Whoever wants it sooner wins: an answer that was on its way when a run ended must not put off the next one.
+    // The earliest refresh wins: an answer that was in flight when a run finished must not delay the next refresh.
     const when = Date.now() + milliseconds;
     if (when >= due) return;
     clearTimeout(timer);
@@ -158,7 +158,7 @@ function take(fresh) {
     const focused = document.activeElement?.id;
     for (const part of fresh.querySelectorAll("[data-part]")) {
         const old = byId(part.id);
-        // The run in progress is kept up to date by events: its button stays where somebody may be pressing it.
+        // Events update the run in progress. Keep its button: the user may be pressing it.
         const run = part.querySelector("#live")?.dataset.run;
         if (!old || (run && run === old.querySelector("#live")?.dataset.run)) continue;
         ready(part);
@@ -166,7 +166,7 @@ function take(fresh) {
     }
     document.querySelector("main").toggleAttribute("data-again", fresh.querySelector("main").hasAttribute("data-again"));
     document.title = fresh.title;
-    // Whoever had the focus on a button that is gone is left where it was.
+    // If the focused button is gone, move the focus to the heading of its section.
     if (focused && document.activeElement?.id !== focused) (byId(focused) ?? byId("now-title"))?.focus({ preventScroll: true });
 }
 
@@ -186,7 +186,7 @@ let stream = null, wasLost = false;
 function lost(yes) {
     const link = byId("link");
     link.classList.toggle("lost", yes);
-    link.textContent = yes ? "No connection to the daemon: what is shown may be old" : "Live";
+    link.textContent = yes ? "No connection to the daemon; this page may be out of date" : "Live";
     wasLost = yes;
 }
 
@@ -201,18 +201,18 @@ function connect() {
     stream.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
     stream.addEventListener("run", (event) => {
         const { outcome } = JSON.parse(event.data);
-        speak(outcome ? `The run is over: ${outcome}` : "A run has begun");
+        speak(outcome ? `Run finished: ${outcome}` : "Run started");
         refreshSoon();
     });
 }
 
 function disconnect() {
-    // A browser has few connections to a server: pages that nobody sees leave theirs to others.
+    // Browsers limit the connections to a server, so a hidden page closes its stream.
     stream?.close();
     stream = null;
 }
 
-// --- doing -----------------------------------------------------------------------------------------------------
+// --- actions ---------------------------------------------------------------------------------------------------
 
 let token = "", wanted = "";
 
@@ -227,21 +227,21 @@ async function act(address) {
     wanted = address;
     if (!token) { ask(); return; }
     refuse("");
-    // A header is bytes: those of UTF-8, one character for each.
+    // A header value is a byte string: encode the token as UTF-8, one character per byte.
     const bytes = String.fromCharCode(...new TextEncoder().encode(token));
     try {
         const answer = await fetch(address, { method: "POST", headers: { authorization: `Bearer ${bytes}` } });
-        if (answer.status === 401) { token = ""; ask("That is not the token of --api-token-file. Try again."); return; }
+        if (answer.status === 401) { token = ""; ask("Wrong token. Enter the token of --api-token-file."); return; }
         if (!answer.ok) refuse((await answer.json()).error);
     } catch {
-        refuse("the daemon does not answer");
+        refuse("the daemon does not respond");
     }
     refreshSoon(0);
 }
 
 function refuse(text) {
     byId("refused").hidden = !text;
-    byId("refused").textContent = text && `This did not work: ${text}.`;
+    byId("refused").textContent = text && `Request failed: ${text}.`;
 }
 
 byId("ask").querySelector("form").addEventListener("submit", () => {
@@ -250,10 +250,10 @@ byId("ask").querySelector("form").addEventListener("submit", () => {
     if (token) act(wanted);
 });
 byId("ask-not").addEventListener("click", () => byId("ask").close());
-// The event comes later than the end: what is typed into a dialog that is open again by then stays.
+// The event arrives after the dialog has closed. If the dialog is open again by then, keep what the user typed.
 byId("ask").addEventListener("close", () => { if (!byId("ask").open) byId("token").value = ""; });
 
-// --- the beginning ---------------------------------------------------------------------------------------------
+// --- start -----------------------------------------------------------------------------------------------------
 
 byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 ready(document);

@@ -70,13 +70,13 @@ def closed(client):
 
 
 @pytest.mark.parametrize("name", ["nothing", "half a line", "half a head", "half a body", "body of a GET"])
-def test_half_a_request_is_given_up(connect, name):
+def test_incomplete_request_is_dropped(connect, name):
     client = connect(HALF[name])
     while not closed(client):
         pass
 
 
-def test_a_head_that_comes_a_byte_at_a_time_is_given_up(connect):
+def test_slow_request_head_is_dropped(connect):
     client = connect(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
     client.settimeout(0.05)
 
@@ -92,14 +92,14 @@ def test_a_head_that_comes_a_byte_at_a_time_is_given_up(connect):
     wait_until(ended)
 
 
-def test_requests_whose_answers_nobody_reads_hold_nothing(daemon, connect):
+def test_unread_responses_are_dropped(daemon, connect):
     many = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 500
     for _ in range(200):
         connect(many, receive_buffer=4096)
     assert probe(daemon) == 200
 
 
-def test_an_idle_connection_of_another_peer_outlives_a_flood(daemon):
+def test_connection_of_other_peer_survives_flood(daemon):
     """Loopback has many addresses: one of them floods, another one is in the middle of a request."""
     host, _, port = daemon.url.removeprefix("http://").partition(":")
     with contextlib.ExitStack() as stack:
@@ -119,7 +119,7 @@ def test_an_idle_connection_of_another_peer_outlives_a_flood(daemon):
         assert calm.recv(1024).startswith(b"HTTP/1.1 200")
 
 
-def test_dropped_connections_are_told_in_the_log(daemon, connect):
+def test_dropped_connections_are_logged(daemon, connect):
     for _ in range(300):
         connect(b"GET /")
     wait_until(lambda: "connections dropped" in daemon.log)

@@ -49,7 +49,7 @@ def room():
         thread.join()
 
 
-def test_failures_and_recoveries_are_told_and_signed(served, registry, room):
+def test_failures_and_recoveries_are_notified_and_signed(served, registry, room):
     origin, target = registry(), registry()
     repository = write_corpus(origin.storage, FOR_TESTS).repositories[0]
     rule = {f"{origin.host}/{repository}": f"{target.host}/copy"}
@@ -73,7 +73,7 @@ def test_failures_and_recoveries_are_told_and_signed(served, registry, room):
     assert [message["event"] for message in messages] == ["failure", "recovery"]
     assert target.host in messages[0]["text"]
     assert messages[0]["failed"][0]["error"]["kind"] == "connection"
-    assert "all is well again" in messages[1]["text"]
+    assert "run succeeded after a failure" in messages[1]["text"]
     for path, signature, body in room.heard:
         assert path == "/services/s3cret"
         assert signature == "sha256=" + hmac.new(b"key", body, hashlib.sha256).hexdigest()

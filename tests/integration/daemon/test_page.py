@@ -11,7 +11,7 @@ PHONE = (360, 740)
 HOLD_ANSWERS_TILL_THE_END = """
 void (() => {
     const ended = new Promise((resolve) => new MutationObserver(() => {
-        if (document.querySelector("#spoken").textContent.startsWith("The run is over")) resolve();
+        if (document.querySelector("#spoken").textContent.startsWith("Run finished")) resolve();
     }).observe(document.querySelector("#spoken"), { childList: true }));
     const real = window.fetch;
     window.fetch = async (...request) => {
@@ -88,12 +88,12 @@ def find_failure(images, page) -> None:
     assert f"1 to {total} of {total} images." in page.text("#images")
     page.evaluate("document.querySelector('#outcome').value = 'failed'")
     page.click(".search button")
-    page.until(lambda: "1 to 1 of 1 image that fits." in page.text("#images"))
+    page.until(lambda: "1 to 1 of 1 image that matches." in page.text("#images"))
     page.evaluate("document.querySelector('#outcome').value = ''")
     page.click("#text")
     page.type(images[0].name)
     page.press("Enter")
-    page.until(lambda: "outcome=&q=" in page.url and "that fit" in page.text("#images"))
+    page.until(lambda: "outcome=&q=" in page.url and "that match" in page.text("#images"))
     assert "nope" not in page.text("#images")
     assert images[0].name in page.text("#images")
 
@@ -110,7 +110,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     page.set_timezone("Asia/Tokyo")
     page.open(served.url)
     page.until(lambda: page.text("#link") == "Live")
-    assert "Nothing has run yet." in page.text("#health")
+    assert "No rule has run yet." in page.text("#health")
     assert "1 Jan" in page.text("#facts")
     assert "12:00" in page.text("#facts")
     assert page.text("#zone") == "Asia/Tokyo"
@@ -132,7 +132,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     assert page.complaints == []
 
     page.click(".runs a")
-    page.until(lambda: "What failed, and why" in page.text())
+    page.until(lambda: "Failures" in page.text())
     assert page.url == f"{served.url}/runs/{run_id}"
     find_failure(source.corpus.images, page)
 
@@ -150,7 +150,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     page.until(lambda: "No connection to the daemon" in page.text("#link"))
 
 
-def test_an_answer_that_was_on_its_way_when_the_run_ended_is_not_the_last(slow, page):
+def test_response_in_flight_at_end_of_run_does_not_delay_refresh(slow, page):
     slow.start()
     page.open(slow.url)
     page.click("#start")
@@ -162,7 +162,7 @@ def test_an_answer_that_was_on_its_way_when_the_run_ended_is_not_the_last(slow, 
     page.until(lambda: not going(page) and "interrupted" in page.text("#history"))
 
 
-def test_what_is_typed_while_the_dialog_before_still_closes_stays(slow, page):
+def test_token_typed_before_late_close_event_is_kept(slow, page):
     (slow.folder / "token").write_text("s3cret")
     slow.start("--api-token-file", str(slow.folder / "token"))
     page.open(slow.url)
@@ -178,11 +178,11 @@ def test_what_is_typed_while_the_dialog_before_still_closes_stays(slow, page):
     page.until(lambda: going(page))
 
 
-def test_the_keyboard_is_enough(slow, page):
+def test_page_works_with_keyboard_only(slow, page):
     slow.start()
     page.open(slow.url)
     page.press("Tab")
-    assert focused(page) == "Skip to the content"
+    assert focused(page) == "Skip to main content"
     page.press("Enter")
     assert focused(page) == "main"
     tab_to(page, "start")
@@ -197,7 +197,7 @@ def test_the_keyboard_is_enough(slow, page):
     assert page.complaints == []
 
 
-def test_the_token_is_asked_for_once_and_goes_nowhere_else(slow, page):
+def test_token_is_requested_once_and_not_stored(slow, page):
     token = "s3cret-töken"
     (slow.folder / "token").write_text(token)
     slow.start("--api-token-file", str(slow.folder / "token"))
@@ -209,7 +209,7 @@ def test_the_token_is_asked_for_once_and_goes_nowhere_else(slow, page):
     page.click("#start")
     page.type("wrong")
     page.press("Enter")
-    page.until(lambda: "That is not the token" in page.text("#ask"))
+    page.until(lambda: "Wrong token" in page.text("#ask"))
     # The browser itself writes down that the answer was 401.
     assert all("401" in complaint for complaint in page.complaints)
     page.type(token)
@@ -224,11 +224,11 @@ def test_the_token_is_asked_for_once_and_goes_nowhere_else(slow, page):
         assert "s3cret" not in place
 
 
-def test_without_scripts_the_forms_work(slow, page):
+def test_forms_work_without_javascript(slow, page):
     slow.start()
     page.disable_scripts()
     page.open(slow.url)
-    assert "Without JavaScript this page is not live" in page.text()
+    assert "Without JavaScript this page does not update itself" in page.text()
     assert page.text("#zone") == "UTC"
     page.click("#start")
     run_id = page.until(lambda: slow.runs and slow.runs[0]["id"])
@@ -245,5 +245,5 @@ def test_without_scripts_the_forms_work(slow, page):
     page.click("#text")
     page.type("no such image")
     page.click(".search button")
-    page.until(lambda: "No image that fit." in page.text("#images"))
+    page.until(lambda: "No images that match." in page.text("#images"))
     assert page.complaints == []

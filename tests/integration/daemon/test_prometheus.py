@@ -84,7 +84,7 @@ def test_prometheus_scrapes_what_the_contract_names(copying, prometheus):
     copying.terminate()
 
 
-def test_the_time_of_the_last_success_outlives_the_daemon(copying):
+def test_last_success_metric_survives_restart(copying):
     copying.start("--state-dir", "state", "--retries", "0")
     copying.run()
     copying.terminate()
@@ -120,7 +120,7 @@ def test_a_one_shot_pushes_the_same(copying, gateway, run_syncer):
     assert 'syncer_runs_total{instance="",job="image-syncer",outcome="success",trigger="cli"} 1' in found
 
 
-def test_each_share_has_a_group_of_its_own_at_the_pushgateway(copying, gateway, run_syncer):
+def test_each_share_has_its_own_pushgateway_group(copying, gateway, run_syncer):
     for shard in ("0/2", "1/2"):
         pushed = ("--metrics-push", f"http://{gateway}", "--shard", shard)
         assert run_syncer("sync", *copying.arguments(), *pushed).returncode == 0

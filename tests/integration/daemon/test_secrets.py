@@ -86,7 +86,7 @@ def echoing(served, outside, tmp_path):
     return served
 
 
-def test_nothing_that_is_told_has_what_a_registry_sent_back(echoing, outside):
+def test_echoed_password_appears_in_no_output(echoing, outside):
     echoing.start()
     run = echoing.run()
     assert run["outcome"] == "failure"
@@ -103,7 +103,7 @@ def test_nothing_that_is_told_has_what_a_registry_sent_back(echoing, outside):
         assert PAIR not in text
 
 
-def test_an_address_of_a_file_is_in_no_list_of_processes_and_no_log(echoing):
+def test_url_of_notify_file_is_not_in_process_list_or_log(echoing):
     echoing.start()
     command = Path(f"/proc/{echoing.process.pid}/cmdline").read_bytes()
     assert b"--notify-file" in command
@@ -113,7 +113,7 @@ def test_an_address_of_a_file_is_in_no_list_of_processes_and_no_log(echoing):
 
 
 @pytest.mark.parametrize("content", ["ftp://r00m-s3cret", "https://ok.example/\nr00m-s3cret", "# none\n \0"])
-def test_a_file_with_no_address_ends_with_2_and_does_not_show_it(served, tmp_path, content):
+def test_invalid_notify_file_exits_with_2_and_is_not_shown(served, tmp_path, content):
     served.write({})
     rooms = tmp_path / "rooms"
     rooms.write_text(content)
@@ -125,7 +125,7 @@ def test_a_file_with_no_address_ends_with_2_and_does_not_show_it(served, tmp_pat
     assert "s3cret" not in done.stderr
 
 
-def test_reading_needs_the_token_of_its_file_and_a_new_one_counts_at_once(served, tmp_path):
+def test_reading_requires_token_and_new_token_applies_at_once(served, tmp_path):
     token = tmp_path / "read-token"
     token.write_text("first\n")
     served.write({})
@@ -167,7 +167,7 @@ def hanging():
     thread.join()
 
 
-def test_a_registry_that_never_answers_does_not_hold_later_runs(served, hanging):
+def test_hanging_registry_does_not_block_later_runs(served, hanging):
     served.auth.write_text(json.dumps({hanging: {"plain_http": True}}))
     served.images.write_text(json.dumps({f"{hanging}/app:1": f"{hanging}/copy"}))
     served.start("--schedule", "* * * * * *", "--max-run-time", "1s")

@@ -71,10 +71,10 @@ def test_shard_flag_precedes_its_variable_and_the_job_index(plan, arguments, env
         (("--shard", "4/4"), {}, "'--shard': expected I/N with 0 <= I < N, such as 0/4, found '4/4'"),
         (("--shard", "1"), {}, "found '1'"),
         ((), {"SYNCER_SHARD": "a/b"}, "found 'a/b'"),
-        ((), {"JOB_COMPLETION_INDEX": "2", "SYNCER_SHARDS": "2"}, "JOB_COMPLETION_INDEX and SYNCER_SHARDS, as I and N: expected"),
+        ((), {"JOB_COMPLETION_INDEX": "2", "SYNCER_SHARDS": "2"}, "JOB_COMPLETION_INDEX and SYNCER_SHARDS are not a valid share I/N: expected"),
         ((), {"JOB_COMPLETION_INDEX": "two", "SYNCER_SHARDS": "3"}, "found 'two/3'"),
         ((), {"JOB_COMPLETION_INDEX": "0", "SYNCER_SHARDS": "many"}, "found '0/many'"),
-        ((), {"SYNCER_SHARDS": "3"}, "SYNCER_SHARDS is '3', but which of them is this?"),
+        ((), {"SYNCER_SHARDS": "3"}, "SYNCER_SHARDS is '3', but JOB_COMPLETION_INDEX is not set"),
     ],
 )  # fmt: skip
 def test_invalid_share_is_reported_before_any_request(plan, arguments, environment, said):

@@ -166,7 +166,7 @@ class Daemon:
             metrics=self.metrics,
             live=self.live,
             lock=self.lock,
-            told=self.ended.append,
+            on_finished=self.ended.append,
         )
         self.service = Service(
             plan=self.plan,

@@ -72,7 +72,7 @@ def basic(password, user="prometheus"):
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "192.0.2.1", "", "["]
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
-async def test_another_host_name_reads_and_changes_nothing_in_local_mode(daemon, host, method):
+async def test_foreign_host_header_is_refused_in_local_mode(daemon, host, method):
     async with daemon.running(), daemon.client() as client:
         for path in [*READS, *PROBES]:
             answer = await client.request(method, path, headers={"host": host})
@@ -83,13 +83,13 @@ async def test_another_host_name_reads_and_changes_nothing_in_local_mode(daemon,
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:1", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.9.9.9"]
 )
-async def test_names_of_this_machine_read_in_local_mode(daemon, host):
+async def test_local_host_header_is_accepted_in_local_mode(daemon, host):
     async with daemon.running(), daemon.client() as client:
         for path in ["/", "/metrics", "/api/v1/status", *PROBES]:
             assert (await client.get(path, headers={"host": host})).status_code == 200
 
 
-async def test_with_a_token_any_name_reads(daemon, guard):
+async def test_any_host_header_is_accepted_with_token(daemon, guard):
     daemon.guard = guard(api=API, host="127.0.0.1")
     async with daemon.running(), daemon.client() as client:
         assert (await client.get("/api/v1/status", headers={"host": "syncer.example"})).status_code == 200
@@ -101,7 +101,7 @@ async def test_with_a_token_any_name_reads(daemon, guard):
 @pytest.mark.parametrize(
     "headers", [{}, bearer("wrong"), basic("wrong"), basic(""), {"authorization": "Basic %"}]
 )
-async def test_with_a_read_token_nothing_is_read_without_it(daemon, guard, headers):
+async def test_reading_without_read_token_is_refused(daemon, guard, headers):
     daemon.guard = guard(api=API, read=READ)
     async with daemon.running(), daemon.client() as client:
         for path in READS:
@@ -137,7 +137,7 @@ async def test_the_read_token_changes_nothing(daemon, guard, headers):
         assert (await client.post("/api/v1/runs", headers=bearer(API))).status_code == 202
 
 
-async def test_where_reading_needs_a_token_so_does_a_run_of_this_machine(daemon, guard):
+async def test_local_start_requires_read_token_if_set(daemon, guard):
     daemon.guard = guard(read=READ, host="127.0.0.1")
     async with daemon.running(), daemon.client() as client:
         assert (await client.post("/api/v1/runs")).status_code == 401
@@ -146,7 +146,7 @@ async def test_where_reading_needs_a_token_so_does_a_run_of_this_machine(daemon,
         assert (await client.post("/api/v1/runs", headers=evil)).status_code == 403
 
 
-async def test_a_read_token_opens_no_closed_daemon(daemon, guard):
+async def test_read_token_does_not_allow_start_on_public_address(daemon, guard):
     daemon.guard = guard(read=READ)
     async with daemon.running(), daemon.client() as client:
         assert (await client.post("/api/v1/runs", headers=bearer(READ))).status_code == 403
@@ -155,9 +155,7 @@ async def test_a_read_token_opens_no_closed_daemon(daemon, guard):
 # --- wrong tokens ---------------------------------------------------------------------------------------------------
 
 
-async def test_wrong_tokens_are_logged_without_the_token_and_answered_later_each_time(
-    daemon, guard, naps, caplog
-):
+async def test_wrong_tokens_are_logged_and_delayed_increasingly(daemon, guard, naps, caplog):
     daemon.guard = guard(api=API, read=READ)
     with caplog.at_level(logging.WARNING):
         async with daemon.running(), daemon.client() as client:
@@ -173,7 +171,7 @@ async def test_wrong_tokens_are_logged_without_the_token_and_answered_later_each
     assert "gu3ss" not in caplog.text
 
 
-async def test_what_is_kept_of_wrong_tokens_is_bounded_and_forgotten(naps):
+async def test_wrong_token_records_are_bounded_and_expire(naps):
     now = 0.0
     wrong = WrongTokens(now=lambda: now, sleep=naps)
     for number in range(5000):
@@ -197,14 +195,14 @@ async def test_what_is_kept_of_wrong_tokens_is_bounded_and_forgotten(naps):
         ("", ""),
     ],
 )
-def test_an_address_of_ipv6_counts_with_its_network(address, peer):
+def test_ipv6_addresses_of_a_network_are_one_peer(address, peer):
     assert peer_of(address) == peer
 
 
 # --- too much at once -----------------------------------------------------------------------------------------------
 
 
-async def test_probes_are_answered_when_other_requests_are_too_many():
+async def test_probes_are_answered_above_request_limit():
     answered = []
 
     async def busy(scope, receive, send):
@@ -232,7 +230,7 @@ async def test_probes_are_answered_when_other_requests_are_too_many():
     assert answered[-1] == "/runs"
 
 
-def test_every_application_has_both(daemon):
+def test_application_has_both_middlewares(daemon):
     with daemon.built():
         found: list[object] = [each.cls for each in application(daemon.service, daemon.guard).user_middleware]
     assert found.index(RoomForProbes) < found.index(Admission)

@@ -123,7 +123,7 @@ async def test_a_head_has_a_deadline(client, text):
         assert await anyio.to_thread.run_sync(read_all, made) == 0
 
 
-async def test_a_body_has_a_deadline_also_where_nobody_reads_it(client):
+async def test_unread_body_has_deadline(client):
     app = Endless(piece=1, pause=0.05)
     async with serving(app, body_seconds=0.2) as address:
         text = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf"
@@ -147,7 +147,7 @@ async def test_a_request_that_is_being_answered_has_no_deadline(client):
         assert not app.disconnected.is_set()
 
 
-async def test_the_oldest_connection_that_does_nothing_makes_room(client):
+async def test_oldest_idle_connection_makes_room(client):
     app = Endless(piece=1, pause=0.01)
     async with serving(app, per_peer=3) as address:
 
@@ -178,7 +178,7 @@ class Fake:
         return False
 
 
-def test_the_log_tells_once_a_minute_how_many_were_dropped(caplog):
+def test_dropped_connections_are_logged_once_a_minute(caplog):
     now = 100.0
     connections = Connections(ConnectionLimits(per_peer=2), now=lambda: now)
     with caplog.at_level(logging.WARNING):
@@ -191,7 +191,7 @@ def test_the_log_tells_once_a_minute_how_many_were_dropped(caplog):
     assert told == ["3", "30"]
 
 
-def test_of_many_peers_the_one_with_most_connections_makes_room():
+def test_peer_with_most_connections_makes_room():
     connections = Connections(ConnectionLimits(connections=5, per_peer=4))
     greedy, modest = [Fake() for _ in range(4)], [Fake(), Fake()]
     for made in modest:

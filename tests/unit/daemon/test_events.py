@@ -77,7 +77,7 @@ async def streaming(daemon, count=1) -> AsyncIterator[list[Stream]]:
             stream.gone.set()
 
 
-async def test_a_run_is_told_from_its_start_to_its_end(daemon):
+async def test_stream_sends_events_from_start_to_end_of_run(daemon):
     async def work(run):
         run.synced()
         await until_told(run)
@@ -105,7 +105,7 @@ async def test_a_run_is_told_from_its_start_to_its_end(daemon):
     assert last["images"] == {"total": 2, "done": 2, "synced": 1, "skipped": 0, "failed": 1}
 
 
-async def test_progress_comes_four_times_a_second_at_most(daemon):
+async def test_progress_is_sent_at_most_four_times_a_second(daemon):
     async def busy(run):
         for _ in range(1000):
             run.synced()
@@ -120,7 +120,7 @@ async def test_progress_comes_four_times_a_second_at_most(daemon):
     assert 2 <= stream.names().count("progress") <= 4 * seconds + 4
 
 
-async def test_streams_end_when_the_daemon_does(daemon):
+async def test_streams_end_when_daemon_stops(daemon):
     async with daemon.running(), streaming(daemon, 3) as streams:
         daemon.live.close()
         await daemon.until(lambda: all(stream.over for stream in streams))
@@ -128,7 +128,7 @@ async def test_streams_end_when_the_daemon_does(daemon):
             assert late.status == 503
 
 
-async def test_their_number_is_bounded_and_those_that_go_make_room(daemon):
+async def test_number_of_streams_is_bounded(daemon):
     async with daemon.running(), streaming(daemon, MAX_CLIENTS) as streams:
         async with streaming(daemon) as (further,):
             assert further.status == 503
@@ -139,7 +139,7 @@ async def test_their_number_is_bounded_and_those_that_go_make_room(daemon):
             assert further.status == 200
 
 
-async def test_a_client_that_takes_nothing_holds_nobody_up_and_is_let_go(daemon, monkeypatch):
+async def test_client_that_reads_nothing_is_disconnected(daemon, monkeypatch):
     monkeypatch.setattr("syncer.daemon.web._STUCK_SECONDS", 0.05)
     async with daemon.running() as service, streaming(daemon) as (stuck,):
         stuck.takes = anyio.Event()
@@ -149,20 +149,20 @@ async def test_a_client_that_takes_nothing_holds_nobody_up_and_is_let_go(daemon,
         assert daemon.summaries()[0]["outcome"] == "success"
 
 
-async def test_what_waits_for_a_client_is_bounded():
+async def test_event_queue_of_client_is_bounded():
     live = Live()
     with live.client() as client:
         live.notify(RunStarted("r", "api", 1))
         for number in range(10_000):
             client.put(b"%d\n" % number)
-            live._tell_progress()
+            live._send_progress()
         taken = await client.take(patience=1)
     assert taken.count(b"\n") < 1000
     assert b"\n9999\n" in taken
     assert taken.count(b"event: progress") == 1
 
 
-async def test_silence_is_broken_by_comments(daemon, monkeypatch):
+async def test_idle_stream_sends_comments(daemon, monkeypatch):
     monkeypatch.setattr("syncer.daemon.web._ALIVE_SECONDS", 0.01)
     async with daemon.running(), streaming(daemon) as (stream,):
         await daemon.until(lambda: stream.text.count(b": still here\n\n") > 2)
@@ -174,7 +174,7 @@ async def test_a_head_request_gets_no_stream(daemon):
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-async def test_a_client_that_came_late_is_not_told_of_what_was_before():
+async def test_late_client_gets_no_earlier_events():
     live = Live()
     live.notify(RunStarted("r", "api", 1))
     with live.client() as client:
@@ -184,7 +184,7 @@ async def test_a_client_that_came_late_is_not_told_of_what_was_before():
     assert isinstance(client, Client)
 
 
-def test_none_is_opened_once_it_is_over():
+def test_stream_is_refused_after_close():
     live = Live()
     live.close()
     with pytest.raises(TooManyClients), live.client():

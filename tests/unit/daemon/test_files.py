@@ -42,12 +42,12 @@ def mounted(tmp_path):
     return Mounted(tmp_path)
 
 
-async def test_files_that_stay_as_they_are_have_not_changed(mounted):
+async def test_unchanged_files_are_not_reported_as_changed(mounted):
     for _ in range(3):
         assert not await mounted.files.changed()
 
 
-async def test_a_change_counts_when_it_was_seen_twice(mounted):
+async def test_change_counts_after_two_checks(mounted):
     mounted.images.write_text("{")  # half written
     assert not await mounted.files.changed()
     mounted.write(OTHER)
@@ -58,7 +58,7 @@ async def test_a_change_counts_when_it_was_seen_twice(mounted):
     assert not await mounted.files.changed()
 
 
-async def test_a_file_of_the_same_size_and_time_is_seen_too(mounted):
+async def test_change_with_same_size_and_time_is_detected(mounted):
     before = mounted.images.stat()
     mounted.write({"quay.io/two:1": "there.example/app"})
     os.utime(mounted.images, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -67,7 +67,7 @@ async def test_a_file_of_the_same_size_and_time_is_seen_too(mounted):
     assert await mounted.files.changed()
 
 
-async def test_a_config_maps_links_are_followed(tmp_path):
+async def test_replaced_config_map_link_is_detected(tmp_path):
     for version in ("one", "two"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "images.json").write_text(
@@ -90,7 +90,7 @@ async def test_a_config_maps_links_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize("bad", ['{"quay.io/app:1": 7, "quay.io/b:/(/": "x"}', "{", None])
-async def test_bad_files_are_told_and_the_old_ones_stay_in_force(mounted, caplog, bad):
+async def test_invalid_files_are_logged_and_previous_version_is_kept(mounted, caplog, bad):
     if bad is None:
         mounted.images.unlink()
     else:
@@ -98,7 +98,7 @@ async def test_bad_files_are_told_and_the_old_ones_stay_in_force(mounted, caplog
     assert not await mounted.files.reload()
     assert mounted.sources == ["quay.io/app:1"]
     assert "images.json" in mounted.files.problems[0]
-    assert "stays in force" in caplog.text
+    assert "still using the version loaded at" in caplog.text
     assert mounted.sample("successful") == 0
     assert mounted.sample("timestamp_seconds") == 5000
 
@@ -112,7 +112,7 @@ async def test_bad_files_are_told_and_the_old_ones_stay_in_force(mounted, caplog
     assert mounted.sample("successful") == 1
 
 
-async def test_secrets_are_read_again_though_the_file_that_names_them_is_the_same(mounted):
+async def test_secrets_are_reloaded_if_auth_file_is_unchanged(mounted):
     password = mounted.auth.with_name("password")
     password.write_text("old")
     mounted.auth.write_text(json.dumps({"quay.io": {"username": "robot", "password_file": "password"}}))
@@ -123,7 +123,7 @@ async def test_secrets_are_read_again_though_the_file_that_names_them_is_the_sam
     assert mounted.files.config.auth.secrets() == {"new"}
 
 
-async def test_a_defect_in_reading_is_told_too(mounted, caplog):
+async def test_unexpected_error_while_reading_is_logged(mounted, caplog):
     def crash():
         raise ZeroDivisionError("a defect")
 
@@ -133,7 +133,7 @@ async def test_a_defect_in_reading_is_told_too(mounted, caplog):
     assert "a defect" in mounted.files.problems[0]
 
 
-def test_files_that_are_bad_at_the_start_are_refused(tmp_path):
+def test_invalid_files_at_start_are_refused(tmp_path):
     images = tmp_path / "images.json"
     images.write_text("{")
     with pytest.raises(ConfigError):

@@ -21,9 +21,9 @@ PROGRAM = ("/app/bin/python", "/app/bin/image-syncer")
         (("--config", "/etc/image-syncer/image-syncer.json"), {}, None),
     ],
 )
-def test_a_daemon_is_asked_where_its_options_say_that_it_listens(words, environment, address):
+def test_address_follows_listen_option(words, environment, address):
     assert address_of([*PROGRAM, *words], environment) == address
 
 
-def test_what_serves_nothing_is_well():
+def test_process_that_does_not_serve_is_healthy():
     assert main(str(os.getpid())) == 0

@@ -29,7 +29,7 @@ def opened(stream, *, file=None, level="info"):
     )
 
 
-def test_new_secrets_are_masked_and_those_of_the_time_before_too(stream):
+def test_new_and_previous_secrets_are_masked(stream):
     with opened(stream) as log:
         for secrets in (["first"], ["second"], ["third"]):
             log.renew(secrets)
@@ -37,7 +37,7 @@ def test_new_secrets_are_masked_and_those_of_the_time_before_too(stream):
     assert stream.getvalue().endswith("first *** *** ***\n")
 
 
-def test_a_log_file_is_gone_on_with(stream, tmp_path):
+def test_log_file_is_appended_after_reload(stream, tmp_path):
     path = tmp_path / "log"
     with opened(stream, file=path) as log:
         log.tell("one")
@@ -46,7 +46,7 @@ def test_a_log_file_is_gone_on_with(stream, tmp_path):
     assert [line.split()[-1] for line in path.read_text().splitlines()] == ["one", "two"]
 
 
-def test_without_its_folder_it_goes_to_the_stream(stream, tmp_path):
+def test_log_without_folder_falls_back_to_stream(stream, tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     with opened(stream, file=folder / "log") as log:
@@ -58,7 +58,7 @@ def test_without_its_folder_it_goes_to_the_stream(stream, tmp_path):
     assert "still here" in stream.getvalue()
 
 
-def test_debugging_is_switched_in_mid_run(stream):
+def test_debug_is_toggled_during_run(stream):
     with opened(stream) as log:
         observer = log.observer()
         observer.notify(RunStarted("r", "api", 1))
@@ -69,10 +69,10 @@ def test_debugging_is_switched_in_mid_run(stream):
         observer.notify(REQUEST)
     assert stream.getvalue().count("GET quay.io/v2/app/manifests/1") == 1
     assert observer.requests == 3
-    assert "the log level is info now" in stream.getvalue()
+    assert "log level set to info" in stream.getvalue()
 
 
-def test_one_that_tells_everything_from_the_start_can_be_calmed(stream):
+def test_debug_level_is_toggled_to_info(stream):
     with opened(stream, level="debug") as log:
         log.toggle_debug()
         log.observer().notify(REQUEST)

@@ -73,7 +73,7 @@ class Room:
         ("http://127.0.0.1:8080/", []),
     ],
 )
-def test_an_address_is_secret_but_for_its_host(url, secrets):
+def test_url_is_secret_except_its_host(url, secrets):
     assert list(secrets_of(url)) == secrets
 
 
@@ -91,18 +91,18 @@ class TestOccasions:
             ("interrupted", {"app": "failure"}, None),
         ],
     )
-    def test_usually_trouble_and_its_end_are_told(self, outcome, before, occasion):
+    def test_default_occasions_are_failures_and_recoveries(self, outcome, before, occasion):
         wanted = {"failure", "partial", "recovery"}
         assert occasion_of(ended(outcome, before=before), wanted) == occasion
 
-    def test_what_is_wanted_is_told(self):
+    def test_only_selected_occasions_are_notified(self):
         assert occasion_of(ended("success"), {"success"}) == "success"
         assert occasion_of(ended("interrupted"), {"interrupted"}) == "interrupted"
         assert occasion_of(ended("failure"), {"success"}) is None
         assert occasion_of(ended("success", before={"app": "failure"}), {"success"}) == "success"
 
 
-async def test_a_message_is_for_people_and_programs():
+async def test_notification_has_text_and_data():
     (message,) = await Room().hear(ended("partial", failures=7))
     assert message["event"] == "partial"
     assert message["run"]["id"] == "r1"
@@ -114,19 +114,19 @@ async def test_a_message_is_for_people_and_programs():
     assert lines[-1] == "and 2 more"
 
 
-async def test_a_crash_is_told_as_such():
-    (message,) = await Room().hear(ended(failures=0, error="the run broke off: KeyError"))
-    assert "the run broke off: KeyError" in message["text"]
+async def test_crash_is_named_in_notification():
+    (message,) = await Room().hear(ended(failures=0, error="the run was aborted: KeyError"))
+    assert "the run was aborted: KeyError" in message["text"]
 
 
-async def test_what_a_registry_says_is_no_command_for_a_chat():
+async def test_registry_text_is_escaped_in_notification():
     (message,) = await Room().hear(ended(message="<!channel> & " + "x" * 5000))
     assert "<!channel>" not in message["text"]
     assert "&lt;!channel&gt; &amp;" in message["text"]
     assert len(message["text"]) < 1000
 
 
-async def test_it_is_signed_if_there_is_a_secret():
+async def test_notification_is_signed_if_secret_is_set():
     room = Room()
     await room.hear(ended(), secret=Secret("key"))
     (request,) = room.requests
@@ -137,14 +137,14 @@ async def test_it_is_signed_if_there_is_a_secret():
     assert SIGNATURE_HEADER not in other.requests[0].headers
 
 
-async def test_each_address_gets_it():
+async def test_every_url_gets_the_notification():
     room = Room()
     await room.hear(ended(), urls=[URL, "http://127.0.0.1:9/x"])
     assert {str(request.url) for request in room.requests} == {URL, "http://127.0.0.1:9/x"}
 
 
 @pytest.mark.parametrize("trouble", [500, 503, 429, httpx.ConnectError("refused"), httpx.ReadTimeout("late")])
-async def test_it_is_tried_again(trouble, caplog):
+async def test_failed_notification_is_retried(trouble, caplog):
     room = Room(trouble, trouble, 200)
     await room.hear(ended())
     assert len(room.requests) == 3
@@ -155,7 +155,7 @@ async def test_it_is_tried_again(trouble, caplog):
     ("answer", "tries"),
     [(500, 5), (400, 1), (302, 1), (httpx.ConnectError(f"cannot reach {URL}"), 5), (RuntimeError(URL), 1)],
 )
-async def test_what_fails_for_good_is_logged_without_the_address(answer, tries, caplog):
+async def test_permanent_failure_is_logged_without_url(answer, tries, caplog):
     room = Room(answer)
     await room.hear(ended())
     assert len(room.requests) == tries
@@ -164,14 +164,14 @@ async def test_what_fails_for_good_is_logged_without_the_address(answer, tries, 
     assert "T000" not in caplog.text
 
 
-async def test_one_that_hangs_does_not_hold_up_the_others(caplog):
+async def test_hanging_url_does_not_delay_others(caplog):
     notifier = Notifier([URL], transport=lambda: httpx.MockTransport(never))
     async with anyio.create_task_group() as group:
         group.start_soon(notifier.run)
         for _ in range(100):
             await anyio.to_thread.run_sync(notifier.tell, ended())
         group.cancel_scope.cancel()
-    assert "too many wait already" in caplog.text
+    assert "the queue is full" in caplog.text
 
 
 async def never(_request):
@@ -181,7 +181,7 @@ async def never(_request):
 @pytest.mark.parametrize(
     "url", ["ftp://host/s3cret", "s3cret", "http://", "http://[s3cret", "http://h:s3cret/"]
 )
-def test_what_is_no_address_is_refused_without_repeating_it(url):
+def test_invalid_url_is_refused_and_not_shown(url):
     with pytest.raises(InvalidAddress) as error:
         Notifier([url])
     assert "s3cret" not in str(error.value)

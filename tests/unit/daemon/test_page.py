@@ -78,17 +78,17 @@ async def page_after(daemon, *scripts, path: str = "/") -> str:
 
 
 class TestHealth:
-    async def test_all_is_well_when_every_rule_succeeded(self, daemon):
+    async def test_page_is_healthy_if_all_rules_succeeded(self, daemon):
         daemon.plan = Plan(("@hourly",))
         html = await page_after(daemon, telling(synced("1.0")))
-        assert "All is well: the rule succeeded in its last run." in words(html)
+        assert "The rule succeeded in its last run." in words(html)
         assert re.search(r'Next run</dt><dd><time datetime="2026-06-01T13:00:00Z"[^>]*>1 Jun 13:00<', html)
         assert "1 synced · 0 skipped" in words(html)
 
-    async def test_before_the_first_run_it_says_so(self, daemon):
+    async def test_page_before_first_run_says_so(self, daemon):
         text = words(await page_after(daemon))
-        assert "Nothing has run yet." in text
-        assert "All rules run only when asked to: no schedule is given." in text
+        assert "No rule has run yet." in text
+        assert "All rules run on request only: no schedule is set." in text
 
     async def test_failing_rules_come_first_with_their_reasons(self, daemon):
         daemon.images = {f"source.example/team/{name}": f"there.example/{name}" for name in ("a", "b", "c")}
@@ -96,11 +96,11 @@ class TestHealth:
             daemon, telling(synced("1")), telling(synced("1"), failed("7", "no labels", rule=1))
         )
         text = words(html)
-        assert re.search(r"1 of 3 rules is failing, without a success since \d+ \w+", text)
+        assert re.search(r"1 of 3 rules is failing; last success at \d+ \w+", text)
         rules = re.findall(r'names"><span>(.*?)</span>', html)
         assert rules == [f"source.example/team/{name}" for name in ("b", "a", "c")]
 
-    async def test_equal_failures_are_told_once_with_their_advice(self, daemon):
+    async def test_equal_failures_are_grouped_with_advice(self, daemon):
         message = "PUT manifest there.example/team/app:{0}: 400 bad request; add labels to {0}"
         events = [failed(f"1.{number}", message.format(f"1.{number}")) for number in range(9)]
         text = words(
@@ -110,9 +110,9 @@ class TestHealth:
         assert "9 images invalid there.example" in text
         assert text.count("400 bad request; add labels to 1.") == 1
         assert "and 4 more" in text
-        assert "1 image too large there.example may pass quota exceeded" in text
+        assert "1 image too large there.example temporary quota exceeded" in text
 
-    async def test_what_a_rule_failed_of_before_is_not_told_when_it_is_well_again(self, daemon):
+    async def test_recovered_rule_shows_no_old_failures(self, daemon):
         daemon.images = {f"source.example/{name}": f"there.example/{name}" for name in ("a", "b")}
         bad = [
             ImageFailed(
@@ -139,7 +139,7 @@ class TestHealth:
         assert "bad b" in html
         assert "bad a" not in html
 
-    async def test_files_that_are_not_taken_are_told_with_each_problem(self, daemon):
+    async def test_failed_reload_shows_each_problem(self, daemon):
         async with daemon.running() as service, daemon.client() as client:
 
             def broken():
@@ -148,25 +148,25 @@ class TestHealth:
             daemon.files._load = broken
             await service.reload()
             html = (await client.get("/")).text
-        assert "The files have changed and are not taken: 1 problem. In force is what was read" in words(html)
+        assert "Configuration reload failed (1 problem); still using the version loaded at" in words(html)
         assert "line 3: expected &lt;/code&gt;&lt;script&gt;" in html
 
-    async def test_while_it_stops_it_says_so_and_offers_no_run(self, daemon):
+    async def test_stopping_daemon_says_so_and_has_no_start_button(self, daemon):
         async with daemon.running() as service, daemon.client() as client:
             service.stop()
             html = (await client.get("/")).text
-        assert "Stopping: what is under way may end, nothing new begins." in words(html)
+        assert "Stopping. Running tasks may finish; no new run starts." in words(html)
         assert 'id="start"' not in html
 
-    async def test_a_run_that_broke_off_is_told_with_the_reason(self, daemon):
+    async def test_aborted_run_is_shown_with_reason(self, daemon):
         async def break_off(_run):
             raise ValueError(HOSTILE)
 
         html = await page_after(daemon, break_off)
-        assert "The last run broke off: ValueError: &lt;/code&gt;" in html
+        assert "The last run was aborted: ValueError: &lt;/code&gt;" in html
         assert "1 of 1 rule is failing" in html
 
-    async def test_without_a_readable_history_it_goes_on(self, daemon, monkeypatch):
+    async def test_unreadable_history_is_shown_as_error(self, daemon, monkeypatch):
         def broken(*_arguments, **_options):
             raise sqlite3.OperationalError("disk I/O error")
 
@@ -176,13 +176,13 @@ class TestHealth:
             front = await client.get("/")
             others = [await client.get(path) for path in ("/runs", "/runs/x")]
         assert front.status_code == 200
-        assert "The history cannot be read: see the log." in words(front.text)
+        assert "Cannot read the history. See the log for details." in words(front.text)
         for other in others:
             assert other.status_code == 500
-            assert "The history cannot be read: see the log." in words(other.text)
+            assert "Cannot read the history. See the log for details." in words(other.text)
 
 
-async def test_the_run_in_progress_is_on_the_front_page_and_has_one_of_its_own(daemon):
+async def test_run_in_progress_is_on_status_page_and_run_page(daemon):
     async def work(run):
         run.tell(synced("1"))
         run.tell(failed("2", "no labels"))
@@ -205,7 +205,7 @@ async def test_the_run_in_progress_is_on_the_front_page_and_has_one_of_its_own(d
 
 
 class TestRunPage:
-    async def test_it_has_summary_failures_and_images(self, daemon):
+    async def test_run_page_has_summary_failures_and_images(self, daemon):
         skipped = ImageSkipped(
             numbered(0), image("source.example", "3"), image("there.example", "3"), DIGEST, SkipReason.KEPT
         )
@@ -214,7 +214,7 @@ class TestRunPage:
         text = words(html)
         assert "1 synced, 1 skipped, 1 failed" in text
         assert "1 image invalid there.example no labels" in text
-        assert "may pass" not in text
+        assert "temporary" not in text
         assert "the rule does not overwrite existing tags" in text
         assert re.search(r'href="/api/v1/runs/\w+"', html)
 
@@ -223,18 +223,18 @@ class TestRunPage:
         [
             ("", 100, "1 to 100 of 250 images."),
             ("?page=3", 50, "201 to 250 of 250 images."),
-            ("?page=9", 0, "This page is past the end of 250 images."),
+            ("?page=9", 0, "Page out of range: 250 images."),
             ("?page=x&outcome=nonsense", 100, "1 to 100 of 250 images."),
             ("?page=99999999999999999999", 100, "1 to 100 of 250 images."),
-            ("?outcome=failed", 10, "1 to 10 of 10 images that fit."),
-            ("?q=Tag-24", 11, "1 to 11 of 11 images that fit."),
-            ("?q=tag-7&outcome=failed", 1, "1 to 1 of 1 image that fits."),
-            ("?q=SHA256:" + str(DIGEST).partition(":")[2][:20], 100, "1 to 100 of 240 images that fit."),
-            ("?q=labels", 10, "1 to 10 of 10 images that fit."),
-            ("?q=nothing", 0, "No image that fit."),
+            ("?outcome=failed", 10, "1 to 10 of 10 images that match."),
+            ("?q=Tag-24", 11, "1 to 11 of 11 images that match."),
+            ("?q=tag-7&outcome=failed", 1, "1 to 1 of 1 image that matches."),
+            ("?q=SHA256:" + str(DIGEST).partition(":")[2][:20], 100, "1 to 100 of 240 images that match."),
+            ("?q=labels", 10, "1 to 10 of 10 images that match."),
+            ("?q=nothing", 0, "No images that match."),
         ],
     )
-    async def test_images_are_found_page_by_page(self, daemon, query, shown, says):
+    async def test_matching_images_are_paginated(self, daemon, query, shown, says):
         events = [
             failed(f"tag-{number}", "no labels") if number < 10 else synced(f"tag-{number}")
             for number in range(250)
@@ -245,7 +245,7 @@ class TestRunPage:
         assert max(0, table.count('<tr role="row">') - 1) == shown
         assert PER_PAGE == 100
 
-    async def test_what_was_looked_for_stays_in_the_links(self, daemon):
+    async def test_search_is_kept_in_page_links(self, daemon):
         events = [synced(f"a&b-{number}".replace("&", "_")) for number in range(250)]
         html = await page_after(daemon, telling(*events), path="/runs/{}?q=a%5Fb&page=2")
         assert 'rel="prev" href="?outcome=&amp;q=a_b&amp;page=1"' in html
@@ -255,14 +255,14 @@ class TestRunPage:
     @pytest.mark.parametrize(
         "path", ["/runs/unknown", "/runs/%3Cscript%3E", "/runs?before=unknown", "/static/x.js"]
     )
-    async def test_what_is_not_known_is_a_page_too(self, daemon, path):
+    async def test_not_found_is_an_html_page(self, daemon, path):
         async with daemon.running(), daemon.client() as client:
             answer = await client.get(path)
         assert answer.status_code == 404
         assert answer.headers["content-type"] == HTML if "static" not in path else True
         assert "<script>" not in answer.text
         if "static" not in path:
-            assert "Back to the status" in answer.text
+            assert "Back to the status page" in answer.text
 
 
 async def test_all_runs_are_listed_page_by_page(daemon):
@@ -290,7 +290,7 @@ async def test_all_runs_are_listed_page_by_page(daemon):
 
 
 class TestRules:
-    async def test_many_rules_come_in_pages_and_can_be_looked_for(self, daemon):
+    async def test_rules_are_paginated_and_searchable(self, daemon):
         daemon.images = {
             f"source.example/team/app-{n:03}": f"there.example/mirror/app-{n:03}" for n in range(250)
         }
@@ -301,10 +301,10 @@ class TestRules:
         names = [re.findall(r'names"><span>(.*?)</span>', page) for page in (*pages, found)]
         assert [len(each) for each in names] == [50, 50, 10]
         assert names[1][-1] == "source.example/team/app-249"
-        assert "10 of 250 rules with “MIRROR/app-24”" in words(found)
-        assert "0 of 250 rules with “nope”" in words(none)
+        assert "10 of 250 rules match “MIRROR/app-24”" in words(found)
+        assert "0 of 250 rules match “nope”" in words(none)
 
-    async def test_a_rule_tells_its_own_schedule(self, daemon):
+    async def test_rule_shows_its_own_schedule(self, daemon):
         daemon.images["source.example/own:1"] = {
             "to": ["there.example/own", "far.example/own"],
             "schedule": "30 * * * *",
@@ -315,7 +315,7 @@ class TestRules:
 
 
 class TestButtons:
-    async def test_a_form_starts_a_run_and_another_cancels_it(self, daemon):
+    async def test_forms_start_and_cancel_a_run(self, daemon):
         daemon.script = until_told
         browser = {"origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"}
         async with daemon.running(), daemon.client(headers=browser) as client:
@@ -332,42 +332,42 @@ class TestButtons:
             assert (await client.post("/runs/nope/cancel")).status_code == 404
 
     @pytest.mark.parametrize("headers", [{"origin": "null"}, {"origin": "http://evil.example"}])
-    async def test_forms_of_other_pages_get_nowhere(self, daemon, headers):
+    async def test_forms_of_other_sites_are_refused(self, daemon, headers):
         async with daemon.running(), daemon.client() as client:
             for path in ("/runs", "/runs/x/cancel"):
                 answer = await client.post(path, headers=headers)
                 assert answer.status_code == 403
-                assert "Not from here" in answer.text
+                assert "Forbidden" in answer.text
         assert daemon.runs == []
 
-    async def test_browsers_are_told_to_name_the_origin_of_forms(self, daemon):
+    async def test_referrer_policy_makes_browsers_send_origin(self, daemon):
         async with daemon.running(), daemon.client() as client:
             assert (await client.get("/")).headers["referrer-policy"] == "same-origin"
 
-    async def test_with_a_token_there_is_no_button_until_the_script_can_send_it(self, daemon):
+    async def test_start_button_is_hidden_until_script_runs_if_token_is_set(self, daemon):
         daemon.guard = TOKEN
         async with daemon.running(), daemon.client() as client:
             html = (await client.get("/")).text
             answer = await client.post("/runs", headers={"origin": "http://127.0.0.1:8080"})
         assert '<form class="act" method="post" action="/runs" data-api="/api/v1/runs" hidden>' in html
-        assert "or here with JavaScript" in html
+        assert "or enable JavaScript" in html
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert "s3cret" not in html + answer.text
 
-    async def test_where_nobody_may_there_is_no_button_but_the_reason(self, daemon):
+    async def test_closed_daemon_shows_reason_instead_of_button(self, daemon):
         daemon.guard = Guard("0.0.0.0")
         async with daemon.running(), daemon.client() as client:
             html = (await client.get("/")).text
         assert '<form class="act"' not in html
-        assert "no --api-token-file is given" in words(html)
+        assert "--api-token-file is not set" in words(html)
 
 
 class TestStrangersText:
     @pytest.mark.parametrize(
         "path", ["/", "/runs", "/runs/evil", "/runs/evil?q=%3Cscript%3E%22&outcome=failed"]
     )
-    async def test_it_stays_text(self, daemon, path):
+    async def test_foreign_text_is_escaped(self, daemon, path):
         error = {"kind": HOSTILE, "message": HOSTILE, "registry": HOSTILE, "status": 400, "permanent": False}
         bad: dict[str, Any] = {
             "source": f"source.example/team/app:{HOSTILE}",
@@ -391,7 +391,7 @@ class TestStrangersText:
         assert "<img src=x" not in html
         assert_strict(html)
 
-    async def test_pages_keep_to_the_policy(self, daemon):
+    async def test_pages_comply_with_content_security_policy(self, daemon):
         async with daemon.running(), daemon.client() as client:
             for path in ("/", "/runs", "/runs/x"):
                 assert_strict((await client.get(path)).text)
@@ -446,14 +446,14 @@ class TestReading:
         return observer, pack_report(observer, observer.run())
 
     @pytest.mark.parametrize("images", [0, 1, 3000])
-    def test_a_packed_report_is_read_image_by_image(self, images):
+    def test_packed_report_is_read_image_by_image(self, images):
         observer, packed = self.report(images)
         seen: list[Any] = []
         rest = read_report(packed, seen.append)
         assert seen == list(observer.images())
         assert rest == {"run": observer.run(), "totals": observer.totals()}
 
-    def test_a_report_that_an_earlier_version_packed_is_read_too(self):
+    def test_report_of_earlier_version_is_read(self):
         observer, packed = self.report(3)
         in_one_line = gzip.compress(gzip.decompress(packed).replace(b"\n", b""))
         seen: list[Any] = []
@@ -461,7 +461,7 @@ class TestReading:
         assert seen == list(observer.images())
         assert rest == {"run": observer.run(), "totals": observer.totals()}
 
-    def test_what_is_in_memory_does_not_grow_with_the_report(self):
+    def test_memory_does_not_grow_with_report_size(self):
         _, packed = self.report(8_000)
         causes = Causes()
         tracemalloc.start()
@@ -474,7 +474,7 @@ class TestReading:
         assert [cause.count for cause in causes.causes] == [8_000]
         assert peak < 1_500_000 < sum(map(len, unpacked(packed)))
 
-    def test_further_reasons_are_only_counted(self):
+    def test_causes_above_limit_are_only_counted(self):
         causes = Causes()
         for number in range(MAX_CAUSES + 5):
             error = {"kind": "invalid", "message": f"reason {number}", "registry": "", "status": None}
@@ -491,7 +491,7 @@ class TestReading:
         assert (causes.others, causes.total) == (5, MAX_CAUSES + 5)
 
 
-def test_the_chart_has_the_newest_run_at_the_right():
+def test_newest_run_is_on_the_right_of_chart():
     runs = [
         {
             "id": str(number),
@@ -524,5 +524,5 @@ def test_the_chart_has_the_newest_run_at_the_right():
         ("2026-06-01T12:05:00Z", "in 5 min"),
     ],
 )
-def test_times_are_told_by_their_distance(moment, words):
+def test_times_are_shown_relative_to_now(moment, words):
     assert f">{words}</span>" in ago(moment, "2026-06-01T12:00:00Z")

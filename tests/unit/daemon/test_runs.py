@@ -20,7 +20,7 @@ SCHEMA = json.loads((Path(syncer.observe.__file__).parent / "schemas" / "report.
 TWO = {"source.example/a:1": "there.example/a", "source.example/b:1": "there.example/b"}
 
 
-async def test_a_run_that_crashes_is_a_failed_run_and_the_daemon_goes_on(daemon, caplog):
+async def test_crashed_run_fails_and_daemon_continues(daemon, caplog):
     async def crash(run):
         run.synced()
         raise ZeroDivisionError("a defect")
@@ -36,7 +36,7 @@ async def test_a_run_that_crashes_is_a_failed_run_and_the_daemon_goes_on(daemon,
     newest, oldest = daemon.summaries()
     assert (newest["id"], newest["outcome"]) == (second, "success")
     assert (oldest["id"], oldest["outcome"]) == (first, "failure")
-    assert oldest["error"] == "the run broke off: ZeroDivisionError: a defect"
+    assert oldest["error"] == "the run was aborted: ZeroDivisionError: a defect"
     assert oldest["finished"] is not None
     report = json.loads(b"".join(unpacked(daemon.history.report(first))))
     assert report["run"]["error"] == oldest["error"]
@@ -45,7 +45,7 @@ async def test_a_run_that_crashes_is_a_failed_run_and_the_daemon_goes_on(daemon,
     assert daemon.ended[0].rules == {"source.example/team/app:1.0": "failure"}
     assert daemon.sample("syncer_runs_total", trigger="api", outcome="failure") == 1
     assert daemon.sample("syncer_run_in_progress") == 0
-    assert "broke off" in caplog.text
+    assert "was aborted" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -65,7 +65,7 @@ async def test_a_history_that_cannot_be_written_does_not_stop_runs(daemon, caplo
     assert "disk is full" in caplog.text
 
 
-async def test_what_is_written_after_a_run_cannot_break_the_daemon(daemon, caplog):
+async def test_failing_output_after_run_does_not_stop_daemon(daemon, caplog):
     def broken(_report):
         raise OSError("no space left")
 
@@ -103,7 +103,7 @@ async def test_the_report_is_kept(daemon):
         (lambda run: run.failed(1, Failure("interrupted", "stopped")), {"a": "success"}),
     ],
 )
-async def test_each_rule_has_an_outcome_of_its_own(daemon, tell, outcomes):
+async def test_each_rule_has_its_own_outcome(daemon, tell, outcomes):
     async def work(run):
         tell(run)
 
@@ -115,7 +115,7 @@ async def test_each_rule_has_an_outcome_of_its_own(daemon, tell, outcomes):
     assert found == outcomes
 
 
-async def test_a_restarted_daemon_tells_of_the_last_success(daemon):
+async def test_restarted_daemon_restores_last_success(daemon):
     with daemon.built():
         daemon.metrics.restore(succeeded=1000.0, completed=2000.0)
         assert daemon.sample("syncer_run_last_success_timestamp_seconds") == 1000
@@ -154,7 +154,7 @@ async def test_memory_does_not_grow_over_200_runs(daemon, app):
     assert blocks[1] - blocks[0] < 10 * 200
 
 
-async def test_a_run_that_takes_longer_than_it_may_is_stopped_and_told(daemon, caplog):
+async def test_overdue_run_is_stopped_and_logged(daemon, caplog):
     daemon.script = until_told
     async with daemon.running() as service:
         service.runner._max_seconds = 0.01
@@ -162,11 +162,11 @@ async def test_a_run_that_takes_longer_than_it_may_is_stopped_and_told(daemon, c
         await daemon.until(lambda: not service.runner.busy)
     (summary,) = daemon.summaries()
     assert summary["outcome"] == "interrupted"
-    assert summary["error"] == "the run took longer than --max-run-time (0.01s) and was stopped"
-    assert "takes longer than --max-run-time" in caplog.text
+    assert summary["error"] == "the run exceeded --max-run-time (0.01s) and was stopped"
+    assert "exceeded --max-run-time" in caplog.text
 
 
-async def test_a_run_that_is_done_in_time_is_not_stopped(daemon):
+async def test_run_within_time_limit_is_not_stopped(daemon):
     async with daemon.running() as service:
         service.runner._max_seconds = 600.0
         await service.run_now()

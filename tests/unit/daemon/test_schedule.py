@@ -47,21 +47,21 @@ def utc(year, month=1, day=1, hour=0, minute=0):
         ("0 0 29 2 *", "29. 00:00:00+0000", "29. 00:00:00+0000"),
     ],
 )
-def test_fields_are_croniters_with_the_seconds_first(text, first, second):
+def test_six_fields_start_with_seconds(text, first, second):
     assert times(text, UTC, utc(2026, 6, 1), 2) == [first, second]
 
 
 class TestChangingClocks:
     """Berlin goes from 2:00 to 3:00 on 29 March 2026, and from 3:00 to 2:00 on 25 October."""
 
-    def test_a_time_that_is_skipped_comes_when_the_clock_is_set(self):
+    def test_skipped_time_is_due_when_clock_is_set_forward(self):
         assert times("30 2 * * *", BERLIN, utc(2026, 3, 28, 0), 3) == [
             "28. 02:30:00+0100",
             "29. 03:00:00+0200",
             "30. 02:30:00+0200",
         ]
 
-    def test_a_time_that_comes_twice_counts_once(self):
+    def test_repeated_time_is_due_once(self):
         assert times("30 2 * * *", BERLIN, utc(2026, 10, 24, 0), 3) == [
             "24. 02:30:00+0200",
             "25. 02:30:00+0200",
@@ -76,7 +76,7 @@ class TestChangingClocks:
         assert times("30 2 * * *", BERLIN, change - timedelta(seconds=1), 1) == ["29. 03:00:00+0200"]
         assert times("30 2 * * *", BERLIN, change, 1) == ["30. 02:30:00+0200"]
 
-    def test_what_is_due_every_hour_goes_on_with_the_hours_that_pass(self):
+    def test_hourly_schedule_follows_elapsed_hours(self):
         assert times("30 * * * *", BERLIN, utc(2026, 10, 24, 23), 3) == [
             "25. 01:30:00+0200",
             "25. 02:30:00+0200",
@@ -87,13 +87,13 @@ class TestChangingClocks:
             "29. 03:30:00+0200",
         ]
 
-    def test_several_skipped_times_come_as_one(self):
+    def test_several_skipped_times_are_due_once(self):
         assert times("*/20 2 * * *", BERLIN, utc(2026, 3, 28, 23), 2) == [
             "29. 03:00:00+0200",
             "30. 02:00:00+0200",
         ]
 
-    def test_midnight_may_be_the_time_that_is_skipped(self):
+    def test_skipped_midnight_is_due_when_clock_is_set_forward(self):
         sao_paulo = ZoneInfo("America/Sao_Paulo")  # 4 November 2018 began at 1:00
         assert times("@daily", sao_paulo, utc(2018, 11, 3, 12), 2) == [
             "04. 01:00:00-0200",
@@ -111,7 +111,7 @@ moments = st.integers(utc(2015).toordinal(), utc(2035).toordinal()).flatmap(
 
 @given(zone=zones, start=moments, hour=st.integers(0, 23), minute=st.integers(0, 59))
 @settings(max_examples=20, deadline=None)
-def test_a_time_of_day_comes_once_on_every_day(zone, start, hour, minute):
+def test_time_of_day_is_due_once_a_day(zone, start, hour, minute):
     schedule, moment = Schedule(f"{minute} {hour} * * *", zone), start
     days = []
     for _ in range(370):
@@ -128,7 +128,7 @@ def test_a_time_of_day_comes_once_on_every_day(zone, start, hour, minute):
     ),
 )
 @settings(max_examples=20, deadline=None)
-def test_times_only_go_forward_and_stand_on_the_wall_as_written(zone, start, text):
+def test_due_times_increase_and_match_the_schedule(zone, start, text):
     schedule, moment = Schedule(text, zone), start
     for _ in range(50):
         following = schedule.next_after(moment)
@@ -140,7 +140,7 @@ def test_times_only_go_forward_and_stand_on_the_wall_as_written(zone, start, tex
 
 @given(zone=zones, start=moments)
 @settings(max_examples=20, deadline=None)
-def test_every_quarter_of_an_hour_is_never_further_away_than_that(zone, start):
+def test_quarter_hourly_schedule_is_due_within_15_minutes(zone, start):
     schedule, moment = Schedule("*/15 * * * *", zone), start
     for _ in range(100):
         following = schedule.next_after(moment)
@@ -166,11 +166,11 @@ class TestTimetable:
         assert table.take_due(self.at(minutes=10, seconds=1)) == set()
         assert table.take_due(self.at(minutes=20)) == {"*/10 * * * *"}
 
-    def test_schedules_of_one_moment_come_together(self):
+    def test_schedules_due_at_same_time_are_taken_together(self):
         table = self.table("0 13 * * *", "@hourly")
         assert table.take_due(self.at(hours=1)) == {"0 13 * * *", "@hourly"}
 
-    def test_what_was_missed_comes_once(self):
+    def test_missed_times_are_due_once(self):
         table = self.table("*/10 * * * *", "@daily")
         assert table.take_due(self.at(days=3, minutes=5)) == {"*/10 * * * *", "@daily"}
         assert table.take_due(self.at(days=3, minutes=6)) == set()
@@ -188,14 +188,14 @@ class TestTimetable:
         assert table.take_due(self.at(minutes=9, seconds=59)) == set()
         assert table.take_due(self.at(minutes=10)) == set()
 
-    def test_waits_no_longer_than_until_the_next_time_and_looks_at_the_clock_in_between(self):
+    def test_wait_is_limited_by_next_due_time_and_clock_check(self):
         table = self.table("*/10 * * * *")
         assert table.wait(self.START) == LONGEST_WAIT <= 60
         assert table.wait(self.at(minutes=9, seconds=50)) == 10
         assert table.wait(self.at(minutes=15)) == 0
         assert self.table().wait(self.START) == LONGEST_WAIT
 
-    def test_jitter_is_bounded_and_the_same_for_all_of_one_moment(self):
+    def test_jitter_is_bounded_and_equal_for_same_due_time(self):
         table = self.table("0 13 * * *", "@hourly", jitter=120, seed="one")
         one, other = table.next_times().values()
         assert one == other
@@ -215,7 +215,7 @@ class TestTimetable:
         }
         assert len(set(delays.values())) == 6
 
-    def test_new_schedules_leave_the_others_as_they_were(self):
+    def test_new_schedule_keeps_due_times_of_others(self):
         table = self.table("@hourly", "@daily")
         table.set_schedules(["@hourly", "*/5 * * * *"], self.at(minutes=90))
         assert table.next_times() == {"@hourly": self.at(hours=1), "*/5 * * * *": self.at(minutes=95)}

@@ -27,7 +27,7 @@ class TestSchedules:
         assert daemon.triggers == ["schedule"] * 3
         assert [run["outcome"] for run in daemon.summaries()] == ["success"] * 3
 
-    async def test_a_rule_with_a_schedule_of_its_own_runs_by_that_alone(self, daemon):
+    async def test_rule_with_schedule_ignores_global_schedule(self, daemon):
         daemon.plan = HOURLY
         daemon.images |= OWN
         async with daemon.running():
@@ -36,7 +36,7 @@ class TestSchedules:
             await daemon.advance(minutes=30)
             assert daemon.sources() == ["source.example/team/app:1.0"]
 
-    async def test_what_is_due_together_is_one_run(self, daemon):
+    async def test_schedules_due_together_share_one_run(self, daemon):
         daemon.plan = Plan(("@hourly", "0 13 * * *"))
         daemon.images |= {"source.example/own:1": {"to": "there.example/own", "schedule": "0 * * * *"}}
         async with daemon.running():
@@ -44,7 +44,7 @@ class TestSchedules:
             assert len(daemon.runs) == 1
             assert len(daemon.sources()) == 2
 
-    async def test_what_a_sleeping_machine_missed_runs_once(self, daemon):
+    async def test_missed_runs_start_once(self, daemon):
         daemon.plan = HOURLY
         async with daemon.running():
             daemon.clock.now = daemon.clock.until = daemon.clock.now.replace(day=4)
@@ -59,7 +59,7 @@ class TestSchedules:
             await daemon.advance(minutes=61)
             assert daemon.sample(name, schedule="@hourly") == before + 3600
 
-    async def test_without_any_schedule_it_is_said_that_nothing_runs_by_itself(self, daemon, caplog):
+    async def test_missing_schedule_is_logged(self, daemon, caplog):
         async with daemon.running():
             await daemon.advance(days=2)
         assert daemon.runs == []
@@ -67,7 +67,7 @@ class TestSchedules:
 
 
 class TestStart:
-    async def test_a_run_begins_at_once_if_that_is_wanted(self, daemon):
+    async def test_run_on_start_starts_a_run(self, daemon):
         daemon.plan = Plan(run_on_start=True)
         daemon.images |= OWN
         async with daemon.running():
@@ -75,7 +75,7 @@ class TestStart:
             assert daemon.triggers == ["start"]
             assert daemon.sources() == ["source.example/team/app:1.0"]
 
-    async def test_a_run_that_is_asked_for_is_about_all_rules(self, daemon):
+    async def test_requested_run_includes_all_rules(self, daemon):
         daemon.images |= OWN
         async with daemon.running() as service:
             run_id = await service.run_now()
@@ -86,20 +86,20 @@ class TestStart:
 
 
 class TestOverlap:
-    async def test_a_run_that_is_due_while_one_is_on_is_skipped(self, daemon, caplog):
+    async def test_overlapping_run_is_skipped(self, daemon, caplog):
         daemon.plan, daemon.script = HOURLY, until_told
         async with daemon.running() as service:
             await daemon.advance(hours=2, minutes=1)
             assert len(daemon.runs) == 1
             assert daemon.sample("syncer_runs_skipped_total", reason="overlap") == 1
-            assert "is skipped: another one goes on" in caplog.text
+            assert "run skipped: the previous run is still in progress" in caplog.text
             daemon.runs[0].go_on.set()
             await daemon.settle()
             assert not service.queued
             await daemon.advance(hours=1)
             assert len(daemon.runs) == 2
 
-    async def test_or_follows_it_once_however_often_it_was_due(self, daemon, caplog):
+    async def test_queued_run_starts_once_after_current_run(self, daemon, caplog):
         caplog.set_level(logging.INFO)
         daemon.plan, daemon.script = Plan(("@hourly",), overlap="queue"), until_told
         daemon.images |= OWN
@@ -108,7 +108,7 @@ class TestOverlap:
             await daemon.advance(hours=3)
             assert len(daemon.runs) == 1
             assert service.queued
-            assert caplog.text.count("follows the one that goes on") == 1
+            assert caplog.text.count("run queued until the current run finishes") == 1
             daemon.runs[0].go_on.set()
             await daemon.until(lambda: len(daemon.runs) == 2)
             assert len(daemon.sources()) == 2
@@ -116,14 +116,14 @@ class TestOverlap:
             assert daemon.sample("syncer_runs_skipped_total", reason="overlap") is None
             daemon.runs[1].go_on.set()
 
-    async def test_one_that_is_asked_for_is_refused(self, daemon):
+    async def test_requested_run_is_refused_while_run_is_in_progress(self, daemon):
         daemon.script = until_told
         async with daemon.running() as service:
             await service.run_now()
             with pytest.raises(RunInProgress):
                 await service.run_now()
 
-    async def test_of_two_that_are_asked_for_at_once_one_begins(self, daemon):
+    async def test_two_concurrent_requests_start_one_run(self, daemon):
         daemon.script = until_told
         answers: list[object] = []
 
@@ -140,7 +140,7 @@ class TestOverlap:
             assert len(daemon.runs) == 1
             assert sorted(isinstance(answer, str) for answer in answers) == [False, True]
 
-    async def test_another_process_with_the_state_folder_makes_it_skip_too(self, daemon, caplog):
+    async def test_run_is_skipped_if_state_folder_is_locked(self, daemon, caplog):
         taken = True
 
         @contextmanager
@@ -163,7 +163,7 @@ class TestOverlap:
 
 
 class TestStop:
-    async def test_the_run_in_progress_is_stopped_in_order(self, daemon):
+    async def test_stop_interrupts_run_gracefully(self, daemon):
         daemon.plan, daemon.script = Plan(run_on_start=True), until_told
         async with daemon.running() as service:
             await daemon.until(lambda: daemon.blocked)
@@ -173,7 +173,7 @@ class TestStop:
         assert daemon.runs[0].stopping
         assert daemon.summaries()[0]["outcome"] == "interrupted"
 
-    async def test_one_that_does_not_stop_is_cut_off_in_time(self, daemon, monkeypatch):
+    async def test_run_that_ignores_stop_is_cancelled_after_deadline(self, daemon, monkeypatch):
         async def deaf(_run):
             await anyio.sleep_forever()
 
@@ -184,7 +184,7 @@ class TestStop:
         assert daemon.summaries()[0]["outcome"] == "interrupted"
         assert daemon.sample("syncer_run_in_progress") == 0
 
-    async def test_nothing_begins_any_more(self, daemon):
+    async def test_stopping_daemon_starts_no_run(self, daemon):
         daemon.plan = HOURLY
         async with daemon.running() as service:
             service.stop()

@@ -39,7 +39,7 @@ async def test_health_and_readiness(daemon):
         assert (answer.status_code, answer.text) == (503, "stopping\n")
 
 
-async def test_it_is_not_ready_before_the_time_is_kept(daemon):
+async def test_daemon_is_not_ready_before_schedules_are_active(daemon):
     with daemon.built():
         async with daemon.client() as client:
             assert (await client.get("/readyz")).status_code == 503
@@ -66,7 +66,7 @@ async def test_every_answer_has_the_security_headers(daemon, method, path):
     assert "access-control-allow-origin" not in headers
 
 
-async def test_status_tells_rules_schedules_and_what_was(daemon):
+async def test_status_lists_rules_schedules_and_last_run(daemon):
     daemon.plan = Plan(("@hourly",))
     daemon.images["source.example/own:1"] = {"to": "there.example/own", "schedule": "30 * * * *"}
     async with daemon.running() as service, daemon.client() as client:
@@ -137,13 +137,13 @@ class TestRuns:
         "query",
         ["limit=0", "limit=-1", "limit=x", "limit=", "limit=99999999999", "before=unknown", "before=T"],
     )
-    async def test_nonsense_is_refused(self, daemon, query):
+    async def test_invalid_query_is_refused(self, daemon, query):
         async with daemon.running(), daemon.client() as client:
             answer = await client.get(f"{RUNS}?{query}")
         assert answer.status_code == 400
         assert answer.json()["error"]
 
-    async def test_a_report_comes_as_gzip_to_those_who_take_it(self, daemon):
+    async def test_report_is_gzip_if_client_accepts_it(self, daemon):
         async def work(run):
             run.synced()
 
@@ -159,7 +159,7 @@ class TestRuns:
         assert json.loads(gzip.decompress(raw)) == plain.json()
         assert plain.json()["run"]["id"] == run_id
 
-    async def test_one_that_is_not_known_is_404(self, daemon):
+    async def test_unknown_run_is_404(self, daemon):
         async with daemon.running(), daemon.client() as client:
             for method, path in [
                 ("GET", f"{RUNS}/nope"),
@@ -185,7 +185,7 @@ class TestPosts:
             assert (await client.post(f"{RUNS}/{run_id}/cancel")).status_code == 409
             assert (await client.get(f"{RUNS}/{run_id}")).json()["run"]["outcome"] == "interrupted"
 
-    async def test_none_is_started_while_it_stops(self, daemon):
+    async def test_start_is_refused_while_stopping(self, daemon):
         async with daemon.running() as service, daemon.client() as client:
             service.stop()
             assert (await client.post(RUNS)).status_code == 503
@@ -201,7 +201,7 @@ class TestPosts:
             {"sec-fetch-site": "none"},
         ],
     )
-    async def test_programs_and_pages_of_this_machine_get_through(self, daemon, headers):
+    async def test_local_programs_and_pages_may_start_runs(self, daemon, headers):
         async with daemon.running(), daemon.client() as client:
             assert (await client.post(RUNS, headers=headers)).status_code == 202
 
@@ -221,13 +221,13 @@ class TestPosts:
             {"sec-fetch-site": "same-site"},
         ],
     )
-    async def test_other_peoples_pages_do_not(self, daemon, headers):
+    async def test_pages_of_other_sites_may_not_start_runs(self, daemon, headers):
         async with daemon.running(), daemon.client() as client:
             for path in (RUNS, f"{RUNS}/x/cancel"):
                 assert (await client.post(path, headers=headers)).status_code == 403
         assert daemon.runs == []
 
-    async def test_without_a_token_nobody_does_where_others_can_reach_it(self, daemon):
+    async def test_start_is_refused_on_public_address_without_token(self, daemon):
         daemon.guard = Guard("0.0.0.0")
         async with daemon.running(), daemon.client() as client:
             answer = await client.post(RUNS)
@@ -248,7 +248,7 @@ class TestPosts:
             "Bearer s3cret-töken2",
         ],
     )
-    async def test_with_a_token_only_its_holders_do(self, daemon, header):
+    async def test_start_requires_token_if_set(self, daemon, header):
         daemon.guard = TOKEN
         headers = {} if header is None else {"authorization": header.encode()}
         async with daemon.running(), daemon.client() as client:
@@ -258,13 +258,13 @@ class TestPosts:
             assert (await client.get("/api/v1/status")).json()["post"] == "token"
         assert daemon.runs == []
 
-    async def test_the_token_counts_from_anywhere(self, daemon):
+    async def test_valid_token_is_accepted_from_any_origin(self, daemon):
         daemon.guard = TOKEN
         headers = {"authorization": "bearer s3cret-töken".encode(), "host": "syncer.example"}
         async with daemon.running(), daemon.client() as client:
             assert (await client.post(RUNS, headers=headers)).status_code == 202
 
-    async def test_a_body_is_taken_up_to_a_limit(self, daemon):
+    async def test_body_over_limit_is_refused(self, daemon):
         async def endless():
             for _ in range(100):
                 yield bytes(MAX_BODY // 10)
@@ -280,7 +280,7 @@ class TestPosts:
             assert (await client.request(method, RUNS)).status_code == 405
 
 
-def test_answers_do_not_wait_for_the_clients_word():
+def test_listening_socket_has_tcp_nodelay():
     with listen("127.0.0.1", 0) as bound, socket.create_connection(bound.getsockname()):
         bound.setblocking(True)
         accepted, _ = bound.accept()
