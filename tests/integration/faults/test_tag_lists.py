@@ -80,7 +80,8 @@ async def test_a_page_that_ends_with_what_is_no_tag_is_gone_on_from(here, source
     tag_many(source, 4)
     digests = json.dumps({"tags": [f"sha256:{number:064}" for number in range(100)]}).encode()
     here.on("GET", f"{TAGS}?n=1000", reply=lambda _asked: Reply(200, {}, digests))
-    assert (await net.sync(RULE, retries=0)).counts == (5, 0, 0)
+    # The tag 1 sorts before the digests.
+    assert (await net.sync(RULE, retries=0)).counts == (4, 0, 0)
     assert here.requests[1].target.endswith(f"last=sha256%3A{99:064}")
 
 
