@@ -180,22 +180,21 @@ class Download(Content):
         if self.prefetcher and not body.ranged:
             self.prefetcher.refused()
         skip = self._position - body.start
-        async for piece in body.chunks:
+        async for received in body.chunks:
             if body is not self._body:
                 return
-            chunk = piece
-            self.received += len(piece)
-            if skip:
-                # The response starts before the requested offset: skip the bytes that are known.
-                chunk, skip = piece[skip:], max(0, skip - len(piece))
-                if not chunk:
-                    continue
-            if self.prefetcher and (end := self.prefetcher.next_start()) is not None:
-                chunk = chunk[: end - self._position]
-            self._advance(chunk)
-            yield chunk
-            if self.prefetcher and self.prefetcher.at(self._position):
-                return
+            self.received += len(received)
+            # The response may start before the requested offset: skip the bytes that are known.
+            chunk, skip = received[skip:], max(0, skip - len(received))
+            while chunk:
+                end = self.prefetcher.next_start() if self.prefetcher else None
+                piece = chunk if end is None else chunk[: end - self._position]
+                self._advance(piece)
+                yield piece
+                if self.prefetcher and self.prefetcher.at(self._position):
+                    return
+                # A part that failed without any bytes no longer starts here: this body continues.
+                chunk = chunk[len(piece) :]
         if self._position < self._end:
             raise RegistryError(
                 Kind.CONNECTION,

@@ -279,12 +279,28 @@ class RegistryClient:
         url = f"{base}/v2/"
         attempt = Attempt(self.host, "GET", "ping", url)
         self._refuse_while_down(attempt)
-        response = await self._exchange.send(Request("GET", url, attempt), url, authorization, own=True)
+        for redirects in range(MAX_REDIRECTS + 1):
+            response = await self._exchange.send(Request("GET", url, attempt), url, authorization, own=True)
+            try:
+                body = await read_error(response, attempt)
+            finally:
+                await response.aclose()
+            answer = Answer(response.status_code, response.headers, body, url)
+            url = self._redirected(answer)
+            # Elsewhere nobody is shown who we are.
+            if redirects == MAX_REDIRECTS or not url.startswith(f"{base}/"):
+                break
+        return answer
+
+    def _redirected(self, answer: Answer) -> str:
+        """Where an answer leads to; empty if that is nowhere."""
+        location = answer.headers.get("location")
+        if answer.status not in _REDIRECTS or not location:
+            return ""
         try:
-            body = await read_error(response, attempt)
-        finally:
-            await response.aclose()
-        return Answer(response.status_code, response.headers, body, url)
+            return self.address.resolve(answer.url, location)
+        except RegistryError:
+            return ""
 
     async def rights(self, scopes: Scopes) -> Mapping[str, frozenset[str]] | None:
         """Return the actions per repository that the token for `scopes` grants. None if they are unknown."""

@@ -55,6 +55,40 @@ async def test_v2_challenge_prevents_incomplete_anonymous_results(net, what, pat
     assert (await net.sync({"source/app": "destination/app"})).counts == (3, 0, 0)
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("location", ["/v2", "/api/v2/", "http://{host}/api/v2/"])
+async def test_v2_that_leads_to_another_path_is_followed_to_its_challenge(net, status, location):
+    source = net.registries["source"]
+    gives_nobody(source, Answer(200, {"Content-Type": "application/json"}, b'{"tags": ["v1"]}'), "/tags/list")
+    net.settings["source"] = ANNA
+
+    @source.before
+    async def answer(request):
+        if request.path == "/v2/":
+            return Answer(status, {"Location": location.format(host=source.host)}, b"")
+        if request.path in {"/v2", "/api/v2/"}:
+            known = request.headers.get("Authorization") == BASIC
+            return Answer(200 if known else 401, {"WWW-Authenticate": 'Basic realm="x"'}, b"{}")
+        return None
+
+    assert (await net.sync({"source/app": "destination/app"})).counts == (3, 0, 0)
+
+
+@pytest.mark.parametrize("location", ["/v2/", "http://{other}/v2/", "http://[::1/x", ""])
+async def test_v2_that_leads_elsewhere_or_in_a_circle_is_left_alone(net, location):
+    source, other = net.registries["source"], net.registries["destination"]
+    net.settings["source"] = ANNA
+
+    @source.before
+    async def answer(request):
+        if request.path == "/v2/":
+            return Answer(307, {"Location": location.format(other=other.host)}, b"")
+        return None
+
+    assert (await net.sync({"source/app": "destination/app"})).counts == (3, 0, 0)
+    assert not [each for each in other.requests if "Authorization" in each.headers]
+
+
 async def test_error_says_that_the_request_was_anonymous(net):
     gives_nobody(net.registries["source"], Answer(403, {}, b""), "/app/")
     net.settings["source"] = ANNA

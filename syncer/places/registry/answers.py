@@ -1,11 +1,16 @@
 """Classification of responses: success, refusal by the registry, and responses that are not from a registry."""
 
+import httpx
+
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.failures import is_html, page_title
 from syncer.http.request import Answer
 
 SUCCESS = frozenset({200, 201, 202, 203, 204})
 """Registries return different success statuses for the same request. The headers and the body decide what follows."""
+
+
+_UNUSABLE = frozenset({Kind.INVALID, Kind.UNSUPPORTED, Kind.DIGEST_MISMATCH, Kind.TOO_LARGE})
 
 
 def is_refusal(error: RegistryError, endpoint: str) -> bool:
@@ -16,6 +21,16 @@ def is_refusal(error: RegistryError, endpoint: str) -> bool:
     return (
         error.status is not None and error.attempt.endpoint == endpoint and error.kind is not Kind.THROTTLED
     )
+
+
+def is_hang_up(error: RegistryError) -> bool:
+    """Whether a server took a request and closed the connection instead of answering: some refuse so."""
+    return error.status is None and isinstance(error.__cause__, httpx.RemoteProtocolError | httpx.ReadError)
+
+
+def is_unusable(error: RegistryError, endpoint: str) -> bool:
+    """Whether a registry granted a request to `endpoint` and sent what is not the content that was asked for."""
+    return error.status is None and error.attempt.endpoint == endpoint and error.kind in _UNUSABLE
 
 
 def invalid(message: str, attempt: Attempt, *, advice: str = "") -> RegistryError:

@@ -15,7 +15,7 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, Upload
 from syncer.places.registry.advice import advise
-from syncer.places.registry.answers import SUCCESS, invalid, is_refusal
+from syncer.places.registry.answers import SUCCESS, invalid, is_hang_up, is_refusal, is_unusable
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import min_chunk_size
@@ -78,14 +78,15 @@ class RemoteDestination(RemoteRepository, Destination):
             if found := await self._head(target):
                 return found
         except RegistryError as error:
-            if not is_refusal(error, "manifest"):
+            if not (is_refusal(error, "manifest") or is_hang_up(error)):
                 raise
             if error.status == 404 or (error.status in {401, 403} and await self._finds_it_new()):
                 return None
         try:
             return await self._resolve_by_get(target)
         except RegistryError as error:
-            if is_refusal(error, "manifest"):
+            # What cannot be read there is replaced.
+            if is_refusal(error, "manifest") or is_unusable(error, "manifest"):
                 return None
             raise
 

@@ -23,7 +23,7 @@ from syncer.oci.manifest import (
 )
 from syncer.oci.reference import Repository
 from syncer.places.content import BlobBody, Source
-from syncer.places.registry.answers import SUCCESS, is_refusal, refuse_web_page, unreadable
+from syncer.places.registry.answers import SUCCESS, is_hang_up, is_refusal, refuse_web_page, unreadable
 from syncer.places.registry.capabilities import Capabilities, HeadRequests
 from syncer.places.registry.headers import content_range, number
 from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
@@ -88,7 +88,7 @@ class RemoteRepository(Source):
             if found := await self._head(target):
                 return found
         except RegistryError as error:
-            if not is_refusal(error, "manifest"):
+            if not (is_refusal(error, "manifest") or is_hang_up(error)):
                 raise
         try:
             return await self._resolve_by_get(target)
@@ -202,7 +202,7 @@ class RemoteRepository(Source):
             try:
                 response = await opening.enter_async_context(self._open(blob, asked))
             except RegistryError as error:
-                if not is_refusal(error, "blob") or error.status in _NOT_FOR_RANGE:
+                if error.status in _NOT_FOR_RANGE or not (is_refusal(error, "blob") or is_hang_up(error)):
                     raise
                 return None
             if response.status_code != 206:
@@ -212,6 +212,9 @@ class RemoteRepository(Source):
                 if not 0 <= start <= offset:
                     return None
                 body = self._body(response, blob, start=start, size=size)
+            if 0 <= body.size != blob.size >= 0:
+                # Some call the part the whole. Whether it has another size the whole itself tells.
+                return None
             stack.push_async_exit(opening.pop_all())
             return body
 

@@ -1,7 +1,8 @@
 """Lists the tags of a repository page by page (distribution-spec 1.1, "Listing Tags")."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
@@ -16,24 +17,33 @@ MAX_TAGS = 500_000
 """Tags of one repository. This many tags of 128 characters fit into 256 MB of memory."""
 MAX_PAGE_BYTES = 64 * 1024 * 1024
 """Bytes of one response: `MAX_TAGS` tags of 128 characters, because some registries do not paginate."""
+MAX_LAST = 200
+"""Maximum characters of the entry that the next page is requested after."""
 MAX_PAGES = 20_000
 MAX_EMPTY_PAGES = 100
 """Consecutive pages without entries."""
-ROUND = 100
+ROUND = 10
 """Some registries truncate lists at a multiple of this number and send no `Link` header."""
 _NOT_FOR_SIZE = frozenset({401, 404})
 """Error statuses that do not depend on the page size."""
 
 
+_log = logging.getLogger(__name__)
+
+
 class _Listing(msgspec.Struct):
-    tags: msgspec.Raw = msgspec.Raw(b"null")
+    tags: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Page(msgspec.Struct, frozen=True):
-    """One page. `entries` also counts entries that are not tags. `link` is the target of the next page."""
+    """One page. `entries` also counts entries that are not tags. `last` is the last entry that is a string.
+
+    `link` is the target of the next page.
+    """
 
     tags: list[str]
     entries: int
+    last: str
     link: str | None
 
 
@@ -66,9 +76,9 @@ class TagList:
             yield page.tags
             if page.link is not None:
                 page = await self._linked(page.link)
-            elif page.tags and page.entries % ROUND == 0:
+            elif page.entries and page.entries % ROUND == 0:
                 # The registry may have truncated the list here without sending a link.
-                following = await self._guessed(page.tags[-1])
+                following = await self._guessed(page)
                 if following is None:
                     return
                 page = following
@@ -96,19 +106,34 @@ class TagList:
             raise invalid("the links between the pages of the tag list form a loop", self._attempt)
         return await self._page(target)
 
-    async def _guessed(self, last: str) -> _Page | None:
-        """Return the page after the tag `last`, for a registry that sends no links; None if there is no further page."""
+    async def _guessed(self, page: _Page) -> _Page | None:
+        """Return the page after one that has no link; None if no further page is found."""
+        if not page.last:
+            self._warn_of_end(page, "the last entries are no tags")
+            return None
         try:
-            page = await self._page(self._target(self._capabilities.page_size, last))
+            following = await self._page(self._target(self._capabilities.page_size, page.last))
         except RegistryError as error:
-            if error.permanent:
-                return None
-            raise
+            if not error.permanent:
+                raise
+            self._warn_of_end(page, str(error))
+            return None
         # A registry without support for `last` returns the first page again: the list is complete.
-        return None if self._first_tags.intersection(page.tags[:1]) else page
+        begins_anew = self._first_tags.intersection(following.tags[:1])
+        return None if begins_anew or set(following.tags) <= set(page.tags) else following
+
+    def _warn_of_end(self, page: _Page, reason: str) -> None:
+        _log.warning(
+            "%s: a page of %d entries has no link, and the next page cannot be requested: %s",
+            self._attempt.subject,
+            page.entries,
+            reason,
+        )
 
     def _target(self, size: int | None, last: str = "") -> str:
-        query = "&".join([*([f"n={size}"] if size else ()), *([f"last={last}"] if last else ())])
+        query = "&".join(
+            [*([f"n={size}"] if size else ()), *([f"last={quote(last, safe='')}"] if last else ())]
+        )
         return f"{self._path}?{query}" if query else self._path
 
     async def _page(self, target: str) -> _Page:
@@ -120,11 +145,17 @@ class TagList:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise unreadable(f"the tag list cannot be parsed: {error}", answer, self._attempt) from error
         # Nexus lists null values, and JFrog lists digests.
-        tags = [tag for tag in listed if isinstance(tag, str) and is_tag(tag)]
-        return _Page(tags, len(listed), self._next(answer))
+        texts = [entry for entry in listed if isinstance(entry, str)]
+        tags = [text for text in texts if is_tag(text)]
+        return _Page(tags, len(listed), texts[-1][:MAX_LAST] if texts else "", self._next(answer))
 
     def _entries(self, body: bytes) -> list[object]:
         listing = msgspec.json.decode(body, type=_Listing).tags
+        if isinstance(listing, msgspec.UnsetType):
+            # Some registries omit `tags` if a repository is empty. Any other document is not a tag list.
+            if msgspec.json.decode(body, type=dict[str, object]).keys() == {"name"}:
+                return []
+            raise invalid("the tag list has no field `tags`", self._attempt)
         # Count before decoding: a decoded list of tiny entries needs a hundred times the memory of its JSON.
         if body.count(b",") > MAX_TAGS and bytes(listing).count(b",") > MAX_TAGS:
             raise self._too_many()
@@ -141,7 +172,9 @@ class TagList:
             raise invalid(
                 f"the tag list has an invalid link to its next page: {error}", self._attempt
             ) from error
-        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        # A proxy that takes a part of the path away leaves it in the links.
+        path = self._path if parts.path.endswith(self._path) else parts.path
+        target = f"{path}?{parts.query}" if parts.query else path
         if not target.startswith("/") or not (target.isascii() and target.isprintable()) or " " in target:
             raise invalid(f"the tag list links to an invalid next page: {link[:200]!r}", self._attempt)
         return target

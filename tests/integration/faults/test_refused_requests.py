@@ -2,6 +2,7 @@
 
 import pytest
 
+from syncer.demo import DropConnection
 from syncer.demo.images import make_image, make_index, make_layer, noise
 from syncer.engine import ranges, relay
 from syncer.oci.digest import Digest
@@ -56,6 +57,40 @@ async def test_head_refused_after_redirect_falls_back_to_get(here, net, source, 
         )
         assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
         assert arrived()
+
+
+@pytest.mark.usefixtures("known")
+async def test_where_head_is_hung_up_on_at_the_source_a_get_decides(here, net, arrived):
+    here.on("HEAD", MANIFESTS, reset=True)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_where_head_is_hung_up_on_at_the_destination_a_get_decides(there, net):
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    there.on("HEAD", MANIFESTS, reset=True)
+    assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
+
+
+UNUSABLE = {
+    "a web page": Reply(200, {"content-type": "text/html"}, b"<html><title>Login</title>"),
+    "no manifest": Reply(200, {"content-type": "application/json"}, b'{"x": 1}'),
+    "no JSON": Reply(200, {}, b"\x00"),
+    "another digest": Reply(
+        200,
+        {"docker-content-digest": f"sha256:{'0' * 64}"},
+        b'{"schemaVersion": 2, "manifests": []}',
+    ),
+}
+
+
+@pytest.mark.parametrize("reply", UNUSABLE.values(), ids=UNUSABLE.keys())
+async def test_what_cannot_be_read_at_the_destination_is_pushed_over(there, net, arrived, reply):
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    there.on("HEAD", MANIFESTS, status=403)
+    there.on("GET", MANIFESTS, reply=lambda _asked: reply)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
 
 
 @pytest.mark.usefixtures("known")
@@ -220,7 +255,16 @@ NO_PARTS = {
     "206 without a range": refusing(206, {}, LARGE.content[:200_000]),
     "206 of several parts": refusing(206, {"content-type": "multipart/byteranges; boundary=x"}, b"--x"),
     "206 of what was not asked for": refusing(206, {"content-range": "bytes 500-599/1500000"}, b"x" * 100),
+    "206 of a size that is the part's": refusing(
+        206, {"content-range": "bytes 0-199999/200000"}, LARGE.content[:200_000]
+    ),
+    "200 of the part": refusing(200, {}, LARGE.content[:200_000]),
     "200": refusing(200, {}, LARGE.content),
+    "206 of all": refusing(
+        206,
+        {"content-range": f"bytes 0-{len(LARGE.content) - 1}/{len(LARGE.content)}"},
+        LARGE.content,
+    ),
 }
 
 
@@ -230,6 +274,33 @@ async def test_refused_range_falls_back_to_whole_blob(here, net, arrived, reply)
     here.on("GET", LARGE_BLOB, reply=reply)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
+
+
+@pytest.mark.parametrize("reply", NO_PARTS.values(), ids=NO_PARTS.keys())
+@pytest.mark.usefixtures("large")
+async def test_where_later_parts_are_refused_no_byte_is_lost(here, there, net, arrived, reply):
+    def only_later(asked):
+        return None if asked.headers.get("range", "").startswith("bytes=0-") else reply(asked)
+
+    here.on("GET", LARGE_BLOB, cut=50_000, times=1)
+    here.on("GET", LARGE_BLOB, reply=only_later)
+    outcome = await net.sync(ONE, retries=0, transfers=4)
+    assert outcome.counts == (1, 0, 0)
+    assert arrived()
+    # Had bytes been lost, the whole would have been sent a second time.
+    assert there.received < 2 * len(LARGE.content)
+
+
+@pytest.mark.usefixtures("large")
+async def test_where_parts_are_hung_up_on_the_whole_blob_is_taken(net, source, target):
+    @source.before
+    async def hang_up(request):
+        if "Range" in request.headers:
+            raise DropConnection
+
+    net.registries["bare"] = source
+    assert (await net.sync({"bare/app:1": "there/app"}, retries=0)).counts == (1, 0, 0)
+    assert same(source.store, target.store, "app")
 
 
 @pytest.mark.parametrize("reply", NO_PARTS.values(), ids=NO_PARTS.keys())

@@ -68,6 +68,58 @@ async def test_tag_list_truncated_at_100_without_link_is_completed(here, source,
     assert outcome.counts == (150, 0, 0)
 
 
+@pytest.mark.parametrize("most", [10, 20, 50, 90])
+async def test_tags_cut_at_any_round_number_without_a_link_are_all_found(here, source, net, most):
+    tag_many(source, 129)
+    source._endpoints._max_page = most
+    here.on("GET", TAGS, drop=["link"])
+    assert (await net.sync(RULE, retries=0)).counts == (130, 0, 0)
+
+
+async def test_a_page_that_ends_with_what_is_no_tag_is_gone_on_from(here, source, net):
+    tag_many(source, 4)
+    digests = json.dumps({"tags": [f"sha256:{number:064}" for number in range(100)]}).encode()
+    here.on("GET", f"{TAGS}?n=1000", reply=lambda _asked: Reply(200, {}, digests))
+    # The tag 1 sorts before the digests.
+    assert (await net.sync(RULE, retries=0)).counts == (4, 0, 0)
+    assert here.requests[1].target.endswith(f"last=sha256%3A{99:064}")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405])
+async def test_a_list_whose_end_cannot_be_asked_for_is_told(here, source, net, caplog, status):
+    tag_many(source, 129)
+    source._endpoints._max_page = 100
+    here.on("GET", f"{TAGS}?n=1000&last=*", status=status)
+    here.on("GET", TAGS, drop=["link"])
+    assert (await net.sync(RULE, retries=0)).counts == (100, 0, 0)
+    assert "the next page cannot be requested" in caplog.text
+
+
+async def test_a_registry_that_gives_the_last_page_again_has_no_more(here, source, net):
+    tag_many(source, 19)
+    pages = [source.store.tags("app")[:10], source.store.tags("app")[10:]]
+
+    def page(asked):
+        listed = pages["last=" in asked.target]
+        return Reply(200, {}, json.dumps({"tags": listed}).encode())
+
+    here.on("GET", TAGS, reply=page)
+    assert (await net.sync(RULE, retries=0)).counts == (20, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"Tags": ["1"]}', b'{"errors": [{"code": "DENIED"}]}', b'{"name": "app", "data": []}']
+)
+async def test_a_document_without_tags_is_no_empty_list(here, net, body):
+    here.on("GET", TAGS, status=200, body=body)
+    assert (await net.sync(RULE, retries=0)).failed[0].failure.kind == "invalid"
+
+
+async def test_a_name_without_tags_is_an_empty_list(here, net):
+    here.on("GET", TAGS, status=200, body=b'{"name": "app"}')
+    assert (await net.sync(RULE, retries=0)).counts == (0, 0, 0)
+
+
 async def test_100_tags_without_pagination_are_listed_once(here, source, net):
     tag_many(source, 99)
     body = source.store.tags("app")
@@ -155,6 +207,7 @@ MORE_LINKS = {
     "a scheme in capitals": '<HTTP://internal.test{next}>; rel="next"',
     "a fragment": '<{next}#top>; rel="next"',
     "a query alone": '<?{query}>; rel="next"',
+    "a path behind a proxy's own": '</registry{next}>; rel="next"',
     "a path from here": '<../tags/list?{query}>; rel="next"',
     "an address in the query": '<{next}&from=http://other.test/>; rel="next"',
 }
