@@ -119,7 +119,9 @@ def test_each_scenario_is_valid(run_syncer, ca, tmp_path, name):
     variables = _copy(name, {}, tmp_path)
     ca.cert_pem.write_to_path(str(tmp_path / "company-ca.pem"))
 
-    done = run_syncer("check", *FILES, env=dict.fromkeys(variables, "value.example.com"))
+    done = run_syncer(
+        "check", *FILES, env={name: f"{name.lower().replace('_', '-')}.example.com" for name in variables}
+    )
 
     assert done.returncode == 0, done.stderr
     assert not done.stderr

@@ -449,7 +449,7 @@ async def test_immutable_tag_is_reported(there, net, target, status, body):
     outcome = await net.sync(ONE, retries=3)
     assert outcome.failed[0].failure.kind == "immutable"
     assert there.count("PUT", MANIFESTS) == 1
-    assert "delete it, or have the rule write to another tag" in outcome.failed[0].failure.message
+    assert "delete it there, or change the rule to write to another" in outcome.failed[0].failure.message
 
 
 async def test_immutable_tag_with_same_image_succeeds(there, net, source, target, arrived):

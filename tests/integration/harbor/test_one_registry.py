@@ -1,8 +1,9 @@
 """Copies within one Harbor."""
 
 from syncer.events import RequestSent
-from tests.integration.harbor.conftest import Net, add_image
+from tests.integration.harbor.conftest import add_image
 from tests.support.harbor import Harbor
+from tests.support.wire import Net
 
 
 async def test_copy_within_one_registry_mounts_every_blob_and_moves_no_bytes(
