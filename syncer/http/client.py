@@ -19,7 +19,7 @@ from syncer.http.auth import Authenticator
 from syncer.http.connection import TooSlow
 from syncer.http.exchange import Exchange, read_body, read_error
 from syncer.http.limits import HostLimits
-from syncer.http.request import MAX_BODY, Answer, Request, Scopes
+from syncer.http.request import MAX_BODY, MAX_REDIRECTS, REDIRECTS, Answer, Request, Scopes
 from syncer.http.retry import with_retries
 from syncer.http.standing import Standing
 from syncer.untrusted import clean
@@ -29,8 +29,6 @@ MAX_TOKEN_ANSWER = 1024 * 1024
 """Maximum size of a token response in bytes."""
 ANSWER_SECONDS = 600.0
 """Seconds until the response to a blob or manifest request: caches fetch the content first. `read_timeout` overrides it."""
-MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class RegistryClient:
@@ -213,7 +211,7 @@ class RegistryClient:
                     continue
             location = response.headers.get("location")
             if (
-                status in _REDIRECTS
+                status in REDIRECTS
                 and location
                 and request.method in {"GET", "HEAD"}
                 and redirects < MAX_REDIRECTS
@@ -295,7 +293,7 @@ class RegistryClient:
     def _redirected(self, answer: Answer) -> str:
         """Where an answer leads to; empty if that is nowhere."""
         location = answer.headers.get("location")
-        if answer.status not in _REDIRECTS or not location:
+        if answer.status not in REDIRECTS or not location:
             return ""
         try:
             return self.address.resolve(answer.url, location)

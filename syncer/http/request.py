@@ -10,6 +10,10 @@ from syncer.errors import Attempt
 MAX_BODY = 16 * 1024 * 1024
 """Default maximum size in bytes of a response that is read completely."""
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 5
+"""Maximum number of redirects that one request follows."""
+
 Scopes = tuple[str, ...]
 """The scopes of a token, such as `repository:name:pull,push` (distribution, "Token Scope Documentation")."""
 

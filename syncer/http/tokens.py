@@ -14,11 +14,9 @@ import msgspec
 from syncer.accounts.settings import Account, Secret
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.challenge import Challenge
-from syncer.http.request import Answer, Scopes
+from syncer.http.request import MAX_REDIRECTS, REDIRECTS, Answer, Scopes
 from syncer.untrusted import clean
 
-MAX_REDIRECTS = 5
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_LIFETIME = 60.0
 _MAX_LIFETIME = 24 * 3600.0
 _MAX_TOKEN = 64 * 1024
