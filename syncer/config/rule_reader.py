@@ -5,25 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import msgspec
+
 from syncer.config import nodes
 from syncer.config.documents import expand
 from syncer.config.duplicates import without_duplicates
 from syncer.config.json_reader import read_json
 from syncer.config.nodes import Entry, Node, found
+from syncer.config.rule_keys import RuleKeys, read_rule_keys
 from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
 from syncer.rules.conflicts import with_conflicts
 from syncer.rules.naming import DefaultDestination
-from syncer.rules.platforms import (
-    EVERY_PLATFORM,
-    InvalidPlatform,
-    PlatformFilter,
-    PlatformPattern,
-    parse_platform,
-)
 from syncer.rules.rule import Destination, Rule
-from syncer.rules.schedules import InvalidSchedule, check_schedule
 from syncer.rules.tags import (
     AllTags,
     InvalidPattern,
@@ -34,7 +29,7 @@ from syncer.rules.tags import (
     check_pattern,
 )
 
-OBJECT_KEYS = ("to", "platforms", "schedule", "attestations")
+OBJECT_KEYS = ("to", *RuleKeys.__struct_fields__)
 _EXPECTED_VALUE = 'a destination: text, a list of texts, or a mapping with "to"'
 _SCHEMES = ("http", "https", "docker", "oci")
 T = TypeVar("T")
@@ -162,15 +157,10 @@ class _RuleReader:
         # A destination can be judged without its source: then by the rules for an expression, the loosest.
         selection = source[1] if source else MatchingTags(".")
         destinations = self._destinations(entry, source and source[0], selection)
-        platforms, schedule, attestations = EVERY_PLATFORM, None, None
+        keys = RuleKeys()
         if isinstance(entry.value, nodes.Mapping):
             self._check_keys(entry.value)
-            if (node := entry.value.get("platforms")) is not None:
-                platforms = self._try(node.place, self._platforms, node) or platforms
-            if (node := entry.value.get("schedule")) is not None:
-                schedule = self._try(node.place, self._schedule, node)
-            if (node := entry.value.get("attestations")) is not None:
-                attestations = self._try(node.place, nodes.attestations_of, node)
+            keys = read_rule_keys(entry.value, self._findings)
         if source is None or len(self._findings.problems) > problems:
             return None
         return Rule(
@@ -178,14 +168,12 @@ class _RuleReader:
             source=source[0],
             selection=selection,
             destinations=tuple(
-                replace(each, attestations=attestations or each.attestations) for each in destinations
+                replace(each, attestations=keys.attestations or each.attestations) for each in destinations
             ),
-            attestations=attestations,
-            platforms=platforms,
-            schedule=schedule,
             written_source=entry.key,
             written=nodes.plain_value(entry.value),
             place=entry.place,
+            **msgspec.structs.asdict(keys),
         )
 
     def _try(self, place: Place, read: Callable[..., T], *arguments: object) -> T | None:
@@ -196,7 +184,7 @@ class _RuleReader:
             self._findings.problems.append(unexpected.problem)
         except InvalidPattern as error:
             self._findings.problems.append(place.problem(f"not a regular expression (RE2): {error}"))
-        except (InvalidReference, InvalidDigest, InvalidPlatform, InvalidSchedule) as error:
+        except (InvalidReference, InvalidDigest) as error:
             self._findings.problems.append(place.problem(str(error)))
         return None
 
@@ -253,14 +241,3 @@ class _RuleReader:
             if entry.key not in OBJECT_KEYS:
                 message = f"unknown key {shown(entry.key)}: expected {', '.join(OBJECT_KEYS)}"
                 self._findings.problems.append(entry.place.problem(message))
-
-    def _platforms(self, node: Node) -> PlatformFilter:
-        expected = 'a list of platforms, as ["linux/amd64"]'
-        read = [self._try(item.place, self._platform, item) for item in nodes.items_of(node, expected)]
-        return PlatformFilter((tuple(dict.fromkeys(pattern for pattern in read if pattern)),))
-
-    def _platform(self, node: Node) -> PlatformPattern:
-        return parse_platform(nodes.text_of(node, "a platform as text"))
-
-    def _schedule(self, node: Node) -> str:
-        return check_schedule(nodes.text_of(node, "a schedule as text"))

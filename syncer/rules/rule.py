@@ -14,6 +14,8 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository, split_reference
 from syncer.rules.attestations import Attestations
 from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
+from syncer.rules.prune import PruneRule
+from syncer.rules.referrers import ReferrerFilter, VerificationKey
 from syncer.rules.tags import OneDigest, TagSelection, TheseTags
 
 
@@ -95,6 +97,10 @@ class Rule:
     `schedule` is None if the rule uses the common schedule. `written_source` and `written` are the key and the value
     in the file. `attestations` is the rule's own setting. `name` identifies the rule in logs, pages and the API; the
     default is the source. `conflicts` are the images of the rule that cannot be copied.
+
+    If not `overwrite`, tags that exist at the destination stay as they are. `immutable` are globs of tags that never
+    change. `referrers` are the referrers to copy; None copies none. One of the keys of `verify` must have signed each
+    image. `prune` is what may be removed at the destination; None removes nothing.
     """
 
     number: int
@@ -108,6 +114,11 @@ class Rule:
     place: Place = field(default=Place(), compare=False)
     name: str = ""
     attestations: Attestations | None = None
+    overwrite: bool = True
+    immutable: tuple[str, ...] = ()
+    referrers: ReferrerFilter | None = None
+    verify: tuple[VerificationKey, ...] = ()
+    prune: PruneRule | None = None
     conflicts: tuple[Conflict, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

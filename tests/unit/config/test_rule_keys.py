@@ -1,0 +1,86 @@
+import pytest
+
+from syncer.config import load, rules_from
+from syncer.diagnostics import ConfigError
+from syncer.rules.prune import PruneRule
+from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter
+
+SOURCE = "quay.io/a/b"
+
+
+def rule_with(**keys):
+    (rule,) = rules_from({SOURCE: {"to": "reg.example.com/a/b", **keys}})
+    return rule
+
+
+def test_keys_are_read_into_the_rule():
+    rule = rule_with(
+        name="web", overwrite=False, immutable="v*", referrers=True, prune={"keep": ["v1*"], "limit": "25%"}
+    )
+    assert rule.name == str(rule) == "web"
+    assert rule.overwrite is False
+    assert rule.immutable == ("v*",)
+    assert rule.referrers == EVERY_REFERRER
+    assert rule.prune == PruneRule(keep=("v1*",), limit=0.25)
+
+
+def test_rule_without_keys_has_the_defaults():
+    rule = rule_with()
+    assert (rule.overwrite, rule.immutable, rule.referrers, rule.verify, rule.prune) == (
+        True,
+        (),
+        None,
+        (),
+        None,
+    )
+    assert rule.name == SOURCE
+
+
+def test_referrers_takes_globs_of_artifact_types():
+    rule = rule_with(referrers={"include": ["application/*"], "exclude": "*sbom*"})
+    assert rule.referrers == ReferrerFilter(("application/*",), ("*sbom*",))
+    assert rule.referrers.matches("application/x")
+    assert not rule.referrers.matches("application/sbom")
+    assert not rule.referrers.matches("text/plain")
+
+
+def test_referrers_false_is_off():
+    assert rule_with(referrers=False).referrers is None
+
+
+def test_key_files_are_read_relative_to_the_images_file(tmp_path):
+    (tmp_path / "cosign.pub").write_bytes(b"PEM")
+    images = tmp_path / "images.yaml"
+    images.write_text(f"{SOURCE}: {{to: reg.example.com/a/b, verify: {{keys: [cosign.pub]}}}}\n")
+    (rule,) = load(images=images).rules
+    assert [(key.name, key.pem) for key in rule.verify] == [("cosign.pub", b"PEM")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"overwrite": "no"}, "expected true or false"),
+        ({"immutable": "{a,b}"}, "no braces"),
+        ({"immutable": []}, "a list of globs"),
+        ({"name": " "}, "expected a name"),
+        ({"name": "a\nb"}, "printable"),
+        ({"referrers": {"types": ["x"]}}, "unknown key 'types'"),
+        ({"verify": {}}, "found no keys"),
+        ({"verify": {"keys": ["/proc/self/environ"]}}, "cannot read the key"),
+        ({"verify": {"keys": ["none.pub"]}}, "no such file"),
+        ({"prune": True}, "expected a mapping"),
+        ({"prune": {"limit": 10}}, "a percentage"),
+        ({"prune": {"limit": "101%"}}, "a percentage"),
+        ({"prune": {"limit": "1.2.3%"}}, "a percentage"),
+        ({"prune": {"kept": []}}, "unknown key 'kept'"),
+    ],
+)
+def test_invalid_value_is_an_error_that_names_the_key(keys, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        rule_with(**keys)
+    assert next(iter(keys)) in str(caught.value)
+
+
+@pytest.mark.parametrize(("tags", "most"), [(0, 1), (5, 1), (10, 1), (19, 1), (20, 2), (100, 10)])
+def test_limit_is_rounded_down_and_at_least_one(tags, most):
+    assert PruneRule().most_of(tags) == most
