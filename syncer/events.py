@@ -136,6 +136,10 @@ class SkipReason(StrEnum):
     """The rule does not overwrite tags."""
     NO_PLATFORM = "no_platform"
     """The platform filter removes every entry."""
+    COMPLETE = "complete"
+    """An audit found all parts of the image at the destination."""
+    REPAIRED = "repaired"
+    """An audit found parts missing, and copied them."""
     IMMUTABLE = "immutable"
     """The tag is immutable, and its index has the same images but another digest."""
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import anyio
@@ -17,11 +17,12 @@ from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import IdleSlots
-from syncer.engine.task import Job
+from syncer.engine.task import ImageOpener, Job
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
 from syncer.http.wire import ConnectionPool, Transport
+from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
 from syncer.rules.rule import Rule
@@ -83,7 +84,9 @@ class Run:
     """Copies the images of the given rules to their destinations, once.
 
     `credentials` finds the account for a repository: in `auth`, or else in the logins of other tools. `cache` has facts
-    about the destinations from earlier runs.
+    about the destinations from earlier runs. `open_image` is for runs that do something else than copy images. A
+    `read_only` run writes nothing, and checks everything. `missing` is content that must be uploaded, even if a
+    destination reports it.
     """
 
     def __init__(
@@ -96,6 +99,9 @@ class Run:
         cache: BlobCache | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
+        open_image: ImageOpener | None = None,
+        read_only: bool = False,
+        missing: Iterable[tuple[Repository, Digest]] = (),
         transport: Callable[[float], Transport] = ConnectionPool,
     ) -> None:
         self.run_id = secrets.token_hex(6)
@@ -106,6 +112,9 @@ class Run:
         self._cache = ReadOnlyBlobCache(known) if options.dry_run else known
         self._options = options
         self._trigger = trigger
+        self._open_image = open_image
+        self._read_only = read_only
+        self._missing = tuple(missing)
         self._transport = transport
         self._tally = _Tally()
         self._interrupted = False
@@ -139,19 +148,23 @@ class Run:
             observer=self._observer,
             connections=connections,
             allowed=AllowedHosts(options.allow_internal),
-            dry_run=self._options.dry_run,
+            dry_run=self._options.dry_run or self._read_only,
         )
         shared_destinations = self._shared_destinations()
+        ledger = BlobLedger(self._cache)
+        for repository, digest in self._missing:
+            ledger.doubt(repository, digest)
         job = Job(
             self._graph,
             directory,
             self._observer,
             IdleSlots(width, lambda: self._graph.transfers_wanted),
-            BlobLedger(self._cache),
-            force=self._options.force,
+            ledger,
+            force=self._options.force or self._read_only,
             trust_sources=self._options.trust_sources,
             dry_run=self._options.dry_run,
             shared_destinations=shared_destinations,
+            open_image=self._open_image,
         )
         self._add_rules(shared_destinations)
         async with transport:

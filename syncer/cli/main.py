@@ -87,6 +87,23 @@ def check(*, online: bool, **files: Any) -> None:
     sys.exit(check_files(FileOptions(**files), online=online))
 
 
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@file_options
+@run_options
+@option("--deep", is_flag=True, group="Work", help="Download every blob and check its digest.")
+@option("--repair", is_flag=True, group="Work", help="Copy what is missing or damaged.")
+def audit(*, deep: bool, repair: bool, **options: Any) -> None:
+    """Check that the images of all rules are complete at their destinations.
+
+    Requests every manifest and every blob. Prints a line for each incomplete image. The exit code is 0 if all images are
+    complete, or were repaired.
+    """
+    from syncer.cli.audit import AuditOptions, run_audit
+
+    _imported()
+    sys.exit(run_audit(AuditOptions(deep=deep, repair=repair, **options)))
+
+
 @cli.group(context_settings=HELP)
 def report() -> None:
     """Process reports that --report has written."""

@@ -5,13 +5,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
+import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
@@ -33,7 +34,7 @@ from syncer.events import Observer, RunFinished
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
-from syncer.observe.progress import ProgressKind, open_progress
+from syncer.observe.progress import Progress, ProgressKind, open_progress
 from syncer.observe.report import ReportObserver, write_report
 from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
@@ -91,10 +92,15 @@ def load_config(options: OnceOptions) -> Config:
 
 def run_once(options: OnceOptions) -> int:
     """Do what the options ask. The exit code; problems of the files are told on stderr."""
+    return run_files(options, lambda config: run_config(config, options))
+
+
+def run_files(options: OnceOptions, execute: Callable[[Config], Coroutine[Any, Any, int]]) -> int:
+    """Read the files and pass them to `execute`, which returns the exit code. Problems of the files are told on stderr."""
     try:
         config = load_config(options)
         with _state_lock(options):
-            return anyio.run(run_config, config, options)
+            return anyio.run(execute, config)
     except ConfigError as error:
         tell_problems(error, options.log_format)
     except (StateError, LogFileError) as error:
@@ -122,8 +128,74 @@ def _blob_cache(options: OnceOptions) -> Iterator[BlobCache | None]:
         yield SqliteBlobCache(database)
 
 
-async def run_config(config: Config, options: OnceOptions) -> int:
-    """Run checked files, with everything that watches. The exit code. Raises `LogFileError` if the log cannot be opened."""
+class Session:
+    """What the command line needs around its runs: credentials, state, logs, progress, and what is written at the end."""
+
+    def __init__(
+        self,
+        config: Config,
+        options: OnceOptions,
+        *,
+        credentials: Credentials,
+        log: Logging,
+        progress: Progress,
+        cache: BlobCache | None,
+        restore: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.options = options
+        self.log = log
+        self.progress = progress
+        self.report = ReportObserver()
+        self.lists = OutcomeLists(config.rules)
+        self.metrics = _metrics_observer(options)
+        self.closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))
+        self._credentials = credentials
+        self._cache = cache
+        self._restore = restore
+
+    @property
+    def observers(self) -> list[Observer]:
+        """Return the observers of a run, the log last."""
+        recording = [self.report, self.lists, *([self.metrics] if self.metrics else [])]
+        return [self.progress, *recording, self.closing]
+
+    async def execute(
+        self,
+        *,
+        rules: Sequence[Rule] | None = None,
+        observers: Sequence[Observer] | None = None,
+        force: bool = False,
+        **parts: Any,
+    ) -> RunResult:
+        """Run all rules, or some. `parts` are further arguments of `Run`."""
+        run = new_run(
+            Run,
+            self.config,
+            msgspec.structs.replace(self.options, force=force or self.options.force),
+            credentials=self._credentials,
+            cache=self._cache,
+            observers=self.observers if observers is None else observers,
+            rules=rules,
+            **parts,
+        )
+        return await execute(run, tell=self._tell, at_once=self._restore)
+
+    def _tell(self, text: str) -> None:
+        self.log.logger.warning("stopping", message=text)
+        if self.options.log is not None:
+            self.progress.write(f"{text}\n")
+            self.progress.flush()
+
+    def write_outcome(self) -> None:
+        """Write the files that the options name, then the last line of the log."""
+        write_outcome(self.options, self.log, report=self.report, metrics=self.metrics, lists=self.lists)
+        self.closing.tell()
+
+
+@contextmanager
+def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
+    """Open logs, progress and state, and log the warnings. Raises `LogFileError` if the log cannot be opened."""
     credentials = Credentials(config.auth)
     with ExitStack() as stack:
         progress = stack.enter_context(
@@ -146,35 +218,24 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             log.logger.warning("config", message=str(warning))
         if share := describe_share(config, options.shard):
             log.logger.info("shard", message=share)
-        report, lists = ReportObserver(), OutcomeLists(config.rules)
-        metrics = _metrics_observer(options)
-        closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))
-        run = new_run(
-            Run,
+        yield Session(
             config,
             options,
             credentials=credentials,
+            log=log,
+            progress=progress,
             cache=stack.enter_context(_blob_cache(options)),
-            observers=[
-                progress,
-                report,
-                lists,
-                *([metrics] if metrics else []),
-                closing,
-            ],
+            restore=stack.close,
         )
 
-        def tell(text: str) -> None:
-            log.logger.warning("stopping", message=text)
-            if options.log is not None:
-                progress.write(f"{text}\n")
-                progress.flush()
 
-        result = await execute(run, tell=tell, at_once=stack.close)
+async def run_config(config: Config, options: OnceOptions) -> int:
+    """Run checked files, with everything that watches. The exit code. Raises `LogFileError` if the log cannot be opened."""
+    with open_session(config, options) as session:
+        result = await session.execute()
         if options.dry_run:
-            _show_plan(report)
-        write_outcome(options, log, report=report, metrics=metrics, lists=lists)
-        closing.tell()
+            _show_plan(session.report)
+        session.write_outcome()
     if result.failed and not options.dry_run:
         # Scripts written for image-syncer look for its last words.
         say("failed tasks exist")
@@ -194,8 +255,9 @@ def new_run(
     rules: Sequence[Rule] | None = None,
     trigger: str = "cli",
     cache: BlobCache | None = None,
+    **parts: Any,
 ) -> R:
-    """A run of all rules, or of some, as the options want it."""
+    """A run of all rules, or of some, as the options want it. `parts` are further arguments of the run."""
     return kind(
         config.rules if rules is None else rules,
         config.auth,
@@ -212,6 +274,7 @@ def new_run(
         cache=cache,
         observers=observers,
         trigger=trigger,
+        **parts,
     )
 
 

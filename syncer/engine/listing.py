@@ -123,7 +123,10 @@ class ListTags(Task):
                     )
                     copy.tell_failed(job.observer, error.as_failure())
             if copies:
-                yield CopyImage(rule, source, copies)
+                if job.open_image is not None:
+                    yield from job.open_image(rule, source, copies)
+                else:
+                    yield CopyImage(rule, source, copies)
 
     def _conflict(self, reference: Reference, source: Reference) -> Conflict | None:
         if reference.tag and (reference.repository, reference.tag) == (source.repository, source.tag):

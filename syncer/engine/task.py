@@ -7,12 +7,14 @@ from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
+from syncer.engine.image_copy import ImageCopy
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import IdleSlots
 from syncer.errors import RegistryError
 from syncer.events import Observer
 from syncer.oci.reference import Reference, Repository
 from syncer.places.content import Destination, Source
+from syncer.rules.rule import Rule
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
@@ -93,6 +95,10 @@ class Graph(Protocol):
     def split_off(self, task: "Task", part: "Task", error: RegistryError) -> bool: ...
 
 
+ImageOpener = Callable[[Rule, Reference, Sequence[ImageCopy]], Iterator["Task"]]
+"""Yields the tasks for an image of a rule, given its source and its destinations."""
+
+
 class LargeImages:
     """A queue of images that would exhaust the memory if they were copied concurrently."""
 
@@ -111,7 +117,8 @@ class Job(msgspec.Struct, frozen=True):
     If `force` is set, every destination is checked and nothing recorded is trusted. If `trust_sources` is set, a blob
     may be mounted from any repository, without proof that the image's own source has it. `shared_destinations` are
     the destinations that several rules write to: only for these does the run record which source wrote which tag. A
-    `dry_run` transfers no blobs, and its repositories write nothing.
+    `dry_run` transfers no blobs, and its repositories write nothing. If `open_image` is set, it yields the tasks for an
+    image, instead of one that copies it.
     """
 
     graph: Graph
@@ -123,6 +130,7 @@ class Job(msgspec.Struct, frozen=True):
     trust_sources: bool = False
     dry_run: bool = False
     shared_destinations: frozenset[Repository] = frozenset()
+    open_image: "ImageOpener | None" = None
     large_images: LargeImages = msgspec.field(default_factory=LargeImages)
     _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
 

@@ -235,6 +235,17 @@ class MetricsObserver(Observer, Collector):
         for schedule, when in due.items():
             self._next_run.labels(schedule).set(when)
 
+    def set_incomplete(self, images: Mapping[str, int]) -> None:
+        """Set how many images an audit found to be incomplete, by destination registry. Call it once."""
+        gauge = Gauge(
+            "syncer_images_incomplete",
+            "Number of images that the audit found to be incomplete.",
+            ["destination"],
+            registry=self.registry,
+        )
+        for destination, count in images.items():
+            gauge.labels(destination).set(count)
+
     def count_skipped_run(self, reason: Literal["overlap", "locked"]) -> None:
         self._skipped_runs.labels(reason).inc()
 

@@ -78,6 +78,10 @@ def skipped(image: ImageSkipped) -> str:
             return "up to date"
         case SkipReason.KEPT:
             return "the rule does not overwrite existing tags"
+        case SkipReason.COMPLETE:
+            return "complete"
+        case SkipReason.REPAIRED:
+            return "repaired"
         case SkipReason.NO_PLATFORM:
             return "no platform matches the filter"
         case SkipReason.IMMUTABLE:

@@ -77,8 +77,8 @@ class Source(Protocol):
         """
         ...
 
-    async def has_blob(self, digest: Digest) -> bool:
-        """Whether the repository has a blob. The content is not fetched."""
+    async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
+        """Whether the repository has a blob, of `size` bytes if the size is not -1. The content is not fetched."""
         ...
 
 

@@ -37,8 +37,8 @@ class DryRunDestination(Destination):
     async def is_new(self) -> bool:
         return await self._real.is_new()
 
-    async def has_blob(self, digest: Digest) -> bool:
-        return await self._real.has_blob(digest)
+    async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
+        return await self._real.has_blob(digest, size=size)
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         return None

@@ -155,13 +155,13 @@ class MirroredSource(Source):
                 )
             yield body
 
-    async def has_blob(self, digest: Digest) -> bool:
+    async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
         try:
-            return await self._registry.has_blob(digest)
+            return await self._registry.has_blob(digest, size=size)
         except RegistryError as error:
             if _is_unreachable(error):
                 for mirror in self._awake():
-                    if (found := await self._ask(mirror, mirror.has_blob(digest))) is not None:
+                    if (found := await self._ask(mirror, mirror.has_blob(digest, size=size))) is not None:
                         return found
             raise
 

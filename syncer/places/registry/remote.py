@@ -243,12 +243,12 @@ class RemoteRepository(Source):
         attempt = self._attempt("GET", "blob", self._blob(blob.digest))
         return BlobBody(start, size, self._client.chunks(response, attempt), ranged=ranged)
 
-    async def has_blob(self, digest: Digest) -> bool:
+    async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
         """Return whether the repository has a blob. Return False if the registry does not tell; the blob is then uploaded."""
         if not self._blob_heads.useful:
             return False
         try:
-            await self._client.send(
+            answer = await self._client.send(
                 "HEAD",
                 f"{self._base}/blobs/{digest}",
                 endpoint="blob",
@@ -265,7 +265,8 @@ class RemoteRepository(Source):
                 self._blob_heads.refused()
             return False
         self._blob_heads.answered()
-        return True
+        stated = number(answer.headers.get("content-length"))
+        return size < 0 or stated in (size, -1)
 
     def _manifest(self, target: str) -> str:
         return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
