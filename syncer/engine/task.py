@@ -7,14 +7,12 @@ from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
-from syncer.engine.image_copy import ImageCopy
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import IdleSlots
 from syncer.errors import RegistryError
 from syncer.events import Observer
 from syncer.oci.reference import Reference, Repository
 from syncer.places.content import Destination, Source
-from syncer.rules.rule import Rule
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
@@ -95,8 +93,8 @@ class Graph(Protocol):
     def split_off(self, task: "Task", part: "Task", error: RegistryError) -> bool: ...
 
 
-ImageOpener = Callable[[Rule, Reference, Sequence[ImageCopy]], Iterator["Task"]]
-"""Yields the tasks for an image of a rule, given its source and its destinations."""
+ImageOpener = Callable[..., Iterator["Task"]]
+"""Yields the tasks for an image, given its rule, its source and an `ImageCopy` for each destination."""
 
 
 class LargeImages:
