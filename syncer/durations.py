@@ -12,8 +12,11 @@ class InvalidDuration(ValueError):
     """Text that is not a valid duration."""
 
 
-def parse_duration(text: str) -> float:
-    """Return a duration in seconds, more than 0 and at most a year. The default unit is seconds. Raises `InvalidDuration`."""
+def parse_duration(text: str, *, longest: float = MAX_DURATION) -> float:
+    """Return a duration in seconds, more than 0 and at most `longest`. The default unit is seconds.
+
+    Raises `InvalidDuration`.
+    """
     text = text.strip().lower().replace(" ", "")
     if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", text):
         seconds = float(text)
@@ -21,8 +24,8 @@ def parse_duration(text: str) -> float:
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
     else:
         raise InvalidDuration(f"expected {EXPECTED}")
-    if not 0 < seconds <= MAX_DURATION:
-        raise InvalidDuration(f"expected {EXPECTED}, more than 0 and at most a year")
+    if not 0 < seconds <= longest:
+        raise InvalidDuration(f"expected {EXPECTED}, more than 0 and at most {longest / 86400:g} days")
     return seconds
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from syncer.config import nodes
 from syncer.config.nodes import Node
+from syncer.config.tags_reader import read_tags
 from syncer.diagnostics import Findings, Unexpected, shown
 from syncer.files import read_stored_bytes, why
 from syncer.rules.attestations import Attestations
@@ -22,6 +23,7 @@ from syncer.rules.platforms import (
 from syncer.rules.prune import DEFAULT_LIMIT, PruneRule
 from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter, VerificationKey
 from syncer.rules.schedules import InvalidSchedule, check_schedule
+from syncer.rules.tag_filter import FilteredTags
 
 T = TypeVar("T")
 MAX_NAME_LENGTH = 200
@@ -31,7 +33,7 @@ MAX_KEY_FILE_SIZE = 64 * 1024
 
 
 class RuleKeys(msgspec.Struct, frozen=True):
-    """The values of these keys. The defaults are those of `Rule`."""
+    """The values of these keys. The defaults are those of `Rule`. `tags` is its selection."""
 
     platforms: PlatformFilter = EVERY_PLATFORM
     schedule: str | None = None
@@ -42,6 +44,7 @@ class RuleKeys(msgspec.Struct, frozen=True):
     referrers: ReferrerFilter | None = None
     verify: tuple[VerificationKey, ...] = ()
     prune: PruneRule | None = None
+    tags: FilteredTags | None = None
 
 
 def read_rule_keys(value: nodes.Mapping, findings: Findings) -> RuleKeys:
@@ -188,4 +191,5 @@ _READERS: dict[str, Callable[[Node, Findings], object]] = {
     "referrers": _referrers,
     "verify": _verify,
     "prune": _prune,
+    "tags": read_tags,
 }

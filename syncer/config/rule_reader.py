@@ -17,16 +17,16 @@ from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
 from syncer.rules.conflicts import with_conflicts
+from syncer.rules.expressions import InvalidPattern, check_pattern
 from syncer.rules.naming import DefaultDestination
 from syncer.rules.rule import Destination, Rule
+from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import (
     AllTags,
-    InvalidPattern,
     MatchingTags,
     OneDigest,
     TagSelection,
     TheseTags,
-    check_pattern,
 )
 
 OBJECT_KEYS = ("to", *RuleKeys.__struct_fields__)
@@ -134,7 +134,7 @@ def _check_count(tags: tuple[str, ...], selection: TagSelection) -> None:
             expected = len(named)
         case OneDigest():
             expected = 1
-        case MatchingTags():
+        case MatchingTags() | FilteredTags():
             return  # counted when the tags are known
     if len(tags) != expected:
         raise InvalidReference(
@@ -156,11 +156,18 @@ class _RuleReader:
         source = self._try(entry.place, parse_source, entry.key)
         # A destination can be judged without its source: then by the rules for an expression, the loosest.
         selection = source[1] if source else MatchingTags(".")
-        destinations = self._destinations(entry, source and source[0], selection)
         keys = RuleKeys()
         if isinstance(entry.value, nodes.Mapping):
             self._check_keys(entry.value)
             keys = read_rule_keys(entry.value, self._findings)
+        if keys.tags is not None:
+            if isinstance(selection, TheseTags | OneDigest | MatchingTags) and source:
+                message = (
+                    f"`tags` cannot be combined with tags or a digest in the source, found {shown(entry.key)}"
+                )
+                self._findings.problems.append(entry.place.problem(message))
+            selection = keys.tags
+        destinations = self._destinations(entry, source and source[0], selection)
         if source is None or len(self._findings.problems) > problems:
             return None
         return Rule(
@@ -173,7 +180,7 @@ class _RuleReader:
             written_source=entry.key,
             written=nodes.plain_value(entry.value),
             place=entry.place,
-            **msgspec.structs.asdict(keys),
+            **{key: value for key, value in msgspec.structs.asdict(keys).items() if key != "tags"},
         )
 
     def _try(self, place: Place, read: Callable[..., T], *arguments: object) -> T | None:

@@ -11,7 +11,7 @@ from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.observe.files import write_beside
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
-from syncer.rules.tags import MatchingTags, TheseTags
+from syncer.rules.tags import FilteredTags, MatchingTags, TheseTags
 
 Tag = str | None
 """A source's tag; None where only a digest names it, or where the tags could not be listed."""
@@ -58,7 +58,7 @@ class OutcomeLists(Observer):
         tags = self._tags.setdefault(event.rule.number, {})
         tags[tag] = tags.get(tag, 0) | how
         rule = self._rules.get(event.rule.number)
-        if rule is not None and isinstance(rule.selection, MatchingTags):
+        if rule is not None and isinstance(rule.selection, MatchingTags | FilteredTags):
             self._record_place(rule, tag, event.destination)
 
     def _record_place(self, rule: Rule, tag: Tag, to: Reference) -> None:
@@ -123,7 +123,7 @@ class OutcomeLists(Observer):
     def _entry(self, rule: Rule, tag: Tag) -> tuple[str, object]:
         if tag is None:
             return rule.entry_for(None)
-        if not isinstance(rule.selection, MatchingTags):
+        if not isinstance(rule.selection, MatchingTags | FilteredTags):
             return rule.entry_for([tag])
         renamed = [len(destination.tags) for destination in rule.destinations if destination.tags]
         if not renamed:

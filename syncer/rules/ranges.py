@@ -107,7 +107,9 @@ def _alternative(text: str) -> Alternative:
     prereleases = False
     for part in text.split(","):
         if not part.strip():
-            raise InvalidRange('expected a range such as ">=1.20 <2", found an empty one; all versions are "*"')
+            raise InvalidRange(
+                'expected a range such as ">=1.20 <2", found an empty one; all versions are "*"'
+            )
         read = _hyphen_range(part) if _HYPHEN in part else _comparisons(part.strip())
         for interval, bounds in read:
             intervals.append(interval)

@@ -159,7 +159,7 @@ class Rule:
     def mismatch(self, selected: int) -> str | None:
         """Return why `selected` source tags do not fit these destinations, or None if they do.
 
-        The check is only needed for a regular expression whose destination has tags, once the source's tags are known.
+        The check is only needed if the destination has tags and the source does not name them, once they are known.
         """
         for destination in self.destinations:
             if destination.tags is not None and len(destination.tags) != selected:
@@ -174,8 +174,8 @@ class Rule:
 
         Destinations are written with their tags, as image-syncer does. If `tags` is None, or if a destination's tags come
         from a variable, return the whole rule as written: the value of a variable is never written to a file. `selected`
-        lists all tags that the rule selects, in order; it is only needed for a regular expression whose destination has
-        tags. Raises `ValueError` for tags that are not selected.
+        lists all tags that the rule selects, in order; it is only needed if the destination has tags and the source does
+        not name them. Raises `ValueError` for tags that are not selected.
         """
         if tags is None or not self.tags_are_written:
             return self.source_text, self._value(
@@ -196,7 +196,11 @@ class Rule:
             raise ValueError(f"the rule for {self} does not select {', '.join(wanted) or 'no tag at all'}")
         name = split_reference(self.source_text)[0]
         destinations = [destination.written_for(indexes, named) for destination in self.destinations]
-        return f"{name}:{','.join(named)}", self._value(destinations)
+        value = self._value(destinations)
+        if isinstance(value, dict):
+            # The source names the tags now.
+            value.pop("tags", None)
+        return f"{name}:{','.join(named)}", value
 
     def _value(self, destinations: list[str]) -> object:
         """Return the destinations in the form in which they were written: text, list or object."""

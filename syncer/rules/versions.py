@@ -65,9 +65,7 @@ def parse_prerelease(suffix: str) -> tuple[Identifier, ...]:
 
 def identifiers(suffix: str) -> tuple[Identifier, ...]:
     """Return the numbers and words of a suffix, in order. The case of letters does not count."""
-    return tuple(
-        (0, int(run)) if run[0].isdigit() else (1, run.lower()) for run in _RUN.findall(suffix)
-    )
+    return tuple((0, int(run)) if run[0].isdigit() else (1, run.lower()) for run in _RUN.findall(suffix))
 
 
 def padded(numbers: list[int]) -> Numbers:
