@@ -16,6 +16,7 @@ from syncer import untrusted
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
+from syncer.rules.tag_filter import Step, show_steps
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +68,21 @@ class RuleWarning(Event, frozen=True):
 
 
 class TagsListed(Event, frozen=True):
-    """The tags of a rule's source were listed. The rule selects `selected` of `found` tags."""
+    """The tags of a rule's source were listed. The rule selects `selected` of `found` tags.
+
+    `steps` are the steps of the key `tags`, if the rule has it.
+    """
 
     rule: Rule
     source: Repository
     found: int
     selected: int
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def steps_text(self) -> str:
+        """The number of tags that each step left: `1,204 tags → include 310 → latest 5`."""
+        return show_steps(self.found, self.steps)
 
 
 # --- images --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import msgspec
 from syncer.accounts.book import AuthBook
 from syncer.accounts.credentials import Credentials
 from syncer.descriptors import raise_limit
+from syncer.engine.ages import ImageTimes, ReadOnlyImageTimes
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
@@ -84,9 +85,13 @@ class Run:
     """Copies the images of the given rules to their destinations, once.
 
     `credentials` finds the account for a repository: in `auth`, or else in the logins of other tools. `cache` has facts
+<<<<<<< HEAD
     about the destinations from earlier runs. `open_image` is for runs that do something else than copy images. A
     `read_only` run writes nothing, and checks everything. `missing` is content that must be uploaded, even if a
     destination reports it.
+=======
+    about the destinations from earlier runs, and `image_times` the ages of images.
+>>>>>>> 9d186b4 (Determine the ages of tags, and tell what each step of a selection left)
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Run:
         *,
         credentials: Credentials | None = None,
         cache: BlobCache | None = None,
+        image_times: ImageTimes | None = None,
         observers: Sequence[Observer] = (),
         trigger: str = "cli",
         open_image: ImageOpener | None = None,
@@ -110,6 +116,8 @@ class Run:
         self._credentials = credentials or Credentials(auth)
         known = cache or BlobCache()
         self._cache = ReadOnlyBlobCache(known) if options.dry_run else known
+        times = image_times or ImageTimes()
+        self._image_times = ReadOnlyImageTimes(times) if options.dry_run else times
         self._options = options
         self._trigger = trigger
         self._open_image = open_image
@@ -164,7 +172,11 @@ class Run:
             trust_sources=self._options.trust_sources,
             dry_run=self._options.dry_run,
             shared_destinations=shared_destinations,
+<<<<<<< HEAD
             open_image=self._open_image,
+=======
+            image_times=self._image_times,
+>>>>>>> 9d186b4 (Determine the ages of tags, and tell what each step of a selection left)
         )
         self._add_rules(shared_destinations)
         async with transport:

@@ -29,6 +29,7 @@ from syncer.cli.files import (
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
+from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
 from syncer.events import Observer, RunFinished
 from syncer.observe.log_observer import LogObserver
@@ -116,16 +117,17 @@ def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _blob_cache(options: OnceOptions) -> Iterator[BlobCache | None]:
-    """What earlier runs with the same state folder learnt of the registries."""
+def _state(options: OnceOptions) -> Iterator[tuple[BlobCache | None, ImageTimes | None]]:
+    """Yield what earlier runs with the same state folder recorded: facts about registries, and ages of images."""
     if options.state_dir is None:
-        yield None
+        yield None, None
         return
     from syncer.state.blob_cache import SqliteBlobCache
     from syncer.state.database import open_database
+    from syncer.state.image_times import SqliteImageTimes
 
     with closing(open_database(options.state_dir)) as database:
-        yield SqliteBlobCache(database)
+        yield SqliteBlobCache(database), SqliteImageTimes(database)
 
 
 class Session:
@@ -140,6 +142,7 @@ class Session:
         log: Logging,
         progress: Progress,
         cache: BlobCache | None,
+        image_times: ImageTimes | None,
         restore: Callable[[], None],
     ) -> None:
         self.config = config
@@ -152,6 +155,7 @@ class Session:
         self.closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))
         self._credentials = credentials
         self._cache = cache
+        self._image_times = image_times
         self._restore = restore
 
     @property
@@ -175,6 +179,7 @@ class Session:
             msgspec.structs.replace(self.options, force=force or self.options.force),
             credentials=self._credentials,
             cache=self._cache,
+            image_times=self._image_times,
             observers=self.observers if observers is None else observers,
             rules=rules,
             **parts,
@@ -218,13 +223,15 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
             log.logger.warning("config", message=str(warning))
         if share := describe_share(config, options.shard):
             log.logger.info("shard", message=share)
+        cache, image_times = stack.enter_context(_state(options))
         yield Session(
             config,
             options,
             credentials=credentials,
             log=log,
             progress=progress,
-            cache=stack.enter_context(_blob_cache(options)),
+            cache=cache,
+            image_times=image_times,
             restore=stack.close,
         )
 

@@ -44,6 +44,7 @@ from syncer.rules.schedules import InvalidSchedule, check_schedule
 from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
+from syncer.state.image_times import SqliteImageTimes
 from syncer.state.lock import StateError, hold_lock
 
 LAST_SECONDS = 25.0
@@ -226,6 +227,7 @@ class _Preparation:
             self._options,
             credentials=credentials,
             cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
+            image_times=SqliteImageTimes(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
             rules=rules,
             trigger=trigger,

@@ -1,9 +1,12 @@
 """`ListTags`: list the tags that a rule selects, and add a lazy task for each image."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
+import msgspec
 
+from syncer.engine.ages import tag_times
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage
 from syncer.engine.task import Job, Key, Reschedule, Task
@@ -11,11 +14,19 @@ from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, RuleWarning, TagsListed
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Conflict, Destination, Rule
+from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
 
 
 def rule_key(rule: Rule) -> Key:
     return ("rule", rule.number)
+
+
+class _Selected(msgspec.Struct, frozen=True):
+    """The selected tags, in order. `why_none` says why there are none, if that is known."""
+
+    tags: Sequence[str | None]
+    why_none: str = ""
 
 
 class ListTags(Task):
@@ -45,16 +56,17 @@ class ListTags(Task):
         if not self.destinations:
             return None
         selected = await self._learn(job)
-        if mismatch := rule.mismatch(len(selected)):
+        if mismatch := rule.mismatch(len(selected.tags)):
             raise RegistryError(Kind.INVALID, mismatch, attempt=Attempt(rule.source.host), permanent=True)
-        if not selected:
-            job.observer.notify(RuleWarning(rule, f"{rule}: no tag of {rule.source} is selected"))
-        job.graph.add_lazy(self._images(job, selected), repositories=self.repositories)
+        if not selected.tags:
+            message = f"{rule}: no tag of {rule.source} is selected{selected.why_none}"
+            job.observer.notify(RuleWarning(rule, message))
+        job.graph.add_lazy(self._images(job, selected.tags), repositories=self.repositories)
         return None
 
-    async def _learn(self, job: Job) -> Sequence[str | None]:
+    async def _learn(self, job: Job) -> _Selected:
         """Query the source and the destinations at once, so that the round trips overlap."""
-        selected: Sequence[str | None] | RegistryError
+        selected: _Selected | RegistryError
         async with anyio.create_task_group() as group:
             for destination in self.destinations:
                 group.start_soon(self._look_at, job, destination.repository)
@@ -78,21 +90,59 @@ class ListTags(Task):
             # The images will hit the same error, and report it with more detail.
             job.observer.notify(Decision(str(repository), f"cannot tell whether it is new: {error}"))
 
-    async def _selected(self, job: Job) -> Sequence[str | None]:
+    async def _selected(self, job: Job) -> _Selected:
         rule, selection = self.rule, self.rule.selection
         match selection:
             case TheseTags():
-                return selection.tags
+                return _Selected(selection.tags)
             case OneDigest():
-                return (selection.tag,)
+                return _Selected((selection.tag,))
             case AllTags() | MatchingTags():
-                found: list[str] = []
-                async for page in job.repositories.source(rule.source).tags():
-                    found += page
-                # A registry may list a tag twice if it moves between two pages.
-                selected = [tag for tag in dict.fromkeys(found) if selection.matches(tag)]
+                found = await self._listed(job)
+                selected = list(filter(selection.matches, found))
                 job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
-                return selected
+                return _Selected(selected)
+            case FilteredTags():
+                return await self._filtered(job, selection)
+
+    async def _listed(self, job: Job) -> list[str]:
+        """Return all tags of the source."""
+        found: list[str] = []
+        async for page in job.repositories.source(self.rule.source).tags():
+            found += page
+        # A registry may list a tag twice if it moves between two pages.
+        return list(dict.fromkeys(found))
+
+    async def _filtered(self, job: Job, selection: FilteredTags) -> _Selected:
+        """Return the tags that `tags` of the rule selects. Raises `RegistryError` if they are too few."""
+        rule = self.rule
+        listed = await self._listed(job)
+        source, now = job.repositories.source(rule.source), time.time()
+        candidates = selection.candidates(listed)
+        times: dict[str, float] = {}
+        while unknown := selection.unknown_ages(candidates, times, now):
+            times.update(await tag_times(source, unknown, job.image_times, now))
+            if gone := {tag for tag in unknown if tag not in times}:
+                # They were removed since the tags were listed.
+                listed = [tag for tag in listed if tag not in gone]
+                candidates = selection.candidates(listed)
+        selected = selection.select(candidates, times, now)
+        event = TagsListed(rule, rule.source, len(listed), len(selected.tags), selected.steps)
+        job.observer.notify(event)
+        if len(selected.tags) < selection.at_least:
+            raise RegistryError(
+                Kind.INVALID,
+                f"{len(selected.tags)} tags of {rule.source} are selected, and `at_least` expects"
+                f" {selection.at_least}: {event.steps_text}",
+                attempt=Attempt(rule.source.host),
+                permanent=True,
+                advice=selection.advice(listed) if not selected.tags else "check the keys of `tags`",
+            )
+        if selected.tags and (absent := selection.absent(listed)):
+            message = f"{rule}: {rule.source} has no tag {', '.join(absent)}, which `include` names"
+            job.observer.notify(RuleWarning(rule, message))
+        why = "" if selected.tags else f": {event.steps_text}; {selection.advice(listed)}"
+        return _Selected(selected.tags, why)
 
     def _images(self, job: Job, tags: Sequence[str | None]) -> Iterator[Task]:
         rule = self.rule

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
+from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import IdleSlots
 from syncer.errors import RegistryError
@@ -129,6 +130,7 @@ class Job(msgspec.Struct, frozen=True):
     dry_run: bool = False
     shared_destinations: frozenset[Repository] = frozenset()
     open_image: "ImageOpener | None" = None
+    image_times: ImageTimes = msgspec.field(default_factory=ImageTimes)
     large_images: LargeImages = msgspec.field(default_factory=LargeImages)
     _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
 

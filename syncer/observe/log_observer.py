@@ -106,7 +106,8 @@ class LogObserver(Totals):
     def on_tags_listed(self, event: TagsListed) -> None:
         self._tell(
             "tags listed",
-            message=f"{event.source}: {words.count(event.found, 'tag')}, {event.selected} selected",
+            message=f"{event.source}: {event.steps_text if event.steps else words.count(event.found, 'tag')}, "
+            f"{event.selected} selected",
             rule=event.rule.number,
             source=event.source,
             found=event.found,

@@ -11,7 +11,8 @@ from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.observe.files import write_beside
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
-from syncer.rules.tags import FilteredTags, MatchingTags, TheseTags
+from syncer.rules.tag_filter import FilteredTags
+from syncer.rules.tags import MatchingTags, TheseTags
 
 Tag = str | None
 """A source's tag; None where only a digest names it, or where the tags could not be listed."""

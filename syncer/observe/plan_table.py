@@ -44,6 +44,8 @@ def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = 
         yield from _drawn(rows, width)
     else:
         yield from _plain(rows)
+    for selection in document.get("selections", ()):
+        yield f"{selection['rule']}: {selection['text']}"
     yield from _summary(rows)
 
 

@@ -15,13 +15,14 @@ from syncer.events import (
     ProjectMade,
     RunFinished,
     RunStarted,
+    TagsListed,
 )
 from syncer.observe import words
 from syncer.observe.files import open_beside
 from syncer.observe.plan_table import render_plan
 from syncer.observe.progress.totals import Totals
 from syncer.oci.digest import Digest
-from syncer.oci.reference import Reference
+from syncer.oci.reference import Reference, Repository
 
 __all__ = ["ReportObserver", "render_plan", "write_parts", "write_report"]
 
@@ -52,6 +53,7 @@ class ReportObserver(Totals):
         self._images: list[_Ended] = []
         self._filtered: dict[tuple[int, Reference, str], IndexFiltered] = {}
         self._projects: set[tuple[str, str]] = set()
+        self._listed: dict[tuple[int, Repository], TagsListed] = {}
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -63,6 +65,10 @@ class ReportObserver(Totals):
     def on_run_finished(self, event: RunFinished) -> None:
         self._finished = event
         self._finished_at = self._now()
+
+    def on_tags_listed(self, event: TagsListed) -> None:
+        if event.steps:
+            self._listed[event.rule.number, event.source] = event
 
     def on_index_filtered(self, event: IndexFiltered) -> None:
         self._filtered[event.rule.number, _named(event.source), event.filtered] = event
@@ -94,7 +100,22 @@ class ReportObserver(Totals):
             self._image(image) | {"destination": image.rule.destination_name(image.destination)}
             for image in sorted(self._images, key=_order)
         ]
-        return {"run": self.run(), "images": images, "totals": self.totals()}
+        return {"run": self.run(), "images": images, "totals": self.totals(), "selections": self.selections()}
+
+    def selections(self) -> list[dict[str, object]]:
+        """Return what each step of the key `tags` left, for the rules that have it, in their order."""
+        return [
+            {
+                "rule": event.rule.name,
+                "source": str(event.source),
+                "tags": event.found,
+                "steps": [{"name": step.name, "tags": step.count} for step in event.steps],
+                "text": event.steps_text,
+            }
+            for event in sorted(
+                self._listed.values(), key=lambda event: (event.rule.number, str(event.source))
+            )
+        ]
 
     def run(self) -> dict[str, object]:
         """Return the `run` object. `finished` and `outcome` are None during the run."""

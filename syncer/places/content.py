@@ -3,9 +3,9 @@
 The engine does not depend on the kind of repository. Dry runs and tests have their own implementations.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -79,6 +79,18 @@ class Source(Protocol):
 
     async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
         """Whether the repository has a blob, of `size` bytes if the size is not -1. The content is not fetched."""
+        ...
+
+
+@runtime_checkable
+class KnowsPushTimes(Protocol):
+    """A source that can tell when tags were pushed."""
+
+    async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
+        """Return the push times of `tags`, in seconds since the epoch, as far as the registry tells them.
+
+        Raises `RegistryError` if it may tell them later.
+        """
         ...
 
 

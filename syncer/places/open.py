@@ -19,6 +19,7 @@ from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.destination import RemoteDestination
 from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
 from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
+from syncer.places.registry.push_times import PushTimes, api_host
 from syncer.places.registry.remote import RemoteRepository
 
 
@@ -52,6 +53,7 @@ class PlaceDirectory:
         self._limits_by_host: dict[str, list[HostLimits]] = {}
         self._on_capacity: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
+        self._anonymous_clients: dict[tuple[str, HostSettings], RegistryClient] = {}
         self._named: dict[Repository, RegistryClient] = {}
         self._sources: dict[Repository, Source] = {}
         self._destinations: dict[Repository, Destination] = {}
@@ -67,7 +69,17 @@ class PlaceDirectory:
         return self._sources[name]
 
     def _source(self, name: Repository) -> Source:
-        registry = RemoteRepository(self.client(name), name, capabilities=self._capabilities_of(name.host))
+        registry = RemoteRepository(
+            self.client(name),
+            name,
+            capabilities=self._capabilities_of(name.host),
+            push_times=PushTimes(
+                name,
+                client=self.client(name),
+                anonymous=lambda: self._anonymous(Repository(api_host(name.host), name.path)),
+                capabilities=self._capabilities_of(name.host),
+            ),
+        )
         mirrors = [Repository(host, name.path) for host in self._settings_for(name).mirrors]
         if not mirrors:
             return registry
@@ -78,6 +90,20 @@ class PlaceDirectory:
             for mirror in mirrors
         ]
         return MirroredSource(registry, repositories, self._resting)
+
+    def _anonymous(self, name: Repository) -> RegistryClient:
+        """Return a client that sends neither credentials nor tokens, for the public API of a vendor."""
+        settings = self._settings_for(name)
+        key = (name.host, settings)
+        if key not in self._anonymous_clients:
+            self._anonymous_clients[key] = RegistryClient(
+                self._addresses.setdefault(key, Address(name.host, settings, self._allowed)),
+                None,
+                transport=self._transport,
+                limits=self._limits_of(name.host, None, settings),
+                observer=self._observer,
+            )
+        return self._anonymous_clients[key]
 
     def destination(self, name: Repository) -> Destination:
         if name not in self._destinations:

@@ -52,6 +52,15 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (digest, platforms)
     ) WITHOUT ROWID;
     """,
+    # 3: the ages of images (image_times.py); `created` and `first_seen` are in seconds, `seen` is in days
+    """
+    CREATE TABLE image_times (
+        digest TEXT PRIMARY KEY,
+        created REAL,
+        first_seen REAL NOT NULL,
+        seen INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Migrations: script N migrates the file from version N-1 to N. Only append to this list."""
 

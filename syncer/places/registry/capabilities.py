@@ -32,6 +32,7 @@ class Capabilities:
     - `ranges`: whether the registry serves ranges of blobs.
     - `page_size`: tags per page of a tag list; None means the registry's default.
     - `uploads`: the upload methods that the registry accepts.
+    - `push_times`: whether the registry may have an API that tells when tags were pushed.
     """
 
     def __init__(self) -> None:
@@ -39,3 +40,4 @@ class Capabilities:
         self.ranges = True
         self.page_size: int | None = PAGE_SIZES[0]
         self.uploads = UploadMethods()
+        self.push_times = True

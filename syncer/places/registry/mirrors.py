@@ -6,7 +6,7 @@ resolves the tag, and `is_authoritative` returns False for it.
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, Source
+from syncer.places.content import BlobBody, KnowsPushTimes, Source
 
 ANSWER_SECONDS = 20.0
 """How long a mirror may take to start a response."""
@@ -97,6 +97,10 @@ class MirroredSource(Source):
                     yield page
                 return
         raise unreachable
+
+    async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
+        # A mirror knows only when it got the tags.
+        return await self._registry.push_times(tags) if isinstance(self._registry, KnowsPushTimes) else {}
 
     async def resolve(self, target: str) -> Descriptor | None:
         # HEAD requests do not count against Docker Hub's pull limit, so the registry itself resolves the tag.

@@ -3,7 +3,7 @@
 This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
@@ -26,6 +26,7 @@ from syncer.places.content import BlobBody, Source
 from syncer.places.registry.answers import SUCCESS, is_hang_up, is_refusal, refuse_web_page, unreadable
 from syncer.places.registry.capabilities import Capabilities, HeadRequests
 from syncer.places.registry.headers import content_range, number
+from syncer.places.registry.push_times import PushTimes
 from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
 
 PREWARM = 4
@@ -41,6 +42,7 @@ class RemoteRepository(Source):
     - `writable`: request the push scope from the start, so that one token serves all requests.
     - `retry`: retry failed reads.
     - `capabilities`: the features that this registry is known to support.
+    - `push_times`: the API that tells when tags were pushed.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class RemoteRepository(Source):
         writable: bool = False,
         retry: bool = True,
         capabilities: Capabilities | None = None,
+        push_times: PushTimes | None = None,
     ) -> None:
         self.name = name
+        self._push_times = push_times
         # A client is one account at one registry. A mount needs one token with both pull and push scopes.
         self.mount_group = client
         self._client = client
@@ -81,6 +85,9 @@ class RemoteRepository(Source):
         attempt = self._attempt("GET", "tags", what)
         listing = TagList(get, f"{self._base}/tags/list", attempt=attempt, capabilities=self._capabilities)
         return listing.pages()
+
+    async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
+        return await self._push_times.of(tags) if self._push_times else {}
 
     async def resolve(self, target: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest; None if it is missing. Fall back to GET if HEAD does not tell."""
