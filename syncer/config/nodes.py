@@ -17,6 +17,7 @@ from syncer.rules.attestations import Attestations
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_-]*", re.ASCII)
 _YAML_TRUE = frozenset({"true", "yes", "on", "y"})
 _YAML_FALSE = frozenset({"false", "no", "off", "n"})
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
 )
@@ -173,9 +174,15 @@ def mapping_of(node: Node, expected: str) -> Mapping:
 
 
 def plain_value(node: Node) -> object:
-    """The node as Python would hold it, unquoted YAML as text: for writing it into a file again."""
+    """The node as Python would hold it, for writing it into a file again. A number with a fraction stays as written."""
     if isinstance(node, Mapping):
         return {entry.key: plain_value(entry.value) for entry in node}
     if isinstance(node, Sequence):
         return [plain_value(item) for item in node.items]
+    if node.kind == "null":
+        return None
+    if node.kind == "boolean" or (node.kind == "plain" and node.text.lower() in _YAML_TRUE | _YAML_FALSE):
+        return flag_of(node)
+    if node.kind in ("number", "plain") and _WHOLE.fullmatch(node.text):
+        return int(node.text)
     return node.text

@@ -82,7 +82,7 @@ def _patterns(node: Node, expected: str, findings: Findings) -> tuple[str, ...]:
 
 
 def _pattern(node: Node) -> str:
-    text = nodes.text_of(node, "a glob or /regular expression/ as text")
+    text = _written(node, "a glob or /regular expression/ as text")
     try:
         if text.startswith("/"):
             if not is_regex(text):
@@ -105,14 +105,15 @@ def _glob(text: str) -> str:
     return text
 
 
+def _written(node: Node, expected: str) -> str:
+    """Return text, or a number as it is written: 1.10 is a tag and a range. Raises `Unexpected`."""
+    if isinstance(node, nodes.Scalar) and node.kind == "number":
+        return node.text
+    return nodes.text_of(node, expected)
+
+
 def _semver(node: Node, _findings: Findings) -> VersionRange:
-    expected = 'a range of versions as text, as ">=1.20 <2"'
-    # An unquoted number, such as 1.2, is a range too, and is read as it is written.
-    text = (
-        node.text
-        if isinstance(node, nodes.Scalar) and node.kind == "number"
-        else nodes.text_of(node, expected)
-    )
+    text = _written(node, 'a range of versions as text, as ">=1.20 <2"')
     try:
         return parse_range(text)
     except InvalidRange as error:

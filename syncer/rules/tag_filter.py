@@ -276,9 +276,7 @@ class _Share(msgspec.Struct):
 
         As many are asked for at once as were dropped, so that a long row of too new tags takes few rounds.
         """
-        if not self.pending:
-            return self.kept < quota
-        return self.kept + self.pending < quota + self.dropped
+        return self.kept < quota and self.pending < max(quota - self.kept, self.dropped)
 
     def count(self, kept: bool) -> None:
         self.kept += kept

@@ -70,5 +70,5 @@ def identifiers(suffix: str) -> tuple[Identifier, ...]:
 
 def padded(numbers: list[int]) -> Numbers:
     """Return one to four numbers as four. A missing number is 0."""
-    first, second, third, fourth = (*numbers, 0, 0, 0)[:MAX_NUMBERS]
+    first, second, third, fourth = (*numbers, 0, 0, 0, 0)[:MAX_NUMBERS]
     return first, second, third, fourth

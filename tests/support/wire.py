@@ -19,6 +19,7 @@ from syncer.config.json_reader import read_json
 from syncer.config.rule_reader import rules_from
 from syncer.demo import Answer, DropConnection, MemoryRegistry, Recorded, Request, Store
 from syncer.diagnostics import Findings
+from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
 from syncer.events import BlobCompleted, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.rules.shard import WHOLE, Shard
@@ -107,6 +108,7 @@ class Net:
         heard: Callable[[object], None] | None = None,
         drain_seconds: float = 5.0,
         cache: BlobCache | None = None,
+        image_times: ImageTimes | None = None,
         shard: Shard = WHOLE,
         **options: Any,
     ) -> tuple[Run, Recorder]:
@@ -115,7 +117,7 @@ class Net:
         chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
         config = sharded(attested(Config(self._auth(), rules), None), shard)
-        run = Run(config.rules, config.auth, chosen, cache=cache, observers=[recorder])
+        run = Run(config.rules, config.auth, chosen, cache=cache, image_times=image_times, observers=[recorder])
         run._pool._drain_seconds = drain_seconds
         return run, recorder
 
