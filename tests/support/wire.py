@@ -117,7 +117,9 @@ class Net:
         chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
         config = sharded(attested(Config(self._auth(), rules), None), shard)
-        run = Run(config.rules, config.auth, chosen, cache=cache, image_times=image_times, observers=[recorder])
+        run = Run(
+            config.rules, config.auth, chosen, cache=cache, image_times=image_times, observers=[recorder]
+        )
         run._pool._drain_seconds = drain_seconds
         return run, recorder
 

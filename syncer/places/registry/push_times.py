@@ -136,7 +136,8 @@ class PushTimes:
         """Return the API that answers, and its first page. Raises `_NotProvided`, `RegistryError`."""
         if not self._capabilities.push_times:
             raise _NotProvided(lasting=True)
-        lasting = True
+        # A name with one component cannot be in Harbor or Quay: it says nothing of the registry.
+        lasting = "/" in self._name.path
         for read in self._apis():
             try:
                 return read, await read(1)
@@ -148,6 +149,8 @@ class PushTimes:
     def _apis(self) -> Iterator[Callable[[int], Awaitable[Page]]]:
         if self._name.host == DOCKER_HUB:
             yield self._hub
+            return
+        if "/" not in self._name.path:
             return
         if self._name.host != QUAY:
             yield self._harbor

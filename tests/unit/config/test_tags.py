@@ -5,6 +5,7 @@ import pytest
 from syncer.config import load, rules_from
 from syncer.diagnostics import ConfigError
 from syncer.observe.outcomes import write_list
+from syncer.rules.ranges import parse_range
 from syncer.rules.tag_filter import FilteredTags
 
 SOURCE = "quay.io/a/b"
@@ -40,7 +41,7 @@ def test_all_keys_are_read():
             "at_least": 1,
         }
     )
-    assert chosen.semver.text == ">=3.5"
+    assert chosen.semver == parse_range(">=3.5")
     assert (chosen.include, chosen.exclude, chosen.variant) == (("v*", "/^1/"), ("*-arm64",), "-alpine")
     assert (chosen.min_age, chosen.max_age) == (3 * 86400, 800 * 86400)
     assert (chosen.sort, chosen.latest, chosen.latest_per, chosen.at_least) == ("created", 2, "minor", 1)
@@ -56,8 +57,7 @@ def test_unquoted_yaml_is_read_as_written(tmp_path):
     file = tmp_path / "images.yaml"
     file.write_text(f"{SOURCE}:\n  to: {TO}\n  tags: {{include: [1.10, v1], semver: 1.10, latest: 3}}\n")
     (rule,) = load(images=file).rules
-    assert rule.selection.include == ("1.10", "v1")
-    assert rule.selection.semver.text == "1.10"
+    assert rule.selection == FilteredTags(include=("1.10", "v1"), semver=parse_range("1.10"), latest=3)
 
 
 @pytest.mark.parametrize(

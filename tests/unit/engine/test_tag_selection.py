@@ -102,7 +102,9 @@ async def test_destination_with_tags_takes_the_newest_first(source, destination,
 # --- ages ---------------------------------------------------------------------------------------------------------
 
 
-async def test_age_counts_from_the_creation_if_the_registry_does_not_tell_push_times(source, destination, net):
+async def test_age_counts_from_the_creation_if_the_registry_does_not_tell_push_times(
+    source, destination, net
+):
     make_tags(source, "1.9", "1.10")
     outcome = await net.sync(rule(**OLD))
     assert tags_at(destination) == ["1.10", "1.9"]
@@ -131,6 +133,7 @@ async def test_unknown_age_counts_from_when_the_image_was_first_seen(source, des
         times = SqliteImageTimes(database)
         assert (await net.sync(rule(**OLD), image_times=times)).counts == (0, 0, 0)
         known = times.recall(image.digest)
+        assert known is not None
         assert known.created is None
         database._connection.execute("UPDATE image_times SET first_seen = first_seen - ?", (31 * DAY,))
         source.requests.clear()

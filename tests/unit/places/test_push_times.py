@@ -66,7 +66,10 @@ class Registry:
 
 def artifacts(*tags, time=TIME):
     return httpx.Response(
-        200, json=[{"digest": "sha256:0", "push_time": time, "tags": [{"name": t, "push_time": time}]} for t in tags]
+        200,
+        json=[
+            {"digest": "sha256:0", "push_time": time, "tags": [{"name": t, "push_time": time}]} for t in tags
+        ],
     )
 
 
@@ -76,7 +79,9 @@ HUB = "/v2/repositories/library/nginx/tags"
 
 
 async def test_harbor_tells_push_times_to_the_account():
-    registry = Registry({("reg.test", "/api/v2.0/projects/team/repositories/a%2Fapp/artifacts"): artifacts("v1", "v2")})
+    registry = Registry(
+        {("reg.test", "/api/v2.0/projects/team/repositories/a%2Fapp/artifacts"): artifacts("v1", "v2")}
+    )
     source = registry.source("reg.test/team/a/app")
     assert await source.push_times(["v1"]) == {"v1": SECONDS}
     assert await source.push_times(["v2"]) == {"v2": SECONDS}
@@ -109,12 +114,19 @@ async def test_account_without_permission_in_harbor_has_no_push_times():
 
 
 async def test_missing_time_in_harbor_is_unknown():
-    registry = Registry({("reg.test", HARBOR.format("app")): artifacts("v1", time="0001-01-01T00:00:00.000Z")})
+    registry = Registry(
+        {("reg.test", HARBOR.format("app")): artifacts("v1", time="0001-01-01T00:00:00.000Z")}
+    )
     assert await registry.source("reg.test/team/app").push_times(["v1"]) == {}
 
 
 async def test_docker_hub_gets_no_credentials():
-    page = {"count": 2, "next": None, "previous": None, "results": [{"name": "1.27", "tag_last_pushed": TIME}]}
+    page = {
+        "count": 2,
+        "next": None,
+        "previous": None,
+        "results": [{"name": "1.27", "tag_last_pushed": TIME}],
+    }
     registry = Registry({("hub.docker.com", HUB): httpx.Response(200, json=page)})
     assert await registry.source("nginx").push_times(["1.27", "1.28"]) == {"1.27": SECONDS}
     assert registry.targets == [f"hub.docker.com{HUB}?page_size=100&page=1"]

@@ -8,8 +8,10 @@ SIGNED = "sha256-" + "5e" * 32
 
 TABLE: dict[str, tuple[str, list[tuple[dict[str, object], str]]]] = {
     "docker.io/library/nginx": (
-        "latest stable mainline alpine 1 1.27 1.27.3 1.27.3-alpine 1.27.3-alpine-slim 1.27.2 1.27.2-alpine 1.26 1.26.2"
-        " 1.26.2-perl 1.9 1.9.15 1.10.3 stable-alpine mainline-perl perl 1.27.3-otel",
+        (
+            "latest stable mainline alpine 1 1.27 1.27.3 1.27.3-alpine 1.27.3-alpine-slim 1.27.2 1.27.2-alpine 1.26 1.26.2"
+            " 1.26.2-perl 1.9 1.9.15 1.10.3 stable-alpine mainline-perl perl 1.27.3-otel"
+        ),
         [
             ({"semver": ">=1.26 <2"}, "1.27.3 1.27.2 1.27 1.26.2 1.26"),
             ({"semver": "1.27.x", "variant": "-alpine"}, "1.27.3-alpine 1.27.2-alpine"),
@@ -22,8 +24,10 @@ TABLE: dict[str, tuple[str, list[tuple[dict[str, object], str]]]] = {
         ],
     ),
     "docker.io/library/python": (
-        "3.14.0rc1 3.14.0b4 3.14-rc 3.13 3.13.0 3.13.1 3.13.1-slim 3.13.1-alpine3.20 3.12.8 3.12.8-slim-bookworm 3.9.20"
-        " slim latest windowsservercore-ltsc2022 3.13.1-slim-bookworm",
+        (
+            "3.14.0rc1 3.14.0b4 3.14-rc 3.13 3.13.0 3.13.1 3.13.1-slim 3.13.1-alpine3.20 3.12.8 3.12.8-slim-bookworm 3.9.20"
+            " slim latest windowsservercore-ltsc2022 3.13.1-slim-bookworm"
+        ),
         [
             ({"semver": ">=3.9"}, "3.13.1 3.13 3.13.0 3.12.8 3.9.20"),
             ({"semver": ">=3.13", "prerelease": True}, "3.14.0rc1 3.14-rc 3.14.0b4 3.13.1 3.13 3.13.0"),
@@ -80,7 +84,10 @@ TABLE: dict[str, tuple[str, list[tuple[dict[str, object], str]]]] = {
     "quay.io/coreos/etcd": (
         "v3.5.17 v3.5.16 v3.5.17-arm64 v3.4.34 v3.6.0-rc.0 v3.6.0-alpha.0 v3.6.0-rc.10 v3.6.0-rc.2 latest",
         [
-            ({"semver": ">=3.5", "latest": 2, "latest_per": "minor", "exclude": ["*-arm64"]}, "v3.5.17 v3.5.16"),
+            (
+                {"semver": ">=3.5", "latest": 2, "latest_per": "minor", "exclude": ["*-arm64"]},
+                "v3.5.17 v3.5.16",
+            ),
             ({"semver": ">=3.6.0-rc.0"}, "v3.6.0-rc.10 v3.6.0-rc.2 v3.6.0-rc.0"),
             ({"semver": "3.6.x", "prerelease": True, "latest": 1}, "v3.6.0-rc.10"),
             ({"semver": "<3.5"}, "v3.4.34"),
@@ -177,7 +184,10 @@ TABLE: dict[str, tuple[str, list[tuple[dict[str, object], str]]]] = {
         [
             ({"semver": ">=3"}, "3.9.9 3.9 3"),
             ({"semver": ">=3", "prerelease": True}, "4.0.0-beta-5 3.10.0-SNAPSHOT 3.9.9 3.9 3"),
-            ({"semver": ">=3.9.9", "variant": "*-eclipse-temurin-*", "latest": 1}, "4.0.0-rc-1-eclipse-temurin-21"),
+            (
+                {"semver": ">=3.9.9", "variant": "*-eclipse-temurin-*", "latest": 1},
+                "4.0.0-rc-1-eclipse-temurin-21",
+            ),
         ],
     ),
     "harbor.example.com/team/app": (

@@ -16,7 +16,9 @@ from tests.unit.rules.selection_table import SIGNED, TABLE
 
 DAY = 86400.0
 NOW = 1000 * DAY
-CASES = [(name, listing, keys, expected) for name, (listing, rows) in TABLE.items() for keys, expected in rows]
+CASES = [
+    (name, listing, keys, expected) for name, (listing, rows) in TABLE.items() for keys, expected in rows
+]
 TAGS = st.text(string.ascii_lowercase + string.digits + "._-", min_size=1, max_size=20)
 VERSIONS = st.builds(
     lambda numbers, ends: ends[0] + ".".join(map(str, numbers)) + ends[1],
@@ -53,7 +55,8 @@ def select(tags, times=None, **keys):
 
 def run(chosen, tags, times):
     candidates = chosen.candidates(tags)
-    known, asked = {}, []
+    known: dict[str, float] = {}
+    asked: list[str] = []
     while unknown := chosen.unknown_ages(candidates, known, NOW):
         assert not known.keys() & set(unknown)
         asked += unknown
@@ -61,7 +64,9 @@ def run(chosen, tags, times):
     return chosen.select(candidates, known, NOW), asked
 
 
-@pytest.mark.parametrize(("name", "listing", "keys", "expected"), CASES, ids=[f"{c[0]} {c[2]}" for c in CASES])
+@pytest.mark.parametrize(
+    ("name", "listing", "keys", "expected"), CASES, ids=[f"{c[0]} {c[2]}" for c in CASES]
+)
 def test_table(name, listing, keys, expected):
     tags = listing.split()
     selected, _ = select(tags, **keys)
@@ -77,7 +82,12 @@ def test_table_has_enough_tags():
 
 
 def test_steps_tell_what_each_left():
-    tags = [f"1.{number}" for number in range(300)] + [f"1.{n}-alpine" for n in range(5)] + ["latest"] * 3 + ["x"]
+    tags = (
+        [f"1.{number}" for number in range(300)]
+        + [f"1.{n}-alpine" for n in range(5)]
+        + ["latest"] * 3
+        + ["x"]
+    )
     selected, _ = select(tags, include="1.*", exclude="1.29?", semver=">=1.200", latest=5)
     assert show_steps(1204, selected.steps) == (
         "1,204 tags → include 305 → exclude 295 → semver 90 → latest 5"
@@ -143,7 +153,8 @@ def test_only_ages_that_matter_are_asked_for():
 def test_long_row_of_new_tags_takes_few_rounds():
     chosen = selection(semver="*", min_age=DAY, latest=1)
     candidates = chosen.candidates([str(number) for number in range(5000)])
-    times, rounds = {}, 0
+    times: dict[str, float] = {}
+    rounds = 0
     while unknown := chosen.unknown_ages(candidates, times, NOW):
         times |= dict.fromkeys(unknown, NOW)
         rounds += 1
@@ -203,7 +214,8 @@ def test_result_does_not_depend_on_the_order_of_the_listing(tags, chosen, random
 @given(st.lists(VERSIONS, min_size=1, max_size=12), st.integers(1, 5))
 def test_latest_always_selects_the_newest(tags, latest):
     selected = set(select(tags, semver="*", variant="*", latest=latest)[0].tags)
-    keys = {tag: parse_version(tag).key for tag in tags if not parse_version(tag).prerelease}
+    versions = {tag: version for tag in tags if (version := parse_version(tag)) and not version.prerelease}
+    keys = {tag: version.key for tag, version in versions.items()}
     newest = sorted(set(keys.values()), reverse=True)[:latest]
     assert selected == {tag for tag, key in keys.items() if key in newest}
 

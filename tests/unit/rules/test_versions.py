@@ -17,6 +17,12 @@ VERSIONS = st.builds(
 )
 
 
+def version_of(tag):
+    version = parse_version(tag)
+    assert version is not None
+    return version
+
+
 @pytest.mark.parametrize(
     ("tag", "numbers", "suffix"),
     [
@@ -34,12 +40,13 @@ VERSIONS = st.builds(
     ],
 )
 def test_tag_with_numbers_is_a_version(tag, numbers, suffix):
-    version = parse_version(tag)
+    version = version_of(tag)
     assert (version.numbers, version.suffix) == (numbers, suffix)
 
 
 @pytest.mark.parametrize(
-    "tag", ["latest", "jdk-21.0.5_11", "v", "a1b2c3d", "1a2b3c4d", "1.2.3.4.5", "vv1.2", "V1.2", "release-1.2", ""]
+    "tag",
+    ["latest", "jdk-21.0.5_11", "v", "a1b2c3d", "1a2b3c4d", "1.2.3.4.5", "vv1.2", "V1.2", "release-1.2", ""],
 )
 def test_tag_without_leading_numbers_is_no_version(tag):
     assert parse_version(tag) is None
@@ -47,35 +54,65 @@ def test_tag_without_leading_numbers_is_no_version(tag):
 
 @pytest.mark.parametrize(
     "suffix",
-    ["-rc1", "-rc.1", "-RC1", "rc1", "b4", "a1", "-alpha.2", "-alpha.beta.1", "-beta", "-dev", "-snapshot", "-SNAPSHOT"]
-    + ["-nightly", "-nightly-20241120", "-dev.20241120.1a2b3c4", "-M2", ".rc1", "_beta", "-preview.3", "-canary.7"],
+    [
+        "-rc1", "-rc.1", "-RC1", "rc1", "b4", "a1", "-alpha.2", "-alpha.beta.1", "-beta", "-dev", "-snapshot", "-SNAPSHOT",
+        "-nightly", "-nightly-20241120", "-dev.20241120.1a2b3c4", "-M2", ".rc1", "_beta", "-preview.3", "-canary.7",
+    ],
 )  # fmt: skip
 def test_suffix_of_a_prerelease(suffix):
-    version = parse_version(f"1.2.3{suffix}")
+    version = version_of(f"1.2.3{suffix}")
     assert version.prerelease
     assert not version.is_variant
 
 
 @pytest.mark.parametrize(
-    "suffix", ["-alpine", "-alpine3.20", "-rc1-alpine", "-1", "-20241120", "-k3s1", "-debian-12-r5", "-b08", "-devel", "k"]
+    "suffix",
+    [
+        "-alpine",
+        "-alpine3.20",
+        "-rc1-alpine",
+        "-1",
+        "-20241120",
+        "-k3s1",
+        "-debian-12-r5",
+        "-b08",
+        "-devel",
+        "k",
+    ],
 )
 def test_any_other_suffix_makes_a_variant(suffix):
-    assert parse_version(f"1.2.3{suffix}").is_variant
+    assert version_of(f"1.2.3{suffix}").is_variant
 
 
 def test_versions_in_order():
-    in_order = (
-        "0.9 1.2-alpha 1.2-alpha.1 1.2-alpha.beta 1.2-beta 1.2-beta.2 1.2-beta.11 1.2-rc2 1.2-RC10 1.2 1.9 1.10 1.10.0.1"
-        " 2024.11.3 2024.11.20 99999999999999999999"
-    ).split()
-    keys = [parse_version(tag).key for tag in in_order]
+    in_order = [
+        "0.9",
+        "1.2-alpha",
+        "1.2-alpha.1",
+        "1.2-alpha.beta",
+        "1.2-beta",
+        "1.2-beta.2",
+        "1.2-beta.11",
+        "1.2-rc2",
+        "1.2-RC10",
+        "1.2",
+        "1.9",
+        "1.10",
+        "1.10.0.1",
+        "2024.11.3",
+        "2024.11.20",
+        "99999999999999999999",
+    ]
+    keys = [version_of(tag).key for tag in in_order]
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize(("one", "other"), [("1.2", "v1.2.0"), ("1", "1.0.0.0"), ("2024.01", "2024.1"), ("1-rc.1", "1-RC1")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.2", "v1.2.0"), ("1", "1.0.0.0"), ("2024.01", "2024.1"), ("1-rc.1", "1-RC1")]
+)
 def test_equal_versions(one, other):
-    assert parse_version(one).key == parse_version(other).key
+    assert version_of(one).key == version_of(other).key
 
 
 @settings(max_examples=40)
