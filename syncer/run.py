@@ -85,13 +85,9 @@ class Run:
     """Copies the images of the given rules to their destinations, once.
 
     `credentials` finds the account for a repository: in `auth`, or else in the logins of other tools. `cache` has facts
-<<<<<<< HEAD
-    about the destinations from earlier runs. `open_image` is for runs that do something else than copy images. A
-    `read_only` run writes nothing, and checks everything. `missing` is content that must be uploaded, even if a
-    destination reports it.
-=======
-    about the destinations from earlier runs, and `image_times` the ages of images.
->>>>>>> 9d186b4 (Determine the ages of tags, and tell what each step of a selection left)
+    about the destinations from earlier runs, and `image_times` the ages of images. `open_image` is for runs that do
+    something else than copy images. A `read_only` run writes nothing, and checks everything. `missing` is content that
+    must be uploaded, even if a destination reports it.
     """
 
     def __init__(
@@ -172,11 +168,8 @@ class Run:
             trust_sources=self._options.trust_sources,
             dry_run=self._options.dry_run,
             shared_destinations=shared_destinations,
-<<<<<<< HEAD
             open_image=self._open_image,
-=======
             image_times=self._image_times,
->>>>>>> 9d186b4 (Determine the ages of tags, and tell what each step of a selection left)
         )
         self._add_rules(shared_destinations)
         async with transport:

@@ -142,7 +142,10 @@ class PushTimes:
             try:
                 return read, await read(1)
             except _NotProvided as refused:
-                lasting = lasting and refused.lasting
+                lasting = refused.lasting
+            if not lasting:
+                # This is the API of the registry, and the account may not use it.
+                break
         self._capabilities.push_times = not lasting
         raise _NotProvided(lasting=lasting)
 

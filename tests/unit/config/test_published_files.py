@@ -57,13 +57,14 @@ def test_the_schemas_are_of_the_draft_they_name_and_refer_to_what_they_define(na
 
 def test_the_files_in_the_documentation_are_read(folder):
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    images, auth = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    images, tags, auth = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     folder.write("ca.pem", "x")
     environment = {"REGISTRY": "r.io", "QUAY_ACME_USER": "u", "QUAY_ACME_PASSWORD": "p", "DOCKER_TOKEN": "t"}
     auth = auth.replace("/run/secrets/quay", "ca.pem")
     config = folder.load(images=images, auth=auth, ending="yaml", environment=environment)
     assert len(config.rules) == 8
     assert config.warnings == ()
+    assert len(folder.load(images=tags, ending="yaml").rules) == 3
 
 
 IMAGES = {

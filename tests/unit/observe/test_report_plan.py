@@ -15,11 +15,13 @@ from syncer.events import (
     IndexFiltered,
     RunStarted,
     SkipReason,
+    TagsListed,
 )
 from syncer.observe import plan_table
 from syncer.observe.report import ReportObserver, render_plan
 from syncer.oci.digest import Digest
-from syncer.oci.reference import Reference
+from syncer.oci.reference import Reference, Repository
+from syncer.rules.tag_filter import Step
 from tests.support.rules import numbered
 
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
@@ -124,3 +126,15 @@ def test_a_long_plan_is_plain_lines(monkeypatch):
     lines = list(render_plan(document_of(*EVENTS), styled=True))
     assert len(lines) == len(EVENTS) + 2
     assert "\x1b" not in "".join(lines)
+
+
+def test_plan_shows_what_each_step_of_a_selection_left():
+    steps = (Step("include", 310), Step("semver", 96), Step("latest", 5))
+    listed = TagsListed(numbered(0), Repository("q.io", "a"), 1204, 5, steps)
+    report = ReportObserver()
+    for event in (RunStarted("r", "cli", 1, dry_run=True), *EVENTS, listed, TagsListed(numbered(1), Repository("q.io", "b"), 7, 7)):
+        report.notify(event)
+    lines = list(render_plan(report.plan()))
+    assert [line for line in lines if "tags" in line] == [
+        f"{numbered(0).name}: 1,204 tags → include 310 → semver 96 → latest 5"
+    ]

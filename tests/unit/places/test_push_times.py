@@ -108,9 +108,17 @@ async def test_pages_are_read_until_all_tags_were_seen():
     assert len(registry.requests) == 4
 
 
-async def test_account_without_permission_in_harbor_has_no_push_times():
-    registry = Registry({("reg.test", HARBOR.format("app")): 403})
+@pytest.mark.parametrize("status", [401, 403])
+async def test_account_without_permission_in_harbor_has_no_push_times(status):
+    registry = Registry({("reg.test", HARBOR.format("app")): status})
     assert await registry.source("reg.test/team/app").push_times(["v1"]) == {}
+    assert len(registry.requests) == 1
+
+
+async def test_name_with_one_component_is_in_no_such_registry():
+    registry = Registry({})
+    assert await registry.source("reg.test/app").push_times(["v1"]) == {}
+    assert not registry.requests
 
 
 async def test_missing_time_in_harbor_is_unknown():
