@@ -11,7 +11,7 @@ import msgspec
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.task import KINDS
-from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
+from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted, TagsListed
 from syncer.observe.progress.run_progress import RunProgress
 from syncer.observe.report import BLOB_OUTCOMES
 from syncer.oci.digest import Digest
@@ -77,6 +77,7 @@ class Live(Observer):
         self._run: Document | None = None
         self._clients: set[Client] = set()
         self._closed = False
+        self._selections: dict[str, str] = {}
 
     # --- observer -------------------------------------------------------------------------------------------------
 
@@ -102,6 +103,10 @@ class Live(Observer):
         self._send("run", run | {"finished": utc(time.time()), "outcome": event.outcome})
         self._send_progress()
 
+    def on_tags_listed(self, event: TagsListed) -> None:
+        if event.steps:
+            self._selections[event.rule.name] = event.steps_text
+
     def on_image_synced(self, event: ImageSynced) -> None:
         if self._clients:
             self._send("image", _image(event) | {"outcome": "synced", "bytes": event.nbytes})
@@ -112,6 +117,10 @@ class Live(Observer):
             self._send("image", _image(event) | {"outcome": "failed", "error": error})
 
     # --- state ----------------------------------------------------------------------------------------------------
+
+    def selection(self, rule: str) -> str | None:
+        """Return what each step of `tags` left when this rule ran last; None if it has not run yet, or has no `tags`."""
+        return self._selections.get(rule)
 
     def progress(self) -> Document | None:
         """Return the state of the run in progress, as described in docs/api.md, or None."""

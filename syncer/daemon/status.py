@@ -11,6 +11,7 @@ import msgspec
 from syncer import __version__
 from syncer.daemon.service import Service
 from syncer.rules.rule import Rule
+from syncer.rules.tag_filter import FilteredTags
 from syncer.state.history import RuleResult, utc
 
 Document = dict[str, Any]
@@ -63,6 +64,7 @@ def _rule(rule: Rule, service: Service, times: dict[str, float], result: RuleRes
     return {
         "source": rule.name,
         "destinations": [each.written or str(each.repository) for each in rule.destinations],
+        "selection": service.live.selection(rule.name) if isinstance(rule.selection, FilteredTags) else None,
         "schedule": rule.schedule,
         "next": utc(min(due)) if due else None,
         "last": None

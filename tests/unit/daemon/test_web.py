@@ -85,6 +85,7 @@ async def test_status_lists_rules_schedules_and_last_run(daemon):
     assert app == {
         "source": "source.example/team/app:1.0",
         "destinations": ["there.example/team/app"],
+        "selection": None,
         "schedule": None,
         "next": "2026-06-01T13:00:00Z",
         "last": None,
