@@ -19,9 +19,18 @@ from syncer.daemon.page import ago
 from syncer.daemon.run_view import PER_PAGE
 from syncer.daemon.service import Plan
 from syncer.diagnostics import ConfigError, Problem
-from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced, RunStarted, SkipReason
+from syncer.events import (
+    Failure,
+    ImageFailed,
+    ImageSkipped,
+    ImageSynced,
+    RunStarted,
+    SkipReason,
+    TagsListed,
+)
 from syncer.observe.report import ReportObserver
 from syncer.oci.reference import Reference, Repository
+from syncer.rules.tag_filter import Step
 from syncer.state.history import gzip_of, unpacked
 from tests.support.rules import numbered
 from tests.unit.daemon.conftest import DIGEST, until_told
@@ -312,6 +321,17 @@ class TestRules:
         text = words(await page_after(daemon))
         assert "source.example/own:1 → there.example/own → far.example/own" in text
         assert "1 Jun 12:30 30 * * * *" in text
+
+    async def test_rule_shows_what_its_selection_left(self, daemon):
+        daemon.images["source.example/own"] = {"to": "there.example/own", "tags": {"latest": 5}}
+
+        async def list_tags(run):
+            rule = next(rule for rule in run.rules if rule.name == "source.example/own")
+            steps = (Step("semver", 96), Step("latest", 5))
+            run.tell(TagsListed(rule, rule.source, 1204, 5, steps))
+
+        text = words(await page_after(daemon, list_tags))
+        assert "1,204 tags → semver 96 → latest 5" in text
 
 
 class TestButtons:

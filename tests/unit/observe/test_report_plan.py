@@ -132,7 +132,12 @@ def test_plan_shows_what_each_step_of_a_selection_left():
     steps = (Step("include", 310), Step("semver", 96), Step("latest", 5))
     listed = TagsListed(numbered(0), Repository("q.io", "a"), 1204, 5, steps)
     report = ReportObserver()
-    for event in (RunStarted("r", "cli", 1, dry_run=True), *EVENTS, listed, TagsListed(numbered(1), Repository("q.io", "b"), 7, 7)):
+    for event in (
+        RunStarted("r", "cli", 1, dry_run=True),
+        *EVENTS,
+        listed,
+        TagsListed(numbered(1), Repository("q.io", "b"), 7, 7),
+    ):
         report.notify(event)
     lines = list(render_plan(report.plan()))
     assert [line for line in lines if "tags" in line] == [
