@@ -132,8 +132,8 @@ class ListTags(Task):
         if len(selected.tags) < selection.at_least:
             raise RegistryError(
                 Kind.INVALID,
-                f"{len(selected.tags)} tags of {rule.source} are selected, and `at_least` expects"
-                f" {selection.at_least}: {event.steps_text}",
+                f"`at_least` expects {selection.at_least} tags of {rule.source}, and {len(selected.tags)} are selected:"
+                f" {event.steps_text}",
                 attempt=Attempt(rule.source.host),
                 permanent=True,
                 advice=selection.advice(listed) if not selected.tags else "check the keys of `tags`",

@@ -79,8 +79,8 @@ async def test_too_few_tags_fail_the_rule(source, destination, net):
     outcome = await net.sync(rule(semver=">=1.10", at_least=2))
     (failed,) = outcome.failed
     assert (failed.failure.kind, failed.failure.permanent) == ("invalid", True)
-    assert "1 tags" in failed.failure.message
-    assert "`at_least` expects 2: 2 tags → semver 1" in failed.failure.message
+    assert "`at_least` expects 2 tags" in failed.failure.message
+    assert "1 are selected: 2 tags → semver 1" in failed.failure.message
     assert not kinds(destination).get("PUT manifest")
 
 
