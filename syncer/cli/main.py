@@ -104,6 +104,21 @@ def audit(*, deep: bool, repair: bool, **options: Any) -> None:
     sys.exit(run_audit(AuditOptions(deep=deep, repair=repair, **options)))
 
 
+@cli.command(context_settings=HELP)
+@click.argument("files", nargs=-1, type=PATH, metavar="[FILE|FOLDER|-]...")
+def images(*, files: tuple[Path, ...]) -> None:
+    """Print the images that manifests, compose files, Dockerfiles and lists name.
+
+    The output has one reference per line, sorted and without duplicates, and can be used with --images. Kubernetes
+    manifests may be the output of helm template, kustomize build, or kubectl get -o yaml or json. References that cannot
+    be resolved, such as variables without a default, are printed on stderr. Reads standard input if no file is given.
+    """
+    from syncer.cli.images import print_images
+
+    _imported()
+    sys.exit(print_images(files))
+
+
 @cli.group(context_settings=HELP)
 def report() -> None:
     """Process reports that --report has written."""
