@@ -143,7 +143,7 @@ class SkipReason(StrEnum):
 
     UP_TO_DATE = "up_to_date"
     KEPT = "kept"
-    """The rule does not overwrite tags."""
+    """The rule does not overwrite the tag, and the source has another image: drift."""
     NO_PLATFORM = "no_platform"
     """The platform filter removes every entry."""
     COMPLETE = "complete"
@@ -151,13 +151,16 @@ class SkipReason(StrEnum):
     REPAIRED = "repaired"
     """An audit found parts missing, and copied them."""
     IMMUTABLE = "immutable"
-    """The tag is immutable, and its index has the same images but another digest."""
+    """The tag is immutable: the rule says so and the destination lists it, or its index has the same images but another
+    digest."""
 
 
 class ImageSkipped(Event, frozen=True):
     """The image was not written. `digest` is the digest at the destination, None if there is none.
 
-    `source_digest` is the source's digest if the destination has a rewritten index.
+    It is not known if no side was asked, because the destination lists an immutable tag. `source_digest` is the source's
+    digest if the destination has a rewritten index. `wanted` is the digest that a copy would have had, if the rule keeps
+    another one.
     """
 
     rule: Rule
@@ -167,6 +170,12 @@ class ImageSkipped(Event, frozen=True):
     reason: SkipReason
     seconds: float = 0.0
     source_digest: Digest | None = None
+    wanted: Digest | None = None
+
+    @property
+    def drift(self) -> bool:
+        """Whether the destination keeps another image than the source has."""
+        return self.wanted is not None
 
 
 class ImageFailed(Event, frozen=True):

@@ -56,7 +56,7 @@ class RunOptions(msgspec.Struct, frozen=True):
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """The outcome of a run, and its duration in seconds."""
+    """The outcome of a run, and its duration in seconds. `drifted` images are also `skipped`."""
 
     run_id: str
     outcome: RunOutcome
@@ -64,18 +64,20 @@ class RunResult(msgspec.Struct, frozen=True):
     skipped: int
     failed: int
     seconds: float
+    drifted: int = 0
 
 
 class _Tally(Observer):
     def __init__(self) -> None:
         super().__init__()
-        self.synced = self.skipped = self.failed = 0
+        self.synced = self.skipped = self.failed = self.drifted = 0
 
     def on_image_synced(self, _event: ImageSynced) -> None:
         self.synced += 1
 
-    def on_image_skipped(self, _event: ImageSkipped) -> None:
+    def on_image_skipped(self, event: ImageSkipped) -> None:
         self.skipped += 1
+        self.drifted += event.drift
 
     def on_image_failed(self, _event: ImageFailed) -> None:
         self.failed += 1
@@ -181,7 +183,9 @@ class Run:
         outcome = self._outcome()
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
         tally = self._tally
-        return RunResult(self.run_id, outcome, tally.synced, tally.skipped, tally.failed, seconds)
+        return RunResult(
+            self.run_id, outcome, tally.synced, tally.skipped, tally.failed, seconds, tally.drifted
+        )
 
     def _connections(self) -> tuple[Transport, int]:
         """Return the transport, and the limit of concurrent requests per account that the open file limit allows."""

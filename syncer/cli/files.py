@@ -82,6 +82,12 @@ def filtered(config: Config, *, os_: list[str], arch: list[str]) -> Config:
     return msgspec.structs.replace(config, rules=rules)
 
 
+def without_overwriting(config: Config) -> Config:
+    """The same, with no rule that overwrites a tag."""
+    rules = tuple(replace(rule, overwrite=False) for rule in config.rules)
+    return msgspec.structs.replace(config, rules=rules)
+
+
 def sharded(config: Config, shard: Shard) -> Config:
     """What of it is to be done here, with this share's part of the registries' limits. All of it has been checked."""
     if shard.whole:

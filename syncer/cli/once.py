@@ -25,6 +25,7 @@ from syncer.cli.files import (
     sharded,
     tell_errors,
     tell_problems,
+    without_overwriting,
 )
 from syncer.cli.process import say
 from syncer.config import Config
@@ -32,6 +33,7 @@ from syncer.diagnostics import ConfigError
 from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
 from syncer.events import Observer, RunFinished
+from syncer.observe import words
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
@@ -63,6 +65,8 @@ class OnceOptions(FileOptions, frozen=True, kw_only=True):
     arch: Sequence[Sequence[str]] = ()
     attestations: str | None = None
     force: bool = False
+    no_clobber: bool = False
+    fail_on_drift: bool = False
     trust_sources: bool = False
     dry_run: bool = False
     log: Path | None = None
@@ -88,6 +92,8 @@ def load_config(options: OnceOptions) -> Config:
         arch=list(itertools.chain(*options.arch)),
     )
     config = attested(config, Attestations(options.attestations) if options.attestations else None)
+    if options.no_clobber:
+        config = without_overwriting(config)
     return sharded(config, options.shard)
 
 
@@ -242,11 +248,17 @@ async def run_config(config: Config, options: OnceOptions) -> int:
         result = await session.execute()
         if options.dry_run:
             _show_plan(session.report)
+        fails_on_drift = options.fail_on_drift and result.drifted > 0
+        if fails_on_drift:
+            drifted = words.count(result.drifted, "image")
+            message = f"{drifted} not overwritten, although the source has another image"
+            session.log.logger.error("drift", message=message)
         session.write_outcome()
     if result.failed and not options.dry_run:
         # Scripts written for image-syncer look for its last words.
         say("failed tasks exist")
-    return EXITS[result.outcome]
+    code = EXITS[result.outcome]
+    return exits.FAILED if fails_on_drift and code == exits.DONE else code
 
 
 R = TypeVar("R", bound=Run)

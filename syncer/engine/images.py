@@ -105,7 +105,9 @@ class CopyImage(MultiTargetTask[Reference]):
         async def ask(copy: ImageCopy) -> None:
             try:
                 destination = job.repositories.destination(copy.destination.repository)
-                found = await destination.resolve(self._named(job, copy))
+                named = self._named(job, copy)
+                keeps = self.rule.keeps(copy.destination.tag)
+                found = await (destination.resolve_certainly(named) if keeps else destination.resolve(named))
                 copy.previous = found.digest if found else None
                 copy.previous_type = found.media_type if found else ""
             except RegistryError as error:
@@ -211,10 +213,13 @@ class CopyImage(MultiTargetTask[Reference]):
             same = there and next((each for each in alternatives if each.is_named_by(there)), None)
             if copy.destination not in self.targets:
                 continue  # it failed, and is another task's
-            if same and not job.force:
+            keeps = there is not None and self.rule.keeps(copy.destination.tag)
+            if same and (keeps or not job.force):
                 copy.digest = there
                 copy.source_digest = None if same is found else found.digest
                 self._skip(job, copy, SkipReason.UP_TO_DATE)
+            elif keeps:
+                self._skip_drifted(job, copy)
             else:
                 stale.append(copy)
         return stale
@@ -309,7 +314,12 @@ class CopyImage(MultiTargetTask[Reference]):
         copy.digest = copy.previous
         self._skip(job, copy, SkipReason.UP_TO_DATE)
 
-    def _skip(self, job: Job, copy: ImageCopy, reason: SkipReason) -> None:
+    def _skip_drifted(self, job: Job, copy: ImageCopy) -> None:
+        """The destination has another image, and the rule keeps it."""
+        wanted, copy.digest, copy.source_digest = copy.digest, copy.previous, None
+        self._skip(job, copy, SkipReason.KEPT, wanted)
+
+    def _skip(self, job: Job, copy: ImageCopy, reason: SkipReason, wanted: Digest | None = None) -> None:
         """There is nothing to do at one destination: it is done."""
         copy.finished = True
         del self.targets[copy.destination]
@@ -324,6 +334,7 @@ class CopyImage(MultiTargetTask[Reference]):
                 reason,
                 copy.seconds,
                 copy.source_digest,
+                wanted,
             )
         )
 

@@ -65,6 +65,7 @@ class BlobLedger:
         self._not_served: dict[Repository, set[bytes]] = {}
         self._new: set[Repository] = set()
         self._looked_at: set[Repository] = set()
+        self._tags: dict[Repository, frozenset[str]] = {}
         self._refused: dict[tuple[Repository, bytes], RegistryError] = {}
 
     # --- blobs ----------------------------------------------------------------------------------------------------
@@ -175,6 +176,13 @@ class BlobLedger:
     def is_new(self, repository: Repository) -> bool:
         """Return whether the repository was empty when the run first checked it."""
         return repository in self._new
+
+    def tags(self, repository: Repository) -> frozenset[str] | None:
+        """Return all tags that a repository had when the run listed it, or None if it has not."""
+        return self._tags.get(repository)
+
+    def record_tags(self, repository: Repository, tags: Iterable[str]) -> None:
+        self._tags[repository] = frozenset(tags)
 
     def record_new(self, repository: Repository) -> None:
         self._new.add(repository)

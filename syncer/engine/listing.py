@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import anyio
 import msgspec
@@ -11,7 +12,7 @@ from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage
 from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import Decision, RuleWarning, TagsListed
+from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tag_filter import FilteredTags
@@ -33,12 +34,13 @@ class ListTags(Task):
     """Lists the tags that a rule selects, and adds a lazy task for each image."""
 
     kind = "tags"
-    __slots__ = ("destinations", "rule")
+    __slots__ = ("destinations", "listed", "rule")
 
     def __init__(self, rule: Rule) -> None:
         super().__init__([rule_key(rule)])
         self.rule = rule
         self.destinations = list(rule.destinations)
+        self.listed: set[Reference] = set()  # immutable tags that the destinations have
 
     def __str__(self) -> str:
         return f"list {self.rule.source}"
@@ -68,8 +70,9 @@ class ListTags(Task):
         """Query the source and the destinations at once, so that the round trips overlap."""
         selected: _Selected | RegistryError
         async with anyio.create_task_group() as group:
-            for destination in self.destinations:
-                group.start_soon(self._look_at, job, destination.repository)
+            if not self.rule.immutable:
+                for repository in self._destination_repositories():
+                    group.start_soon(self._look_at, job, repository)
             try:
                 selected = await self._selected(job)
             except RegistryError as error:
@@ -77,7 +80,50 @@ class ListTags(Task):
                 selected = error
         if isinstance(selected, RegistryError):
             raise selected
+        if self.rule.immutable:
+            async with anyio.create_task_group() as group:
+                for repository in self._destination_repositories():
+                    group.start_soon(self._list_immutable, job, repository, selected)
         return selected
+
+    def _destination_repositories(self) -> Iterable[Repository]:
+        return dict.fromkeys(destination.repository for destination in self.destinations)
+
+    async def _list_immutable(self, job: Job, repository: Repository, selected: Sequence[str | None]) -> None:
+        """Find the immutable tags that a destination lists. What is not known of them is asked for each tag later."""
+        wanted = {
+            tag
+            for destination in self.destinations
+            if destination.repository == repository and len(destination.tags or selected) == len(selected)
+            for index, source_tag in enumerate(selected)
+            if (tag := destination.tag_for(source_tag, index)) and self.rule.is_immutable(tag)
+        }
+        found = await self._tags_at(job, repository, wanted) if wanted else None
+        if not found:
+            await self._look_at(job, repository)
+        for tag in wanted.intersection(found or ()):
+            self.listed.add(Reference(repository, tag))
+
+    async def _tags_at(
+        self, job: Job, repository: Repository, wanted: AbstractSet[str]
+    ) -> AbstractSet[str] | None:
+        """Return the tags of a destination, at least until all `wanted` ones are found. None if they are not known."""
+        if (known := job.ledger.tags(repository)) is not None:
+            return known
+        found: set[str] = set()
+        try:
+            async for page in job.repositories.destination(repository).tags():
+                found.update(page)
+                if wanted <= found:
+                    return found
+        except RegistryError as error:
+            job.observer.notify(
+                Decision(str(repository), f"cannot tell which immutable tags it has: {error}")
+            )
+            return None
+        if repository in job.shared_destinations:
+            job.ledger.record_tags(repository, found)
+        return found
 
     async def _look_at(self, job: Job, repository: Repository) -> None:
         """Check whether the destination is new: a new repository needs no further checks."""
@@ -162,6 +208,8 @@ class ListTags(Task):
                     own.setdefault(reference, source)
                 if conflict := self._conflict(reference, source):
                     copy.tell_failed(job.observer, conflict_error(conflict).as_failure())
+                elif claimed_by is None and reference in self.listed:
+                    self._skip_listed(job, copy)
                 elif claimed_by is None:
                     copies.append(copy)
                 elif claimed_by != source:
@@ -177,6 +225,12 @@ class ListTags(Task):
                     yield from job.open_image(rule, source, copies)
                 else:
                     yield CopyImage(rule, source, copies)
+
+    def _skip_listed(self, job: Job, copy: ImageCopy) -> None:
+        copy.finished = True
+        job.observer.notify(
+            ImageSkipped(self.rule, copy.source, copy.destination, None, SkipReason.IMMUTABLE)
+        )
 
     def _conflict(self, reference: Reference, source: Reference) -> Conflict | None:
         if reference.tag and (reference.repository, reference.tag) == (source.repository, source.tag):

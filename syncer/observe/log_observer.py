@@ -148,14 +148,17 @@ class LogObserver(Totals):
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
         super().on_image_skipped(event)
-        # An up-to-date image is the normal case. Any other reason to skip an image is a warning.
-        tell = self._log.debug if event.reason is SkipReason.UP_TO_DATE else self._tell
+        is_normal = event.reason is SkipReason.UP_TO_DATE or (
+            event.reason is SkipReason.IMMUTABLE and event.digest is None
+        )
+        tell = self._log.debug if is_normal else self._log.warning if event.drift else self._tell
         why = words.skipped(event)
         tell(
             "image skipped",
             message=f"skipped {event.source} -> {event.destination}: {why}",
             **_image_fields(event),
             reason=why,
+            **({"drift": True} if event.drift else {}),
         )
 
     def on_image_failed(self, event: ImageFailed) -> None:

@@ -51,10 +51,11 @@ class _Image(msgspec.Struct):
     seconds: float
 
 
-class _Outcomes(msgspec.Struct):
+class _Outcomes(msgspec.Struct, omit_defaults=True):
     synced: Count
     skipped: Count
     failed: Count
+    drifted: Count = 0
 
 
 class _Blobs(msgspec.Struct):
@@ -251,7 +252,8 @@ def _outcome(
 
 
 def _summed(totals: Sequence[Any]) -> Any:
-    """Return the sums of the numbers in mappings of the same shape."""
+    """Return the sums of the numbers in mappings. A number that a mapping lacks is 0."""
     if isinstance(totals[0], dict):
-        return {key: _summed([each[key] for each in totals]) for key in totals[0]}
+        keys = dict.fromkeys(key for each in totals for key in each)
+        return {key: _summed([each[key] for each in totals if key in each]) for key in keys}
     return sum(totals)

@@ -5,6 +5,7 @@ There is an event for every request, so the children of a metric are cached. A s
 
 import math
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
@@ -158,11 +159,18 @@ class MetricsObserver(Observer, Collector):
             ["registry", "account"],
         )
         self._limit = gauge("syncer_concurrency_limit", "Limit of concurrent requests.", ["registry"])
+        self._drifted = gauge(
+            "syncer_images_drifted",
+            "Number of images in the last run that differ from their source and are not overwritten.",
+            ["destination"],
+        )
+        self._drift_counts: Counts[str] = Counts()
 
     # --- taking events --------------------------------------------------------------------------------------------
 
     def on_run_started(self, event: RunStarted) -> None:
         self._dry_run = event.dry_run
+        self._drift_counts.clear()
         self._in_progress.set(1)
         for outcome in _RUN_OUTCOMES:
             # Start the counter at 0: `increase()` ignores the first value of a series.
@@ -177,14 +185,18 @@ class MetricsObserver(Observer, Collector):
         now = self._now()
         if event.outcome != "interrupted":
             self._export(_LAST_COMPLETION, now)
+            for destination, count in self._drift_counts.items():
+                self._drifted.labels(destination).set(count)
         if event.outcome == "success":
             self._export(_LAST_SUCCESS, now)
 
     def on_image_synced(self, event: ImageSynced) -> None:
         self._count_image("synced", event)
+        self._drift_counts[event.destination.repository.host] += 0
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
         self._count_image("skipped", event)
+        self._drift_counts[event.destination.repository.host] += event.drift
 
     def on_image_failed(self, event: ImageFailed) -> None:
         self._count_image("failed", event)

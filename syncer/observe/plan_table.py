@@ -14,7 +14,14 @@ MAX_DRAWN = 2_000
 
 _HEADINGS = ("action", "copy", "mount", "there", "bytes", "image")
 _IN_TOTALS = {"copy": "to copy", "replace": "to replace", "conflict": "in conflict"}
-_STYLES = {"copy": "green", "replace": "yellow", "up to date": "dim", "failed": "red", "conflict": "red"}
+_STYLES = {
+    "copy": "green",
+    "replace": "yellow",
+    "up to date": "dim",
+    "drift": "yellow",
+    "failed": "red",
+    "conflict": "red",
+}
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -76,6 +83,10 @@ def _action(image: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
             return ("conflict" if between_rules else "failed"), (error["message"],)
         case "skipped" if image["skip_reason"] == SkipReason.UP_TO_DATE:
             return "up to date", ()
+        case "skipped" if image["skip_reason"] == SkipReason.IMMUTABLE and image["digest"] is None:
+            return "immutable", ()
+        case "skipped" if image.get("drift"):
+            return "drift", (image["reason"],)
         case "skipped":
             return "skipped", (image["reason"],)
     plan = image["plan"]

@@ -160,6 +160,8 @@ class ReportObserver(Totals):
         if isinstance(image, ImageSkipped):
             document["reason"] = words.skipped(image)
             document["skip_reason"] = str(image.reason)
+            if image.drift:
+                document["drift"] = True
         elif isinstance(image, ImageFailed):
             document["error"] = msgspec.structs.asdict(image.failure)
         elif image.unverified:

@@ -77,12 +77,15 @@ def skipped(image: ImageSkipped) -> str:
         case SkipReason.UP_TO_DATE:
             return "up to date"
         case SkipReason.KEPT:
-            return "the rule does not overwrite existing tags"
+            other = f"; the source has another image ({image.wanted})" if image.drift else ""
+            return f"the rule does not overwrite existing tags{other}"
         case SkipReason.COMPLETE:
             return "complete"
         case SkipReason.REPAIRED:
             return "repaired"
         case SkipReason.NO_PLATFORM:
             return "no platform matches the filter"
+        case SkipReason.IMMUTABLE if image.digest is None:
+            return "the tag is immutable and exists"
         case SkipReason.IMMUTABLE:
             return f"the tag is immutable and has an index of the same images ({image.digest})"

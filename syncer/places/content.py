@@ -116,6 +116,13 @@ class Destination(Source, Protocol):
         """Whether the repository is known to be empty or missing. False if it is unknown."""
         ...
 
+    async def resolve_certainly(self, target: str) -> Descriptor | None:
+        """Return the descriptor of a tag, or None only if the registry says that it does not exist.
+
+        `resolve` may return None for a tag that exists and cannot be read, so that it is replaced.
+        """
+        return await self.resolve(target)
+
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         """Mount a blob from another repository of the same `mount_group`. Return None if mounted, else an upload for it."""
         ...

@@ -26,6 +26,9 @@ class DryRunDestination(Destination):
     async def resolve(self, target: str) -> Descriptor | None:
         return await self._real.resolve(target)
 
+    async def resolve_certainly(self, target: str) -> Descriptor | None:
+        return await self._real.resolve_certainly(target)
+
     async def fetch_manifest(self, target: str, *, tag: str | None = None) -> Manifest:
         return await self._real.fetch_manifest(target, tag=tag)
 

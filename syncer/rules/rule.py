@@ -13,6 +13,7 @@ from syncer.diagnostics import Place
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository, split_reference
 from syncer.rules.attestations import Attestations
+from syncer.rules.globs import matches_any
 from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.rules.prune import PruneRule
 from syncer.rules.referrers import ReferrerFilter, VerificationKey
@@ -146,6 +147,14 @@ class Rule:
             ):
                 return destination.name_of(target)
         return str(target)
+
+    def is_immutable(self, tag: str | None) -> bool:
+        """Whether a tag of the destination never changes."""
+        return tag is not None and matches_any(self.immutable, tag)
+
+    def keeps(self, tag: str | None) -> bool:
+        """Whether a tag stays as it is where the destination has it."""
+        return tag is not None and (not self.overwrite or self.is_immutable(tag))
 
     def writes_to(self, repository: Repository) -> bool:
         """Return whether `repository` is one of the destinations."""

@@ -25,7 +25,7 @@ class Totals(Observer):
         self._reset()
 
     def _reset(self) -> None:
-        self.synced = self.skipped = self.failed = 0
+        self.synced = self.skipped = self.failed = self.drifted = 0
         self.blobs: Counter[str] = Counter()
         self.nbytes: Counter[str] = Counter()
         self.requests = self.retries = 0
@@ -37,8 +37,9 @@ class Totals(Observer):
     def on_image_synced(self, _event: ImageSynced) -> None:
         self.synced += 1
 
-    def on_image_skipped(self, _event: ImageSkipped) -> None:
+    def on_image_skipped(self, event: ImageSkipped) -> None:
         self.skipped += 1
+        self.drifted += event.drift
 
     def on_image_failed(self, _event: ImageFailed) -> None:
         self.failed += 1
@@ -61,9 +62,10 @@ class Totals(Observer):
         return self.synced + self.skipped + self.failed
 
     def as_fields(self) -> dict[str, int | dict[str, int]]:
-        """Return the counts in the form of the report's `totals`."""
+        """Return the counts in the form of the report's `totals`. `drifted` images are also `skipped`."""
+        images = {"synced": self.synced, "skipped": self.skipped, "failed": self.failed}
         return {
-            "images": {"synced": self.synced, "skipped": self.skipped, "failed": self.failed},
+            "images": images | ({"drifted": self.drifted} if self.drifted else {}),
             "blobs": {name: self.blobs[name] for name in ("copied", "mounted", "present", "shared")},
             "bytes": {name: self.nbytes[name] for name in ("pulled", "pushed")},
             "requests": self.requests,
@@ -74,8 +76,9 @@ class Totals(Observer):
         """Return the counts as one line."""
         blobs = ", ".join(f"{self.blobs[name]} {name}" for name in ("copied", "mounted", "present", "shared"))
         would = "would be " if self.dry_run else ""
+        drifted = f" ({self.drifted} drifted)" if self.drifted else ""
         return (
-            f"images: {self.synced} {would}synced, {self.skipped} skipped, {self.failed} failed; "
+            f"images: {self.synced} {would}synced, {self.skipped} skipped{drifted}, {self.failed} failed; "
             f"blobs: {blobs}; "
             f"{words.size(self.nbytes['pulled'])} pulled, {words.size(self.nbytes['pushed'])} pushed; "
             f"{words.count(self.requests, 'request')}, {words.count(self.retries, 'retry', 'retries')}"

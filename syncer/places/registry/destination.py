@@ -72,6 +72,15 @@ class RemoteDestination(RemoteRepository, Destination):
 
     async def resolve(self, target: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest. Return None, so that it is pushed, if it is missing or cannot be read."""
+        try:
+            return await self.resolve_certainly(target)
+        except RegistryError as error:
+            # What cannot be read there is replaced.
+            if is_refusal(error, "manifest") or is_unusable(error, "manifest"):
+                return None
+            raise
+
+    async def resolve_certainly(self, target: str) -> Descriptor | None:
         if self._projects is not None:
             self._projects.check(self.name)
         try:
@@ -85,8 +94,7 @@ class RemoteDestination(RemoteRepository, Destination):
         try:
             return await self._resolve_by_get(target)
         except RegistryError as error:
-            # What cannot be read there is replaced.
-            if is_refusal(error, "manifest") or is_unusable(error, "manifest"):
+            if error.status == 404:
                 return None
             raise
 

@@ -76,14 +76,21 @@ class TagList:
             yield page.tags
             if page.link is not None:
                 page = await self._linked(page.link)
-            elif page.entries and page.entries % ROUND == 0:
-                # The registry may have truncated the list here without sending a link.
+            elif self._may_be_truncated(page):
                 following = await self._guessed(page)
                 if following is None:
                     return
                 page = following
             else:
                 return
+
+    def _may_be_truncated(self, page: _Page) -> bool:
+        """Return whether the registry may have truncated the list after a page that has no link.
+
+        A registry that sends more entries than requested does not paginate.
+        """
+        size = self._capabilities.page_size
+        return bool(page.entries) and page.entries % ROUND == 0 and (size is None or page.entries <= size)
 
     async def _first(self) -> _Page:
         """Return the first page, with the largest page size that the registry accepts."""
