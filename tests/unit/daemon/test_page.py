@@ -29,6 +29,7 @@ from syncer.events import (
     TagsListed,
 )
 from syncer.observe.report import ReportObserver
+from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.tag_filter import Step
 from syncer.state.history import gzip_of, unpacked
@@ -216,12 +217,17 @@ async def test_run_in_progress_is_on_status_page_and_run_page(daemon):
 class TestRunPage:
     async def test_run_page_has_summary_failures_and_images(self, daemon):
         skipped = ImageSkipped(
-            numbered(0), image("source.example", "3"), image("there.example", "3"), DIGEST, SkipReason.KEPT
+            numbered(0),
+            image("source.example", "3"),
+            image("there.example", "3"),
+            DIGEST,
+            SkipReason.KEPT,
+            wanted=Digest.of(b"other"),
         )
         script = telling(synced("1"), failed("2", "no labels", status=400, permanent=True), skipped)
         html = await page_after(daemon, script, path="/runs/{}")
         text = words(html)
-        assert "1 synced, 1 skipped, 1 failed" in text
+        assert "1 synced, 1 skipped (1 drifted), 1 failed" in text
         assert "1 image invalid there.example no labels" in text
         assert "temporary" not in text
         assert "the rule does not overwrite existing tags" in text

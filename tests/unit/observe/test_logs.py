@@ -108,6 +108,17 @@ def test_up_to_date_images_are_logged_at_debug_and_other_skips_as_warnings():
     assert lines_of(narrowed_to_nothing)[0].endswith("no platform matches the filter")
 
 
+def test_drift_is_a_warning_and_a_listed_immutable_tag_is_not():
+    kept = ImageSkipped(numbered(1), SOURCE, DESTINATION, OLD, SkipReason.KEPT, wanted=NEW)
+    immutable = ImageSkipped(numbered(1), SOURCE, DESTINATION, None, SkipReason.IMMUTABLE)
+
+    assert lines_of(immutable) == []
+    assert lines_of(immutable, level="debug")[0].endswith("the tag is immutable and exists")
+    (line,) = lines_of(kept, level="warning", form="json")
+    assert (line["level"], line["drift"]) == ("warning", True)
+    assert str(NEW) in line["message"]
+
+
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_the_last_line_is_image_syncers_at_any_level(level):
     lines = lines_of(STARTED, FAILED, FINISHED, level=level)

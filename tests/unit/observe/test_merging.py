@@ -23,6 +23,11 @@ def skipped(name):
     return image(name, outcome="skipped", reason="up to date", skip_reason="up_to_date")
 
 
+def drifted(name):
+    reason = "the rule does not overwrite existing tags"
+    return image(name, outcome="skipped", reason=reason, skip_reason="kept", drift=True)
+
+
 def failed(name):
     error = {"kind": "not_found", "message": "404", "registry": "s.io", "status": 404, "permanent": True}
     return image(name, outcome="failed", digest=None, error=error)
@@ -32,6 +37,8 @@ def report(shard, *images, outcome="success", **run):
     counts = {
         kind: sum(each["outcome"] == kind for each in images) for kind in ("synced", "skipped", "failed")
     }
+    if drift := sum("drift" in each for each in images):
+        counts["drifted"] = drift
     return {
         "run": {
             "id": f"run-{shard}",
@@ -116,6 +123,12 @@ def test_totals_are_added_up(merged):
         "requests": 14,
         "retries": 2,
     }
+
+
+def test_drift_is_added_up_although_not_all_reports_have_some(merged):
+    document = merged(report("0/2", image("a:1")), report("1/2", drifted("b:1"), drifted("b:2")))
+    assert document["totals"]["images"] == {"synced": 1, "skipped": 2, "failed": 0, "drifted": 2}
+    assert document["images"][1]["drift"] is True
 
 
 def test_merged_report_covers_the_whole_time_without_a_shard(merged):

@@ -184,6 +184,17 @@ class Graph:
         return {"tags": Counts(ready=1), "blob": Counts(waiting=1)}.get(kind, Counts())
 
 
+def test_drift_is_that_of_the_last_run_with_images_for_the_destination():
+    kept = ImageSkipped(numbered(0), SOURCE, TO, DIGEST, SkipReason.KEPT, wanted=Digest.of(b"two"))
+    series = f'syncer_images_drifted{{destination="{TO.repository.host}"}}'
+    assert samples(observed(*run(events=[kept, kept])))[series] == 2
+    assert samples(observed(*run(events=[kept, kept]), *run(events=[kept])))[series] == 1
+    assert samples(observed(*run(events=[kept]), *run(events=IMAGES[:1])))[series] == 0
+    assert samples(observed(*run(events=[kept]), *run()))[series] == 1
+    assert samples(observed(*run(events=[kept]), *run("interrupted", events=IMAGES[:1])))[series] == 1
+    assert series not in samples(observed(*run(events=[kept], dry_run=True)))
+
+
 def test_tasks_are_read_from_the_graph_of_the_run_in_progress():
     observer = observed()
     observer.attach_graph(Graph())

@@ -143,6 +143,18 @@ def test_a_skipped_image_tells_why():
     assert (image["outcome"], image["reason"], image["bytes"]) == ("skipped", "up to date", 0)
 
 
+def test_drift_is_marked_and_counted():
+    kept = ImageSkipped(numbered(0), ref("q.io/a:1"), ref("d.io/a:1"), OLD, SkipReason.KEPT, wanted=NEW)
+    immutable = ImageSkipped(numbered(0), ref("q.io/a:2"), ref("d.io/a:2"), None, SkipReason.IMMUTABLE)
+    document = document_of(kept, immutable)
+    first, second = document["images"]
+    assert (first["skip_reason"], first["drift"], first["digest"]) == ("kept", True, str(OLD))
+    assert str(NEW) in first["reason"]
+    assert (second["skip_reason"], second["reason"]) == ("immutable", "the tag is immutable and exists")
+    assert "drift" not in second
+    assert document["totals"]["images"] == {"synced": 0, "skipped": 2, "failed": 0, "drifted": 1}
+
+
 def test_an_image_that_only_a_mirror_vouches_for_is_marked():
     assert image_of(synced(unverified=True))["unverified"] is True
 

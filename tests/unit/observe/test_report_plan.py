@@ -89,6 +89,19 @@ def test_each_image_is_one_line_with_what_would_happen_and_why():
     assert blobs == "3 blobs to copy, 1 to mount, 3 already there; 180.2 MB to push"
 
 
+def test_kept_and_immutable_tags_have_actions_of_their_own():
+    kept = msgspec.structs.replace(skipped("a:1", SkipReason.KEPT), digest=OLD, wanted=NEW)
+    immutable = msgspec.structs.replace(skipped("a:2", SkipReason.IMMUTABLE), digest=None)
+    observer = ReportObserver()
+    for event in (RunStarted("1", "cli", 1, dry_run=True), kept, immutable):
+        observer.notify(event)
+    lines = list(render_plan(observer.plan()))
+    assert lines[1].split()[0] == "drift"
+    assert str(NEW) in lines[1]
+    assert lines[2].split()[0] == "immutable"
+    assert "1 drift, 1 immutable" in lines[3]
+
+
 def test_a_plan_of_nothing_is_its_totals():
     nothing = ["0 images", "0 blobs to copy, 0 to mount, 0 already there; 0 B to push"]
     for styled in (True, False):
