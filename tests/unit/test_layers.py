@@ -13,6 +13,7 @@ MAX_LINES = 400
 ALLOWED = {
     "syncer.oci": {"syncer.oci"},
     "syncer.rules": {"syncer.rules", "syncer.oci", "syncer.diagnostics"},
+    "syncer.references": {"syncer.references", "syncer.oci"},
     "syncer.engine": {
         "syncer.engine",
         "syncer.places.content",

@@ -18,6 +18,7 @@ NAMES = {
     "syncer_run_last_completion_timestamp_seconds": set(),
     "syncer_schedule_next_run_timestamp_seconds": {"schedule"},
     "syncer_images_total": {"outcome", "source", "destination"},
+    "syncer_images_drifted": {"destination"},
     "syncer_tasks": {"kind", "state"},
     "syncer_tasks_total": {"kind", "outcome"},
     "syncer_blobs_total": {"outcome", "destination"},
