@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from syncer.cli.once import EXITS, OnceOptions, Session, open_session, run_files
 from syncer.cli.process import say
@@ -66,7 +65,7 @@ async def _repair(session: Session, audit: Audit, observers: Sequence[Observer])
     numbers = {copy.rule.number for copy, _ in audit.images.values()}
     rules = [rule for rule in session.config.rules if rule.number in numbers]
     copied = await session.execute(
-        rules=[replace(rule, immutable=()) for rule in rules],
+        rules=rules,
         observers=[_Part([session.progress, session.closing], first=False)],
         open_image=audit.repairs,
         force=True,

@@ -53,14 +53,18 @@ class Audit(msgspec.Struct, frozen=True):
 
         A tag that the rule does not overwrite gets the same digest again.
         """
-        found = [copy for copy in copies if copy.destination in self.images]
-        for copy in found:
+        others = []
+        for copy in copies:
+            if copy.destination not in self.images:
+                continue
             digest = self.images[copy.destination][0].digest
-            if digest is not None and not rule.overwrite:
+            if digest is not None and rule.keeps(copy.destination.tag):
                 kept = Reference(source.repository, source.tag, digest)
                 yield CopyImage(rule, kept, [msgspec.structs.replace(copy, source=kept)])
-        if found and rule.overwrite:
-            yield CopyImage(rule, source, found)
+            else:
+                others.append(copy)
+        if others:
+            yield CopyImage(rule, source, others)
 
     def missing(self, repository: Repository, digest: Digest, what: str) -> RegistryError:
         """Record that content is missing, and return the error for the images that need it."""

@@ -214,11 +214,12 @@ class CopyImage(MultiTargetTask[Reference]):
             if copy.destination not in self.targets:
                 continue  # it failed, and is another task's
             keeps = there is not None and self.rule.keeps(copy.destination.tag)
-            if same and (keeps or not job.force):
+            # To push the manifest that is there once more changes no tag.
+            if same and not (job.force and (not keeps or same is manifest)):
                 copy.digest = there
                 copy.source_digest = None if same is found else found.digest
                 self._skip(job, copy, SkipReason.UP_TO_DATE)
-            elif keeps:
+            elif keeps and not same:
                 self._skip_drifted(job, copy)
             else:
                 stale.append(copy)

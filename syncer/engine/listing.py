@@ -68,9 +68,11 @@ class ListTags(Task):
 
     async def _learn(self, job: Job) -> _Selected:
         """Query the source and the destinations at once, so that the round trips overlap."""
+        # An audit checks immutable tags too.
+        trusts_listing = bool(self.rule.immutable) and job.open_image is None
         selected: _Selected | RegistryError
         async with anyio.create_task_group() as group:
-            if not self.rule.immutable:
+            if not trusts_listing:
                 for repository in self._destination_repositories():
                     group.start_soon(self._look_at, job, repository)
             try:
@@ -80,10 +82,10 @@ class ListTags(Task):
                 selected = error
         if isinstance(selected, RegistryError):
             raise selected
-        if self.rule.immutable:
+        if trusts_listing:
             async with anyio.create_task_group() as group:
                 for repository in self._destination_repositories():
-                    group.start_soon(self._list_immutable, job, repository, selected)
+                    group.start_soon(self._list_immutable, job, repository, selected.tags)
         return selected
 
     def _destination_repositories(self) -> Iterable[Repository]:
