@@ -85,10 +85,17 @@ def test_complete_images_are_requested_with_head_and_nothing_is_written(mirrored
     assert {(image["outcome"], image["reason"]) for image in images} == {("skipped", "complete")}
 
 
-@pytest.mark.parametrize("damage", [_remove_blob, _remove_child, _remove_tag])
-def test_missing_content_is_found_and_repaired(mirrored, run_syncer, damage):
-    source, destination, corpus, arguments = mirrored
+@pytest.mark.parametrize(
+    ("damage", "keys"),
+    [(_remove_blob, {"immutable": ["*"]}), (_remove_child, {}), (_remove_tag, {"overwrite": False})],
+)
+def test_missing_content_is_found_and_repaired(mirrored, run_syncer, files, damage, keys):
+    source, destination, corpus, _ = mirrored
     name, message = damage(destination, corpus)
+    rules = {
+        f"{source.host}/{name}": {"to": f"{destination.host}/{name}", **keys} for name in corpus.repositories
+    }
+    arguments = files(rules, source, destination)
 
     found = run_syncer("audit", *arguments)
     repaired = run_syncer("audit", *arguments, "--repair")
