@@ -1,5 +1,6 @@
 """`syncer images`: prints the image references in manifests, compose files, Dockerfiles and lists."""
 
+import codecs
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from syncer.references.found import Found, Unresolved
 MAX_FILE_SIZE = 64 * 1024 * 1024
 """Bytes of one file, and of standard input."""
 _STDIN = Path("-")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def print_images(paths: Sequence[Path]) -> int:
@@ -72,7 +74,8 @@ def _read(path: Path, *, only_known: bool) -> Found:
                 raise OSError(0, f"larger than {MAX_FILE_SIZE:,} bytes")
         else:
             content = read_bytes(path, MAX_FILE_SIZE)
-        text = content.decode("utf-8-sig")
+        # PowerShell redirects output as UTF-16.
+        text = content.decode("utf-16" if content[:2] in _UTF_16 else "utf-8-sig")
     except UnicodeDecodeError:
         return Found(problem=Unresolved(0, "", "expected UTF-8 text"))
     except (OSError, ValueError) as error:

@@ -37,8 +37,7 @@ def is_dockerfile_text(text: str) -> bool:
     """Whether the first instruction is one that a Dockerfile may begin with."""
     first = next(instructions(text[:65536].splitlines(), "\\"), None)
     return first is not None and (
-        (first.keyword == "FROM" and ":" not in first.keyword)
-        or (first.keyword == "ARG" and "FROM" in text.upper())
+        first.keyword == "FROM" or (first.keyword == "ARG" and "FROM" in text.upper())
     )
 
 

@@ -36,7 +36,8 @@ Node = Union[Text, list["Node"], dict[str, "Node"]]  # noqa: UP007 - a recursive
 
 def read_json(text: str) -> Iterator[Node]:
     """Yield each document of a JSON text. Several may follow each other. Raises `Unreadable`."""
-    decoder = json.JSONDecoder()
+    # Long numbers would raise ValueError, and no reference is a number.
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     at = 0
     while (at := _after_blanks(text, at)) < len(text):
         try:

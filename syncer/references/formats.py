@@ -16,6 +16,7 @@ from syncer.references.lists import is_list, read_list
 SUFFIXES = frozenset({".yaml", ".yml", ".json", ".txt", ".list"})
 """Ends of names that are read in a folder, besides the names of Dockerfiles."""
 _YAML = frozenset({"yaml", "yml"})
+_DATA = _YAML | {"json"}
 _KEY = re.compile(r"(?:---|[ \t]{0,100}(?:- )?[\"']?[A-Za-z][A-Za-z0-9_./-]{0,100}[\"']?:(?: |\t|$))")
 _IMAGE = re.compile(r"[ \t]{0,200}(?:- )?[\"']?image[\"']?:[ \t]{1,100}")
 
@@ -24,7 +25,7 @@ def read_references(name: str, text: str) -> Found:
     """Return what is found in a file. `name` is its name, or empty for standard input."""
     found = Found()
     suffix = name.lower().rpartition(".")[2]
-    if is_dockerfile_name(name):
+    if is_dockerfile_name(name) or (suffix not in _DATA and is_dockerfile_text(text)):
         read_dockerfile(text, found)
     elif suffix == "json" or (suffix not in _YAML and text.lstrip()[:1] in {"{", "["}):
         _read_documents(read_json(text), found)
@@ -33,8 +34,6 @@ def read_references(name: str, text: str) -> Found:
         _read_documents(read_yaml(text), found)
         if found.problem and "{{" in text:
             found = _read_template(text)
-    elif is_dockerfile_text(text):
-        read_dockerfile(text, found)
     else:
         read_list(text, found)
     return found

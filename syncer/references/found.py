@@ -36,6 +36,8 @@ class Found(msgspec.Struct):
             expanded = resolve(text, values)
             if expanded:
                 self.references.add(complete(expanded))
+            elif text.strip():
+                self.reject(text, line, "nothing is left without the values of its variables")
         except (Unresolvable, InvalidReference) as error:
             self.reject(text, line, str(error))
 

@@ -6,8 +6,9 @@ they are, because custom resources place pod templates anywhere.
 
 from collections.abc import Iterator
 
+from syncer.oci.reference import split_reference
 from syncer.references.documents import Node, Text
-from syncer.references.found import Found, names_host
+from syncer.references.found import Found, is_reference, names_host
 
 _WITHOUT_IMAGES = frozenset({"ConfigMap", "CustomResourceDefinition", "Secret"})
 """Kinds whose fields named `image` are schemas or data."""
@@ -37,6 +38,8 @@ def read_object(document: Node, found: Found) -> None:
                         _add(item, found)
             elif key == "env" and isinstance(value, list):
                 _read_environment(value, found)
+            elif key in {"args", "command"} and isinstance(value, list):
+                _read_arguments(value, found)
             elif isinstance(value, Text) and key.endswith(("Image", "imageName")) and names_host(value.value):
                 _add(value, found)
 
@@ -88,6 +91,19 @@ def _read_environment(entries: list[Node], found: Found) -> None:
     for entry in entries:
         if isinstance(entry, dict) and _text(entry, "name").startswith(_OPERAND):
             _add(entry.get("value"), found)
+
+
+def _read_arguments(arguments: list[Node], found: Found) -> None:
+    """Add values such as that of `--acme-http01-solver-image=quay.io/…:v1`: controllers start pods with these images."""
+    for argument in arguments:
+        if not isinstance(argument, Text) or not argument.value.startswith("-"):
+            continue
+        name, _, value = argument.value.partition("=")
+        if names_host(value) and is_reference(value):
+            _, tag, _ = split_reference(value)
+            # host/path:80 is an address.
+            if "image" in name.lower() or not (tag or "").isdecimal():
+                found.add(value, argument.line)
 
 
 def _add(value: Node | None, found: Found) -> None:

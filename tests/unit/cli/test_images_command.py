@@ -45,6 +45,12 @@ def test_folder_gives_sorted_references_without_duplicates(tmp_path):
     assert (done.stderr, done.exit_code) == ("", 0)
 
 
+def test_output_of_powershell_is_read(tmp_path):
+    path = tmp_path / "manifest.yaml"
+    path.write_text(POD % "redis:7", encoding="utf-16")
+    assert run(path).stdout == "docker.io/library/redis:7\n"
+
+
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 def test_standard_input_is_read(arguments):
     done = run(*arguments, stdin=POD % "redis:7")
@@ -66,7 +72,7 @@ def test_unresolved_references_are_printed_with_file_and_line(tmp_path):
     ("content", "message"),
     [
         (b"apiVersion: v1\nkind: Pod\nx: [\n", ": not YAML"),
-        (b"\xff\xfe", "UTF-8"),
+        (b"\xff\xfe\x00", "UTF-8"),
         (b"replicas: 3\n", "expected a Kubernetes manifest"),
         (None, "no such file"),
         (b"a: " + b"b" * 2000, "larger than"),

@@ -23,7 +23,7 @@ def test_compose_image_with_defaults(image, expected):
 
 
 @pytest.mark.parametrize(
-    "image", ["nginx:${TAG}", "nginx:$TAG", "nginx:${TAG:?set it}", "${A/b/c}", "x:$$TAG"]
+    "image", ["nginx:${TAG}", "nginx:$TAG", "nginx:${TAG:?set it}", "${IMAGE:-}", "${A/b/c}", "x:$$TAG"]
 )
 def test_compose_image_without_default_is_reported(image):
     result = read_references("docker-compose.yml", f'services:\n  web:\n    image: "{image}"\n')

@@ -84,6 +84,11 @@ def test_dockerfile_is_recognized_by_its_name_or_content(name):
     assert found("# about\nARG TAG=1\nFROM nginx:$TAG\n", name) == {f"{HUB}/nginx:1"}
 
 
+def test_manifest_in_a_heredoc_is_no_manifest():
+    text = "FROM a:1\nCOPY <<EOF /m.yaml\napiVersion: v1\nkind: Pod\nEOF\n"
+    assert found(text, "") == {f"{HUB}/a:1"}
+
+
 def test_arguments_that_double_are_bounded():
     lines = [
         "ARG A0=aaaaaaaaaa",

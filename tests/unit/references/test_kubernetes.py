@@ -70,6 +70,7 @@ def test_pod_and_cron_job_and_list_and_several_documents():
         "{runnerImage: docker.io/acme/app:1}",
         "{image: {repository: acme/app, tag: '1'}}",
         "{image: {registry: docker.io, repository: acme/app, tag: 1}}",
+        "{containers: [{args: ['--acme-http01-solver-image=docker.io/acme/app:1']}]}",  # cert-manager
         "{from: {kind: DockerImage, name: acme/app:1}}",  # OpenShift
         "{relatedImages: [{name: app, image: acme/app:1}]}",  # Operator Lifecycle Manager
     ],
@@ -88,6 +89,7 @@ def test_custom_resource_names_an_image(spec):
         "apiVersion: v1\nkind: Pod\nstatus: {containerStatuses: [{image: nginx, imageID: docker.io/a/b@sha256:1}]}",
         "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {image: nginx}}",
         "apiVersion: apps.openshift.io/v1\nkind: DeploymentConfig\nspec: {containers: [{image: ' '}, {image: ''}]}",
+        "apiVersion: v1\nkind: Pod\nspec: {containers: [{args: ['--to=db.example.com/x:80', '--url=https://a.b/c:d']}]}",
         "apiVersion: cluster.x-k8s.io/v1\nkind: Machine\nspec: {image: {id: ami-1}, baseImage: ubuntu-2404}",
     ],
 )
