@@ -1,7 +1,8 @@
 """Finds images in Dockerfiles (Dockerfile reference: FROM, ARG, COPY --from, RUN --mount, parser directives, heredocs)."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
@@ -11,6 +12,8 @@ from syncer.references.found import Found, resolve
 from syncer.references.variables import Unresolvable, expand
 
 _DIRECTIVES = ("syntax", "escape", "check")
+_MAX_TABS = 32
+"""Tabs before the end of a heredoc that `<<-` strips."""
 _WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 _PLATFORM_ARGUMENTS = tuple(
     f"{side}{part}" for side in ("TARGET", "BUILD") for part in ("PLATFORM", "OS", "ARCH", "VARIANT")
@@ -70,6 +73,7 @@ def _directives(lines: Sequence[str]) -> dict[str, tuple[int, str]]:
 def instructions(lines: Sequence[str], escape: str) -> Iterator[Instruction]:
     """Yield each instruction. `escape` at the end of a line continues it; comments in between are left out."""
     at = 0
+    places: dict[str, list[int]] | None = None
     while at < len(lines):
         if _is_blank(lines[at]):
             at += 1
@@ -90,7 +94,8 @@ def instructions(lines: Sequence[str], escape: str) -> Iterator[Instruction]:
             keyword, _, rest = rest.partition(" ")
             keyword = keyword.upper()
         if keyword in _WITH_HEREDOCS and "<<" in rest:
-            at = _after_heredocs(lines, at, rest)
+            places = _places(lines) if places is None else places
+            at = _after_heredocs(places, at, rest)
         if keyword:
             yield Instruction(start + 1, keyword, rest)
 
@@ -100,7 +105,16 @@ def _is_blank(line: str) -> bool:
     return not stripped or stripped.startswith("#")
 
 
-def _after_heredocs(lines: Sequence[str], at: int, rest: str) -> int:
+def _places(lines: Sequence[str]) -> dict[str, list[int]]:
+    """Return the indexes of each line that may end a heredoc: a word, perhaps after tabs."""
+    places: dict[str, list[int]] = {}
+    for index, line in enumerate(lines):
+        if len(line.split(None, 1)) == 1:
+            places.setdefault(line, []).append(index)
+    return places
+
+
+def _after_heredocs(places: Mapping[str, Sequence[int]], at: int, rest: str) -> int:
     """Return the index of the line after the heredocs that an instruction opens. One without an end is none."""
     for word in rest.split():
         opening = word.lstrip("0123456789")
@@ -110,10 +124,13 @@ def _after_heredocs(lines: Sequence[str], at: int, rest: str) -> int:
         name = opening.removeprefix("<<").removeprefix("-").strip("\"'")
         if not name or "<" in name:
             continue
-        for end in range(at, len(lines)):
-            if (lines[end].lstrip("\t") if strips_tabs else lines[end]) == name:
-                at = end + 1
-                break
+        tabs = "\t" * _MAX_TABS if strips_tabs else ""
+        ends = [
+            ends[first]
+            for count in range(len(tabs) + 1)
+            if (ends := places.get(tabs[:count] + name)) and (first := bisect_left(ends, at)) < len(ends)
+        ]
+        at = min(ends, default=at - 1) + 1
     return at
 
 

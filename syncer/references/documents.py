@@ -16,6 +16,9 @@ MAX_NODES = 5_000_000
 """Values in one file. Keys that a merge (`<<`) copies count too."""
 
 
+_NULLS = frozenset({"~", "null", "Null", "NULL"})
+
+
 class Unreadable(ValueError):
     """A file that cannot be parsed. `line` is 0 if it is not known."""
 
@@ -91,47 +94,46 @@ class _Documents:
     """Builds documents from the events of PyYAML's parser. Tags such as compose's `!reset` are ignored."""
 
     def __init__(self, events: Iterator[Any]) -> None:
+        import yaml  # noqa: PLC0415
+
+        self._yaml = yaml
         self._events = events
         self._anchors: dict[str, Node] = {}
         self._count = 0
 
     def documents(self) -> Iterator[Node]:
-        from yaml import DocumentStartEvent  # noqa: PLC0415
-
         for event in self._events:
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, self._yaml.DocumentStartEvent):
                 self._anchors = {}
                 yield self._node(next(self._events), 0)
 
     def _node(self, event: Any, depth: int) -> Node:
-        import yaml  # noqa: PLC0415
-
+        kind = type(event)
+        if kind is self._yaml.AliasEvent:
+            if event.anchor not in self._anchors:
+                raise Unreadable("an alias of nothing", _line(event))
+            return self._anchors[event.anchor]
         self._charge(1, event)
         if depth > MAX_DEPTH:
             raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", _line(event))
         node: Node
-        match event:
-            case yaml.AliasEvent():
-                if event.anchor not in self._anchors:
-                    raise Unreadable("an alias of nothing", _line(event))
-                return self._anchors[event.anchor]
-            case yaml.ScalarEvent():
-                is_null = not event.style and event.value in {"~", "null", "Null", "NULL"}
-                node = Text("" if is_null else event.value, _line(event))
-            case yaml.SequenceStartEvent():
-                node = []
-                while not isinstance(inner := next(self._events), yaml.SequenceEndEvent):
-                    node.append(self._node(inner, depth + 1))
-            case _:
-                node = self._mapping(depth, yaml.MappingEndEvent)
+        if kind is self._yaml.ScalarEvent:
+            is_null = not event.style and event.value in _NULLS
+            node = Text("" if is_null else event.value, _line(event))
+        elif kind is self._yaml.SequenceStartEvent:
+            node = []
+            while type(inner := next(self._events)) is not self._yaml.SequenceEndEvent:
+                node.append(self._node(inner, depth + 1))
+        else:
+            node = self._mapping(depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
 
-    def _mapping(self, depth: int, end: type) -> dict[str, Node]:
+    def _mapping(self, depth: int) -> dict[str, Node]:
         mapping: dict[str, Node] = {}
         merged: list[dict[str, Node]] = []
-        while not isinstance(event := next(self._events), end):
+        while type(event := next(self._events)) is not self._yaml.MappingEndEvent:
             key = self._node(event, depth + 1)
             value = self._node(next(self._events), depth + 1)
             if not isinstance(key, Text):
