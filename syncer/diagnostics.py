@@ -80,7 +80,12 @@ class Place(msgspec.Struct, frozen=True):
         return ": ".join(part for part in (f"{self.file}:{self.line}", self.path) if part)
 
     def problem(self, message: str) -> Problem:
-        return Problem(self.file, f"{self.line}: {self.path}" if self.path else str(self.line), message)
+        line = str(self.line) if self.line else ""
+        return Problem(self.file, ": ".join(part for part in (line, self.path) if part), message)
+
+    def seen_from(self, other: "Place") -> str:
+        """Return this location for a message about another one: the file is only named if it is another file."""
+        return f"line {self.line}" if self.file == other.file else f"line {self.line} of {self.file}"
 
     def unexpected(self, message: str) -> Unexpected:
         """Return an exception for a problem at this location."""

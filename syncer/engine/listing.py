@@ -13,7 +13,7 @@ from syncer.engine.images import CopyImage
 from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
-from syncer.oci.reference import Reference, Repository
+from syncer.oci.reference import Reference, Repository, is_tag
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
@@ -208,8 +208,8 @@ class ListTags(Task):
                 claimed_by = mine or job.claim(reference, source)
                 if may_meet:
                     own.setdefault(reference, source)
-                if conflict := self._conflict(reference, source):
-                    copy.tell_failed(job.observer, conflict_error(conflict).as_failure())
+                if refusal := self._refusal(reference, source):
+                    copy.tell_failed(job.observer, refusal.as_failure())
                 elif claimed_by is None and reference in self.listed:
                     self._skip_listed(job, copy)
                 elif claimed_by is None:
@@ -219,7 +219,7 @@ class ListTags(Task):
                         Kind.CONFLICT,
                         f"{'this' if mine else 'another'} rule already writes {claimed_by} there",
                         attempt=Attempt(reference.repository.host),
-                        advice="give one of the two another destination",
+                        advice=_other_destination(destination),
                     )
                     copy.tell_failed(job.observer, error.as_failure())
             if copies:
@@ -232,6 +232,16 @@ class ListTags(Task):
         copy.finished = True
         job.observer.notify(
             ImageSkipped(self.rule, copy.source, copy.destination, None, SkipReason.IMMUTABLE)
+        )
+
+    def _refusal(self, reference: Reference, source: Reference) -> RegistryError | None:
+        if conflict := self._conflict(reference, source):
+            return conflict_error(conflict)
+        if reference.tag is None or is_tag(reference.tag):
+            return None
+        message = f"expected a tag of at most 128 characters, found {reference.tag[:140]!r}"
+        return RegistryError(
+            Kind.INVALID, message, attempt=Attempt(reference.repository.host), permanent=True
         )
 
     def _conflict(self, reference: Reference, source: Reference) -> Conflict | None:
@@ -256,6 +266,13 @@ class ListTags(Task):
         tag = rule.selection.tag if isinstance(rule.selection, OneDigest) else None
         copy = ImageCopy(rule, Reference(rule.source, tag), Reference(destination.repository, tag))
         copy.tell_failed(job.observer, error.as_failure())
+
+
+def _other_destination(destination: Destination) -> str:
+    """Return what a user can do about two sources that meet at one tag."""
+    if destination.template:
+        return "put {path} in the destination, so that each source has a repository of its own"
+    return "give one of the two another destination"
 
 
 def conflict_error(conflict: Conflict) -> RegistryError:

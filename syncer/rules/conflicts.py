@@ -11,6 +11,8 @@ from syncer.rules.platforms import PlatformFilter
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tags import OneDigest, TheseTags
 
+SEPARATE = "; put {path} in the destination, so that each source has a repository of its own"
+
 
 class _Write(msgspec.Struct, frozen=True):
     """One image that a rule will put at a tag, by its tag or digest at the source."""
@@ -19,6 +21,7 @@ class _Write(msgspec.Struct, frozen=True):
     source: Repository
     tag: str | None
     digest: Digest | None
+    is_named_by_template: bool = False
 
     @property
     def platforms(self) -> PlatformFilter:
@@ -78,7 +81,8 @@ def _pairs(writes: Sequence[tuple[_Write, str]]) -> Iterator[tuple[_Write, _Writ
 
 def _is_source(rule: Rule, destination: Destination) -> bool:
     """Whether all that a rule selects would be copied onto itself, whichever tags that are."""
-    onto_itself = rule.source == destination.repository and destination.tags is None
+    keeps_tags = destination.tags is None and not destination.tag_template
+    onto_itself = rule.source == destination.repository and keeps_tags
     return onto_itself and not isinstance(rule.selection, TheseTags)
 
 
@@ -88,13 +92,21 @@ def _writes(rule: Rule, destination: Destination) -> Iterator[tuple[Reference, _
         case TheseTags(tags):
             for index, tag in enumerate(tags):
                 target = Reference(destination.repository, destination.tag_for(tag, index))
-                yield target, _Write(rule, rule.source, tag, None)
+                yield target, _Write(rule, rule.source, tag, None, bool(destination.template))
         case OneDigest(digest, tag):
             if (new_tag := destination.tag_for(tag, 0)) is not None:
-                yield Reference(destination.repository, new_tag), _Write(rule, rule.source, tag, digest)
+                yield (
+                    Reference(destination.repository, new_tag),
+                    _Write(rule, rule.source, tag, digest, bool(destination.template)),
+                )
 
 
 def _message(target: str, write: _Write, other: _Write) -> str:
-    where = "this rule" if other.rule is write.rule else f"the rule in line {other.rule.place.line}"
+    where = (
+        "this rule"
+        if other.rule is write.rule
+        else f"the rule in {other.rule.place.seen_from(write.rule.place)}"
+    )
     what = f"{write} as well as {other}" if str(write) != str(other) else f"other platforms of {write}"
-    return f"{target} would get {what} (from {where}): expected one image for each tag"
+    advice = SEPARATE if write.source != other.source and write.is_named_by_template else ""
+    return f"{target} would get {what} (from {where}): expected one image for each tag{advice}"

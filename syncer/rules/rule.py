@@ -10,14 +10,17 @@ from typing import Any
 import msgspec
 
 from syncer.diagnostics import Place
-from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository, split_reference
 from syncer.rules.attestations import Attestations
+from syncer.rules.destination import Destination
 from syncer.rules.globs import matches_any
+from syncer.rules.naming import DestinationTemplate
 from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.rules.prune import PruneRule
 from syncer.rules.referrers import ReferrerFilter, VerificationKey
 from syncer.rules.tags import OneDigest, TagSelection, TheseTags
+
+__all__ = ["Conflict", "Destination", "Rule"]
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -25,70 +28,6 @@ class Conflict(msgspec.Struct, frozen=True):
 
     target: Reference
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One destination of a rule. `tags` are the new tags; None keeps the source's tags.
-
-    `attestations` is the setting for this destination. `written` is the text in the file, with its references to
-    environment variables.
-    """
-
-    repository: Repository
-    tags: tuple[str, ...] | None = None
-    digest: Digest | None = None
-    written: str = field(default="", compare=False)
-    attestations: Attestations = field(default=Attestations.AUTO, compare=False)
-
-    @property
-    def name(self) -> str:
-        """The repository for messages. If the text in the file has variables, that text: a value may be a secret."""
-        return self.written if self.has_variables else str(self.repository)
-
-    @property
-    def has_variables(self) -> bool:
-        """Whether the text in the file refers to environment variables."""
-        return "$" in self.written
-
-    def name_of(self, target: Reference) -> str:
-        """Return the name of an image at this destination for messages: see `name`."""
-        if not self.has_variables:
-            return str(target)
-        return self.written if self.tags is not None or target.tag is None else f"{self.written}:{target.tag}"
-
-    @property
-    def tags_are_written(self) -> bool:
-        """Whether the text in the file lists each tag, instead of a variable that holds several."""
-        _, tags, _ = split_reference(self.written or self._resolved())
-        return self.tags is None or (tags is not None and len(tags.split(",")) == len(self.tags))
-
-    def tag_for(self, source_tag: str | None, index: int) -> str | None:
-        """Return the destination's tag for the source's tag at `index` (0-based) among the selected tags.
-
-        Return None for a digest that gets no tag. The numbers of tags must be equal: see `Rule.mismatch`.
-        """
-        return source_tag if self.tags is None else self.tags[index]
-
-    def written_for(self, indexes: Sequence[int], named: Sequence[str]) -> str:
-        """Return the text for a file that names only the source tags at `indexes`. Requires `tags_are_written`.
-
-        `named` are these tags. A destination that keeps the source's tags gets them written out.
-        """
-        text = self.written or self._resolved()
-        if self.tags is None:
-            repository, at, end = text.partition("@")
-            if self.digest and not at:
-                return text  # it comes from a variable
-            return f"{repository}:{','.join(named)}{at}{end}"
-        name, tags, digest = split_reference(text)
-        renamed = tags.split(",") if tags else []
-        end = f"@{digest}" if digest else ""
-        return f"{name}:{','.join(renamed[index] for index in indexes)}{end}"
-
-    def _resolved(self) -> str:
-        tags = f":{','.join(self.tags)}" if self.tags else ""
-        return f"{self.repository}{tags}{f'@{self.digest}' if self.digest else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +41,9 @@ class Rule:
     If not `overwrite`, tags that exist at the destination stay as they are. `immutable` are globs of tags that never
     change. `referrers` are the referrers to copy; None copies none. One of the keys of `verify` must have signed each
     image. `prune` is what may be removed at the destination; None removes nothing.
+
+    The destinations of a rule whose source is a pattern are `templates` until its repositories are known. `listed` says
+    that the rule is an item of a list and not a key of a mapping.
     """
 
     number: int
@@ -120,6 +62,8 @@ class Rule:
     referrers: ReferrerFilter | None = None
     verify: tuple[VerificationKey, ...] = ()
     prune: PruneRule | None = None
+    templates: tuple[DestinationTemplate, ...] = ()
+    listed: bool = field(default=False, compare=False)
     conflicts: tuple[Conflict, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +77,20 @@ class Rule:
     def source_text(self) -> str:
         """The source as written in the file."""
         return self.written_source or str(self.source)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name by which a user may mean this rule: its own, and those of its source and destinations."""
+        names = {self.name, self.source_text, split_reference(self.source_text)[0], str(self.source)}
+        for destination in self.destinations:
+            names |= {
+                str(destination.repository),
+                destination.written,
+                split_reference(destination.written)[0],
+            }
+        for template in self.templates:
+            names |= {template.text, template.written, split_reference(template.written)[0]}
+        return frozenset(names)
 
     def conflict_at(self, target: Reference) -> Conflict | None:
         """Why nothing can be copied to a reference, or to a whole repository; None if it can."""
@@ -187,9 +145,11 @@ class Rule:
         not name them. Raises `ValueError` for tags that are not selected.
         """
         if tags is None or not self.tags_are_written:
-            return self.source_text, self._value(
-                [destination.written or str(destination.repository) for destination in self.destinations]
-            )
+            destinations = [
+                *(destination.written or str(destination.repository) for destination in self.destinations),
+                *(template.written for template in self.templates),
+            ]
+            return self.source_text, self._value(destinations)
         if isinstance(self.selection, OneDigest):
             named = [self.selection.tag] if self.selection.tag else list(tags)
             destinations = [destination.written_for([0], named) for destination in self.destinations]
