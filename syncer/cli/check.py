@@ -32,8 +32,11 @@ def check_files(options: FileOptions, *, online: bool) -> int:
     for warning in checked.warnings:
         click.echo(f"warning: {warning}", err=True)
     for rule in checked.rules:
+        source = rule.source_text if rule.name == rule.source_text else f"{rule}: {rule.source_text}"
         for destination in rule.destinations:
-            say(f"{rule} -> {destination.written or destination.repository}")
+            say(f"{source} -> {destination.written or destination.repository}")
+        for template in rule.templates:
+            say(f"{source} -> {template.written}")
     count = len(checked.rules)
     for conflict in checked.conflicts:
         say_error(f"error: {conflict}")

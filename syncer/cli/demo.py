@@ -9,7 +9,7 @@ import anyio
 import click
 
 from syncer.cli import exits
-from syncer.cli.files import FileOptions, read_config
+from syncer.cli.files import read_config
 from syncer.cli.once import OnceOptions, run_config
 from syncer.demo.command import demo_registries, describe, serve
 from syncer.demo.registry import PortInUse
@@ -42,8 +42,8 @@ async def _sync_twice() -> int:
                 for name in source.store.repositories()
             }
             _show(images, rules)
-            options = OnceOptions(auth=auth, images=images)
-            config = read_config(FileOptions(auth=auth, images=images))
+            options = OnceOptions(auth=auth, images=(images,))
+            config = read_config(options)
             click.echo("$ syncer sync --auth auth.json --images images.json")
             first = await run_config(config, options)
             click.echo("\n$ syncer sync --auth auth.json --images images.json    # again")

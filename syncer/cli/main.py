@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from syncer import __version__
 from syncer.cli import exits
@@ -50,6 +51,26 @@ def sync(*, dry_run: bool, **options: Any) -> None:
 
     _imported()
     sys.exit(run_once(OnceOptions(dry_run=dry_run, **options)))
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@click.argument("source", metavar="SOURCE")
+@click.argument("destination", required=False, metavar="[DESTINATION]")
+@file_options
+@run_options
+@option("--dry-run", is_flag=True, group="Work", help="Show what would be done, and change nothing.")
+@click.pass_context
+def copy(context: click.Context, /, *, images: tuple[Path, ...], **options: Any) -> None:
+    """Copy the images of one rule, once.
+
+    SOURCE and DESTINATION are written as in a file of rules. Without DESTINATION, --to names the place.
+    """
+    from syncer.cli.once import OnceOptions, run_once
+
+    if images and context.get_parameter_source("images") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("copy has its rule on the command line: leave out --images, or use sync")
+    _imported()
+    sys.exit(run_once(OnceOptions(**options)))
 
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)

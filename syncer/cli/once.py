@@ -25,6 +25,7 @@ from syncer.cli.files import (
     sharded,
     tell_errors,
     tell_problems,
+    with_referrers,
     without_overwriting,
 )
 from syncer.cli.process import say
@@ -67,6 +68,8 @@ class OnceOptions(FileOptions, frozen=True, kw_only=True):
     force: bool = False
     no_clobber: bool = False
     fail_on_drift: bool = False
+    referrers: bool = False
+    prune: bool = False
     trust_sources: bool = False
     dry_run: bool = False
     log: Path | None = None
@@ -94,6 +97,8 @@ def load_config(options: OnceOptions) -> Config:
     config = attested(config, Attestations(options.attestations) if options.attestations else None)
     if options.no_clobber:
         config = without_overwriting(config)
+    if options.referrers:
+        config = with_referrers(config)
     return sharded(config, options.shard)
 
 

@@ -167,8 +167,15 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 file_options = together(
     [
         option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
-        option("--images", type=PATH, metavar="FILE", group="Files", help="Rules: which images to copy where (JSON or YAML)."),
+        option("--images", type=PATH, multiple=True, metavar="FILE", group="Files",
+               help="Rules: which images to copy where (JSON, YAML or a plain list). May be repeated; a folder means the files in it, "
+               "and - standard input."),
         option("--config", type=PATH, metavar="FILE", group="Files", help='One file with both: {"auth": …, "images": …}.'),
+        option("--to", metavar="PLACE", group="Files",
+               help="Destination of rules that name none, for example harbor.example.com/mirror/{path}. Without a placeholder, "
+               "/{name} is appended."),
+        option("--rule", multiple=True, metavar="PATTERN", group="Files",
+               help="Use only the rules whose name, source or destination matches (* matches slashes). May be repeated."),
         option("--registry", metavar="REGISTRY", group="Files",
                help="Registry of rules with an empty destination: REGISTRY/NAMESPACE/{name}. Requires --namespace."),
         option("--namespace", metavar="NAMESPACE", group="Files",
@@ -201,6 +208,9 @@ run_options = together(
                help="Keep every tag that exists at the destination (overwrite: false for all rules)."),
         option("--fail-on-drift", is_flag=True, group="Work",
                help="Exit with 1 if a tag that is not overwritten differs from the source."),
+        option("--referrers", is_flag=True, group="Work",
+               help="Copy signatures and other referrers too (referrers: true for all rules)."),
+        option("--prune", is_flag=True, group="Work", help="Remove what the prune keys of the rules allow to remove."),
         option("--trust-sources", is_flag=True, group="Work",
                help="Mount blobs from any repository of the destination, without checking that the source has them."),
         option("--allow-internal", multiple=True, metavar="HOST", group="Work",

@@ -22,6 +22,7 @@ from syncer.cli import exits
 from syncer.cli.files import describe_share, tell_errors, tell_problems
 from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
 from syncer.config import Config
+from syncer.config.rule_files import STANDARD_INPUT
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.live import Live
@@ -243,7 +244,8 @@ class _Preparation:
 
 
 def _paths(options: ServeOptions) -> list[Path]:
-    return [path for path in (options.auth, options.images, options.config) if path is not None]
+    images = [path for path in options.images if path != STANDARD_INPUT]
+    return [path for path in (options.auth, *images, options.config) if path is not None]
 
 
 def _log(

@@ -1,7 +1,7 @@
 """What the user wrote, checked: all problems at once, each with its place."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,8 @@ from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.config.auth_reader import parse_auth
 from syncer.config.documents import read_document
 from syncer.config.image_lists import merge_entries
-from syncer.config.nodes import duplicate_keys, mapping_of
+from syncer.config.nodes import Node, duplicate_keys, mapping_of
+from syncer.config.rule_files import read_rule_files
 from syncer.config.rule_reader import parse_rules, rules_from
 from syncer.config.variables import RuleVariables, credential_variables
 from syncer.diagnostics import ConfigError, Findings, Problem, Unexpected, shown
@@ -61,12 +62,17 @@ __all__ = [
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The user's files, read and checked: rules may still contradict each other. `elsewhere` counts the rules that are left to other shares."""
+    """The user's files, read and checked: rules may still contradict each other.
+
+    `elsewhere` counts the rules that are left to other shares. `allowed` is what rules may name: a run checks the names
+    that it finds by patterns.
+    """
 
     auth: AuthBook
     rules: tuple[Rule, ...] = ()
     warnings: tuple[Problem, ...] = ()
     elsewhere: int = 0
+    allowed: Allowlist = EVERYTHING
 
     @property
     def conflicts(self) -> tuple[Problem, ...]:
@@ -78,39 +84,47 @@ class Config(msgspec.Struct, frozen=True):
 
 def load(
     auth: Path | None = None,
-    images: Path | None = None,
+    images: Path | Sequence[Path] = (),
     combined: Path | None = None,
     *,
+    rule: Node | None = None,
     environment: Mapping[str, str] = os.environ,
+    standard_input: Callable[[], bytes] = bytes,
+    to: str = "",
     default: DefaultDestination | None = None,
     allowed: Allowlist = EVERYTHING,
 ) -> Config:
     """Read the files that are given. Raises `ConfigError` with all problems of all of them.
 
-    `default` names the destinations that are empty.
+    `images` are files and folders; `-` is what `standard_input` returns. `rule` is a rule that is not in a file; it
+    replaces those of the files. `to` and `default` name the destinations that are empty: see `parse_rules`.
     In a `combined` file credentials are literal; in an `auth` file they may name variables of the `environment`,
     which have to be set for the entries that a rule needs. Rules may use what `allowed` says, and no variable that
     the auth file uses.
     """
     findings = Findings()
     book = AuthBook()
-    rules: tuple[Rule, ...] = ()
+    trees = [] if rule is None else [rule]
     if combined is not None:
-        book, rules = _read_combined(combined, environment, findings, default, allowed)
+        book, sources = _read_combined(combined, findings)
+        if rule is None and sources is not None:
+            trees.append(sources)
     credentials: frozenset[str] = frozenset()
     if auth is not None and (node := read_document(auth, "auth", findings)) is not None:
         findings.problems += duplicate_keys(node)
         credentials = credential_variables(node)
         book = parse_auth(node, folder=auth.parent, environment=environment, findings=findings)
-    if images is not None and (node := read_document(images, "images", findings)) is not None:
-        variables = RuleVariables(
-            environment, credentials=credentials, secrets=book.secrets(), allowed=allowed.variables
-        )
-        rules = parse_rules(node, environment=variables, findings=findings, default=default)
+    if rule is None:
+        paths = (images,) if isinstance(images, Path) else images
+        trees += read_rule_files(paths, findings, standard_input=standard_input)
+    variables = RuleVariables(
+        environment, credentials=credentials, secrets=book.secrets(), allowed=allowed.variables
+    )
+    rules = parse_rules(trees, environment=variables, findings=findings, to=to, default=default)
     findings.problems += allowed.problems(rules)
     _judge_entries(book, rules, findings)
     findings.raise_if_any()
-    return Config(book, rules, tuple(findings.warnings))
+    return Config(book, rules, tuple(findings.warnings), allowed=allowed)
 
 
 def _judge_entries(book: AuthBook, rules: Iterable[Rule], findings: Findings) -> None:
@@ -126,21 +140,16 @@ def _judge_entries(book: AuthBook, rules: Iterable[Rule], findings: Findings) ->
     findings.problems[:0] = needed
 
 
-def _read_combined(
-    path: Path,
-    environment: Mapping[str, str],
-    findings: Findings,
-    default: DefaultDestination | None,
-    allowed: Allowlist,
-) -> tuple[AuthBook, tuple[Rule, ...]]:
+def _read_combined(path: Path, findings: Findings) -> tuple[AuthBook, Node | None]:
+    """Return the accounts of a combined file, and the tree of its rules."""
     node = read_document(path, "", findings)
     if node is None:
-        return AuthBook(), ()
+        return AuthBook(), None
     try:
         document = mapping_of(node, 'a mapping with "auth" and "images"')
     except Unexpected as unexpected:
         findings.problems.append(unexpected.problem)
-        return AuthBook(), ()
+        return AuthBook(), None
     for entry in document:
         if entry.key not in ("auth", "images", "$schema"):
             findings.warnings.append(entry.place.problem(f"unknown key {shown(entry.key)}, ignored"))
@@ -148,16 +157,13 @@ def _read_combined(
         if entry.key in ("auth", "images"):
             findings.problems.append(entry.place.problem("stands there twice"))
     book = AuthBook()
-    rules: tuple[Rule, ...] = ()
     if (accounts := document.get("auth")) is not None:
         findings.problems += duplicate_keys(accounts)
         book = parse_auth(accounts, folder=path.parent, environment=None, findings=findings)
-    if (sources := document.get("images")) is not None:
-        variables = RuleVariables(environment, secrets=book.secrets(), allowed=allowed.variables)
-        rules = parse_rules(sources, environment=variables, findings=findings, default=default)
-    else:
+    sources = document.get("images")
+    if sources is None:
         findings.problems.append(document.place.problem('expected "images" with the rules, found none'))
-    return book, rules
+    return book, sources
 
 
 def _repositories(rules: Iterable[Rule], book: AuthBook) -> Iterator[Repository]:

@@ -31,10 +31,18 @@ def read_document(path: Path, root: str, findings: Findings) -> Node | None:
 
     What cannot be read goes to `findings`, and None is returned.
     """
-    file = str(path)
-    text = _read_text(path, findings)
-    if text is None:
+    try:
+        content = read_bytes(path, MAX_FILE_SIZE)
+    except (OSError, ValueError) as error:
+        findings.problems.append(Problem(str(path), "", f"cannot be read: {why(error)}"))
         return None
+    text = decoded(content, str(path), findings)
+    return None if text is None else parse_document(text, path, root, findings)
+
+
+def parse_document(text: str, path: Path, root: str, findings: Findings) -> Node | None:
+    """Parse the text of a file as JSON or YAML, by the ending of `path` or else by its first character."""
+    file = str(path)
     if not text.strip():
         findings.problems.append(_empty(file))
         return None
@@ -55,16 +63,11 @@ def _is_json(path: Path, text: str) -> bool:
             return True
         case ".yaml" | ".yml":
             return False
-    return text.lstrip().startswith("{")
+    return text.lstrip().startswith(("{", "["))
 
 
-def _read_text(path: Path, findings: Findings) -> str | None:
-    file = str(path)
-    try:
-        content = read_bytes(path, MAX_FILE_SIZE)
-    except (OSError, ValueError) as error:
-        findings.problems.append(Problem(file, "", f"cannot be read: {why(error)}"))
-        return None
+def decoded(content: bytes, file: str, findings: Findings) -> str | None:
+    """Return the text of a file in UTF-8. If it is none, a problem goes to `findings`."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,12 +1,23 @@
 """Puts entries of several rules into one images file, where they may meet at one key."""
 
+import json
 from collections.abc import Iterable
 
 from syncer.oci.reference import split_reference
 
 
-def merge_entries(entries: Iterable[tuple[str, object]]) -> dict[str, object]:
-    """One mapping of what `Rule.entry_for` gave: what has the same key goes to all the destinations.
+def merge_entries(entries: Iterable[tuple[str, object]], *, listed: bool = False) -> dict[str, object]:
+    """Return an images file with what `Rule.entry_for` gave: what has the same key goes to all the destinations.
+
+    With `listed`, the file has a list of rules. It also has one if the entries do not fit into a mapping.
+    """
+    entries = list(entries)
+    merged = None if listed else _as_mapping(entries)
+    return {"rules": _as_list(entries)} if merged is None else merged
+
+
+def _as_mapping(entries: Iterable[tuple[str, object]]) -> dict[str, object] | None:
+    """Return the mapping, or None if two rules need the same key.
 
     Two entries of one key that differ in more than their destinations (platforms, schedule) both stay: the later
     one's key names its tag twice, which means the same and is another key.
@@ -14,9 +25,30 @@ def merge_entries(entries: Iterable[tuple[str, object]]) -> dict[str, object]:
     merged: dict[str, object] = {}
     for key, value in entries:
         while key in merged and (both := _joined(merged[key], value)) is None:
-            key, value = _respelled(key, value)  # noqa: PLW2901
+            respelled = _respelled(key, value)
+            if respelled[0] == key:
+                return None
+            key, value = respelled  # noqa: PLW2901
         merged[key] = both if key in merged else value
     return merged
+
+
+def _as_list(entries: Iterable[tuple[str, object]]) -> list[object]:
+    merged: dict[tuple[str, str], list[str]] = {}
+    others: dict[tuple[str, str], dict[str, object]] = {}
+    for source, value in entries:
+        destinations, rest = _parts(value)
+        key = source, json.dumps(rest, sort_keys=True)
+        merged.setdefault(key, []).extend(destinations)
+        others[key] = rest
+    return [
+        {"from": key[0], "to": _one_or_all(list(dict.fromkeys(destinations))), **others[key]}
+        for key, destinations in merged.items()
+    ]
+
+
+def _one_or_all(destinations: list[str]) -> object:
+    return destinations if len(destinations) > 1 else destinations[0]
 
 
 def _joined(first: object, second: object) -> object | None:

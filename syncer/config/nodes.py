@@ -171,18 +171,3 @@ def mapping_of(node: Node, expected: str) -> Mapping:
     if isinstance(node, Mapping):
         return node
     raise node.place.unexpected(f"expected {expected}, found {found(node)}")
-
-
-def plain_value(node: Node) -> object:
-    """The node as Python would hold it, for writing it into a file again. A number with a fraction stays as written."""
-    if isinstance(node, Mapping):
-        return {entry.key: plain_value(entry.value) for entry in node}
-    if isinstance(node, Sequence):
-        return [plain_value(item) for item in node.items]
-    if node.kind == "null":
-        return None
-    if node.kind == "boolean" or (node.kind == "plain" and node.text.lower() in _YAML_TRUE | _YAML_FALSE):
-        return flag_of(node)
-    if node.kind in ("number", "plain") and _WHOLE.fullmatch(node.text):
-        return int(node.text)
-    return node.text

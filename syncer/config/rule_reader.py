@@ -1,7 +1,7 @@
-"""Makes rules from the tree of an images file, and finds what is wrong with each and between them."""
+"""Makes rules from the trees of the images files, and finds what is wrong with each and between them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,15 +11,18 @@ from syncer.config import nodes
 from syncer.config.documents import expand
 from syncer.config.duplicates import without_duplicates
 from syncer.config.json_reader import read_json
-from syncer.config.nodes import Entry, Node, found
+from syncer.config.nodes import Node, Scalar, found
+from syncer.config.rule_forms import WrittenRule, writable_value, written_rules
 from syncer.config.rule_keys import RuleKeys, read_rule_keys
+from syncer.config.text_list import MAX_PROBLEMS
 from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
 from syncer.oci.digest import Digest, InvalidDigest
-from syncer.oci.reference import InvalidReference, Repository, check_tag, split_reference
+from syncer.oci.reference import InvalidReference, Repository, check_tag
 from syncer.rules.conflicts import with_conflicts
+from syncer.rules.destination import split
 from syncer.rules.expressions import InvalidPattern, check_pattern
-from syncer.rules.naming import DefaultDestination
-from syncer.rules.rule import Destination, Rule
+from syncer.rules.naming import DefaultDestination, DestinationTemplate, completed
+from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import (
     AllTags,
@@ -30,64 +33,51 @@ from syncer.rules.tags import (
 )
 
 OBJECT_KEYS = ("to", *RuleKeys.__struct_fields__)
+LIST_KEYS = ("from", *OBJECT_KEYS)
+DEFAULT_KEYS = tuple(key for key in OBJECT_KEYS if key != "name")
 _EXPECTED_VALUE = 'a destination: text, a list of texts, or a mapping with "to"'
-_SCHEMES = ("http", "https", "docker", "oci")
+MAX_COPIES = 500_000
+"""Pairs of a source and a destination in all files."""
 T = TypeVar("T")
 
 
 def parse_rules(
-    node: Node,
+    trees: Iterable[Node],
     *,
     environment: Mapping[str, str],
     findings: Findings,
+    to: str = "",
     default: DefaultDestination | None = None,
 ) -> tuple[Rule, ...]:
-    """Read the tree of an images file. Problems go to `findings`; rules that have some are left out.
+    """Read the trees of all images files. Problems go to `findings`; rules that have some are left out.
 
-    Two rules that contradict each other are no problem: see `Rule.conflicts`. `default` names the destinations that are
-    empty; a warning says so where there are none.
+    Two rules that contradict each other are no problem: see `Rule.conflicts`. `to` (of `--to`) and `default` name the
+    destinations that are empty; a warning says so where there are none for `default`.
     """
-    try:
-        document = nodes.mapping_of(node, "a mapping of sources to destinations")
-    except Unexpected as unexpected:
-        findings.problems.append(unexpected.problem)
-        return ()
-    entries = [entry for entry in _as_written(document) if entry.key != "$schema"]
-    if {entry.key for entry in entries} == {"auth", "images"}:
-        message = "this is a combined file of auth and images: give it with --config"
-        findings.problems.append(document.place.problem(message))
-        return ()
-    for entry in entries:
-        findings.problems += nodes.duplicate_keys(entry.value)
-    reader = _RuleReader(environment, findings, default)
-    rules = [rule for number, entry in enumerate(entries) if (rule := reader.rule(number, entry)) is not None]
+    reader = _RuleReader(environment, findings, to, default)
+    rules = reader.rules(trees)
     if default is not None and default.stated and not reader.used_default:
         message = "without effect: they name the destinations of rules that have an empty one, and none has"
+        if to:
+            message = "without effect: --to names the destinations of rules that have an empty one"
         findings.warnings.append(Problem("--registry, --namespace", "", message))
     return with_conflicts(without_duplicates(rules, findings))
 
 
-def _as_written(document: nodes.Mapping) -> Sequence[Entry]:
-    """All entries: a source may stand there twice."""
-    if not document.repeated:
-        return document.entries
-    return sorted((*document, *document.repeated), key=lambda entry: entry.place.line)
-
-
 def rules_from(
-    images: Mapping[str, object], environment: Mapping[str, str] | None = None
+    images: Mapping[str, object] | list[object], environment: Mapping[str, str] | None = None
 ) -> tuple[Rule, ...]:
     """The rules of an images file given as Python data. Raises `ConfigError`."""
     findings = Findings()
     node = read_json(json.dumps(images), "images", "images", findings)
-    rules = parse_rules(node, environment=environment or {}, findings=findings) if node else ()
+    rules = parse_rules([node], environment=environment or {}, findings=findings) if node else ()
     findings.raise_if_any()
     return rules
 
 
 def parse_source(text: str) -> tuple[Repository, TagSelection]:
     """Read a rule's key. Raises `InvalidReference`, `InvalidDigest`, `InvalidPattern`."""
-    name, tags, digest = _split(text)
+    name, tags, digest = split(text)
     repository = Repository.parse(name)
     if digest is not None:
         return repository, OneDigest(Digest.parse(digest), None if tags is None else check_tag(tags))
@@ -100,76 +90,57 @@ def parse_source(text: str) -> tuple[Repository, TagSelection]:
     return repository, TheseTags(tuple(check_tag(tag) for tag in tags.split(",")))
 
 
-def parse_destination(text: str, selection: TagSelection, written: str = "") -> Destination:
-    """Read a destination of a rule that selects so. Raises `InvalidReference`, `InvalidDigest`."""
-    name, tags, digest = _split(text)
-    repository = Repository.parse(name)
-    if tags is not None and tags.startswith("/"):
-        raise InvalidReference(f"a regular expression is for the source only, found {shown(text)}")
-    parsed = None if digest is None else Digest.parse(digest)
-    if parsed is not None and (not isinstance(selection, OneDigest) or selection.digest != parsed):
-        raise InvalidReference(f"a digest at the destination must be the source's, found {shown(text)}")
-    new_tags = None if tags is None else tuple(check_tag(tag) for tag in tags.split(","))
-    if new_tags is not None:
-        _check_count(new_tags, selection)
-    return Destination(repository, new_tags, parsed, written or text)
-
-
-def _split(text: str) -> tuple[str, str | None, str | None]:
-    scheme, mark, _ = text.partition("://")
-    if mark and scheme.lower() in _SCHEMES:
-        raise InvalidReference(
-            f"expected host/repository, found an address: drop {scheme + mark!r} in {shown(text)}"
-        )
-    if not text:
-        raise InvalidReference("expected host/repository, found an empty text")
-    return split_reference(text)
-
-
-def _check_count(tags: tuple[str, ...], selection: TagSelection) -> None:
-    match selection:
-        case AllTags():
-            raise InvalidReference("expected a destination without tag, since the source names none")
-        case TheseTags(named):
-            expected = len(named)
-        case OneDigest():
-            expected = 1
-        case MatchingTags() | FilteredTags():
-            return  # counted when the tags are known
-    if len(tags) != expected:
-        raise InvalidReference(
-            f"expected no tag or as many as the source names ({expected}), found {len(tags)}: {shown(','.join(tags))}"
-        )
-
-
 class _RuleReader:
     def __init__(
-        self, environment: Mapping[str, str], findings: Findings, default: DefaultDestination | None
+        self,
+        environment: Mapping[str, str],
+        findings: Findings,
+        to: str,
+        default: DefaultDestination | None,
     ) -> None:
         self._environment = environment
         self._findings = findings
+        self._to = Scalar(Place("--to"), to.strip(), "text")
         self._default = default
+        self._keys: tuple[Node | None, RuleKeys] = (None, RuleKeys())
+        self._defaults: tuple[Node | None, RuleKeys] = (None, RuleKeys())
         self.used_default = False
 
-    def rule(self, number: int, entry: Entry) -> Rule | None:
+    def rules(self, trees: Iterable[Node]) -> list[Rule]:
+        rules: list[Rule] = []
+        copies = 0
+        written = (rule for tree in trees for rule in written_rules(tree, self._findings))
+        for number, each in enumerate(written):
+            rule = self._rule(number, each)
+            copies += max(1, len(rule.destinations) + len(rule.templates)) if rule else 1
+            if copies > MAX_COPIES:
+                message = f"expected at most {MAX_COPIES:,} pairs of a source and a destination, found more"
+                self._findings.problems.append(each.place.problem(message))
+                break
+            if len(self._findings.problems) > MAX_PROBLEMS:
+                message = f"more than {MAX_PROBLEMS:,} problems; the rest is not read"
+                self._findings.problems.append(each.place.problem(message))
+                break
+            if rule is not None:
+                rules.append(rule)
+        return rules
+
+    def _rule(self, number: int, written: WrittenRule) -> Rule | None:
         problems = len(self._findings.problems)
-        source = self._try(entry.place, parse_source, entry.key)
+        source = self._try(written.place, parse_source, written.source)
         # A destination can be judged without its source: then by the rules for an expression, the loosest.
         selection = source[1] if source else MatchingTags(".")
-        keys = RuleKeys()
-        if isinstance(entry.value, nodes.Mapping):
-            self._check_keys(entry.value)
-            keys = read_rule_keys(entry.value, self._findings)
-        if keys.tags is not None:
-            if isinstance(selection, TheseTags | OneDigest | MatchingTags) and source:
-                message = (
-                    f"`tags` cannot be combined with tags or a digest in the source, found {shown(entry.key)}"
-                )
-                self._findings.problems.append(entry.place.problem(message))
-            selection = keys.tags
-        destinations = self._destinations(entry, source and source[0], selection)
-        if source is None or len(self._findings.problems) > problems:
+        keys = self._read_keys(written)
+        if keys.tags is not None and source is not None:
+            selection = self._selection(written, selection, keys.tags)
+        templates = self._templates(written, selection)
+        if source is None:
             return None
+        resolved = [self._try(template.place, template.resolve, source[0]) for template in templates]
+        if len(self._findings.problems) > problems:
+            return None
+        # The same destination twice is one.
+        destinations = dict.fromkeys(destination for destination in resolved if destination is not None)
         return Rule(
             number=number,
             source=source[0],
@@ -177,10 +148,42 @@ class _RuleReader:
             destinations=tuple(
                 replace(each, attestations=keys.attestations or each.attestations) for each in destinations
             ),
-            written_source=entry.key,
-            written=nodes.plain_value(entry.value),
-            place=entry.place,
+            written_source=written.source,
+            written=writable_value(written),
+            place=written.place,
+            listed=written.listed,
             **{key: value for key, value in msgspec.structs.asdict(keys).items() if key != "tags"},
+        )
+
+    def _selection(self, written: WrittenRule, named: TagSelection, tags: FilteredTags) -> TagSelection:
+        """Return the selection of a rule with `tags`. The tags of a source precede those of `defaults`."""
+        if isinstance(named, AllTags):
+            return tags
+        own = written.value.get("tags") if isinstance(written.value, nodes.Mapping) else None
+        if own is not None and not nodes.is_null(own):
+            message = f"`tags` cannot be combined with tags or a digest in the source, found {shown(written.source)}"
+            self._findings.problems.append(written.place.problem(message))
+        return named
+
+    def _read_keys(self, written: WrittenRule) -> RuleKeys:
+        """Return the keys of a rule, each from `defaults` if the rule does not set it."""
+        if not isinstance(written.value, nodes.Mapping):
+            return RuleKeys()
+        if self._keys[0] is not written.value:  # the sources of one rule share its keys
+            self._check_keys(written.value, LIST_KEYS if written.listed else OBJECT_KEYS)
+            self._keys = (written.value, read_rule_keys(written.value, self._findings))
+        keys = self._keys[1]
+        if written.defaults is None:
+            return keys
+        if self._defaults[0] is not written.defaults:
+            self._check_keys(written.defaults, DEFAULT_KEYS)
+            self._defaults = (written.defaults, read_rule_keys(written.defaults, self._findings))
+        stated = {
+            entry.key for entry in written.value if entry.key != "to" and not nodes.is_null(entry.value)
+        }
+        return msgspec.structs.replace(
+            self._defaults[1],
+            **{key: getattr(keys, key) for key in stated & set(RuleKeys.__struct_fields__)},
         )
 
     def _try(self, place: Place, read: Callable[..., T], *arguments: object) -> T | None:
@@ -195,56 +198,57 @@ class _RuleReader:
             self._findings.problems.append(place.problem(str(error)))
         return None
 
-    def _destinations(
-        self, entry: Entry, source: Repository | None, selection: TagSelection
-    ) -> tuple[Destination, ...]:
-        value: Node = entry.value
+    def _templates(self, written: WrittenRule, selection: TagSelection) -> list[DestinationTemplate]:
+        value: Node = written.value
         if isinstance(value, nodes.Mapping):
             value = value.get("to") or nodes.Scalar(value.place, "", "null")
-        items: tuple[Node, ...] = (value,)
-        if isinstance(value, nodes.Sequence) and value.items:
-            items = value.items
-        read = [self._try(item.place, self._destination, item, source, selection) for item in items]
-        # The same destination twice is one.
-        return tuple(dict.fromkeys(destination for destination in read if destination is not None))
+        read: list[DestinationTemplate | None] = []
+        for node in _items(value):
+            if nodes.is_empty(node):
+                read += self._default_templates(node, written, selection)
+            else:
+                read.append(self._try(node.place, self._template, node, selection))
+        return [template for template in read if template is not None]
 
-    def _destination(
-        self, node: Node, source: Repository | None, selection: TagSelection
-    ) -> Destination | None:
-        if nodes.is_empty(node):
-            return self._default_destination(node, source, selection)
+    def _template(self, node: Node, selection: TagSelection) -> DestinationTemplate:
         if isinstance(node, nodes.Scalar) and node.kind not in ("text", "plain"):
             raise node.place.unexpected(f"expected {_EXPECTED_VALUE}, found {found(node)}")
-        written = nodes.text_of(node, "a destination as text")
-        expanded = expand(written, self._environment, node.place)
-        try:
-            return parse_destination(expanded, selection, written)
-        except (InvalidReference, InvalidDigest):
-            if expanded in {"", written}:
-                raise
-            # The reason would quote values of variables, which may be secrets.
-            raise InvalidReference(
-                f"{shown(written)} is no destination with its variables' values, which are not shown: expected"
-                " host/repository, with as many tags as the source names"
-            ) from None
+        text = nodes.text_of(node, "a destination as text")
+        return DestinationTemplate(expand(text, self._environment, node.place), text, selection, node.place)
 
-    def _default_destination(
-        self, node: Node, source: Repository | None, selection: TagSelection
-    ) -> Destination | None:
-        """The one that the options name for an empty one. Raises `Unexpected`, `InvalidReference`."""
-        self.used_default = True
-        if source is None:
-            return None  # what is wrong with the source is told
-        text = self._default and self._default.for_source(source)
-        if not text:
-            raise node.place.unexpected(
-                "expected a destination, found an empty one: write it out, or name a place for all of them with --registry"
-                " and --namespace"
-            )
-        return parse_destination(text, selection)
+    def _default_templates(
+        self, node: Node, written: WrittenRule, selection: TagSelection
+    ) -> Iterator[DestinationTemplate | None]:
+        """Yield what stands for an empty destination: that of `defaults`, of `--to`, or of `--registry`."""
+        stated = written.defaults and written.defaults.get("to")
+        for place in _items(stated or self._to):
+            if not nodes.is_empty(place):
+                yield self._try(place.place, self._completed, place, selection)
+                continue
+            self.used_default = True
+            text = self._default.text if self._default else ""
+            if text:
+                yield DestinationTemplate(text, text, selection, node.place)
+            else:
+                self._findings.problems.append(
+                    node.place.problem(
+                        "expected a destination, found an empty one: write it out, or name a place for all of them with --to,"
+                        " or with --registry and --namespace"
+                    )
+                )
 
-    def _check_keys(self, value: nodes.Mapping) -> None:
+    def _completed(self, node: Node, selection: TagSelection) -> DestinationTemplate:
+        template = self._template(node, selection)
+        if (text := completed(template.text)) == template.text:
+            return template
+        return msgspec.structs.replace(template, text=text, written=completed(template.written))
+
+    def _check_keys(self, value: nodes.Mapping, known: Sequence[str]) -> None:
         for entry in value:
-            if entry.key not in OBJECT_KEYS:
-                message = f"unknown key {shown(entry.key)}: expected {', '.join(OBJECT_KEYS)}"
+            if entry.key not in known:
+                message = f"unknown key {shown(entry.key)}: expected {', '.join(known)}"
                 self._findings.problems.append(entry.place.problem(message))
+
+
+def _items(node: Node) -> Sequence[Node]:
+    return node.items if isinstance(node, nodes.Sequence) and node.items else (node,)

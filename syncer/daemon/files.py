@@ -2,13 +2,15 @@
 
 import hashlib
 import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
 from syncer.config import Config
+from syncer.config.rule_files import MAX_FILES, files_of
 from syncer.diagnostics import ConfigError
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.words import count
@@ -25,7 +27,7 @@ Fingerprint = tuple[bytes, ...]
 class ConfigFiles:
     """The current configuration, and the problems of the last reload.
 
-    `load` reads the files and the secrets that they name; it raises `ConfigError`. `paths` are the files to watch.
+    `load` reads the files and the secrets that they name; it raises `ConfigError`. `paths` are the files and folders to watch.
     `now` returns the time in seconds since the epoch.
     """
 
@@ -92,7 +94,22 @@ class ConfigFiles:
 
 def _fingerprint(paths: Sequence[Path]) -> Fingerprint:
     """Return the digests of the contents. Times and inodes do not detect every change, such as a replaced link."""
-    return tuple(_digest(path) for path in paths)
+    return tuple(digest for path in paths for digest in _digests(path))
+
+
+def _digests(path: Path) -> Iterator[bytes]:
+    """Yield the digest of a file, or the names and digests of the files of a folder that are read."""
+    if not path.is_dir():
+        yield _digest(path)
+        return
+    try:
+        files = files_of(path)
+    except OSError as error:
+        yield str(error.errno).encode()
+        return
+    for file in files[: MAX_FILES + 1]:
+        yield os.fsencode(file)
+        yield _digest(file)
 
 
 def _digest(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,9 @@ from syncer.rules.tags import MatchingTags, TheseTags
 Tag = str | None
 """A source's tag; None where only a digest names it, or where the tags could not be listed."""
 
+RuleKey = tuple[int, str]
+"""The number of a rule, and the source if its rule has a pattern, which stands for several."""
+
 _WENT = 1
 _FAILED = 2
 _LOST = 4  # to another rule that writes the same tag
@@ -27,11 +31,14 @@ class OutcomeLists(Observer):
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         super().__init__()
-        self._rules = {rule.number: rule for rule in rules}
-        self._tags: dict[int, dict[Tag, int]] = {}
-        self._unlisted: set[int] = set()
-        self._lost: dict[tuple[int, Tag], set[Reference]] = {}
-        self._places: dict[tuple[int, Tag], int] = {}
+        self._listed = any(rule.listed for rule in rules)
+        # A rule with a pattern becomes one for each repository, which the events bring.
+        self._patterns = {rule.number for rule in rules if rule.templates}
+        self._rules = {self._key(rule): rule for rule in rules}
+        self._tags: dict[RuleKey, dict[Tag, int]] = {}
+        self._unlisted: set[RuleKey] = set()
+        self._lost: dict[tuple[RuleKey, Tag], set[Reference]] = {}
+        self._places: dict[tuple[RuleKey, Tag], int] = {}
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -43,36 +50,42 @@ class OutcomeLists(Observer):
 
     def on_image_failed(self, event: ImageFailed) -> None:
         if event.source.tag is None and event.source.digest is None:
-            self._unlisted.add(event.rule.number)
+            self._unlisted.add(self._key(event.rule))
         elif (
             event.failure.kind == "conflict"
             and event.failure.status is None
             and not event.rule.conflict_at(event.destination)
         ):
-            self._lost.setdefault((event.rule.number, event.source.tag), set()).add(event.destination)
+            self._lost.setdefault((self._key(event.rule), event.source.tag), set()).add(event.destination)
             self._record(event, _LOST)
         else:
             self._record(event, _FAILED)
 
     def _record(self, event: ImageSynced | ImageSkipped | ImageFailed, how: int) -> None:
         tag = event.source.tag
-        tags = self._tags.setdefault(event.rule.number, {})
+        key = self._key(event.rule)
+        if event.rule.number in self._patterns:
+            self._rules.setdefault(key, event.rule)
+        tags = self._tags.setdefault(key, {})
         tags[tag] = tags.get(tag, 0) | how
-        rule = self._rules.get(event.rule.number)
+        rule = self._rules.get(key)
         if rule is not None and isinstance(rule.selection, MatchingTags | FilteredTags):
             self._record_place(rule, tag, event.destination)
+
+    def _key(self, rule: Rule) -> RuleKey:
+        return rule.number, str(rule.source) if rule.number in self._patterns else ""
 
     def _record_place(self, rule: Rule, tag: Tag, to: Reference) -> None:
         """Which of the destination's tags an expression's tag got: only then can they be named as a pair."""
         for destination in rule.destinations:
             if destination.tags and destination.repository == to.repository and to.tag in destination.tags:
-                self._places[rule.number, tag] = destination.tags.index(to.tag)
+                self._places[self._key(rule), tag] = destination.tags.index(to.tag)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
     def success_document(self) -> dict[str, object]:
         """The images that are at all their destinations, one entry a tag."""
-        return merge_entries(self._entries(lambda how: how == _WENT, all))
+        return merge_entries(self._entries(lambda how: how == _WENT, all), listed=self._listed)
 
     def failed_document(self) -> dict[str, object]:
         """The images that are not, one entry a tag; the whole rule where its tags could not be listed.
@@ -80,22 +93,24 @@ class OutcomeLists(Observer):
         An image that lost a destination to an earlier rule is not meant to get there: another run without that
         rule would overwrite it. So that destination is left out.
         """
-        return merge_entries(self._entries(lambda how: bool(how & _FAILED), any, whole=self._unlisted))
+        entries = self._entries(lambda how: bool(how & _FAILED), any, whole=self._unlisted)
+        return merge_entries(entries, listed=self._listed)
 
     def _entries(
         self,
         wanted: Callable[[int], bool],
         enough: Callable[[Iterable[bool]], bool],
-        whole: set[int] | frozenset[int] = frozenset(),
+        whole: set[RuleKey] | frozenset[RuleKey] = frozenset(),
     ) -> Iterator[tuple[str, object]]:
         """An entry for each wanted tag; `enough` decides about a rule that can only be listed as a whole."""
-        for rule in self._rules.values():
-            if rule.number in whole:
+        # The repositories of a pattern in the order of their names: not that in which they were found.
+        for key, rule in sorted(self._rules.items(), key=itemgetter(0)):
+            if key in whole:
                 yield rule.entry_for(None)
                 continue
-            if rule.number in self._unlisted:
+            if key in self._unlisted:
                 continue
-            hows = self._tags.get(rule.number, {})
+            hows = self._tags.get(key, {})
             if not rule.tags_are_written:
                 if hows and enough(map(wanted, hows.values())):
                     yield rule.entry_for(None)
@@ -107,7 +122,7 @@ class OutcomeLists(Observer):
                     yield self._entry(remaining, tag)
 
     def _without_lost(self, rule: Rule, tag: Tag) -> Rule:
-        lost = self._lost.get((rule.number, tag))
+        lost = self._lost.get((self._key(rule), tag))
         if lost is None:
             return rule
         kept = tuple(
@@ -129,7 +144,7 @@ class OutcomeLists(Observer):
         renamed = [len(destination.tags) for destination in rule.destinations if destination.tags]
         if not renamed:
             return rule.entry_for([tag])
-        place = self._places.get((rule.number, tag))
+        place = self._places.get((self._key(rule), tag))
         if place is None:
             return rule.entry_for(None)
         selected = [""] * renamed[0]

@@ -9,6 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from syncer.cli.main import cli
+from syncer.oci.reference import Repository
+from syncer.rules.allowlist import Allowlist
+from syncer.rules.naming import DestinationTemplate
+from syncer.rules.rule import Rule
+from syncer.rules.tags import AllTags
 
 
 class Listener:
@@ -132,3 +137,38 @@ def test_a_variable_that_is_not_named_cannot_be_used(run):
     done = run("check", images, "--allow-env", "HOST", **env)
     assert done.exit_code == 2
     assert "PROJECT: --allow-env does not name it" in done.output
+
+
+@pytest.mark.parametrize(
+    ("to", "glob", "allowed"),
+    [
+        ("harbor.example.com/mirror/{path}", "harbor.example.com/mirror/*", True),
+        ("harbor.example.com/mirror/{path}", "harbor.example.com/mirror/etcd", False),
+        ("harbor.example.com/{host}/{name}", "harbor.example.com/quay.io/*", True),
+        ("{host}/{path}", "harbor.example.com/*", False),
+        ("{name}", "docker.io/library/*", True),
+        ("{name}", "harbor.example.com/*", False),
+    ],
+)
+def test_destination_with_placeholders_is_checked_by_the_name_that_results(run, to, glob, allowed):
+    done = run("check", {"quay.io/coreos/etcd": to}, "--allow-destination", glob)
+    assert (done.exit_code == 0) is allowed, done.output
+
+
+@pytest.mark.parametrize(
+    ("pattern", "to", "sources", "destinations", "refusals"),
+    [
+        ("team/**", "h.io/m/{1}", ["q.io/team/*"], ["h.io/m/*"], 0),
+        ("team/*", "h.io/m/{name}", ["q.io/*"], ["h.io/*"], 0),
+        ("team/**", "h.io/m/{1}", ["q.io/team/a*"], ["h.io/m/a*"], 2),
+        ("**", "h.io/m/{1}", ["q.io/team/*"], ["h.io/m/*"], 1),
+        ("team/*", "{1}/m", ["q.io/*"], ["h.io/*"], 1),
+        ("team/*", "$HOST/{1}", ["q.io/*"], ["h.io/team/*"], 1),
+    ],
+)
+def test_pattern_must_be_allowed_whatever_its_stars_stand_for(pattern, to, sources, destinations, refusals):
+    template = DestinationTemplate(to.replace("$HOST", "h.io"), to)
+    rule = Rule(0, Repository("q.io", pattern), AllTags(), (), templates=(template,))
+    found = list(Allowlist(tuple(sources), tuple(destinations)).refusals(rule))
+    assert len(found) == refusals
+    assert all(to in message or pattern in message for message in found)

@@ -24,7 +24,7 @@ def test_precedence(tmp_path, rule, option, auth, expected):
     entry = {"attestations": auth} if auth else {}
     (tmp_path / "auth.json").write_text(json.dumps({"q.io": {"attestations": "keep"}, "d.io/ns": entry}))
     config = load_config(
-        OnceOptions(auth=tmp_path / "auth.json", images=tmp_path / "images.json", attestations=option)
+        OnceOptions(auth=tmp_path / "auth.json", images=[tmp_path / "images.json"], attestations=option)
     )
     assert config.rules[0].destinations[0].attestations == expected
 
@@ -34,5 +34,5 @@ def test_the_longest_key_of_each_destination_counts(tmp_path):
     (tmp_path / "auth.json").write_text(
         '{"d.io": {"attestations": "drop"}, "d.io/ns": {"attestations": "keep"}, "e.io": {}}'
     )
-    config = load_config(OnceOptions(auth=tmp_path / "auth.json", images=tmp_path / "images.json"))
+    config = load_config(OnceOptions(auth=tmp_path / "auth.json", images=[tmp_path / "images.json"]))
     assert [each.attestations for each in config.rules[0].destinations] == ["drop", "keep", "auto"]

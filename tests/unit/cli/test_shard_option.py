@@ -88,7 +88,7 @@ def test_shares_log_their_rules_and_cover_all_rules(rules):
     path, found = rules(RULES), []
     for index in range(3):
         shard = Shard(index, 3)
-        config = load_config(OnceOptions(images=path, shard=shard))
+        config = load_config(OnceOptions(images=[path], shard=shard))
         assert describe_share(config, shard) == f"shard {index}/3 has {len(config.rules)} of 24 rules"
         found += [str(rule) for rule in config.rules]
     assert sorted(found) == sorted(RULES)

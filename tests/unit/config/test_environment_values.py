@@ -14,7 +14,7 @@ def test_invalid_destination_from_a_variable_does_not_show_its_value(value):
     findings = Findings()
     node = read_json('{"nginx": "${PLACE}"}', "images.json", "images", findings)
     assert node is not None
-    assert parse_rules(node, environment={"PLACE": value}, findings=findings) == ()
+    assert parse_rules([node], environment={"PLACE": value}, findings=findings) == ()
     (problem,) = findings.problems
     assert "hush" not in str(problem)
     assert "'${PLACE}' is no destination" in str(problem)

@@ -30,6 +30,27 @@ def test_examples_match_and_name_their_schema(kind):
     assert f"$schema={read_json['$schema']}" in text.splitlines()[0]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*")), ids=str)
+def test_every_example_matches_its_schema(path):
+    if path.suffix not in (".json", ".yaml"):
+        return
+    validator("auth" if path.stem == "auth" else "images").validate(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        ["nginx"],
+        [{"from": ["nginx", "redis"], "to": ["r.io/{name}"], "overwrite": False}],
+        {"rules": []},
+        {"$schema": "x", "rules": ["nginx"], "defaults": {"to": "r.io", "platforms": ["linux/amd64"]}},
+        {"rules": "r.io/rules", "nginx": {"to": "", "name": "web"}},
+    ],
+)
+def test_schema_accepts_every_form(document):
+    validator("images").validate(document)
+
+
 @pytest.mark.parametrize(
     ("kind", "document"),
     [
@@ -39,7 +60,15 @@ def test_examples_match_and_name_their_schema(kind):
         ("auth", {"quay.io": {"attestations": True}}),
         ("images", {"nginx": {"to": "r.io/nginx", "colour": "red"}}),
         ("images", {"nginx": 5}),
-        ("images", ["nginx"]),
+        ("images", [5]),
+        ("images", [{"to": "r.io/nginx"}]),
+        ("images", [{"from": [], "to": "r.io/nginx"}]),
+        ("images", [{"from": "nginx", "colour": "red"}]),
+        ("images", {"rules": [{"from": "nginx", "colour": "red"}]}),
+        ("images", {"rules": [], "defaults": {"name": "x"}}),
+        ("images", {"rules": [], "defaults": {"from": "x"}}),
+        ("images", {"rules": [], "nginx": "r.io/nginx"}),
+        ("images", {"nginx": {"from": "x", "to": "r.io/nginx"}}),
     ],
 )
 def test_schema_rejects_what_the_program_refuses(kind, document):

@@ -138,3 +138,20 @@ def test_invalid_files_at_start_are_refused(tmp_path):
     images.write_text("{")
     with pytest.raises(ConfigError):
         ConfigFiles(lambda: load(None, images), [images], metrics=MetricsObserver())
+
+
+async def test_new_and_changed_files_of_a_folder_are_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"quay.io/a:1": "there.example/a"}')
+    files = ConfigFiles(lambda: load(images=tmp_path), [tmp_path], metrics=MetricsObserver())
+    for name, text, count in (
+        ("b.txt", "quay.io/b:1 there.example/b", 2),
+        ("b.txt", "quay.io/b:1 there.example/b\nquay.io/c:1 there.example/c", 3),
+    ):
+        (tmp_path / name).write_text(text)
+        await files.changed()
+        assert await files.changed()
+        assert await files.reload()
+        assert len(files.config.rules) == count
+    (tmp_path / "notes.md").write_text("not a rule")
+    await files.changed()
+    assert not await files.changed()

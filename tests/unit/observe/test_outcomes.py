@@ -1,7 +1,9 @@
 """The lists of what went through and what did not: images files for another run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncer.config import load
+from syncer.config.image_lists import merge_entries
 from syncer.config.rule_reader import rules_from
 from syncer.events import Failure, ImageFailed, ImageSkipped, ImageSynced, SkipReason
 from syncer.observe.outcomes import OutcomeLists, as_yaml, write_list
 from syncer.oci.digest import Digest
-from syncer.oci.reference import Reference
+from syncer.oci.reference import Reference, Repository
+from syncer.rules.naming import DestinationTemplate
 from syncer.rules.rule import Rule
 from syncer.rules.tags import OneDigest
 from tests.support.rules import numbered
@@ -28,7 +32,7 @@ CONFLICT_AT_REGISTRY = Failure("conflict", "409 conflict", "d.io", 409)
 class Story:
     """A run of some rules, told image by image: `tag` of the rule numbered `rule`, at its destinations in turn."""
 
-    def __init__(self, images: dict[str, object]) -> None:
+    def __init__(self, images: Any) -> None:
         self.rules = rules_from(images, ENVIRONMENT)
         self.lists = OutcomeLists(self.rules)
 
@@ -272,3 +276,113 @@ def test_yaml_gives_back_what_it_was_given(document):
 def _is_yaml(value: str | list[str]) -> bool:
     # A file's rules have been read from text, so they hold no lone surrogates.
     return all(letter < "\ud800" or letter > "\udfff" for letter in "".join(value))
+
+
+class TestRulesInLists:
+    def test_an_entry_is_an_item_of_a_list_with_a_concrete_source_and_destination(self):
+        story = Story(
+            {
+                "defaults": {"to": "$HOST/m", "platforms": ["linux/amd64"]},
+                "rules": ["q.io/x/a", {"from": "q.io/b:1,2", "to": "d.io/{path|-}:{tag}-m", "name": "b"}],
+            }
+        )
+        story.ends("1").ends("2", TIMEOUT).ends("1", rule=1, new=("1-m",)).ends(
+            "2", TIMEOUT, rule=1, new=("2-m",)
+        )
+        amd64 = {"platforms": ["linux/amd64"]}
+        assert story.success == {
+            "rules": [
+                {"from": "q.io/x/a:1", "to": "$HOST/m/a:1", **amd64},
+                {"from": "q.io/b:1", "to": "d.io/b:1-m", **amd64, "name": "b"},
+            ]
+        }
+        assert story.failed == {
+            "rules": [
+                {"from": "q.io/x/a:2", "to": "$HOST/m/a:2", **amd64},
+                {"from": "q.io/b:2", "to": "d.io/b:2-m", **amd64, "name": "b"},
+            ]
+        }
+        assert len(rules_from(story.failed, ENVIRONMENT)) == 2
+
+    @pytest.mark.parametrize("name", ["list.yaml", "list.json"])
+    def test_flags_and_texts_are_read_again_as_they_were(self, tmp_path, name):
+        rule = {"overwrite": False, "referrers": True, "prune": {"foreign": True, "keep": ["1"]}}
+        (tmp_path / "rules.yaml").write_text(
+            "- {from: q.io/a, to: d.io/a, name: 1.10, overwrite: no, referrers: true, prune: {foreign: on, keep: [1]}}"
+        )
+        (before,) = load(images=tmp_path / "rules.yaml").rules
+        lists = OutcomeLists([before])
+        lists.notify(event(0, Reference(before.source, "1"), Reference(before.source, "1"), TIMEOUT))
+        write_list(tmp_path / name, lists.failed_document())
+        (after,) = load(images=tmp_path / name).rules
+        assert (after.overwrite, after.referrers, after.prune, after.name) == (
+            before.overwrite,
+            before.referrers,
+            before.prune,
+            "1.10",
+        )
+        assert lists.failed_document()["rules"] == [
+            {"from": "q.io/a:1", "to": "d.io/a:1", "name": "1.10", **rule}
+        ]
+
+    def test_template_of_a_tag_keeps_its_variable(self):
+        story = Story({"q.io/a": "$HOST/{name}:{tag}-m"}).ends("1", TIMEOUT, new=("1-m",))
+        assert story.failed == {"q.io/a:1": "$HOST/a:1-m"}
+
+    def test_a_rule_whose_tags_could_not_be_listed_is_there_whole(self):
+        rules = [{"from": "q.io/a", "to": ["d.io/{name}:{tag}-m", "e.io/{path}"]}]
+        assert Story(rules).cannot_be_listed().failed == {
+            "rules": [{"from": "q.io/a", "to": ["d.io/a:{tag}-m", "e.io/a"]}]
+        }
+
+    def test_two_whole_rules_of_one_source_become_a_list(self):
+        both = {"q.io/a": {"to": "d.io/a", "platforms": ["linux/amd64"]}, "q.io/a:/x/": "d.io/b"}
+        story = Story(both).cannot_be_listed(0)
+        assert "rules" not in story.failed
+        merged = merge_entries(
+            [("a", {"to": "d.io/a", "overwrite": False}), ("a", "d.io/b"), ("a", "e.io/b")]
+        )
+        assert merged == {
+            "rules": [
+                {"from": "a", "to": "d.io/a", "overwrite": False},
+                {"from": "a", "to": ["d.io/b", "e.io/b"]},
+            ]
+        }
+        assert len(rules_from(merged)) == 2
+
+    def test_each_repository_of_a_pattern_has_its_entries(self):
+        (rule,) = rules_from([{"from": "q.io/team/a", "to": "d.io/{name}"}])
+        template = DestinationTemplate("d.io/{1}", "d.io/{1}")
+        pattern = replace(
+            rule,
+            source=Repository("q.io", "team/*"),
+            written_source="q.io/team/*",
+            destinations=(),
+            templates=(template,),
+        )
+        lists = OutcomeLists([pattern])
+        for name in ("b", "a"):
+            concrete = replace(
+                pattern,
+                source=Repository("q.io", f"team/{name}"),
+                written_source=f"q.io/team/{name}",
+                destinations=(template.resolve(Repository("q.io", f"team/{name}"), [name]),),
+                templates=(),
+            )
+            for tag, outcome in (("1", ImageSynced), ("2", ImageFailed)):
+                source, to = (
+                    Reference(each, tag) for each in (concrete.source, concrete.destinations[0].repository)
+                )
+                lists.notify(
+                    ImageSynced(concrete, source, to, DIGEST, None, 1, 0.1)
+                    if outcome is ImageSynced
+                    else ImageFailed(concrete, source, to, TIMEOUT)
+                )
+        assert lists.failed_document() == {
+            "rules": [{"from": f"q.io/team/{name}:2", "to": f"d.io/{name}:2"} for name in ("a", "b")]
+        }
+        lists.notify(
+            ImageFailed(pattern, Reference(pattern.source), Reference(Repository("d.io", "*")), TIMEOUT)
+        )
+        whole: Any = lists.failed_document()["rules"]
+        assert {"from": "q.io/team/*", "to": "d.io/{1}"} in whole
