@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from syncer.config import load
+from syncer.config.rule_reader import OBJECT_KEYS
 from tests.e2e.jobs import tags, wait_for
 from tests.support.judge import Open, judge, raw_manifest, whole_storage
 from tests.support.processes import Process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SCENARIOS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+LESS_WRITING = EXAMPLES / "less-writing"
+SCENARIOS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and path != LESS_WRITING)
 FILES = ("--auth", "auth.yaml", "--images", "images.yaml")
 SOURCE_PORT, DESTINATION_PORT = 5001, 5002
 EXPECTED = [
@@ -175,6 +178,80 @@ def test_several_sources_reach_two_destinations_as_their_example_says(run_syncer
         # A filter may make the portal's index smaller.
         judge(sources, destination, [pair for pair in pairs if pair[0] != "acme/portal:5"])
         assert whole_storage(destination.storage) == len(images)
+
+
+@pytest.mark.parametrize("name", ["one-place.txt", "flattened.yaml", "platforms.txt"])
+def test_short_form_means_what_the_long_one_does_in_a_third_of_its_lines(name):
+    before = LESS_WRITING / f"{name.partition('.')[0]}.before.json"
+    short = LESS_WRITING / name
+
+    def copies(path):
+        return {
+            (str(rule.source), str(rule.selection), str(rule.platforms), str(each.repository))
+            for rule in load(images=path, to="harbor.example.com/mirror").rules
+            for each in rule.destinations
+        }
+
+    assert copies(short) == copies(before)
+    assert len(short.read_text().splitlines()) <= len(before.read_text().splitlines()) / 3
+
+
+def test_newest_releases_of_each_minor_version_are_copied(run_syncer, registry, source, files):
+    old, new = registry(), registry()
+    expected = [f"coreos/etcd:{tag}" for tag in ("v3.5.20", "v3.5.21", "v3.6.4", "v3.6.5")]
+    others = [f"coreos/etcd:{tag}" for tag in ("v3.5.9", "v3.4.1", "v3.7.0-rc.0")]
+    _seed(run_syncer, files, source, old, *expected, *others)
+    done = run_syncer(*_short("newest.yaml", {"quay.io": old, "harbor.example.com": new}, files.folder))
+    assert done.returncode == 0, done.stderr
+    assert set(tags(new.storage)) == {f"mirror/{image}" for image in expected}
+    assert set(expected) == {
+        key.removeprefix("quay.io/") for key in json.loads((LESS_WRITING / "newest.before.json").read_text())
+    }
+
+
+@pytest.mark.skipif("repositories" not in OBJECT_KEYS, reason="this version does not copy whole projects")
+def test_all_repositories_of_a_project_are_copied(run_syncer, registry, source, files):
+    old, new = registry(), registry()
+    _seed(run_syncer, files, source, old, "team/app:1", "team/tools/builder:2", "teams/other:3")
+    hosts = {"harbor.old.example.com": old, "harbor.new.example.com": new}
+    done = run_syncer(*_short("namespace.yaml", hosts, files.folder))
+    assert done.returncode == 0, done.stderr
+    assert set(tags(new.storage)) == {"team/app:1", "team/tools/builder:2"}
+
+
+def test_plain_list_is_copied_to_one_place(run_syncer, registry, source, files):
+    old, new = registry(), registry()
+    images = ("prometheus/node-exporter:v1.8.2", "acme/portal:5")
+    _seed(run_syncer, files, source, old, *images)
+    hosts = dict.fromkeys(("quay.io", "ghcr.io"), old) | {"harbor.example.com": new}
+    arguments = _short("one-place.txt", hosts, files.folder)
+    listed = "".join(
+        line
+        for line in (files.folder / "one-place.txt").read_text().splitlines(keepends=True)
+        if old.host in line
+    )
+    (files.folder / "one-place.txt").write_text(listed)
+
+    done = run_syncer(*arguments, "--to", f"{new.host}/mirror")
+
+    assert done.returncode == 0, done.stderr
+    judge(old, new, [(image, f"mirror/{image.rpartition('/')[2]}") for image in images])
+    again = run_syncer(
+        "copy", f"{old.host}/acme/portal:5", *arguments[:2], "--to", f"{new.host}/{{path|_}}:{{tag}}-x"
+    )
+    assert again.returncode == 0, again.stderr
+    judge(old, new, [("acme/portal:5", "acme_portal:5-x")])
+
+
+def _short(name, hosts, folder):
+    """Put a short form into `folder`, its hosts replaced by registries of this machine. Returns the arguments."""
+    text = (LESS_WRITING / name).read_text()
+    for host, registry in hosts.items():
+        text = text.replace(host, registry.host)
+    (folder / name).write_text(text)
+    auth = {registry.host: registry.auth_entry for registry in hosts.values()}
+    (folder / "auth.json").write_text(json.dumps(auth))
+    return ["--auth", str(folder / "auth.json"), "--images", str(folder / name)]
 
 
 def _renamed(image, new_names):
