@@ -63,7 +63,10 @@ def _rule(rule: Rule, service: Service, times: dict[str, float], result: RuleRes
     due = [times[text] for text in service.schedules_of(rule) if text in times]
     return {
         "source": rule.name,
-        "destinations": [each.written or str(each.repository) for each in rule.destinations],
+        "destinations": [
+            *(each.written or str(each.repository) for each in rule.destinations),
+            *(template.written for template in rule.templates),
+        ],
         "selection": service.live.selection(rule.name) if isinstance(rule.selection, FilteredTags) else None,
         "schedule": rule.schedule,
         "next": utc(min(due)) if due else None,
