@@ -33,8 +33,9 @@ from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
-from syncer.events import Observer, RunFinished
+from syncer.events import Observer
 from syncer.observe import words
+from syncer.observe.closing_line import ClosingLine
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists, write_list
@@ -300,28 +301,6 @@ def new_run(
         trigger=trigger,
         **parts,
     )
-
-
-class ClosingLine(Observer):
-    """Hands all events on as they come, but the end of the run only on `tell`: when everything is written down.
-
-    Scripts look for the log's last line, so nothing may come after it.
-    """
-
-    def __init__(self, log: Observer) -> None:
-        super().__init__()
-        self._log = log
-        self._end: RunFinished | None = None
-
-    def notify(self, event: object) -> None:
-        if isinstance(event, RunFinished):
-            self._end = event
-        else:
-            self._log.notify(event)
-
-    def tell(self) -> None:
-        if self._end is not None:
-            self._log.notify(self._end)
 
 
 async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[], None]) -> RunResult:

@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from syncer.cli.main import cli
-from syncer.cli.once import EXITS, ClosingLine
+from syncer.cli.once import EXITS
 from syncer.events import Observer, RuleWarning, RunFinished
+from syncer.observe.closing_line import ClosingLine
 from tests.support.rules import numbered
 
 
