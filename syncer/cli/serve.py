@@ -28,7 +28,7 @@ from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
 from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier, secrets_of
 from syncer.daemon.page import Pages
-from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun
+from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun, Work
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.server import Server, listen, server_for
 from syncer.daemon.service import Plan, Service
@@ -39,7 +39,6 @@ from syncer.observe.metrics import MetricsObserver
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
-from syncer.rules.rule import Rule
 from syncer.rules.schedules import InvalidSchedule, check_schedule
 from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import Database, open_database
@@ -68,17 +67,22 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     notify_on: Sequence[str] = USUALLY
     notify_secret_file: Path | None = None
     max_run_time: float | None = None
+    hook_token_file: Path | None = None
+    hook_delay: float = 5.0
 
 
 def run_service(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit code: 0, or 2 if the daemon could not start."""
-    plan = Plan(_schedules(options.schedule), options.overlap, options.run_on_start)
+    plan = Plan(
+        _schedules(options.schedule), options.overlap, options.run_on_start, hook_delay=options.hook_delay
+    )
     zone = _zone(options.timezone)
     address = _address(options.listen)
     guard = Guard(
         address[0],
         token=_token("--api-token-file", options.api_token_file),
         read_token=_token("--api-read-token-file", options.api_read_token_file),
+        hook_token=_token("--hook-token-file", options.hook_token_file),
     )
     addresses = [*options.notify, *_addresses(options.notify_file)]
     notifier = _notifier(options, addresses)
@@ -211,7 +215,7 @@ class _Preparation:
         self._warnings: tuple[str, ...] = ()
 
     def __call__(
-        self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
+        self, config: Config, work: Work, observers: Sequence[Observer], trigger: Trigger
     ) -> Prepared:
         credentials = Credentials(config.auth)
         self._log.renew(credentials.secrets())
@@ -220,7 +224,8 @@ class _Preparation:
             self._warnings = warnings
             for warning in warnings:
                 self._log.current.logger.warning("config", message=warning)
-        lists = OutcomeLists(rules)
+        # Further rules may join the run.
+        lists = OutcomeLists(config.rules)
         run = new_run(
             WatchedRun,
             config,
@@ -229,7 +234,9 @@ class _Preparation:
             cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
             image_times=SqliteImageTimes(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
-            rules=rules,
+            rules=work.rules,
+            tags=work.tags,
+            announced=work.announced,
             trigger=trigger,
         )
 
@@ -249,7 +256,9 @@ def _paths(options: ServeOptions) -> list[Path]:
 def _log(
     options: ServeOptions, progress: Progress, guard: Guard, config: Config, addresses: Sequence[str]
 ) -> DaemonLog:
-    secrets = [token().reveal() for token in (guard.token, guard.read_token) if token is not None]
+    secrets = [
+        token().reveal() for token in (guard.token, guard.read_token, guard.hook_token) if token is not None
+    ]
     if options.notify_secret_file:
         secrets.append(_secret("--notify-secret-file", options.notify_secret_file).reveal())
     return DaemonLog(

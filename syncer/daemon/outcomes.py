@@ -1,5 +1,6 @@
 """The outcome of each rule of a run, for the API, the page and notifications."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
@@ -7,14 +8,20 @@ from syncer.rules.rule import Rule
 
 
 class RuleOutcomes(Observer):
-    """Counts the successful and failed images of each rule."""
+    """Counts the successful and failed images of each rule. `rules` are those that the run copies as a whole."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         super().__init__()
-        self._names = {rule.number: rule.name for rule in rules}
-        self._succeeded = dict.fromkeys(self._names, 0)
-        self._failed = dict.fromkeys(self._names, 0)
+        self._names: dict[int, str] = {}
+        self._succeeded: Counter[int] = Counter()
+        self._failed: Counter[int] = Counter()
         self._interrupted: set[int] = set()
+        self._failed_parts: dict[int, str] = {}
+        self.add(rules)
+
+    def add(self, rules: Sequence[Rule]) -> None:
+        """Add rules that joined the run."""
+        self._names |= {rule.number: rule.name for rule in rules}
 
     @property
     def rules(self) -> frozenset[str]:
@@ -32,10 +39,16 @@ class RuleOutcomes(Observer):
             self._interrupted.add(event.rule.number)
         else:
             self._failed[event.rule.number] += 1
+            self._failed_parts[event.rule.number] = event.rule.name
 
     def outcomes(self) -> dict[str, str]:
-        """Return the outcomes by rule name. Interrupted rules without a failed image are left out."""
-        outcomes = {}
+        """Return the outcomes by rule name. Interrupted rules without a failed image are left out.
+
+        A rule of which only some tags were copied is left out too, unless one of them failed.
+        """
+        outcomes = {
+            name: "partial" for number, name in self._failed_parts.items() if number not in self._names
+        }
         for number, name in self._names.items():
             if self._failed[number]:
                 outcomes[name] = "partial" if self._succeeded[number] else "failure"

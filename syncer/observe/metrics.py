@@ -153,6 +153,9 @@ class MetricsObserver(Observer, Collector):
         self._skipped_runs = counter(
             "syncer_runs_skipped_total", "Number of runs that were due but not started.", ["reason"]
         )
+        self._hook_events = counter(
+            "syncer_events_total", "Number of events that registries sent.", ["kind", "outcome"]
+        )
         self._remaining = gauge(
             "syncer_rate_limit_remaining",
             "Number of requests that a registry still allows.",
@@ -260,6 +263,9 @@ class MetricsObserver(Observer, Collector):
 
     def count_skipped_run(self, reason: Literal["overlap", "locked"]) -> None:
         self._skipped_runs.labels(reason).inc()
+
+    def count_event(self, kind: str, outcome: Literal["taken", "ignored", "refused"]) -> None:
+        self._hook_events.labels(kind, outcome).inc()
 
     def restore(self, *, succeeded: float | None, completed: float | None) -> None:
         """Set when a run last succeeded and last ended before this process started, in Unix time.
