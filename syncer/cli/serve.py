@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
 import click
+import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
@@ -24,6 +25,7 @@ from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
 from syncer.config import Config
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
 from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier, secrets_of
@@ -39,7 +41,10 @@ from syncer.observe.metrics import MetricsObserver
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
+from syncer.rules.rule import Rule
 from syncer.rules.schedules import InvalidSchedule, check_schedule
+from syncer.run import Run
+from syncer.state.behind import BehindTable
 from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
@@ -104,6 +109,9 @@ def run_service(options: ServeOptions) -> int:
             bound = listen(*address)
             stack.callback(bound.close)
             live = Live()
+            lag = Lag(BehindTable(database))
+            lag.restore()
+            preparation = _Preparation(options, log, progress, metrics, database)
             service = Service(
                 plan=plan,
                 timetable=Timetable(
@@ -111,10 +119,11 @@ def run_service(options: ServeOptions) -> int:
                 ),
                 files=files,
                 runner=Runner(
-                    prepare=_Preparation(options, log, progress, metrics, database),
+                    prepare=preparation,
                     history=history,
                     metrics=metrics,
                     live=live,
+                    lag=lag,
                     lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
                     on_finished=notifier.tell,
                     max_seconds=options.max_run_time,
@@ -123,6 +132,8 @@ def run_service(options: ServeOptions) -> int:
                 live=live,
                 metrics=metrics,
                 notifier=notifier,
+                lag=lag,
+                plan_of=preparation.plan,
             )
             _restore_history(history, metrics, log)
             if share := describe_share(files.config, options.shard):
@@ -244,6 +255,21 @@ class _Preparation:
             write_outcome(self._options, self._log.current, report=report, metrics=self._metrics, lists=lists)
 
         return Prepared(run, write)
+
+    def plan(self, config: Config, rules: Sequence[Rule]) -> tuple[Run, ReportObserver]:
+        """Create a dry run, which is not in the history and not in the log."""
+        report = ReportObserver()
+        run = new_run(
+            Run,
+            config,
+            msgspec.structs.replace(self._options, dry_run=True),
+            credentials=Credentials(config.auth),
+            cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
+            observers=[report],
+            rules=rules,
+            trigger="api",
+        )
+        return run, report
 
 
 # --- options ------------------------------------------------------------------------------------------------------

@@ -100,6 +100,10 @@ class Guard:
                     "starting and cancelling runs is disabled: set --api-token-file, or listen on 127.0.0.1",
                 )
 
+    def plan_refusal(self, request: Request) -> Refusal | None:
+        """Return why a request may not ask for a plan, or None. The check of `read_refusal` is made before."""
+        return _from_elsewhere(request)
+
     def hook_refusal(self, request: Request) -> Refusal | None:
         """Return why a request may not send events, or None. The tokens of the API do not count."""
         if self.hook_token is not None:

@@ -13,6 +13,8 @@ class RuleOutcomes(Observer):
     def __init__(self, rules: Sequence[Rule]) -> None:
         super().__init__()
         self._names: dict[int, str] = {}
+        self._rules: dict[int, Rule] = {}
+        self._skipped: Counter[int] = Counter()
         self._succeeded: Counter[int] = Counter()
         self._failed: Counter[int] = Counter()
         self._interrupted: set[int] = set()
@@ -22,6 +24,7 @@ class RuleOutcomes(Observer):
     def add(self, rules: Sequence[Rule]) -> None:
         """Add rules that joined the run."""
         self._names |= {rule.number: rule.name for rule in rules}
+        self._rules |= {rule.number: rule for rule in rules}
 
     @property
     def rules(self) -> frozenset[str]:
@@ -32,6 +35,7 @@ class RuleOutcomes(Observer):
         self._succeeded[event.rule.number] += 1
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
+        self._skipped[event.rule.number] += 1
         self._succeeded[event.rule.number] += 1
 
     def on_image_failed(self, event: ImageFailed) -> None:
@@ -40,6 +44,23 @@ class RuleOutcomes(Observer):
         else:
             self._failed[event.rule.number] += 1
             self._failed_parts[event.rule.number] = event.rule.name
+
+    def images(self) -> dict[str, dict[str, int]]:
+        """Return the number of images by outcome of each rule that was copied as a whole."""
+        return {
+            name: {
+                "synced": self._succeeded[number] - self._skipped[number],
+                "skipped": self._skipped[number],
+                "failed": self._failed[number],
+            }
+            for number, name in self._names.items()
+            if number not in self._interrupted
+        }
+
+    def complete_rules(self) -> list[Rule]:
+        """Return the rules that were copied as a whole without a failure."""
+        outcomes = self.outcomes()
+        return [rule for rule in self._rules.values() if outcomes.get(rule.name) == "success"]
 
     def outcomes(self) -> dict[str, str]:
         """Return the outcomes by rule name. Interrupted rules without a failed image are left out.

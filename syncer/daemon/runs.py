@@ -13,6 +13,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from syncer.config import Config
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.outcomes import RuleOutcomes
 from syncer.daemon.packing import pack_report
@@ -126,6 +127,7 @@ class Runner:
         history: History,
         metrics: MetricsObserver,
         live: Live,
+        lag: Lag,
         lock: Callable[[], AbstractContextManager[None]],
         on_finished: Callable[[Ended], None],
         max_seconds: float | None = None,
@@ -134,6 +136,7 @@ class Runner:
         self._history = history
         self._metrics = metrics
         self._live = live
+        self._lag = lag
         self._lock = lock
         self._on_finished = on_finished
         self._max_seconds = max_seconds
@@ -176,7 +179,7 @@ class Runner:
             held.callback(self._set_idle)
             held.enter_context(self._lock())
             report, outcomes = ReportObserver(), RuleOutcomes(work.whole_rules)
-            observers = (report, outcomes, self._metrics, self._live)
+            observers = (report, outcomes, self._metrics, self._live, self._lag)
             prepared = self._prepare(config, work, observers, trigger)
             current = Current(prepared, observers, report, outcomes, trigger, time.monotonic())
             # Record the run before its id is returned.
@@ -247,6 +250,7 @@ class Runner:
         while True:
             await anyio.sleep(TOUCH_SECONDS)
             await self._keep(self._history.touch, summary_of(current.report))
+            await self._keep(self._lag.flush)
 
     def _notify_finished(self, current: Current, outcome: Literal["failure", "interrupted"]) -> None:
         """Send the event that the run itself could not send."""
@@ -268,10 +272,16 @@ class Runner:
             error = {"error": f"the run exceeded --max-run-time ({limit}) and was stopped"}
         run = current.report.run() | error
         summary = run | {"totals": current.report.totals()}
+        if crash is None:
+            began = time.time() - (time.monotonic() - current.began)
+            self._lag.complete(current.rules.complete_rules(), before=began)
         before = await self._keep(self._history.rule_results) or {}
 
         def write() -> None:
-            self._history.finish(summary, pack_report(current.report, run), rules)
+            self._history.finish(
+                summary, pack_report(current.report, run), rules, {} if crash else current.rules.images()
+            )
+            self._lag.flush()
 
         await self._keep(write)
         return Ended(summary, current.report, rules, before)

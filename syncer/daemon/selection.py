@@ -69,5 +69,8 @@ def is_meant(pattern: str, rule: Rule) -> bool:
 
 
 def rules_named(name: str, rules: Sequence[Rule]) -> list[Rule]:
-    """Return the rules with exactly this name."""
-    return [rule for rule in rules if rule.name == name]
+    """Return the rules with exactly this name. Raises `UnknownRule` if there is none."""
+    found = [rule for rule in rules if rule.name == name]
+    if not found:
+        raise UnknownRule(f"no rule is named {name[:_MAX_SHOWN]!r}")
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -16,15 +16,18 @@ from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
 from syncer.daemon.hooks.arrivals import Arrivals, Batch
 from syncer.daemon.hooks.matching import RuleIndex
 from syncer.daemon.hooks.payloads import Pushed
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.notify import Notifier
 from syncer.daemon.runs import RunInProgress, Runner, Trigger, Work
 from syncer.daemon.schedule import Timetable
-from syncer.daemon.selection import EVERYTHING, Selection
+from syncer.daemon.selection import EVERYTHING, Selection, rules_named
 from syncer.observe.metrics import MetricsObserver
+from syncer.observe.report import ReportObserver
 from syncer.observe.words import count
 from syncer.rules.rule import Rule
-from syncer.state.history import History
+from syncer.run import Run
+from syncer.state.history import Document, History
 from syncer.state.lock import StateLocked, StateUnusable
 
 STOP_SECONDS = 23.5
@@ -32,6 +35,8 @@ STOP_SECONDS = 23.5
 NOTIFY_SECONDS = 3.0
 """Seconds of `STOP_SECONDS` in which pending notifications are sent after the run has ended."""
 
+PLAN_SECONDS = 120.0
+"""Seconds that a plan may take."""
 _BATCH_SECONDS = 0.05
 """Seconds between two additions of events to a run."""
 _AGAIN_SECONDS = 5.0
@@ -42,6 +47,12 @@ _log = logging.getLogger(__name__)
 
 class Stopping(Exception):
     """The daemon is stopping and starts no run."""
+
+
+class PlanOf(Protocol):
+    """Creates a dry run of some rules, and the report that it fills."""
+
+    def __call__(self, config: Config, rules: Sequence[Rule]) -> tuple[Run, ReportObserver]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,8 @@ class Service:
         live: Live,
         metrics: MetricsObserver,
         notifier: Notifier,
+        lag: Lag,
+        plan_of: PlanOf,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
@@ -89,6 +102,10 @@ class Service:
         self.history = history
         self.live = live
         self.metrics = metrics
+        self.lag = lag
+        self._plan_of = plan_of
+        self._planning = anyio.Lock()
+        metrics.attach_lag(lambda: lag.by_host(self.files.config.rules))
         self.started_at = time.time()
         self._notifier = notifier
         self._now = now
@@ -151,6 +168,19 @@ class Service:
         Raises `UnknownRule`, `Stopping`, `RunInProgress`, `StateLocked` or `StateUnusable`.
         """
         return await self._start("api", selection.work)
+
+    async def plan_rule(self, name: str) -> Document:
+        """Return what a run of a rule would do: the report of a dry run. One plan is made at a time.
+
+        Raises `UnknownRule`, and `TimeoutError` after `PLAN_SECONDS`.
+        """
+        with anyio.fail_after(PLAN_SECONDS):
+            async with self._planning:
+                config = self.files.config
+                rules = rules_named(name, config.rules)
+                run, report = self._plan_of(config, rules)
+                await run.execute()
+                return report.plan()
 
     async def cancel(self, run_id: str) -> bool:
         """Stop the run `run_id` and return whether it was in progress."""
@@ -249,6 +279,8 @@ class Service:
         for push in pushes:
             if match := self._index[1].match(push):
                 taken += 1
+                for arrival in match.arrivals:
+                    self.lag.expect(arrival.rule, arrival.tag)
                 self._arrivals.put(match)
         return taken
 

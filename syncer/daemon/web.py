@@ -24,7 +24,7 @@ from syncer.daemon.packing import pack_report
 from syncer.daemon.runs import RunInProgress, summary_of
 from syncer.daemon.selection import EVERYTHING, InvalidSelection, Selection, UnknownRule
 from syncer.daemon.service import Service, Stopping
-from syncer.daemon.status import status_of
+from syncer.daemon.status import rules_of, status_of
 from syncer.observe.metrics import CONTENT_TYPE
 from syncer.state.history import unpacked
 from syncer.state.lock import StateLocked, StateUnusable
@@ -103,6 +103,8 @@ class _Api:
             ("/healthz", self.healthz),
             ("/readyz", self.readyz),
             ("/api/v1/status", self.status),
+            ("/api/v1/rules", self.rules),
+            ("/api/v1/rules/{name:path}/plan", self.plan),
             ("/api/v1/runs", self.runs),
             ("/api/v1/runs/{run_id}", self.report),
             ("/api/v1/events", self.events),
@@ -133,6 +135,20 @@ class _Api:
 
     async def status(self, _request: Request) -> Response:
         return _json(await status_of(self._service, post=self._guard.mode))
+
+    async def rules(self, _request: Request) -> Response:
+        return _json(await rules_of(self._service))
+
+    async def plan(self, request: Request) -> Response:
+        """Answer with a dry run. It sends requests to registries, so pages of other sites may not ask for it."""
+        if refusal := self._guard.plan_refusal(request):
+            raise HTTPException(refusal.status, refusal.message)
+        try:
+            return _json(await self._service.plan_rule(request.path_params["name"]))
+        except UnknownRule as error:
+            raise HTTPException(404, str(error)) from None
+        except TimeoutError:
+            raise HTTPException(504, "the plan took too long") from None
 
     async def runs(self, request: Request) -> Response:
         limit = _limit(request.query_params.get("limit"))

@@ -11,7 +11,8 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.globs import matches_any
 from syncer.rules.rule import Destination, Rule
-from syncer.rules.tags import AllTags, FilteredTags, MatchingTags, TagSelection
+from syncer.rules.tag_filter import FilteredTags
+from syncer.rules.tags import AllTags, MatchingTags, TagSelection
 
 _numbers = itertools.count()
 

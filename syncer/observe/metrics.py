@@ -87,6 +87,7 @@ class MetricsObserver(Observer, Collector):
         self._now = now
         self._tasks: Tasks | None = None
         self._shows_tasks = False
+        self._lag: Callable[[], Mapping[str, float]] | None = None
         self._dry_run = False
         self._moments: dict[str, Gauge] = {}
         self.registry = CollectorRegistry()
@@ -284,8 +285,21 @@ class MetricsObserver(Observer, Collector):
 
     # --- telling --------------------------------------------------------------------------------------------------
 
+    def attach_lag(self, lag: Callable[[], Mapping[str, float]]) -> None:
+        """Set the function that returns the longest lag in seconds of each destination registry."""
+        self._lag = lag
+
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauge of tasks in the graph, for prometheus_client."""
+        """Yield the gauges of the tasks in the graph and of the lag, for prometheus_client."""
+        if self._lag is not None:
+            behind = GaugeMetricFamily(
+                "syncer_mirror_lag_seconds",
+                "Longest time that a selected image has been known at its source without being complete at its destination.",
+                labels=("destination",),
+            )
+            for destination, seconds in self._lag().items():
+                behind.add_metric((destination,), seconds)
+            yield behind
         if not self._shows_tasks:
             return
         family = GaugeMetricFamily("syncer_tasks", "Tasks of the run in progress.", labels=("kind", "state"))

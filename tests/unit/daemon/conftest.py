@@ -19,6 +19,7 @@ from syncer.config.json_reader import read_json
 from syncer.config.rule_reader import rules_from
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.notify import Notifier
 from syncer.daemon.page import Pages
@@ -33,7 +34,8 @@ from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
-from syncer.run import Announced, RunOptions, RunOutcome, RunResult
+from syncer.run import Announced, Run, RunOptions, RunOutcome, RunResult
+from syncer.state.behind import BehindTable
 from syncer.state.database import open_database
 from syncer.state.history import Bounds, History
 from tests.support.rules import numbered
@@ -165,12 +167,14 @@ class Daemon:
         self.history = History(self.database, bounds=self.bounds)
         self.metrics = MetricsObserver()
         self.live = Live()
+        self.lag = Lag(BehindTable(self.database), now=lambda: self.clock().timestamp())
         self.files = ConfigFiles(self.load or self._config, [], metrics=self.metrics)
         self.runner = Runner(
             prepare=self._prepare,
             history=self.history,
             metrics=self.metrics,
             live=self.live,
+            lag=self.lag,
             lock=self.lock,
             on_finished=self.ended.append,
         )
@@ -183,6 +187,8 @@ class Daemon:
             live=self.live,
             metrics=self.metrics,
             notifier=Notifier([]),
+            lag=self.lag,
+            plan_of=self._plan_of,
             now=self.clock,
             sleep=self.clock.sleep,
         )
@@ -240,6 +246,11 @@ class Daemon:
 
     def _config(self) -> Config:
         return Config(self.auth, rules_from(self.images))
+
+    def _plan_of(self, config: Config, rules: Sequence[Rule]) -> tuple[Run, ReportObserver]:
+        report = ReportObserver()
+        options = RunOptions(retries=0, dry_run=True)
+        return Run(rules, config.auth, options, observers=[report], trigger="api"), report
 
     def _prepare(
         self, config: Config, work: Work, observers: Sequence[Observer], trigger: Trigger
