@@ -86,19 +86,22 @@ class CopyImage(MultiTargetTask[Reference]):
     async def run(self, job: Job) -> Reschedule | None:
         for copy in self.targets.values():
             copy.started = copy.started or time.monotonic()
-        if not job.force:
-            await self._skip_announced(job)
+        known = set() if job.force else await self._skip_announced(job)
         if not self.targets:
             return None
-        wanted = await self._ask_all(job)
+        wanted = await self._ask_all(job, known)
         for copy in list(self.targets.values()):
             copy.digest = wanted
             if not job.force and self._is_current(job, copy):
                 self._skip_current(job, copy)
         return await self._bring(job) if self.targets else None
 
-    async def _skip_announced(self, job: Job) -> None:
-        """Skip the destinations that have what an event announced. The source is not asked: events are repeated."""
+    async def _skip_announced(self, job: Job) -> set[ImageCopy]:
+        """Skip the destinations that have what an event announced. The source is not asked: events are repeated.
+
+        Return the copies whose destinations were asked.
+        """
+        known = set()
         for copy in [copy for copy in self.targets.values() if copy.announced]:
             copy.digest = copy.announced
             try:
@@ -113,13 +116,16 @@ class CopyImage(MultiTargetTask[Reference]):
             copy.announced = None
             if self._is_current(job, copy):
                 self._skip_current(job, copy)
+            else:
+                known.add(copy)
+        return known
 
-    async def _ask_all(self, job: Job) -> Digest | None:
+    async def _ask_all(self, job: Job, known: set[ImageCopy]) -> Digest | None:
         """Ask both sides at once: the round trips overlap. What the source's tag names; None if it was not asked.
 
         It is not where all destinations are new: its manifest will be fetched anyway.
         """
-        asked = [copy for copy in self.targets.values() if _may_be_there(job, copy)]
+        asked = [copy for copy in self.targets.values() if copy not in known and _may_be_there(job, copy)]
         refused: dict[ImageCopy, RegistryError] = {}
         wanted: Digest | RegistryError | None = self.source.digest
 
