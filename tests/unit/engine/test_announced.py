@@ -5,6 +5,7 @@ import pytest
 from syncer.demo.images import make_image, make_layer
 from syncer.engine.task import Lane, Priority
 from syncer.events import ImageStarted, ImageSynced
+from syncer.oci.descriptor import Descriptor
 from syncer.run import Announced
 from tests.support.wire import kinds
 from tests.unit.engine.fake_task import FakeTask, graph_of, keys, take_all
@@ -161,7 +162,7 @@ class TestAnnouncedTags:
     async def test_tag_that_the_run_copies_already_is_looked_at_again(self, net, source, destination):
         """The tag moves after its image was fetched: the event must not be lost."""
         image(source, "app", "1", "old")
-        announced = []
+        announced: list[Descriptor] = []
 
         def heard(event):
             if isinstance(event, ImageStarted) and not announced:

@@ -205,7 +205,7 @@ def test_other_events_of_distribution_are_no_pushes():
         assert read_event("distribution", json.dumps({"events": [event]}).encode(), {}) == ()
 
 
-def recorded() -> list[dict]:
+def recorded():
     return json.loads((EXCHANGES / "webhooks.json").read_text())["webhooks"]
 
 
