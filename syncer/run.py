@@ -2,8 +2,7 @@
 
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import anyio
@@ -13,6 +12,7 @@ from syncer.accounts.book import AuthBook
 from syncer.accounts.credentials import Credentials
 from syncer.descriptors import raise_limit
 from syncer.engine.ages import ImageTimes, ReadOnlyImageTimes
+from syncer.engine.announced import ListAnnounced, ListNarrowed
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
@@ -55,6 +55,13 @@ class RunOptions(msgspec.Struct, frozen=True):
     allow_internal: tuple[str, ...] = ()
 
 
+class Announced(msgspec.Struct, frozen=True):
+    """Tags of a rule that a registry has announced, each with the digest that the event named, if it did."""
+
+    rule: Rule
+    tags: Mapping[str | None, Digest | None]
+
+
 class RunResult(msgspec.Struct, frozen=True):
     """The outcome of a run, and its duration in seconds. `drifted` images are also `skipped`."""
 
@@ -89,7 +96,8 @@ class Run:
     `credentials` finds the account for a repository: in `auth`, or else in the logins of other tools. `cache` has facts
     about the destinations from earlier runs, and `image_times` the ages of images. `open_image` is for runs that do
     something else than copy images. A `read_only` run writes nothing, and checks everything. `missing` is content that
-    must be uploaded, even if a destination reports it.
+    must be uploaded, even if a destination reports it. `tags` are globs: only matching tags of `rules` are copied.
+    `announced` tags are copied in addition to `rules`, and before them.
     """
 
     def __init__(
@@ -107,9 +115,13 @@ class Run:
         read_only: bool = False,
         missing: Iterable[tuple[Repository, Digest]] = (),
         transport: Callable[[float], Transport] = ConnectionPool,
+        tags: Sequence[str] = (),
+        announced: Sequence[Announced] = (),
     ) -> None:
         self.run_id = secrets.token_hex(6)
         self._rules = rules
+        self._tags = tags
+        self._announced = announced
         self._auth = auth
         self._credentials = credentials or Credentials(auth)
         known = cache or BlobCache()
@@ -124,9 +136,13 @@ class Run:
         self._transport = transport
         self._tally = _Tally()
         self._interrupted = False
+        self._writers: dict[Repository, Rule] = {}
+        self._shared_destinations: set[Repository] = set()
         self._observer = Observers((self._tally, *observers))
         self._graph = TaskGraph(transfers=options.transfers, retries=options.retries)
-        self._pool = WorkerPool(self._graph, transfers=options.transfers, rival_hosts=_rival_hosts(rules))
+        self._pool = WorkerPool(
+            self._graph, transfers=options.transfers, rival_hosts=_rival_hosts(self._all_rules())
+        )
 
     @property
     def stopping(self) -> bool:
@@ -143,7 +159,9 @@ class Run:
         tell = self._observer.notify
         options = self._options
         tell(
-            RunStarted(self.run_id, self._trigger, len(self._rules), options.dry_run, **options.shard.fields)
+            RunStarted(
+                self.run_id, self._trigger, len(self._all_rules()), options.dry_run, **options.shard.fields
+            )
         )
         width = options.transfers
         transport, connections = self._connections()
@@ -156,7 +174,6 @@ class Run:
             allowed=AllowedHosts(options.allow_internal),
             dry_run=self._options.dry_run or self._read_only,
         )
-        shared_destinations = self._shared_destinations()
         ledger = BlobLedger(self._cache)
         for repository, digest in self._missing:
             ledger.doubt(repository, digest)
@@ -169,11 +186,12 @@ class Run:
             force=self._options.force or self._read_only,
             trust_sources=self._options.trust_sources,
             dry_run=self._options.dry_run,
-            shared_destinations=shared_destinations,
+            shared_destinations=self._shared_destinations,
             open_image=self._open_image,
             image_times=self._image_times,
         )
-        self._add_rules(shared_destinations)
+        self.add_rules(self._rules)
+        self.announce(self._announced)
         async with transport:
             await self._pool.run(job)
             if self._pool.stopping:
@@ -190,7 +208,7 @@ class Run:
     def _connections(self) -> tuple[Transport, int]:
         """Return the transport, and the limit of concurrent requests per account that the open file limit allows."""
         wanted = (METADATA_WIDTH + 1) * self._options.transfers
-        hosts = max(1, len(_hosts_of(self._rules, self._auth)))
+        hosts = max(1, len(_hosts_of(self._all_rules(), self._auth)))
         # As many idle connections may be kept, and are closed if descriptors are needed.
         allowed = raise_limit(2 * wanted * hosts)
         return self._transport(float(allowed)), max(MIN_CONNECTIONS, min(wanted, allowed // hosts))
@@ -205,22 +223,47 @@ class Run:
             for task in abandoned:
                 await task.close()
 
-    def _shared_destinations(self) -> frozenset[Repository]:
-        """Return the destinations of several rules: for each tag, the earlier rule wins there."""
-        writers = Counter(
-            repository
-            for rule in self._rules
-            for repository in {each.repository for each in rule.destinations}
-        )
-        return frozenset(repository for repository, rules in writers.items() if rules > 1)
+    # --- work -----------------------------------------------------------------------------------------------------
 
-    def _add_rules(self, shared_destinations: frozenset[Repository]) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Return whether work can be added: the run has not ended, and was not stopped."""
+        return not (self._pool.over or self._pool.stopping)
+
+    @property
+    def only_announced(self) -> bool:
+        """Return whether nothing is left but announced tags."""
+        return self._graph.only_urgent
+
+    def add_rules(self, rules: Sequence[Rule]) -> None:
+        """Add whole rules. Where several rules write to one destination, the earlier rule wins for each tag."""
+        self._share_destinations(rules)
         last: dict[Repository, Rule] = {}
-        for rule in self._rules:
-            repositories = {each.repository for each in rule.destinations} & shared_destinations
-            earlier = {rule_key(last[repository]) for repository in repositories if repository in last}
-            self._graph.add(ListTags(rule), after=earlier)
-            last.update(dict.fromkeys(repositories, rule))
+        for rule in rules:
+            if self._graph.producer(rule_key(rule)) is not None:
+                continue  # its tags are not listed yet
+            shared = _destinations(rule) & self._shared_destinations
+            earlier = {rule_key(last[repository]) for repository in shared if repository in last}
+            self._graph.add(ListNarrowed(rule, self._tags) if self._tags else ListTags(rule), after=earlier)
+            last.update(dict.fromkeys(shared, rule))
+
+    def _share_destinations(self, rules: Sequence[Rule]) -> None:
+        """Find the destinations of several rules: for each tag, the rule that was added first wins there."""
+        for rule in rules:
+            for repository in _destinations(rule):
+                writer = self._writers.setdefault(repository, rule)
+                if writer.number != rule.number:
+                    self._shared_destinations.add(repository)
+
+    def _all_rules(self) -> Sequence[Rule]:
+        rules = {rule.number: rule for rule in self._rules}
+        return [*rules.values(), *(each.rule for each in self._announced if each.rule.number not in rules)]
+
+    def announce(self, announced: Sequence[Announced]) -> None:
+        """Add announced tags, ahead of all other work."""
+        self._share_destinations([each.rule for each in announced])
+        for each in announced:
+            self._graph.add(ListAnnounced(each.rule, each.tags))
 
     def _outcome(self) -> RunOutcome:
         if self._interrupted:
@@ -228,6 +271,10 @@ class Run:
         if not self._tally.failed:
             return "success"
         return "partial" if self._tally.synced or self._tally.skipped else "failure"
+
+
+def _destinations(rule: Rule) -> frozenset[Repository]:
+    return frozenset(destination.repository for destination in rule.destinations)
 
 
 def _rival_hosts(rules: Sequence[Rule]) -> frozenset[str]:

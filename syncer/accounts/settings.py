@@ -116,7 +116,7 @@ class HostSettings(msgspec.Struct, frozen=True):
 
     If `proxy` is None, the environment decides. `read_timeout` is the time in seconds to wait for the response to a
     blob or manifest request; zero means the default. `attestations` applies to rules with this destination that do not
-    set it.
+    set it. `events_from` are other host names under which events of this registry arrive.
     """
 
     insecure: bool = False
@@ -132,6 +132,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     proxy: Proxy | None = None
     read_timeout: float = 0.0
     attestations: Attestations | None = None
+    events_from: tuple[str, ...] = ()
 
     def part(self, index: int, count: int) -> "HostSettings":
         """Return the part of these limits for process `index` (from 0) of `count`. Each limit is at least 1 unit."""

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
 import click
+import msgspec
 
 from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
@@ -25,11 +26,12 @@ from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
 from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier, secrets_of
 from syncer.daemon.page import Pages
-from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun
+from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun, Work
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.server import Server, listen, server_for
 from syncer.daemon.service import Plan, Service
@@ -42,6 +44,8 @@ from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
 from syncer.rules.rule import Rule
 from syncer.rules.schedules import InvalidSchedule, check_schedule
+from syncer.run import Run
+from syncer.state.behind import BehindTable
 from syncer.state.blob_cache import SqliteBlobCache
 from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
@@ -69,17 +73,22 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     notify_on: Sequence[str] = USUALLY
     notify_secret_file: Path | None = None
     max_run_time: float | None = None
+    hook_token_file: Path | None = None
+    hook_delay: float = 5.0
 
 
 def run_service(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit code: 0, or 2 if the daemon could not start."""
-    plan = Plan(_schedules(options.schedule), options.overlap, options.run_on_start)
+    plan = Plan(
+        _schedules(options.schedule), options.overlap, options.run_on_start, hook_delay=options.hook_delay
+    )
     zone = _zone(options.timezone)
     address = _address(options.listen)
     guard = Guard(
         address[0],
         token=_token("--api-token-file", options.api_token_file),
         read_token=_token("--api-read-token-file", options.api_read_token_file),
+        hook_token=_token("--hook-token-file", options.hook_token_file),
     )
     addresses = [*options.notify, *_addresses(options.notify_file)]
     notifier = _notifier(options, addresses)
@@ -101,6 +110,9 @@ def run_service(options: ServeOptions) -> int:
             bound = listen(*address)
             stack.callback(bound.close)
             live = Live()
+            lag = Lag(BehindTable(database))
+            lag.restore()
+            preparation = _Preparation(options, log, progress, metrics, database)
             service = Service(
                 plan=plan,
                 timetable=Timetable(
@@ -108,10 +120,11 @@ def run_service(options: ServeOptions) -> int:
                 ),
                 files=files,
                 runner=Runner(
-                    prepare=_Preparation(options, log, progress, metrics, database),
+                    prepare=preparation,
                     history=history,
                     metrics=metrics,
                     live=live,
+                    lag=lag,
                     lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
                     on_finished=notifier.tell,
                     max_seconds=options.max_run_time,
@@ -120,6 +133,8 @@ def run_service(options: ServeOptions) -> int:
                 live=live,
                 metrics=metrics,
                 notifier=notifier,
+                lag=lag,
+                plan_of=preparation.plan,
             )
             _restore_history(history, metrics, log)
             if share := describe_share(files.config, options.shard):
@@ -212,7 +227,7 @@ class _Preparation:
         self._warnings: tuple[str, ...] = ()
 
     def __call__(
-        self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
+        self, config: Config, work: Work, observers: Sequence[Observer], trigger: Trigger
     ) -> Prepared:
         credentials = Credentials(config.auth)
         self._log.renew(credentials.secrets())
@@ -221,7 +236,8 @@ class _Preparation:
             self._warnings = warnings
             for warning in warnings:
                 self._log.current.logger.warning("config", message=warning)
-        lists = OutcomeLists(rules)
+        # Further rules may join the run.
+        lists = OutcomeLists(config.rules)
         run = new_run(
             WatchedRun,
             config,
@@ -230,7 +246,9 @@ class _Preparation:
             cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
             image_times=SqliteImageTimes(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
-            rules=rules,
+            rules=work.rules,
+            tags=work.tags,
+            announced=work.announced,
             trigger=trigger,
         )
 
@@ -238,6 +256,21 @@ class _Preparation:
             write_outcome(self._options, self._log.current, report=report, metrics=self._metrics, lists=lists)
 
         return Prepared(run, write)
+
+    def plan(self, config: Config, rules: Sequence[Rule]) -> tuple[Run, ReportObserver]:
+        """Create a dry run, which is not in the history and not in the log."""
+        report = ReportObserver()
+        run = new_run(
+            Run,
+            config,
+            msgspec.structs.replace(self._options, dry_run=True),
+            credentials=Credentials(config.auth),
+            cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
+            observers=[report],
+            rules=rules,
+            trigger="api",
+        )
+        return run, report
 
 
 # --- options ------------------------------------------------------------------------------------------------------
@@ -251,7 +284,9 @@ def _paths(options: ServeOptions) -> list[Path]:
 def _log(
     options: ServeOptions, progress: Progress, guard: Guard, config: Config, addresses: Sequence[str]
 ) -> DaemonLog:
-    secrets = [token().reveal() for token in (guard.token, guard.read_token) if token is not None]
+    secrets = [
+        token().reveal() for token in (guard.token, guard.read_token, guard.hook_token) if token is not None
+    ]
     if options.notify_secret_file:
         secrets.append(_secret("--notify-secret-file", options.notify_secret_file).reveal())
     return DaemonLog(

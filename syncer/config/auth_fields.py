@@ -189,6 +189,7 @@ SETTINGS: dict[str, Callable[[Node, Path], Any]] = {
     "create": _flag,
     "proxy": _proxy,
     "read_timeout": _duration,
+    "events_from": _hosts,
     "attestations": lambda node, _: nodes.attestations_of(node),
 }
 """How each setting of `HostSettings` is read."""

@@ -11,6 +11,8 @@ from syncer.daemon.guard import PROBES, Guard, Refusal
 
 MAX_BODY = 64 * 1024
 """Maximum size of a request body, in bytes."""
+MAX_EVENT = 1024 * 1024
+"""Maximum size of an event of a registry, in bytes."""
 MAX_REQUESTS = 256
 """Maximum number of concurrent requests, including open streams. Probes and `/metrics` do not count."""
 _BODY_SECONDS = 10.0
@@ -18,25 +20,39 @@ _ALWAYS_ANSWERED = PROBES | {"/metrics"}
 _READING = ("GET", "HEAD")
 
 
-async def admit(guard: Guard, request: Request) -> None:
-    """Admit a request that changes state, and read its body, up to `MAX_BODY` bytes.
+async def admit(guard: Guard, request: Request) -> bytes:
+    """Admit a request that changes state, and return its body, up to `MAX_BODY` bytes.
 
     Raises `HTTPException` if the request is not authorized, or if its body is too large or too slow.
     """
     if refusal := guard.change_refusal(request):
         await guard.delay(request, refusal)
         raise HTTPException(refusal.status, refusal.message, _headers(refusal))
-    size = 0
+    return await read_body(request, MAX_BODY)
+
+
+async def admit_hook(guard: Guard, request: Request) -> bytes:
+    """Admit an event of a registry, and return its body, up to `MAX_EVENT` bytes. Raises `HTTPException`."""
+    if refusal := guard.hook_refusal(request):
+        await guard.delay(request, refusal)
+        raise HTTPException(refusal.status, refusal.message, _headers(refusal))
+    return await read_body(request, MAX_EVENT)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body of a request. Raises `HTTPException` if it has more than `limit` bytes, or is too slow."""
+    body = bytearray()
     try:
         with anyio.fail_after(_BODY_SECONDS):
             async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY:
+                body += chunk
+                if len(body) > limit:
                     raise HTTPException(
-                        413, f"the request body is larger than {MAX_BODY} bytes", {"connection": "close"}
+                        413, f"the request body is larger than {limit} bytes", {"connection": "close"}
                     )
     except (TimeoutError, ClientDisconnect):
         raise HTTPException(408, "timed out reading the request body", {"connection": "close"}) from None
+    return bytes(body)
 
 
 class Admission:

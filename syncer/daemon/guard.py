@@ -16,6 +16,9 @@ from syncer.daemon.peers import WrongTokens
 PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that never need a token. They reveal nothing about images, and probes often cannot send a token."""
 
+HOOKS = "/hooks/"
+"""Prefix of the paths that take events of registries."""
+
 _BEARER = 'Bearer realm="image-syncer"'
 _BASIC = 'Basic realm="image-syncer", charset="UTF-8"'
 
@@ -36,12 +39,14 @@ class Guard:
     """Decides which requests are allowed. `host` is the address on which the daemon listens.
 
     `token` returns the token for reading and changing state. `read_token` returns the token for reading; without it,
-    reading needs no token. Both are functions because the tokens may change.
+    reading needs no token. `hook_token` returns the token for events of registries. All are functions because the tokens
+    may change.
     """
 
     host: str
     token: Token | None = None
     read_token: Token | None = None
+    hook_token: Token | None = None
     wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
 
     @property
@@ -55,8 +60,10 @@ class Guard:
         """Return why a request is refused regardless of its path, or None.
 
         Without a token, only this machine may send requests. A page of another site whose name resolves to this
-        address (DNS rebinding) sends that name as `Host`. It must not read anything.
+        address (DNS rebinding) sends that name as `Host`. It must not read anything. `/hooks` has a check of its own.
         """
+        if connection.url.path.startswith(HOOKS):
+            return None
         if self.mode == "local" and not is_loopback(_hostname(connection.headers.get("host", ""))):
             return Refusal(
                 403,
@@ -93,9 +100,31 @@ class Guard:
                     "starting and cancelling runs is disabled: set --api-token-file, or listen on 127.0.0.1",
                 )
 
+    def plan_refusal(self, request: Request) -> Refusal | None:
+        """Return why a request may not ask for a plan, or None. The check of `read_refusal` is made before."""
+        return _from_elsewhere(request)
+
+    def hook_refusal(self, request: Request) -> Refusal | None:
+        """Return why a request may not send events, or None. The tokens of the API do not count."""
+        if self.hook_token is not None:
+            shown = (_bearer_token(request), _basic_password(request), _query_token(request))
+            if any(_same(each, self.hook_token) for each in shown):
+                return None
+            message = "expected the token of --hook-token-file as `Authorization: Bearer`, as the password of Basic, or as `?token=`"
+            return Refusal(401, message, f"{_BASIC}, {_BEARER}")
+        if not is_loopback(self.host):
+            return Refusal(403, "events are disabled: set --hook-token-file, or listen on 127.0.0.1")
+        if not is_loopback(_hostname(request.headers.get("host", ""))):
+            return Refusal(
+                403,
+                "expected a Host header that names this machine, such as localhost; set --hook-token-file to allow other names",
+            )
+        return _from_elsewhere(request)
+
     async def delay(self, connection: HTTPConnection, refusal: Refusal) -> None:
         """Delay the response to a wrong token. A request without a token is not delayed."""
-        if refusal.status == 401 and connection.headers.get("authorization", "").strip():
+        shown = connection.headers.get("authorization", "").strip() or _query_token(connection)
+        if refusal.status == 401 and shown:
             address = connection.client.host if connection.client else ""
             what = f"{connection.scope['method']} {connection.url.path[:80]!r}"
             await self.wrong_tokens.delay(address, what)
@@ -119,6 +148,11 @@ def _basic_password(connection: HTTPConnection) -> bytes:
         return base64.b64decode(shown.strip(), validate=True).partition(b":")[2].strip()
     except (binascii.Error, ValueError):
         return b""
+
+
+def _query_token(connection: HTTPConnection) -> bytes:
+    """Return `?token=`, for services that can send no header. Only events may be sent with it."""
+    return connection.query_params.get("token", "").strip().encode()
 
 
 def _from_elsewhere(request: Request) -> Refusal | None:

@@ -13,6 +13,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from syncer.config import Config
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.outcomes import RuleOutcomes
 from syncer.daemon.packing import pack_report
@@ -22,7 +23,7 @@ from syncer.events import Observer, RunFinished
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
 from syncer.rules.rule import Rule
-from syncer.run import Run
+from syncer.run import Announced, Run
 from syncer.state.history import Document, History, RuleResult, utc
 
 TOUCH_SECONDS = 10.0
@@ -34,7 +35,10 @@ _STOP_SECONDS = 0.05
 RUN_ABORTED = "the run was aborted: "
 """Prefix of the error of a run that ended with an exception."""
 
-Trigger = Literal["schedule", "api", "start"]
+EVENT_SECONDS = 60.0
+"""Seconds after which a run takes no more events if nothing else is left to do. They wait for the next run."""
+
+Trigger = Literal["schedule", "api", "start", "event"]
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -42,6 +46,20 @@ _log = logging.getLogger(__name__)
 
 class RunInProgress(Exception):
     """Another run is in progress. Only one run is active at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run copies: the tags of `rules` that a glob of `tags` matches (all without globs), and `announced` tags."""
+
+    rules: Sequence[Rule] = ()
+    tags: tuple[str, ...] = ()
+    announced: Sequence[Announced] = ()
+
+    @property
+    def whole_rules(self) -> Sequence[Rule]:
+        """The rules that are copied as a whole."""
+        return () if self.tags else self.rules
 
 
 class WatchedRun(Run):
@@ -61,10 +79,10 @@ class Prepared:
 
 
 class Prepare(Protocol):
-    """Creates a run of some rules of the configuration. The implementation may add observers."""
+    """Creates a run of some work. The implementation may add observers."""
 
     def __call__(
-        self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
+        self, config: Config, work: Work, observers: Sequence[Observer], trigger: Trigger
     ) -> Prepared: ...
 
 
@@ -109,6 +127,7 @@ class Runner:
         history: History,
         metrics: MetricsObserver,
         live: Live,
+        lag: Lag,
         lock: Callable[[], AbstractContextManager[None]],
         on_finished: Callable[[Ended], None],
         max_seconds: float | None = None,
@@ -117,6 +136,7 @@ class Runner:
         self._history = history
         self._metrics = metrics
         self._live = live
+        self._lag = lag
         self._lock = lock
         self._on_finished = on_finished
         self._max_seconds = max_seconds
@@ -129,7 +149,27 @@ class Runner:
         """Whether a run is in progress or is starting."""
         return self._busy
 
-    async def start(self, config: Config, rules: Sequence[Rule], trigger: Trigger, group: TaskGroup) -> str:
+    @property
+    def is_open(self) -> bool:
+        """Whether work can be added to the run in progress."""
+        current = self.current
+        if current is None or not current.prepared.run.is_open:
+            return False
+        is_old = time.monotonic() - current.began > EVENT_SECONDS
+        return not (is_old and current.prepared.run.only_announced)
+
+    def add(self, work: Work) -> None:
+        """Add work to the run in progress, which must be open. Its images become a part of that run's report."""
+        assert self.current is not None
+        self.current.rules.add(work.whole_rules)
+        self.current.prepared.run.add_rules(work.rules)
+        self.current.prepared.run.announce(work.announced)
+
+    def copies(self, rule: Rule) -> bool:
+        """Return whether the run in progress copies the whole rule."""
+        return self.current is not None and rule.name in self.current.rules.rules
+
+    async def start(self, config: Config, work: Work, trigger: Trigger, group: TaskGroup) -> str:
         """Start a run in `group` and return its id. Raises `RunInProgress`, `StateLocked` or `StateUnusable`."""
         if self._busy:
             raise RunInProgress
@@ -138,9 +178,9 @@ class Runner:
         with ExitStack() as held:
             held.callback(self._set_idle)
             held.enter_context(self._lock())
-            report, outcomes = ReportObserver(), RuleOutcomes(rules)
-            observers = (report, outcomes, self._metrics, self._live)
-            prepared = self._prepare(config, rules, observers, trigger)
+            report, outcomes = ReportObserver(), RuleOutcomes(work.whole_rules)
+            observers = (report, outcomes, self._metrics, self._live, self._lag)
+            prepared = self._prepare(config, work, observers, trigger)
             current = Current(prepared, observers, report, outcomes, trigger, time.monotonic())
             # Record the run before its id is returned.
             await self._keep(self._history.begin, _begun(current))
@@ -210,6 +250,7 @@ class Runner:
         while True:
             await anyio.sleep(TOUCH_SECONDS)
             await self._keep(self._history.touch, summary_of(current.report))
+            await self._keep(self._lag.flush)
 
     def _notify_finished(self, current: Current, outcome: Literal["failure", "interrupted"]) -> None:
         """Send the event that the run itself could not send."""
@@ -231,10 +272,16 @@ class Runner:
             error = {"error": f"the run exceeded --max-run-time ({limit}) and was stopped"}
         run = current.report.run() | error
         summary = run | {"totals": current.report.totals()}
+        if crash is None:
+            began = time.time() - (time.monotonic() - current.began)
+            self._lag.complete(current.rules.complete_rules(), before=began)
         before = await self._keep(self._history.rule_results) or {}
 
         def write() -> None:
-            self._history.finish(summary, pack_report(current.report, run), rules)
+            self._history.finish(
+                summary, pack_report(current.report, run), rules, {} if crash else current.rules.images()
+            )
+            self._lag.flush()
 
         await self._keep(write)
         return Ended(summary, current.report, rules, before)

@@ -2,29 +2,45 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
+from syncer.config import Config
 from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
+from syncer.daemon.hooks.arrivals import Arrivals, Batch
+from syncer.daemon.hooks.matching import RuleIndex
+from syncer.daemon.hooks.payloads import Pushed
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.notify import Notifier
-from syncer.daemon.runs import RunInProgress, Runner, Trigger
+from syncer.daemon.runs import RunInProgress, Runner, Trigger, Work
 from syncer.daemon.schedule import Timetable
+from syncer.daemon.selection import EVERYTHING, Selection, rules_named
 from syncer.observe.metrics import MetricsObserver
+from syncer.observe.report import ReportObserver
 from syncer.observe.words import count
 from syncer.rules.rule import Rule
-from syncer.state.history import History
+from syncer.run import Run
+from syncer.state.history import Document, History
 from syncer.state.lock import StateLocked, StateUnusable
 
 STOP_SECONDS = 23.5
 """Seconds from the signal until the run must have ended. Kubernetes kills the process after 30 seconds."""
 NOTIFY_SECONDS = 3.0
 """Seconds of `STOP_SECONDS` in which pending notifications are sent after the run has ended."""
+
+PLAN_SECONDS = 120.0
+"""Seconds that a plan may take."""
+_BATCH_SECONDS = 0.05
+"""Seconds between two additions of events to a run."""
+_AGAIN_SECONDS = 5.0
+"""Seconds until a run of events that could not start is tried again."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +49,31 @@ class Stopping(Exception):
     """The daemon is stopping and starts no run."""
 
 
+class PlanOf(Protocol):
+    """Creates a dry run of some rules, and the report that it fills."""
+
+    def __call__(self, config: Config, rules: Sequence[Rule]) -> tuple[Run, ReportObserver]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """When runs start. `schedules` apply to all rules that have no `schedule`."""
+    """When runs start. `schedules` apply to all rules that have no `schedule`.
+
+    `hook_delay` is the time in seconds from an event to the run that it starts, so that a burst becomes one run.
+    """
 
     schedules: tuple[str, ...] = ()
     overlap: Literal["skip", "queue"] = "skip"
     run_on_start: bool = False
+    hook_delay: float = 5.0
+
+
+def _work_of(wanted: Callable[[Rule], bool]) -> Callable[[Config], Work]:
+    return lambda config: Work([rule for rule in config.rules if wanted(rule)])
+
+
+def _is_named(names: frozenset[str], rule: Rule) -> bool:
+    return rule.name in names
 
 
 class Service:
@@ -56,6 +90,8 @@ class Service:
         live: Live,
         metrics: MetricsObserver,
         notifier: Notifier,
+        lag: Lag,
+        plan_of: PlanOf,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
@@ -66,11 +102,17 @@ class Service:
         self.history = history
         self.live = live
         self.metrics = metrics
+        self.lag = lag
+        self._plan_of = plan_of
+        self._planning = anyio.Lock()
+        metrics.attach_lag(lambda: lag.by_host(self.files.config.rules))
         self.started_at = time.time()
         self._notifier = notifier
         self._now = now
         self._sleep = sleep
         self._group: TaskGroup | None = None
+        self._arrivals = Arrivals()
+        self._index: tuple[Config, RuleIndex] | None = None
         self._queued: frozenset[str] = frozenset()
         self._queue_changed = anyio.Event()
         self._stop = anyio.Event()
@@ -105,10 +147,11 @@ class Service:
             group.start_soon(self._watch_files)
             group.start_soon(self._start_queued_runs)
             group.start_soon(self._run_schedules)
+            group.start_soon(self._run_events)
             self._group = group
             if self.plan.run_on_start:
                 # A rule with a `schedule` runs only by that schedule.
-                await self._begin("start", lambda rule: rule.schedule is None)
+                await self._begin("start", _work_of(lambda rule: rule.schedule is None))
             await self._stop.wait()
             with anyio.move_on_after(STOP_SECONDS):
                 await self.runner.stop()
@@ -119,12 +162,25 @@ class Service:
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
-    async def run_now(self) -> str:
-        """Start a run of all rules and return its id.
+    async def run_now(self, selection: Selection = EVERYTHING) -> str:
+        """Start a run and return its id.
 
-        Raises `Stopping`, `RunInProgress`, `StateLocked` or `StateUnusable`.
+        Raises `UnknownRule`, `Stopping`, `RunInProgress`, `StateLocked` or `StateUnusable`.
         """
-        return await self._start("api", lambda _rule: True)
+        return await self._start("api", selection.work)
+
+    async def plan_rule(self, name: str) -> Document:
+        """Return what a run of a rule would do: the report of a dry run. One plan is made at a time.
+
+        Raises `UnknownRule`, and `TimeoutError` after `PLAN_SECONDS`.
+        """
+        with anyio.fail_after(PLAN_SECONDS):
+            async with self._planning:
+                config = self.files.config
+                rules = rules_named(name, config.rules)
+                run, report = self._plan_of(config, rules)
+                await run.execute()
+                return report.plan()
 
     async def cancel(self, run_id: str) -> bool:
         """Stop the run `run_id` and return whether it was in progress."""
@@ -135,7 +191,7 @@ class Service:
         await self.runner.stop()
         return True
 
-    async def _start(self, trigger: Trigger, wanted: Callable[[Rule], bool]) -> str:
+    async def _start(self, trigger: Trigger, choose: Callable[[Config], Work]) -> str:
         if self.stopping or self._group is None:
             raise Stopping
         if self.runner.busy:
@@ -145,19 +201,17 @@ class Service:
         if self.stopping:
             raise Stopping
         config = self.files.config
-        rules = [rule for rule in config.rules if wanted(rule)]
-        return await self.runner.start(config, rules, trigger, self._group)
+        return await self.runner.start(config, choose(config), trigger, self._group)
 
-    async def _begin(
-        self, trigger: Trigger, wanted: Callable[[Rule], bool], due: frozenset[str] = frozenset()
-    ) -> None:
-        """Start a run that no client requested. If it cannot start, log the reason and count it as skipped."""
+    async def _begin(self, trigger: Trigger, choose: Callable[[Config], Work]) -> bool:
+        """Start a run that no client requested, and return whether it started.
+
+        If another run is in progress, it is up to the caller. Other reasons are logged, and counted as skipped.
+        """
         try:
-            await self._start(trigger, wanted)
-        except Stopping:
-            pass
-        except RunInProgress:
-            self._overlap(due)
+            await self._start(trigger, choose)
+        except (Stopping, RunInProgress):
+            return False
         except StateLocked as error:
             self.metrics.count_skipped_run("locked")
             _log.warning("run skipped: %s", error)
@@ -165,15 +219,33 @@ class Service:
             _log.error("run not started: %s", error)
         except Exception:  # noqa: BLE001 - the next run may succeed
             _log.exception("run not started")
+        else:
+            return True
+        return False
 
     async def _begin_scheduled(self, due: frozenset[str]) -> None:
-        await self._begin("schedule", lambda rule: bool(due.intersection(self.schedules_of(rule))), due)
+        def is_due(rule: Rule) -> bool:
+            return bool(due.intersection(self.schedules_of(rule)))
 
-    def _overlap(self, due: frozenset[str]) -> None:
+        if not await self._begin("schedule", _work_of(is_due)) and self.runner.busy:
+            self._overlap([rule for rule in self.files.config.rules if is_due(rule)])
+
+    def _overlap(self, due: Sequence[Rule]) -> None:
+        """Add due rules to the run in progress. Rules that it copies already are skipped or queued."""
+        again = [rule for rule in due if self.runner.copies(rule)]
+        if self.runner.is_open:
+            fresh = [rule for rule in due if rule not in again]
+            if fresh:
+                _log.info("added to the run in progress: %s", count(len(fresh), "rule"))
+                self.runner.add(Work(fresh))
+        else:
+            again = list(due)
+        if not again:
+            return
         if self.plan.overlap == "queue":
             if not self._queued:
                 _log.info("run queued until the current run finishes")
-            self._queued |= due
+            self._queued |= {rule.name for rule in again}
             self._queue_changed.set()
         else:
             self.metrics.count_skipped_run("overlap")
@@ -184,9 +256,62 @@ class Service:
         while True:
             await self._queue_changed.wait()
             await self.runner.wait()
-            due, self._queued = self._queued, frozenset()
+            names, self._queued = self._queued, frozenset()
             self._queue_changed = anyio.Event()
-            await self._begin_scheduled(due)
+            choose = _work_of(partial(_is_named, names))
+            if not await self._begin("schedule", choose) and self.runner.busy:
+                self._queued |= names
+                self._queue_changed.set()
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def take_events(self, pushes: Iterable[Pushed]) -> int:
+        """Take pushes that registries announced. Return how many of them a rule selects. Raises `Stopping`."""
+        if self.stopping:
+            raise Stopping
+        config = self.files.config
+        if self._index is None or self._index[0] is not config:
+            self._index = (
+                config,
+                RuleIndex(config.rules, lambda name: config.auth.settings_for(name).events_from),
+            )
+        taken = 0
+        for push in pushes:
+            if match := self._index[1].match(push):
+                taken += 1
+                for arrival in match.arrivals:
+                    self.lag.expect(arrival.rule, arrival.tag)
+                self._arrivals.put(match)
+        return taken
+
+    async def _run_events(self) -> None:
+        """Copy announced tags: in the run in progress, or else in a run of their own."""
+        while True:
+            await self._arrivals.wait()
+            if not self.runner.busy:
+                await self._sleep(self.plan.hook_delay)
+            if self.runner.is_open:
+                batch = self._arrivals.take(self.files.config.rules)
+                self.runner.add(Work(batch.rules, announced=batch.announced))
+                await anyio.sleep(_BATCH_SECONDS)
+            elif self.runner.busy:
+                await anyio.sleep(_BATCH_SECONDS)
+            elif self._arrivals and not await self._begin_announced():
+                await self._sleep(_AGAIN_SECONDS)
+
+    async def _begin_announced(self) -> bool:
+        taken: list[Batch] = []
+
+        def choose(config: Config) -> Work:
+            batch = self._arrivals.take(config.rules)
+            taken.append(batch)
+            return Work(batch.rules, announced=batch.announced)
+
+        if await self._begin("event", choose):
+            return True
+        for batch in taken:
+            self._arrivals.put_back(batch)
+        return False
 
     # --- time -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from syncer import __version__
 from syncer.daemon.service import Service
 from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import FilteredTags
+from syncer.rules.tags import describe_selection
 from syncer.state.history import RuleResult, utc
 
 Document = dict[str, Any]
@@ -41,6 +42,37 @@ async def status_of(service: Service, *, post: str) -> Document:
         "queued": service.queued,
         "last_run": last,
     }
+
+
+async def rules_of(service: Service) -> list[Document]:
+    """Return the rules, as described in docs/api.md."""
+    results, images = await anyio.to_thread.run_sync(_rules_from_history, service)
+    times = {text: when.timestamp() for text, when in service.timetable.next_times().items()}
+    behind = service.lag.by_repository()
+    return [
+        _rule(rule, service, times, results.get(rule.name))
+        | {
+            "name": rule.name,
+            "source": rule.source_text,
+            "selects": describe_selection(rule.selection),
+            "platforms": str(rule.platforms) or None,
+            "images": images.get(rule.name),
+        }
+        | _behind(rule, behind)
+        for rule in service.files.config.rules
+    ]
+
+
+def _behind(rule: Rule, behind: dict[str, tuple[int, float]]) -> Document:
+    found = [behind.get(str(each.repository), (0, 0.0)) for each in rule.destinations]
+    return {
+        "behind": sum(number for number, _ in found),
+        "lag": round(max((seconds for _, seconds in found), default=0.0), 1),
+    }
+
+
+def _rules_from_history(service: Service) -> tuple[dict[str, RuleResult], dict[str, dict[str, int]]]:
+    return service.history.rule_results(), service.history.rule_images()
 
 
 def _from_history(service: Service) -> tuple[dict[str, RuleResult], Document | None]:

@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncer.daemon.admission import Admission, RoomForProbes, admit
 from syncer.daemon.guard import Guard
+from syncer.daemon.hooks.endpoint import Hooks
 from syncer.daemon.live import Client, TooManyClients
 from syncer.daemon.packing import pack_report
 from syncer.daemon.runs import RunInProgress, summary_of
+from syncer.daemon.selection import EVERYTHING, InvalidSelection, Selection, UnknownRule
 from syncer.daemon.service import Service, Stopping
-from syncer.daemon.status import status_of
+from syncer.daemon.status import rules_of, status_of
 from syncer.observe.metrics import CONTENT_TYPE
 from syncer.state.history import unpacked
 from syncer.state.lock import StateLocked, StateUnusable
@@ -55,7 +57,7 @@ Handler = Callable[[Request], Any]
 def application(service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the ASGI application. `pages` are the routes of `syncer.daemon.page.Pages`."""
     return Starlette(
-        routes=[*_Api(service, guard).routes(), *pages],
+        routes=[*_Api(service, guard).routes(), *Hooks(service, guard).routes(), *pages],
         middleware=[
             Middleware(_SecurityHeaders),
             Middleware(RoomForProbes),
@@ -65,10 +67,12 @@ def application(service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = 
     )
 
 
-async def start_run(service: Service) -> str:
+async def start_run(service: Service, selection: Selection = EVERYTHING) -> str:
     """Start a run and return its id. Raises `HTTPException` with the reason if it cannot start."""
     try:
-        return await service.run_now()
+        return await service.run_now(selection)
+    except UnknownRule as error:
+        raise HTTPException(400, str(error)) from None
     except RunInProgress:
         raise HTTPException(409, "a run is in progress") from None
     except StateLocked as error:
@@ -99,6 +103,8 @@ class _Api:
             ("/healthz", self.healthz),
             ("/readyz", self.readyz),
             ("/api/v1/status", self.status),
+            ("/api/v1/rules", self.rules),
+            ("/api/v1/rules/{name:path}/plan", self.plan),
             ("/api/v1/runs", self.runs),
             ("/api/v1/runs/{run_id}", self.report),
             ("/api/v1/events", self.events),
@@ -129,6 +135,20 @@ class _Api:
 
     async def status(self, _request: Request) -> Response:
         return _json(await status_of(self._service, post=self._guard.mode))
+
+    async def rules(self, _request: Request) -> Response:
+        return _json(await rules_of(self._service))
+
+    async def plan(self, request: Request) -> Response:
+        """Answer with a dry run. It sends requests to registries, so pages of other sites may not ask for it."""
+        if refusal := self._guard.plan_refusal(request):
+            raise HTTPException(refusal.status, refusal.message)
+        try:
+            return _json(await self._service.plan_rule(request.path_params["name"]))
+        except UnknownRule as error:
+            raise HTTPException(404, str(error)) from None
+        except TimeoutError:
+            raise HTTPException(504, "the plan took too long") from None
 
     async def runs(self, request: Request) -> Response:
         limit = _limit(request.query_params.get("limit"))
@@ -164,8 +184,12 @@ class _Api:
     # --- actions --------------------------------------------------------------------------------------------------
 
     async def start(self, request: Request) -> Response:
-        await admit(self._guard, request)
-        run_id = await start_run(self._service)
+        body = await admit(self._guard, request)
+        try:
+            selection = Selection.parse(body)
+        except InvalidSelection as error:
+            raise HTTPException(400, f'expected {{"rules": ["…"], "tags": ["…"]}}: {error}') from None
+        run_id = await start_run(self._service, selection)
         return _json({"id": run_id}, 202, {"location": f"/api/v1/runs/{run_id}"})
 
     async def cancel(self, request: Request) -> Response:

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import msgspec
 
-from syncer.engine.ready import LazyTasks, ReadyQueues
-from syncer.engine.task import KINDS, MAX_THROTTLED, Key, Kind, Lane, Reschedule, State, Task
+from syncer.engine.dispatch import Dispatcher
+from syncer.engine.ready import ReadyQueues
+from syncer.engine.task import KINDS, MAX_THROTTLED, Key, Kind, Lane, Priority, Reschedule, State, Task
 from syncer.errors import MAX_HOLD, RegistryError
 from syncer.errors import Kind as ErrorKind
 from syncer.oci.reference import Repository
@@ -57,9 +58,11 @@ class TaskGraph:
         self._ready = ReadyQueues(self._account_that_waits)
         self._pending: dict[Key, Task] = {}
         self._waiters: dict[Key, list[_Waiter]] = {}
-        self._opening = 0
-        self._transferring = 0
-        self._lazy: deque[LazyTasks] = deque()
+        self._dispatcher = Dispatcher(
+            self._ready, transfers=transfers, count_open=self._count_open, begin=self._take_keys
+        )
+        # Lazy tasks that were pulled while other tasks produced their keys. They wait for these keys.
+        self._keyless: set[Task] = set()
         self._deferred: deque[Task] = deque()
         self._failed: deque[tuple[Task, RegistryError]] = deque()
         self._counts = {kind: [0] * len(State) for kind in KINDS}
@@ -67,8 +70,6 @@ class TaskGraph:
         self._holders = 0
         # Keys that depend, directly or indirectly, on a deferred task: they do not count as open work.
         self._deferred_keys: set[Key] = set()
-        self._transfers = transfers
-        self._most_open = 256 * transfers
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -98,8 +99,18 @@ class TaskGraph:
 
     def add_lazy(self, tasks: Iterator[Task], *, repositories: Iterable[Repository] = ()) -> None:
         """Add tasks that are pulled from `tasks` only when there is room and no account of `repositories` is throttled."""
-        self._lazy.append(LazyTasks(tasks, tuple(repositories)))
+        self._dispatcher.add_lazy(tasks, repositories, Priority.NORMAL)
         self._tell_of_room()
+
+    def add_ahead(self, tasks: Iterator[Task], *, repositories: Iterable[Repository] = ()) -> None:
+        """Add lazy tasks that are pulled before all other work, also while the transfer queue is full."""
+        self._dispatcher.add_lazy(tasks, repositories, Priority.URGENT)
+        self._tell_of_room()
+
+    def promote(self, task: Task) -> None:
+        """Run a task before others, because an urgent task needs what it produces."""
+        if task.priority is not Priority.URGENT:
+            self._ready.promote(task)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -130,21 +141,10 @@ class TaskGraph:
         Deeper kinds come first: an image is finished before the next one is opened. If there is nothing to transfer,
         workers of the transfer lane open images too.
         """
-        task = None
-        if lane is Lane.METADATA and self._may_open_ahead():
-            task = self._ready.take(Lane.OPENING, ("blob",))
-        task = task or self._ready.take(lane, ("manifest", "blob"))
-        if task is None and (lane is Lane.METADATA or self.transfers_may_help):
-            task = (
-                self._ready.take(Lane.METADATA, ("image",))
-                or self._pull_next()
-                or self._ready.take(Lane.METADATA, ("tags",))
-            )
+        task = self._dispatcher.take(lane)
         if task is not None:
             self._enter(task, State.RUNNING)
             self._running += 1
-            self._opening += task.lane is Lane.OPENING
-            self._transferring += task.lane is Lane.TRANSFER
             if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
                 # The prepared transfer has begun: another one may be prepared.
                 self.on_ready(Lane.METADATA)
@@ -152,52 +152,17 @@ class TaskGraph:
 
     def has_work(self, lane: Lane) -> bool:
         """Return whether `take` would return a task."""
-        if self._ready.count(lane):
-            return True
-        if lane is Lane.TRANSFER:
-            if not self.transfers_may_help:
-                return False
-            if self._ready.count(Lane.METADATA):
-                return True
-        elif self._ready.count(Lane.OPENING) and self._may_open_ahead():
-            return True
-        return self._has_room() and any(
-            self._ready.throttled_account(each.repositories) is None for each in self._lazy
-        )
-
-    def _may_open_ahead(self) -> bool:
-        return self._ready.count(Lane.TRANSFER) + self._opening < self._transfers
+        return self._dispatcher.has_work(lane)
 
     def resume(self, name: str, limit: int) -> None:
         """Release up to `limit` tasks of the account `name`, which `throttled` returned before."""
         for _ in range(self._ready.resume(name, limit)):
             self.on_ready(Lane.METADATA)
-        if self._lazy and not self._ready.holds(name):
+        if self._dispatcher.has_lazy and not self._ready.holds(name):
             self.on_ready(Lane.METADATA)
 
     def _account_that_waits(self, repository: Repository) -> str | None:
         return self.throttled(repository)
-
-    def _pull_next(self) -> Task | None:
-        if not self._has_room():
-            return None
-        for lazy in list(self._lazy):
-            if self._ready.throttled_account(lazy.repositories) is not None:
-                continue
-            task = next(lazy.tasks, None)
-            if task is not None:
-                self._set_pending(task)
-                # Each worker wakes the next one: lazy tasks are work for all, but only one worker was woken.
-                self._tell_of_room()
-                return task
-            self._lazy.remove(lazy)
-        return None
-
-    def _has_room(self) -> bool:
-        """Return whether another image may be opened: the transfer queue is short and few images are open."""
-        if self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING) >= 2 * self._transfers:
-            return False
-        return len(self._pending) - len(self._deferred_keys) < self._most_open
 
     def done(self, task: Task) -> None:
         """Record that `task` succeeded: settle its pending keys."""
@@ -278,7 +243,18 @@ class TaskGraph:
     @property
     def idle(self) -> bool:
         """Return whether nothing runs and nothing can run before the next retry round."""
-        return not self._running and not self._lazy and self._ready.empty
+        return not (self._running or self._dispatcher.has_lazy) and self._ready.empty
+
+    @property
+    def only_urgent(self) -> bool:
+        """Return whether all that is left was added ahead of other work."""
+        if self._dispatcher.has_normal_lazy:
+            return False
+        return all(
+            task.priority is Priority.URGENT
+            for tasks in (self._pending.values(), self._keyless)
+            for task in tasks
+        )
 
     @property
     def held(self) -> bool:
@@ -292,13 +268,12 @@ class TaskGraph:
     @property
     def transfers_may_help(self) -> bool:
         """Return whether the transfer lane may open images: it has no work, and no open image waits."""
-        return not (self.transfers_wanted or self._ready.has(Lane.METADATA, ("manifest", "blob")))
+        return self._dispatcher.transfers_may_help
 
     @property
     def transfers_wanted(self) -> int:
         """Return the number of tasks that are in the transfer lane or will enter it."""
-        ready = self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING)
-        return self._transferring + self._opening + ready
+        return self._dispatcher.transfers_wanted
 
     def counts(self, kind: Kind) -> Counts:
         counts = self._counts[kind]
@@ -310,10 +285,10 @@ class TaskGraph:
 
     def abandon(self) -> Iterator[Task]:
         """Yield every task that still has pending keys, each once, and the tasks that were never pulled."""
-        for lazy in self._lazy:
-            for task in lazy.tasks:
-                self._set_pending(task)
-        yield from {id(task): task for task in self._pending.values()}.values()
+        keyless = self._keyless
+        for task in self._dispatcher.lazy_tasks():
+            self._take_keys(task)
+        yield from {id(task): task for task in (*self._pending.values(), *keyless)}.values()
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -321,6 +296,26 @@ class TaskGraph:
         for key in task.keys:
             assert self._pending.get(key, replaces) is replaces, f"{key} is pending twice"
             self._pending[key] = task
+
+    def _count_open(self) -> int:
+        return len(self._pending) + len(self._keyless) - len(self._deferred_keys)
+
+    def _take_keys(self, task: Task) -> bool:
+        """Make `task` the producer of its keys, and return True.
+
+        If other tasks produce some of them, for the same image of the same run, `task` waits until they are settled.
+        """
+        taken = [key for key in task.keys if key in self._pending]
+        if not taken:
+            self._keyless.discard(task)
+            self._set_pending(task)
+            # Each worker wakes the next one: lazy tasks are work for all, but only one worker was woken.
+            self._tell_of_room()
+            return True
+        self._keyless.add(task)
+        self._enter(task, State.WAITING)
+        self._wait(task, taken, _Edge.AFTER)
+        return False
 
     def _defer_waiting(self, task: Task) -> None:
         """Exclude the keys of `task`, and all that depend on them, from the open work until the next round."""
@@ -333,7 +328,7 @@ class TaskGraph:
                     row += [waiter.task for waiter in waiters if waiter.edge is not _Edge.AFTER_ATTEMPT]
 
     def _tell_of_room(self) -> None:
-        if self._lazy and self._has_room():
+        if self._dispatcher.may_pull():
             self.on_ready(Lane.METADATA)
 
     def _enter(self, task: Task, state: State) -> None:
@@ -343,6 +338,8 @@ class TaskGraph:
         counts[state] += 1
 
     def _make_ready(self, task: Task) -> None:
+        if task in self._keyless and not self._take_keys(task):
+            return
         self._enter(task, State.READY)
         self._ready.push(task)
         self.on_ready(Lane.TRANSFER if task.lane is Lane.TRANSFER else Lane.METADATA)
@@ -350,8 +347,7 @@ class TaskGraph:
     def _leave_running(self, task: Task) -> None:
         assert task.state is State.RUNNING
         self._running -= 1
-        self._opening -= task.lane is Lane.OPENING
-        self._transferring -= task.lane is Lane.TRANSFER
+        self._dispatcher.ended(task)
         # The resumed task may have sent no request, so no answer will report the free capacity.
         for name in self._ready.resumable():
             self.resume(name, 1)

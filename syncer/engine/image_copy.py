@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
+from syncer.engine.task import Priority
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import BlobCounts, Failure, ImageFailed, Observer
 from syncer.oci.digest import Digest
@@ -57,7 +58,8 @@ class ImageCopy(msgspec.Struct, eq=False):
     `attestations` is the destination's setting. `source_digest` is the source's digest if the index is rewritten.
     `previous` is the digest of the destination's tag before the copy, and `previous_type` its media type. `nbytes` is the
     number of bytes pushed, `blobs` the number of blobs by outcome. `started` is a reading of the monotonic clock in
-    seconds, 0 before the copy begins. `budget` counts the image's manifests.
+    seconds, 0 before the copy begins. `budget` counts the image's manifests. `priority` is that of all its tasks.
+    `announced` is the digest that an event named for the source's tag.
     """
 
     rule: Rule
@@ -73,6 +75,8 @@ class ImageCopy(msgspec.Struct, eq=False):
     budget: ImageBudget = msgspec.field(default_factory=ImageBudget)
     attestations: Attestations = Attestations.AUTO
     source_digest: Digest | None = None
+    priority: Priority = Priority.NORMAL
+    announced: Digest | None = None
 
     @property
     def filter(self) -> IndexFilter:

@@ -86,19 +86,46 @@ class CopyImage(MultiTargetTask[Reference]):
     async def run(self, job: Job) -> Reschedule | None:
         for copy in self.targets.values():
             copy.started = copy.started or time.monotonic()
-        wanted = await self._ask_all(job)
+        known = set() if job.force else await self._skip_announced(job)
+        if not self.targets:
+            return None
+        wanted = await self._ask_all(job, known)
         for copy in list(self.targets.values()):
             copy.digest = wanted
             if not job.force and self._is_current(job, copy):
                 self._skip_current(job, copy)
         return await self._bring(job) if self.targets else None
 
-    async def _ask_all(self, job: Job) -> Digest | None:
+    async def _skip_announced(self, job: Job) -> set[ImageCopy]:
+        """Skip the destinations that have what an event announced. The source is not asked: events are repeated.
+
+        Return the copies whose destinations were asked.
+        """
+        known = set()
+        for copy in [copy for copy in self.targets.values() if copy.announced]:
+            copy.digest = copy.announced
+            try:
+                destination = job.repositories.destination(copy.destination.repository)
+                found = await destination.resolve(self._named(job, copy))
+            except RegistryError as error:
+                self.split_off(job, copy.destination, error)
+                continue
+            copy.previous = found.digest if found else None
+            copy.previous_type = found.media_type if found else ""
+            # Another event may have announced another digest in the meantime: ask the source if the task runs again.
+            copy.announced = None
+            if self._is_current(job, copy):
+                self._skip_current(job, copy)
+            else:
+                known.add(copy)
+        return known
+
+    async def _ask_all(self, job: Job, known: set[ImageCopy]) -> Digest | None:
         """Ask both sides at once: the round trips overlap. What the source's tag names; None if it was not asked.
 
         It is not where all destinations are new: its manifest will be fetched anyway.
         """
-        asked = [copy for copy in self.targets.values() if _may_be_there(job, copy)]
+        asked = [copy for copy in self.targets.values() if copy not in known and _may_be_there(job, copy)]
         refused: dict[ImageCopy, RegistryError] = {}
         wanted: Digest | RegistryError | None = self.source.digest
 

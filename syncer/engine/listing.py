@@ -23,7 +23,7 @@ def rule_key(rule: Rule) -> Key:
     return ("rule", rule.number)
 
 
-class _Selected(msgspec.Struct, frozen=True):
+class SelectedTags(msgspec.Struct, frozen=True):
     """The selected tags, in order. `why_none` says why there are none, if that is known."""
 
     tags: Sequence[str | None]
@@ -58,19 +58,34 @@ class ListTags(Task):
         if not self.destinations:
             return None
         selected = await self._learn(job)
-        if mismatch := rule.mismatch(len(selected.tags)):
-            raise RegistryError(Kind.INVALID, mismatch, attempt=Attempt(rule.source.host), permanent=True)
-        if not selected.tags:
+        self._add_images(job, selected)
+        return None
+
+    def _add_images(self, job: Job, selected: SelectedTags) -> None:
+        """Add a lazy task for each selected tag. Raises `RegistryError` if the destination's tags do not fit them."""
+        rule = self.rule
+        self._check_number(selected.tags)
+        if not any(map(self.is_wanted, selected.tags)):
             message = f"{rule}: no tag of {rule.source} is selected{selected.why_none}"
             job.observer.notify(RuleWarning(rule, message))
         job.graph.add_lazy(self._images(job, selected.tags), repositories=self.repositories)
-        return None
 
-    async def _learn(self, job: Job) -> _Selected:
+    def is_wanted(self, tag: str | None) -> bool:  # noqa: ARG002
+        """Return whether a selected tag is to be copied."""
+        return True
+
+    def _check_number(self, selected: Sequence[str | None]) -> None:
+        """Raise `RegistryError` if the destination has another number of tags than the source."""
+        if mismatch := self.rule.mismatch(len(selected)):
+            raise RegistryError(
+                Kind.INVALID, mismatch, attempt=Attempt(self.rule.source.host), permanent=True
+            )
+
+    async def _learn(self, job: Job) -> SelectedTags:
         """Query the source and the destinations at once, so that the round trips overlap."""
         # An audit checks immutable tags too.
         trusts_listing = bool(self.rule.immutable) and job.open_image is None
-        selected: _Selected | RegistryError
+        selected: SelectedTags | RegistryError
         async with anyio.create_task_group() as group:
             if not trusts_listing:
                 for repository in self._destination_repositories():
@@ -138,18 +153,18 @@ class ListTags(Task):
             # The images will hit the same error, and report it with more detail.
             job.observer.notify(Decision(str(repository), f"cannot tell whether it is new: {error}"))
 
-    async def _selected(self, job: Job) -> _Selected:
+    async def _selected(self, job: Job) -> SelectedTags:
         rule, selection = self.rule, self.rule.selection
         match selection:
             case TheseTags():
-                return _Selected(selection.tags)
+                return SelectedTags(selection.tags)
             case OneDigest():
-                return _Selected((selection.tag,))
+                return SelectedTags((selection.tag,))
             case AllTags() | MatchingTags():
                 found = await self._listed(job)
                 selected = list(filter(selection.matches, found))
                 job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
-                return _Selected(selected)
+                return SelectedTags(selected)
             case FilteredTags():
                 return await self._filtered(job, selection)
 
@@ -161,7 +176,7 @@ class ListTags(Task):
         # A registry may list a tag twice if it moves between two pages.
         return list(dict.fromkeys(found))
 
-    async def _filtered(self, job: Job, selection: FilteredTags) -> _Selected:
+    async def _filtered(self, job: Job, selection: FilteredTags) -> SelectedTags:
         """Return the tags that `tags` of the rule selects. Raises `RegistryError` if they are too few."""
         rule = self.rule
         listed = await self._listed(job)
@@ -190,7 +205,7 @@ class ListTags(Task):
             message = f"{rule}: {rule.source} has no tag {', '.join(absent)}, which `include` names"
             job.observer.notify(RuleWarning(rule, message))
         why = "" if selected.tags else f": {event.steps_text}; {selection.advice(listed)}"
-        return _Selected(selected.tags, why)
+        return SelectedTags(selected.tags, why)
 
     def _images(self, job: Job, tags: Sequence[str | None]) -> Iterator[Task]:
         rule = self.rule
@@ -198,14 +213,16 @@ class ListTags(Task):
         own: dict[Reference, Reference] = {}
         may_meet = self._may_meet(tags)
         for index, tag in enumerate(tags):
+            if not self.is_wanted(tag):
+                continue
             source = Reference(rule.source, tag, digest)
             copies = []
             for destination in self.destinations:
                 to_tag = destination.tag_for(tag, index)
                 reference = Reference(destination.repository, to_tag, None if to_tag else digest)
-                copy = ImageCopy(rule, source, reference, attestations=destination.attestations)
+                copy = self._copy(source, reference, destination)
                 mine = own.get(reference)
-                claimed_by = mine or job.claim(reference, source)
+                claimed_by = mine or job.claim(reference, source, rule.number)
                 if may_meet:
                     own.setdefault(reference, source)
                 if refusal := self._refusal(reference, source):
@@ -243,6 +260,9 @@ class ListTags(Task):
         return RegistryError(
             Kind.INVALID, message, attempt=Attempt(reference.repository.host), permanent=True
         )
+
+    def _copy(self, source: Reference, reference: Reference, destination: Destination) -> ImageCopy:
+        return ImageCopy(self.rule, source, reference, attestations=destination.attestations)
 
     def _conflict(self, reference: Reference, source: Reference) -> Conflict | None:
         if reference.tag and (reference.repository, reference.tag) == (source.repository, source.tag):

@@ -124,7 +124,7 @@ class PushManifest(Task):
         copy: ImageCopy,
         child: Descriptor | None = None,
     ) -> None:
-        super().__init__([key])
+        super().__init__([key], priority=copy.priority)
         self.manifest = manifest
         self.repository = repository
         self.copy = copy
@@ -308,7 +308,7 @@ class Successors(msgspec.Struct, frozen=True):
                 if child.digest not in self.dropped.get(place, ())
                 and not job.ledger.has_manifest(place, child.digest)
                 and not job.ledger.refusal(place, child.digest)
-                and not self._is_on_its_way(job, manifest_key(place, child.digest))
+                and not self._is_on_its_way(job, manifest_key(place, child.digest), copy)
             }
             if missing:
                 job.graph.add(CopyManifest(child, self.source, missing, depth=self.depth + 1))
@@ -316,7 +316,7 @@ class Successors(msgspec.Struct, frozen=True):
             absent = {}
             for place, copy in wanted.items():
                 if job.ledger.has(place, blob.digest) or self._is_on_its_way(
-                    job, blob_key(place, blob.digest)
+                    job, blob_key(place, blob.digest), copy
                 ):
                     copy.blobs["shared"] += 1
                     job.observer.notify(BlobCompleted("shared", blob.digest, blob.size, place))
@@ -325,9 +325,14 @@ class Successors(msgspec.Struct, frozen=True):
             if absent:
                 job.graph.add(CopyBlob(blob, self.source, absent, self.fetched.get(blob.digest)))
 
-    def _is_on_its_way(self, job: Job, key: Key) -> bool:
-        """Whether another image brings it already; if so, that task learns where this image would take it from."""
+    def _is_on_its_way(self, job: Job, key: Key, copy: ImageCopy) -> bool:
+        """Whether another image brings it already; if so, that task learns where this image would take it from.
+
+        The task gets the priority of `copy`, if that is higher.
+        """
         producer = job.graph.producer(key)
         if isinstance(producer, SourcedTask):
             producer.offer(self.source)
+        if producer is not None and copy.priority < producer.priority:
+            job.graph.promote(producer)
         return producer is not None

@@ -59,6 +59,11 @@ class WorkerPool:
         """Return whether `stop` was called before the run ended."""
         return self._stopping
 
+    @property
+    def over(self) -> bool:
+        """Return whether the run has ended, so that no further task would run."""
+        return self._over
+
     async def run(self, job: Job) -> None:
         """Run until no task is left and the graph is not held open. After `stop`, return early with unfinished tasks."""
         if self._stopping:

@@ -1,23 +1,14 @@
-"""`ReadyQueues`: ready tasks by lane and kind, and the tasks of throttled accounts."""
+"""`ReadyQueues`: ready tasks by priority, lane and kind, and the tasks of throttled accounts."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-import msgspec
-
-from syncer.engine.task import KINDS, Kind, Lane, Task
+from syncer.engine.task import KINDS, Kind, Lane, Priority, Task
 from syncer.oci.reference import Repository
 
 
-class LazyTasks(msgspec.Struct):
-    """Tasks that are created only when there is room for them, and the repositories that they use."""
-
-    tasks: Iterator[Task]
-    repositories: tuple[Repository, ...]
-
-
 class ReadyQueues:
-    """A first-in, first-out queue for each lane and kind.
+    """A first-in, first-out queue for each priority, lane and kind.
 
     `throttled(repository)` returns the name of the account that must wait, or None. Tasks of that account are held
     back until `resume` is called with the name.
@@ -25,22 +16,22 @@ class ReadyQueues:
 
     def __init__(self, throttled: Callable[[Repository], str | None]) -> None:
         self._throttled = throttled
-        self._queues: dict[Lane, dict[Kind, deque[Task]]] = {
-            lane: {kind: deque() for kind in KINDS} for lane in Lane
+        self._queues: dict[Priority, dict[Lane, dict[Kind, deque[Task]]]] = {
+            priority: {lane: {kind: deque() for kind in KINDS} for lane in Lane} for priority in Priority
         }
-        self._counts = [0] * len(Lane)
+        self._counts = {priority: [0] * len(Lane) for priority in Priority}
         self._held: dict[str, deque[Task]] = {}
 
     def push(self, task: Task) -> None:
-        self._queues[task.lane][task.kind].append(task)
-        self._counts[task.lane] += 1
+        self._queues[task.priority][task.lane][task.kind].append(task)
+        self._counts[task.priority][task.lane] += 1
 
-    def take(self, lane: Lane, kinds: tuple[Kind, ...]) -> Task | None:
+    def take(self, lane: Lane, kinds: tuple[Kind, ...], priority: Priority) -> Task | None:
         """Return the next task of the first of `kinds` that has one. Tasks of throttled accounts are held back."""
         for kind in kinds:
-            queue = self._queues[lane][kind]
+            queue = self._queues[priority][lane][kind]
             while queue:
-                self._counts[lane] -= 1
+                self._counts[priority][lane] -= 1
                 task = queue.popleft()
                 # An open transfer continues: holding it back would occupy its connections.
                 name = None if lane is Lane.TRANSFER else self.throttled_account(task.repositories)
@@ -49,16 +40,30 @@ class ReadyQueues:
                 self._held.setdefault(name, deque()).append(task)
         return None
 
+    def promote(self, task: Task) -> None:
+        """Give a task that is ready, or held back, the priority `URGENT`."""
+        queue = self._queues[task.priority][task.lane][task.kind]
+        ready = task in queue
+        if ready:
+            queue.remove(task)
+            self._counts[task.priority][task.lane] -= 1
+        task.priority = Priority.URGENT
+        if ready:
+            self.push(task)
+
     def count(self, lane: Lane) -> int:
-        return self._counts[lane]
+        return sum(counts[lane] for counts in self._counts.values())
+
+    def count_urgent(self, lane: Lane) -> int:
+        return self._counts[Priority.URGENT][lane]
 
     def has(self, lane: Lane, kinds: tuple[Kind, ...]) -> bool:
-        return any(self._queues[lane][kind] for kind in kinds)
+        return any(queues[lane][kind] for queues in self._queues.values() for kind in kinds)
 
     @property
     def empty(self) -> bool:
         """Return whether no task is ready or held back."""
-        return not (any(self._counts) or self._held)
+        return not (self._held or any(map(any, self._counts.values())))
 
     def throttled_account(self, repositories: Iterable[Repository]) -> str | None:
         """Return the first account that must wait before requests to these repositories, if any."""
@@ -73,8 +78,8 @@ class ReadyQueues:
         released = min(limit, len(held))
         for _ in range(released):
             task = held.popleft()
-            self._queues[task.lane][task.kind].appendleft(task)
-            self._counts[task.lane] += 1
+            self._queues[task.priority][task.lane][task.kind].appendleft(task)
+            self._counts[task.priority][task.lane] += 1
         if not held:
             self._held.pop(name, None)
         return released

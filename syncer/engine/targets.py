@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import Generic, Literal, TypeVar
 
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.task import Job, Key, Task
+from syncer.engine.task import Job, Key, Priority, Task
 from syncer.errors import RegistryError
 from syncer.events import TaskEnded
 from syncer.oci.reference import Repository
@@ -20,7 +20,10 @@ class MultiTargetTask(Task, Generic[T]):
 
     def __init__(self, targets: Mapping[T, ImageCopy]) -> None:
         self.targets = dict(targets)
-        super().__init__([self.key_for(target) for target in targets])
+        super().__init__(
+            [self.key_for(target) for target in targets],
+            priority=min((copy.priority for copy in targets.values()), default=Priority.NORMAL),
+        )
 
     @abstractmethod
     def key_for(self, target: T) -> Key:

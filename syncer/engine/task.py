@@ -3,6 +3,7 @@
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
@@ -32,6 +33,13 @@ class Lane(enum.IntEnum):
     METADATA = 0
     TRANSFER = 1
     OPENING = 2
+
+
+class Priority(enum.IntEnum):
+    """The order of tasks that are ready. `URGENT` tasks bring images that a registry has announced."""
+
+    URGENT = 0
+    NORMAL = 1
 
 
 class State(enum.IntEnum):
@@ -89,6 +97,10 @@ class Graph(Protocol):
 
     def add_lazy(self, tasks: "Iterator[Task]", *, repositories: Iterable[Repository] = ()) -> None: ...
 
+    def add_ahead(self, tasks: "Iterator[Task]", *, repositories: Iterable[Repository] = ()) -> None: ...
+
+    def promote(self, task: "Task") -> None: ...
+
     def settle(self, task: "Task", key: Key) -> None: ...
 
     def split_off(self, task: "Task", part: "Task", error: RegistryError) -> bool: ...
@@ -128,18 +140,22 @@ class Job(msgspec.Struct, frozen=True):
     force: bool = False
     trust_sources: bool = False
     dry_run: bool = False
-    shared_destinations: frozenset[Repository] = frozenset()
+    shared_destinations: AbstractSet[Repository] = frozenset()
     open_image: "ImageOpener | None" = None
     image_times: ImageTimes = msgspec.field(default_factory=ImageTimes)
     large_images: LargeImages = msgspec.field(default_factory=LargeImages)
-    _claims: dict[Reference, Reference] = msgspec.field(default_factory=dict)
+    _claims: dict[Reference, tuple[int, Reference]] = msgspec.field(default_factory=dict)
 
-    def claim(self, destination: Reference, source: Reference) -> Reference | None:
-        """Reserve a destination for a source. Return None if it was free, otherwise the source that has it."""
+    def claim(self, destination: Reference, source: Reference, rule: int) -> Reference | None:
+        """Reserve a destination for a source of the rule with this number.
+
+        Return None if it was free, or reserved for the same source by the same rule: the rule may be added to a run
+        again. Otherwise return the source that has it.
+        """
         if destination.repository not in self.shared_destinations:
             return None
-        holder = self._claims.setdefault(destination, source)
-        return None if holder is source else holder
+        holder = self._claims.setdefault(destination, (rule, source))
+        return None if holder == (rule, source) else holder[1]
 
 
 class Task(ABC):
@@ -147,10 +163,11 @@ class Task(ABC):
 
     kind: ClassVar[Kind]
 
-    __slots__ = ("attempts", "error", "keys", "lane", "state", "throttle_count", "unmet")
+    __slots__ = ("attempts", "error", "keys", "lane", "priority", "state", "throttle_count", "unmet")
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[Key], *, priority: Priority = Priority.NORMAL) -> None:
         self.keys = tuple(keys)
+        self.priority = priority
         self.lane = Lane.METADATA
         self.state = State.NEW
         self.unmet = 0

@@ -32,7 +32,7 @@ class RunPart(msgspec.Struct, omit_defaults=True):
     """The `run` object of a report. Without a shard, the report covers all rules."""
 
     id: str
-    trigger: Literal["cli", "schedule", "api", "start"]
+    trigger: Literal["cli", "schedule", "api", "start", "event"]
     started: Time
     finished: Time
     outcome: Literal["success", "partial", "failure", "interrupted"]

@@ -87,6 +87,7 @@ class MetricsObserver(Observer, Collector):
         self._now = now
         self._tasks: Tasks | None = None
         self._shows_tasks = False
+        self._lag: Callable[[], Mapping[str, float]] | None = None
         self._dry_run = False
         self._moments: dict[str, Gauge] = {}
         self.registry = CollectorRegistry()
@@ -152,6 +153,9 @@ class MetricsObserver(Observer, Collector):
         )
         self._skipped_runs = counter(
             "syncer_runs_skipped_total", "Number of runs that were due but not started.", ["reason"]
+        )
+        self._hook_events = counter(
+            "syncer_events_total", "Number of events that registries sent.", ["kind", "outcome"]
         )
         self._remaining = gauge(
             "syncer_rate_limit_remaining",
@@ -261,6 +265,9 @@ class MetricsObserver(Observer, Collector):
     def count_skipped_run(self, reason: Literal["overlap", "locked"]) -> None:
         self._skipped_runs.labels(reason).inc()
 
+    def count_event(self, kind: str, outcome: Literal["taken", "ignored", "refused"]) -> None:
+        self._hook_events.labels(kind, outcome).inc()
+
     def restore(self, *, succeeded: float | None, completed: float | None) -> None:
         """Set when a run last succeeded and last ended before this process started, in Unix time.
 
@@ -278,8 +285,21 @@ class MetricsObserver(Observer, Collector):
 
     # --- telling --------------------------------------------------------------------------------------------------
 
+    def attach_lag(self, lag: Callable[[], Mapping[str, float]]) -> None:
+        """Set the function that returns the longest lag in seconds of each destination registry."""
+        self._lag = lag
+
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauge of tasks in the graph, for prometheus_client."""
+        """Yield the gauges of the tasks in the graph and of the lag, for prometheus_client."""
+        if self._lag is not None:
+            behind = GaugeMetricFamily(
+                "syncer_mirror_lag_seconds",
+                "Longest time that a selected image has been known at its source without being complete at its destination.",
+                labels=("destination",),
+            )
+            for destination, seconds in self._lag().items():
+                behind.add_metric((destination,), seconds)
+            yield behind
         if not self._shows_tasks:
             return
         family = GaugeMetricFamily("syncer_tasks", "Tasks of the run in progress.", labels=("kind", "state"))

@@ -51,3 +51,18 @@ class OneDigest(msgspec.Struct, frozen=True):
 
 
 TagSelection = AllTags | TheseTags | MatchingTags | OneDigest | FilteredTags
+
+
+def describe_selection(selection: TagSelection) -> str:
+    """Return in words which tags are selected."""
+    match selection:
+        case AllTags():
+            return "all tags"
+        case TheseTags(tags):
+            return ", ".join(tags)
+        case MatchingTags(pattern):
+            return f"tags that match /{pattern}/"
+        case OneDigest(digest, tag):
+            return f"{tag}@{digest}" if tag else str(digest)
+        case FilteredTags():
+            return "tags by version, age, number or name"

@@ -61,6 +61,17 @@ STEPS: tuple[str, ...] = (
         seen INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    # 4: what the daemon knows of images that are behind (behind.py), and the images of each rule (history.py)
+    """
+    CREATE TABLE behind (
+        destination TEXT PRIMARY KEY,
+        since REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE rule_images (
+        rule TEXT PRIMARY KEY,
+        images BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Migrations: script N migrates the file from version N-1 to N. Only append to this list."""
 

@@ -70,8 +70,17 @@ class History:
                 (self._now(), _json(summary), summary["id"]),
             )
 
-    def finish(self, summary: Document, report: bytes, rules: Mapping[str, str]) -> None:
-        """Record the end of a run. `report` is packed by `syncer.daemon.packing`; `rules` has the outcome of each rule."""
+    def finish(
+        self,
+        summary: Document,
+        report: bytes,
+        rules: Mapping[str, str],
+        images: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        """Record the end of a run. `report` is packed by `syncer.daemon.packing`.
+
+        `rules` has the outcome of each rule, and `images` the number of its images by outcome.
+        """
         now = self._now()
         with self._database.transaction() as connection:
             connection.execute(
@@ -86,6 +95,10 @@ class History:
                     {"rule": rule, "run": summary["id"], "now": now, "outcome": outcome}
                     for rule, outcome in rules.items()
                 ],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO rule_images VALUES (?, ?)",
+                [(rule, _json(counts)) for rule, counts in (images or {}).items()],
             )
             self._prune(connection, now)
 
@@ -117,6 +130,7 @@ class History:
                 connection.execute("DELETE FROM runs WHERE number <= ?", (number,))
                 break
         connection.execute("DELETE FROM rule_results WHERE finished < ?", (now - bounds.seconds,))
+        connection.execute("DELETE FROM rule_images WHERE rule NOT IN (SELECT rule FROM rule_results)")
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -170,6 +184,12 @@ class History:
                 "SELECT rule, run, finished, outcome, succeeded FROM rule_results"
             ).fetchall()
         return {row[0]: RuleResult(*row[1:]) for row in rows}
+
+    def rule_images(self) -> dict[str, dict[str, int]]:
+        """Return the number of images by outcome, for the last run of each rule."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT rule, images FROM rule_images").fetchall()
+        return {rule: msgspec.json.decode(images) for rule, images in rows}
 
 
 def utc(moment: float) -> str:

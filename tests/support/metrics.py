@@ -22,6 +22,8 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
     "syncer_runs_skipped_total": ("counter", {"reason"}),
     "syncer_rate_limit_remaining": ("gauge", {"registry", "account"}),
     "syncer_concurrency_limit": ("gauge", {"registry"}),
+    "syncer_events_total": ("counter", {"kind", "outcome"}),
+    "syncer_mirror_lag_seconds": ("gauge", {"destination"}),
     "syncer_images_drifted": ("gauge", {"destination"}),
     "syncer_config_last_reload_successful": ("gauge", set()),
     "syncer_config_last_reload_timestamp_seconds": ("gauge", set()),

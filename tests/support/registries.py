@@ -71,7 +71,7 @@ class Request:
 class Registry:
     """A docker-registry. `folder` has its files; what it stores is in `storage`.
 
-    `program` is docker-registry 2.8, or the path of a later release of the same.
+    `program` is docker-registry 2.8, or the path of a later release of the same. It sends its events to `events_to`.
     """
 
     folder: Path
@@ -82,6 +82,7 @@ class Registry:
     read_only: bool = False
     token_server: TokenServer | None = None
     program: str | Path = "docker-registry"
+    events_to: str = ""
     port: int = 0
     process: Process | None = field(default=None, repr=False)
     _log_start: int = 0
@@ -247,6 +248,15 @@ class Registry:
             },
             "http": http,
         }
+        if self.events_to:
+            endpoint = {
+                "name": "test",
+                "url": self.events_to,
+                "timeout": "5s",
+                "threshold": 5,
+                "backoff": "1s",
+            }
+            config["notifications"] = {"endpoints": [endpoint]}
         if self.auth == "htpasswd":
             config["auth"] = {"htpasswd": {"realm": "tests", "path": str(self._password_file())}}
         elif self.token_server:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +22,9 @@ from syncer.diagnostics import Findings
 from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
 from syncer.events import BlobCompleted, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.oci.digest import Digest
 from syncer.rules.shard import WHOLE, Shard
-from syncer.run import Run, RunOptions, RunResult
+from syncer.run import Announced, Run, RunOptions, RunResult
 
 T = TypeVar("T")
 PATIENCE = 60.0
@@ -110,15 +111,27 @@ class Net:
         cache: BlobCache | None = None,
         image_times: ImageTimes | None = None,
         shard: Shard = WHOLE,
+        tags: Sequence[str] = (),
+        announced: Mapping[str | None, Digest | None] | None = None,
         **options: Any,
     ) -> tuple[Run, Recorder]:
-        """A run that is not started yet, and who listens to it. Further arguments are those of `RunOptions`."""
+        """A run that is not started yet, and who listens to it. Further arguments are those of `RunOptions`.
+
+        With `announced`, only these tags are copied, each by all rules.
+        """
         recorder = Recorder(heard)
         chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
         config = sharded(attested(Config(self._auth(), rules), None), shard)
         run = Run(
-            config.rules, config.auth, chosen, cache=cache, image_times=image_times, observers=[recorder]
+            config.rules if announced is None else (),
+            config.auth,
+            chosen,
+            cache=cache,
+            image_times=image_times,
+            observers=[recorder],
+            tags=tags,
+            announced=[] if announced is None else [Announced(rule, announced) for rule in config.rules],
         )
         run._pool._drain_seconds = drain_seconds
         return run, recorder

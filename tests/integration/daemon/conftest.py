@@ -88,8 +88,11 @@ class Served:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def post(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.post(self.url + path, headers=headers, timeout=10, trust_env=False)
+    def text(self, path: str) -> str:
+        return httpx.get(self.url + path, timeout=10, trust_env=False).text
+
+    def post(self, path: str, json: object = None, **headers: str) -> httpx.Response:
+        return httpx.post(self.url + path, json=json, headers=headers, timeout=10, trust_env=False)
 
     @property
     def runs(self) -> list[dict[str, Any]]:

@@ -360,7 +360,7 @@ def test_an_unknown_key_is_a_warning_that_helps(folder):
         (
             'auth.json:4: auth."a.io".colour: unknown key, ignored; known are username, password, password_file, '
             "token, token_file, insecure, plain_http, ca_file, cert_file, key_file, mirrors, max_connections, "
-            "requests_per_second, bandwidth, create, proxy, read_timeout, attestations"
+            "requests_per_second, bandwidth, create, proxy, read_timeout, events_from, attestations"
         ),
     ]
     assert config.auth.warnings == config.warnings

@@ -19,10 +19,11 @@ from syncer.config.json_reader import read_json
 from syncer.config.rule_reader import rules_from
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
+from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.notify import Notifier
 from syncer.daemon.page import Pages
-from syncer.daemon.runs import Ended, Prepared, Runner, Trigger, WatchedRun
+from syncer.daemon.runs import Ended, Prepared, Runner, Trigger, WatchedRun, Work
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
@@ -33,7 +34,8 @@ from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
-from syncer.run import RunOptions, RunOutcome, RunResult
+from syncer.run import Announced, Run, RunOptions, RunOutcome, RunResult
+from syncer.state.behind import BehindTable
 from syncer.state.database import open_database
 from syncer.state.history import Bounds, History
 from tests.support.rules import numbered
@@ -67,11 +69,11 @@ class Clock:
 class Scripted(WatchedRun):
     """A run that does what the test says instead of copying."""
 
-    def __init__(
-        self, rules: Sequence[Rule], observers: Sequence[Observer], trigger: str, script: Any
-    ) -> None:
-        super().__init__(rules, AuthBook(), RunOptions(), observers=observers, trigger=trigger)
-        self.rules = rules
+    def __init__(self, work: Work, observers: Sequence[Observer], trigger: str, script: Any) -> None:
+        super().__init__(work.rules, AuthBook(), RunOptions(), observers=observers, trigger=trigger)
+        self.rules = work.rules
+        self.first = work
+        self.added: list[Work] = []
         self.trigger = trigger
         self.stopped = anyio.Event()
         self.go_on = anyio.Event()
@@ -85,6 +87,12 @@ class Scripted(WatchedRun):
     def stop(self) -> None:
         self.stopped.set()
         self.go_on.set()
+
+    def add_rules(self, rules: Sequence[Rule]) -> None:
+        self.added.append(Work(rules))
+
+    def announce(self, announced: Sequence[Announced]) -> None:
+        self.added.append(Work(announced=announced))
 
     def tell(self, event: object) -> None:
         self._observer.notify(event)
@@ -159,12 +167,14 @@ class Daemon:
         self.history = History(self.database, bounds=self.bounds)
         self.metrics = MetricsObserver()
         self.live = Live()
+        self.lag = Lag(BehindTable(self.database), now=lambda: self.clock().timestamp())
         self.files = ConfigFiles(self.load or self._config, [], metrics=self.metrics)
         self.runner = Runner(
             prepare=self._prepare,
             history=self.history,
             metrics=self.metrics,
             live=self.live,
+            lag=self.lag,
             lock=self.lock,
             on_finished=self.ended.append,
         )
@@ -177,6 +187,8 @@ class Daemon:
             live=self.live,
             metrics=self.metrics,
             notifier=Notifier([]),
+            lag=self.lag,
+            plan_of=self._plan_of,
             now=self.clock,
             sleep=self.clock.sleep,
         )
@@ -235,13 +247,26 @@ class Daemon:
     def _config(self) -> Config:
         return Config(self.auth, rules_from(self.images))
 
+    def _plan_of(self, config: Config, rules: Sequence[Rule]) -> tuple[Run, ReportObserver]:
+        report = ReportObserver()
+        options = RunOptions(retries=0, dry_run=True)
+        return Run(rules, config.auth, options, observers=[report], trigger="api"), report
+
     def _prepare(
-        self, config: Config, rules: Sequence[Rule], observers: Sequence[Observer], trigger: Trigger
+        self, config: Config, work: Work, observers: Sequence[Observer], trigger: Trigger
     ) -> Prepared:
         if self.script is None:
-            real = WatchedRun(rules, config.auth, RunOptions(retries=0), observers=observers, trigger=trigger)
+            real = WatchedRun(
+                work.rules,
+                config.auth,
+                RunOptions(retries=0),
+                observers=observers,
+                trigger=trigger,
+                tags=work.tags,
+                announced=work.announced,
+            )
             return Prepared(real, self.write_outcome)
-        run = Scripted(rules, observers, trigger, self.script)
+        run = Scripted(work, observers, trigger, self.script)
         self.runs.append(run)
         return Prepared(run, self.write_outcome)
 

@@ -1,0 +1,1 @@
+"""Events that registries send: `payloads` reads them, `matching` finds the rules, `arrivals` keeps what waits."""

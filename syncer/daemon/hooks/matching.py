@@ -1,0 +1,118 @@
+"""Finds the rules that select a pushed tag."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from syncer.daemon.hooks.payloads import Pushed
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
+from syncer.rules.rule import Destination, Rule
+from syncer.rules.tags import OneDigest, TheseTags
+
+_DEFAULT_PORTS = (":443", ":80")
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A pushed tag that a rule selects. `tag` is None for a rule of one digest that has no tag."""
+
+    rule: Rule
+    tag: str | None
+    digest: Digest | None
+
+
+class Match(msgspec.Struct, frozen=True):
+    """What a push means for the rules: `arrivals` to be copied, and `contested` rules that must list their tags.
+
+    A rule is contested if an earlier rule may write the same tag of the same destination. Only listings tell which wins.
+    """
+
+    arrivals: tuple[Arrival, ...] = ()
+    contested: tuple[Rule, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.arrivals or self.contested)
+
+
+class RuleIndex:
+    """The rules by the repository that they read. `events_from` returns the other host names of a repository's registry."""
+
+    def __init__(self, rules: Sequence[Rule], events_from: Callable[[Repository], tuple[str, ...]]) -> None:
+        self._events_from = events_from
+        self._by_path: dict[str, list[Rule]] = {}
+        self._writers: dict[Repository, list[Rule]] = {}
+        for rule in rules:
+            self._by_path.setdefault(rule.source.path, []).append(rule)
+            for destination in rule.destinations:
+                self._writers.setdefault(destination.repository, []).append(rule)
+
+    def match(self, push: Pushed) -> Match:
+        """Return what `push` means for the rules."""
+        arrivals: list[Arrival] = []
+        contested: dict[int, Rule] = {}
+        for rule in self._reading(push):
+            tags = list(_selected(rule, push))
+            rivals = {each.number: each for tag in tags for each in self._rivals(rule, tag)}
+            if rivals:
+                contested |= {**rivals, rule.number: rule}
+            else:
+                arrivals += (Arrival(rule, tag, push.digest) for tag in tags)
+        return Match(tuple(arrivals), tuple(contested[number] for number in sorted(contested)))
+
+    def _reading(self, push: Pushed) -> Iterator[Rule]:
+        for rule in self._by_path.get(push.path, ()):
+            hosts = (rule.source.host, *self._events_from(rule.source))
+            if any(_names(push, host) for host in hosts):
+                yield rule
+
+    def _rivals(self, rule: Rule, tag: str | None) -> Iterator[Rule]:
+        """Yield the earlier rules that may write another image to a destination of this tag."""
+        for destination in rule.destinations:
+            written = tuple(_written(rule, destination, tag))
+            for other in self._writers[destination.repository]:
+                earlier = other.number < rule.number and other.source != rule.source
+                if earlier and any(_may_write(other, destination.repository, each) for each in written):
+                    yield other
+
+
+def _selected(rule: Rule, push: Pushed) -> Iterable[str | None]:
+    selection = rule.selection
+    if isinstance(selection, OneDigest):
+        return (selection.tag,) if selection.digest == push.digest else ()
+    return (push.tag,) if push.tag is not None and selection.matches(push.tag) else ()
+
+
+def _written(rule: Rule, destination: Destination, tag: str | None) -> Iterator[str]:
+    """Yield the destination's tags for a source's tag. For a regular expression, the listing decides: all may be meant."""
+    selection = rule.selection
+    if destination.tags is None:
+        if tag is not None:
+            yield tag
+    elif isinstance(selection, TheseTags):
+        yield from (
+            renamed for own, renamed in zip(selection.tags, destination.tags, strict=False) if own == tag
+        )
+    else:
+        yield from destination.tags
+
+
+def _may_write(rule: Rule, repository: Repository, tag: str) -> bool:
+    return any(
+        tag in destination.tags if destination.tags is not None else rule.selection.matches(tag)
+        for destination in rule.destinations
+        if destination.repository == repository
+    )
+
+
+def _names(push: Pushed, host: str) -> bool:
+    """Return whether the event may come from the registry `host`."""
+    plain = _without_default_port(host)
+    if any(plain == _without_default_port(each) for each in push.hosts):
+        return True
+    return any(plain.endswith(ending) for ending in push.endings)
+
+
+def _without_default_port(host: str) -> str:
+    for port in _DEFAULT_PORTS:
+        host = host.removesuffix(port)
+    return host
