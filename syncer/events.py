@@ -88,6 +88,19 @@ class TagsListed(Event, frozen=True):
 # --- images --------------------------------------------------------------------------------------------------
 
 
+class RepositoriesListed(Event, frozen=True):
+    """The repositories for a rule with a pattern were listed: `found` are listed, `selected` are copied.
+
+    `method` is how, such as "Harbor's API". `warning` is what the list may lack, with advice; empty if nothing.
+    """
+
+    rule: Rule
+    method: str
+    found: int
+    selected: int
+    warning: str = ""
+
+
 class ImageStarted(Event, frozen=True):
     rule: Rule
     source: Reference

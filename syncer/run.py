@@ -13,12 +13,13 @@ from syncer.accounts.credentials import Credentials
 from syncer.descriptors import raise_limit
 from syncer.engine.ages import ImageTimes, ReadOnlyImageTimes
 from syncer.engine.announced import ListAnnounced, ListNarrowed
+from syncer.engine.discovery import Discovery, ListRepositories, repositories_key
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import IdleSlots
-from syncer.engine.task import ImageOpener, Job
+from syncer.engine.task import ImageOpener, Job, Key
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
@@ -26,6 +27,8 @@ from syncer.http.wire import ConnectionPool, Transport
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
+from syncer.rules.allowlist import EVERYTHING, Allowlist
+from syncer.rules.meeting import Step, arrange, outlines
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 
@@ -43,7 +46,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     `transfers` is the number of concurrent blob transfers (`--proc`), `retries` the number of retries of a failed task.
     For `force` and `trust_sources` see `Job`. A `dry_run` makes every check and decision, and changes nothing. `shard`
     is the shard that the rules belong to. `allow_internal` lists internal hosts to which registries with public
-    addresses may redirect.
+    addresses may redirect. `allowed` limits the repositories that patterns find.
     """
 
     transfers: int = 5
@@ -53,6 +56,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     dry_run: bool = False
     shard: Shard = WHOLE
     allow_internal: tuple[str, ...] = ()
+    allowed: Allowlist = EVERYTHING
 
 
 class Announced(msgspec.Struct, frozen=True):
@@ -238,13 +242,27 @@ class Run:
     def add_rules(self, rules: Sequence[Rule]) -> None:
         """Add whole rules. Where several rules write to one destination, the earlier rule wins for each tag."""
         self._share_destinations(rules)
+        arrangement = arrange(rules)
+        self._shared_destinations.update(arrangement.shared)
+        discovery = Discovery(
+            self._list_tags,
+            allowed=self._options.allowed,
+            shared=self._shared_destinations,
+            contested=arrangement.contested,
+        )
         last: dict[Repository, Rule] = {}
-        for rule in rules:
-            if self._graph.producer(rule_key(rule)) is not None:
-                continue  # its tags are not listed yet
+        keys = [_step_key(step) for step in arrangement.steps]
+        for step, key in zip(arrangement.steps, keys, strict=True):
+            if self._graph.producer(key) is not None:
+                continue  # it is not listed yet
+            after = {keys[index] for index in step.after}
+            if step.rules[0].pattern is not None:
+                self._graph.add(ListRepositories(step.rules, discovery), after=after)
+                continue
+            rule = step.rules[0]
             shared = _destinations(rule) & self._shared_destinations
             earlier = {rule_key(last[repository]) for repository in shared if repository in last}
-            self._graph.add(ListNarrowed(rule, self._tags) if self._tags else ListTags(rule), after=earlier)
+            self._graph.add(self._list_tags(rule), after=earlier | after)
             last.update(dict.fromkeys(shared, rule))
 
     def _share_destinations(self, rules: Sequence[Rule]) -> None:
@@ -258,6 +276,9 @@ class Run:
     def _all_rules(self) -> Sequence[Rule]:
         rules = {rule.number: rule for rule in self._rules}
         return [*rules.values(), *(each.rule for each in self._announced if each.rule.number not in rules)]
+
+    def _list_tags(self, rule: Rule) -> ListTags:
+        return ListNarrowed(rule, self._tags) if self._tags else ListTags(rule)
 
     def announce(self, announced: Sequence[Announced]) -> None:
         """Add announced tags, ahead of all other work."""
@@ -277,19 +298,21 @@ def _destinations(rule: Rule) -> frozenset[Repository]:
     return frozenset(destination.repository for destination in rule.destinations)
 
 
+def _step_key(step: Step) -> Key:
+    return repositories_key(step.rules) if step.rules[0].pattern is not None else rule_key(step.rules[0])
+
+
 def _rival_hosts(rules: Sequence[Rule]) -> frozenset[str]:
     """Return the registries that some rules use and others do not."""
-    hosts = [
-        frozenset((rule.source.host, *(each.repository.host for each in rule.destinations))) for rule in rules
-    ]
+    hosts = [frozenset((rule.source.host, *_hosts_written(rule))) for rule in rules]
     return frozenset().union(*hosts) - frozenset.intersection(*hosts) if hosts else frozenset()
 
 
 def _hosts_of(rules: Sequence[Rule], auth: AuthBook) -> set[str]:
     """Return every registry that a run may use, including mirrors."""
-    return {
-        host
-        for rule in rules
-        for repository in (rule.source, *(each.repository for each in rule.destinations))
-        for host in (repository.host, *auth.settings_for(repository).mirrors)
-    }
+    sources = {host for rule in rules for host in (rule.source.host, *auth.settings_for(rule.source).mirrors)}
+    return sources | {host for rule in rules for host in _hosts_written(rule)}
+
+
+def _hosts_written(rule: Rule) -> frozenset[str]:
+    return frozenset(outline.partition("/")[0] for outline in outlines(rule))

@@ -115,7 +115,9 @@ async def _problems(
             return
     for rule in reads:
         try:
-            if client.account is None or await _lacks(client, rule.source, "pull"):
+            if rule.pattern is not None:
+                await _list(directory, rule.source.host, rule.pattern.prefix)
+            elif client.account is None or await _lacks(client, rule.source, "pull"):
                 await _read(directory, rule)
         except RegistryError as error:
             yield str(error)
@@ -137,6 +139,13 @@ async def _lacks(client: "RegistryClient", repository: Repository, action: str) 
     if rights is None or (rights and repository.path not in rights):
         return None
     return not {action, "*"} & rights.get(repository.path, frozenset())
+
+
+async def _list(directory: "PlaceDirectory", host: str, prefix: str) -> None:
+    """Ask for the first page of a list of repositories. Raises `RegistryError`."""
+    listing = await directory.listing(Repository(host, prefix)).listing(prefix)
+    async for _page in listing.pages():
+        return
 
 
 async def _read(directory: "PlaceDirectory", rule: Rule) -> None:

@@ -294,6 +294,7 @@ def new_run(
             dry_run=options.dry_run,
             shard=options.shard,
             allow_internal=tuple(options.allow_internal),
+            allowed=config.allowed,
         ),
         credentials=credentials,
         cache=cache,

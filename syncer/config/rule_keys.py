@@ -13,6 +13,7 @@ from syncer.diagnostics import Findings, Unexpected, shown
 from syncer.files import read_stored_bytes, why
 from syncer.rules.attestations import Attestations
 from syncer.rules.globs import InvalidGlob, check_glob
+from syncer.rules.patterns import EVERY_REPOSITORY, RepositoryFilter
 from syncer.rules.platforms import (
     EVERY_PLATFORM,
     InvalidPlatform,
@@ -43,6 +44,7 @@ class RuleKeys(msgspec.Struct, frozen=True):
     immutable: tuple[str, ...] = ()
     referrers: ReferrerFilter | None = None
     verify: tuple[VerificationKey, ...] = ()
+    repositories: RepositoryFilter = EVERY_REPOSITORY
     prune: PruneRule | None = None
     tags: FilteredTags | None = None
 
@@ -107,12 +109,7 @@ def _referrers(node: Node, findings: Findings) -> ReferrerFilter | None:
     if not isinstance(node, nodes.Mapping):
         return EVERY_REFERRER if nodes.flag_of(node) else None
     _check_keys(node, ("include", "exclude"), findings)
-    read = {
-        key: _globs(found, findings)
-        for key in ("include", "exclude")
-        if (found := node.get(key)) is not None and not nodes.is_null(found)
-    }
-    return ReferrerFilter(**read)
+    return ReferrerFilter(**_included(node, findings))
 
 
 def _verify(node: Node, findings: Findings) -> tuple[VerificationKey, ...]:
@@ -147,6 +144,21 @@ def _prune(node: Node, findings: Findings) -> PruneRule:
         limit=DEFAULT_LIMIT if limit is None or nodes.is_null(limit) else _fraction(limit),
         foreign=False if foreign is None else nodes.flag_of(foreign),
     )
+
+
+def _repositories(node: Node, findings: Findings) -> RepositoryFilter:
+    mapping = nodes.mapping_of(node, 'a mapping, as {exclude: ["*-cache"]}')
+    _check_keys(mapping, ("include", "exclude"), findings)
+    return RepositoryFilter(**_included(mapping, findings))
+
+
+def _included(mapping: nodes.Mapping, findings: Findings) -> dict[str, tuple[str, ...]]:
+    """Read the globs of `include` and `exclude`."""
+    return {
+        key: _globs(found, findings)
+        for key in ("include", "exclude")
+        if (found := mapping.get(key)) is not None and not nodes.is_null(found)
+    }
 
 
 def _fraction(node: Node) -> float:
@@ -192,4 +204,5 @@ _READERS: dict[str, Callable[[Node, Findings], object]] = {
     "verify": _verify,
     "prune": _prune,
     "tags": read_tags,
+    "repositories": _repositories,
 }

@@ -22,6 +22,7 @@ from syncer.rules.conflicts import with_conflicts
 from syncer.rules.destination import split
 from syncer.rules.expressions import InvalidPattern, check_pattern
 from syncer.rules.naming import DefaultDestination, DestinationTemplate, completed
+from syncer.rules.patterns import RepositoryPattern
 from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import (
@@ -78,7 +79,15 @@ def rules_from(
 def parse_source(text: str) -> tuple[Repository, TagSelection]:
     """Read a rule's key. Raises `InvalidReference`, `InvalidDigest`, `InvalidPattern`."""
     name, tags, digest = split(text)
-    repository = Repository.parse(name)
+    if "*" in name:
+        pattern = RepositoryPattern.parse(name)
+        repository = Repository(pattern.host, pattern.path)
+        if digest is not None:
+            raise InvalidReference(
+                f"a digest names one image, and a pattern many repositories: {shown(text)}"
+            )
+    else:
+        repository = Repository.parse(name)
     if digest is not None:
         return repository, OneDigest(Digest.parse(digest), None if tags is None else check_tag(tags))
     if tags is None:
@@ -136,7 +145,12 @@ class _RuleReader:
         templates = self._templates(written, selection)
         if source is None:
             return None
-        resolved = [self._try(template.place, template.resolve, source[0]) for template in templates]
+        pattern = RepositoryPattern(*msgspec.structs.astuple(source[0])) if "*" in source[0].path else None
+        known, captures = (pattern.example, ("a",) * pattern.wildcards) if pattern else (source[0], ())
+        resolved = [self._try(template.place, template.resolve, known, captures) for template in templates]
+        if pattern is None and isinstance(written.value, nodes.Mapping) and written.value.get("repositories"):
+            message = "repositories is only for a source with * or **"
+            self._findings.problems.append(written.place.problem(message))
         if len(self._findings.problems) > problems:
             return None
         # The same destination twice is one.
@@ -145,9 +159,20 @@ class _RuleReader:
             number=number,
             source=source[0],
             selection=selection,
-            destinations=tuple(
+            destinations=()
+            if pattern
+            else tuple(
                 replace(each, attestations=keys.attestations or each.attestations) for each in destinations
             ),
+            pattern=pattern,
+            templates=tuple(
+                dict.fromkeys(
+                    msgspec.structs.replace(each, attestations=keys.attestations or each.attestations)
+                    for each in templates
+                )
+            )
+            if pattern
+            else (),
             written_source=written.source,
             written=writable_value(written),
             place=written.place,

@@ -15,6 +15,7 @@ from syncer.demo.uploads import Upload, Uploads
 from syncer.oci import media_types
 from syncer.oci.reference import is_tag
 
+MAX_CATALOG_PAGE = 1000
 _PATH = re.compile(
     r"/v2/(?P<name>.+)/(?:"
     r"manifests/(?P<reference>[^/]+)"
@@ -69,6 +70,8 @@ class Endpoints:
     async def answer(self, request: Request) -> Answer:
         if request.path in {"/v2/", "/v2"}:
             return Answer.json({}, {"Docker-Distribution-API-Version": "registry/2.0"})
+        if request.path == "/v2/_catalog" and request.method == "GET":
+            return self._list_repositories(request)
         match = _PATH.fullmatch(request.path)
         if match is None:
             raise Refusal("UNSUPPORTED", f"no such endpoint: {request.path[:300]}", status=404)
@@ -153,6 +156,18 @@ class Endpoints:
         return Answer(204)
 
     # Lists
+
+    def _list_repositories(self, request: Request) -> Answer:
+        """Answer `_catalog`, which the specification lacks and the distribution registry has."""
+        limit = min(
+            _page_size(request.query.get("n")) or MAX_CATALOG_PAGE, self._max_page or MAX_CATALOG_PAGE
+        )
+        names, more = self._store.repositories_page(limit, request.query.get("last", ""))
+        headers = {}
+        if more and names:
+            query = urlencode({"n": limit, "last": names[-1]})
+            headers["Link"] = f'</v2/_catalog?{query}>; rel="next"'
+        return Answer.json({"repositories": names}, headers)
 
     async def _list_tags(self, request: Request, name: str, _rest: str) -> Answer:
         asked = _page_size(request.query.get("n"))

@@ -54,6 +54,12 @@ class Store:
     def repositories(self) -> list[str]:
         return sorted(self._repositories)
 
+    def repositories_page(self, limit: int, last: str) -> tuple[list[str], bool]:
+        """Return at most `limit` repositories after `last`, and whether more follow."""
+        names = self.repositories()
+        start = bisect_right(names, last)
+        return names[start : start + limit], start + limit < len(names)
+
     def tags(self, repository: str) -> list[str]:
         """Return all tags in the order of the specification, or none for an unknown repository."""
         if repository not in self._repositories:

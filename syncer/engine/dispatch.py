@@ -9,6 +9,9 @@ from syncer.engine.ready import ReadyQueues
 from syncer.engine.task import Lane, Priority, Task
 from syncer.oci.reference import Repository
 
+MAX_OPEN_RULES = 16
+"""Rules, for each worker of the transfer lane, whose images may wait when a further rule is begun."""
+
 
 class LazyTasks(msgspec.Struct):
     """Tasks that are created only when there is room for them, and the repositories that they use."""
@@ -58,7 +61,7 @@ class Dispatcher:
 
     @property
     def has_normal_lazy(self) -> bool:
-        return bool(self._lazy[Priority.NORMAL])
+        return bool(self._lazy[Priority.NORMAL] or self._lazy[Priority.LOW])
 
     def may_pull(self) -> bool:
         """Return whether there is room for a lazy task, whatever its accounts."""
@@ -68,7 +71,9 @@ class Dispatcher:
 
     def take(self, lane: Lane) -> Task | None:
         """Return the next task for a worker of `lane`. See `TaskGraph.take`."""
-        task = self._next(lane, Priority.URGENT) or self._next(lane, Priority.NORMAL)
+        task = None
+        for priority in Priority:
+            task = task or self._next(lane, priority)
         if task is not None:
             self._opening += task.lane is Lane.OPENING
             self._transferring += task.lane is Lane.TRANSFER
@@ -142,10 +147,12 @@ class Dispatcher:
     def _has_room(self, priority: Priority) -> bool:
         """Return whether another image may be opened: the transfer queue is short and few images are open.
 
-        An urgent image does not wait for the transfer queue.
+        An urgent image does not wait for the transfer queue. A further rule waits until few rules have images left.
         """
         if priority is Priority.URGENT:
             return self._count_open() < 2 * self._most_open
+        if priority is Priority.LOW and len(self._lazy[Priority.NORMAL]) >= MAX_OPEN_RULES * self._transfers:
+            return False
         return self._queued_transfers < 2 * self._transfers and self._count_open() < self._most_open
 
     def _may_open_ahead(self, priority: Priority) -> bool:

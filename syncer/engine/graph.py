@@ -6,6 +6,7 @@ This module does no I/O and awaits nothing.
 """
 
 import enum
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class TaskGraph:
         self._retries = retries
         self.on_ready: Callable[[Lane], None] = lambda _lane: None
         self.throttled: Callable[[Repository], str | None] = lambda _repository: None
-        self._ready = ReadyQueues(self._account_that_waits)
+        self._ready = ReadyQueues(lambda repository: self.throttled(repository))  # noqa: PLW0108 - set later
         self._pending: dict[Key, Task] = {}
         self._waiters: dict[Key, list[_Waiter]] = {}
         self._dispatcher = Dispatcher(
@@ -105,6 +106,15 @@ class TaskGraph:
     def add_ahead(self, tasks: Iterator[Task], *, repositories: Iterable[Repository] = ()) -> None:
         """Add lazy tasks that are pulled before all other work, also while the transfer queue is full."""
         self._dispatcher.add_lazy(tasks, repositories, Priority.URGENT)
+        self._tell_of_room()
+
+    def add_later(
+        self, tasks: Iterator[Task], *, then: Task, repositories: Iterable[Repository] = ()
+    ) -> None:
+        """Add lazy tasks that are pulled after all other work, and after them `then`, whose keys are pending from now."""
+        self._set_pending(then)
+        self._enter(then, State.WAITING)
+        self._dispatcher.add_lazy(itertools.chain(tasks, (then,)), repositories, Priority.LOW)
         self._tell_of_room()
 
     def promote(self, task: Task) -> None:
@@ -160,9 +170,6 @@ class TaskGraph:
             self.on_ready(Lane.METADATA)
         if self._dispatcher.has_lazy and not self._ready.holds(name):
             self.on_ready(Lane.METADATA)
-
-    def _account_that_waits(self, repository: Repository) -> str | None:
-        return self.throttled(repository)
 
     def done(self, task: Task) -> None:
         """Record that `task` succeeded: settle its pending keys."""
@@ -277,11 +284,8 @@ class TaskGraph:
 
     def counts(self, kind: Kind) -> Counts:
         counts = self._counts[kind]
-        return Counts(
-            waiting=counts[State.WAITING] + counts[State.DEFERRED],
-            ready=counts[State.READY],
-            running=counts[State.RUNNING],
-        )
+        waiting = counts[State.WAITING] + counts[State.DEFERRED]
+        return Counts(waiting, ready=counts[State.READY], running=counts[State.RUNNING])
 
     def abandon(self) -> Iterator[Task]:
         """Yield every task that still has pending keys, each once, and the tasks that were never pulled."""
@@ -294,18 +298,19 @@ class TaskGraph:
 
     def _set_pending(self, task: Task, replaces: Task | None = None) -> None:
         for key in task.keys:
-            assert self._pending.get(key, replaces) is replaces, f"{key} is pending twice"
+            assert self._pending.get(key, replaces) in (replaces, task), f"{key} is pending twice"
             self._pending[key] = task
 
     def _count_open(self) -> int:
-        return len(self._pending) + len(self._keyless) - len(self._deferred_keys)
+        without_images = len(self._deferred_keys) + self._counts["tags"][State.WAITING]
+        return len(self._pending) + len(self._keyless) - without_images
 
     def _take_keys(self, task: Task) -> bool:
         """Make `task` the producer of its keys, and return True.
 
         If other tasks produce some of them, for the same image of the same run, `task` waits until they are settled.
         """
-        taken = [key for key in task.keys if key in self._pending]
+        taken = [key for key in task.keys if self._pending.get(key, task) is not task]
         if not taken:
             self._keyless.discard(task)
             self._set_pending(task)

@@ -20,7 +20,7 @@ from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
 
 
 def rule_key(rule: Rule) -> Key:
-    return ("rule", rule.number)
+    return ("rule", rule.number, rule.source)
 
 
 class SelectedTags(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from syncer.engine.ranges import IdleSlots
 from syncer.errors import RegistryError
 from syncer.events import Observer
 from syncer.oci.reference import Reference, Repository
-from syncer.places.content import Destination, Source
+from syncer.places.content import Destination, ListsRepositories, Source
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
@@ -36,10 +36,14 @@ class Lane(enum.IntEnum):
 
 
 class Priority(enum.IntEnum):
-    """The order of tasks that are ready. `URGENT` tasks bring images that a registry has announced."""
+    """The order of tasks that are ready. `URGENT` tasks bring images that a registry has announced.
+
+    `LOW` tasks find out about further rules. They wait until few images of earlier rules are left.
+    """
 
     URGENT = 0
     NORMAL = 1
+    LOW = 2
 
 
 class State(enum.IntEnum):
@@ -76,6 +80,10 @@ class Repositories(Protocol):
         """Return the seconds until every registry that is down may be tried again."""
         ...
 
+    def listing(self, prefix: Repository) -> ListsRepositories:
+        """Return what lists the repositories of a place. `prefix` is a repository's first components, or has no path."""
+        ...
+
     def on_capacity(self, on_retry: Callable[[str], None]) -> None:
         """Call `on_retry` with an account's name whenever it may have capacity for new work."""
         ...
@@ -98,6 +106,10 @@ class Graph(Protocol):
     def add_lazy(self, tasks: "Iterator[Task]", *, repositories: Iterable[Repository] = ()) -> None: ...
 
     def add_ahead(self, tasks: "Iterator[Task]", *, repositories: Iterable[Repository] = ()) -> None: ...
+
+    def add_later(
+        self, tasks: "Iterator[Task]", *, then: "Task", repositories: Iterable[Repository] = ()
+    ) -> None: ...
 
     def promote(self, task: "Task") -> None: ...
 

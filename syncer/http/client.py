@@ -73,7 +73,7 @@ class RegistryClient:
         target: str,
         *,
         endpoint: str,
-        scopes: Scopes,
+        scopes: Scopes | None,
         what: str,
         headers: dict[str, str] | None = None,
         content: bytes | AsyncGenerator[bytes] | None = None,
@@ -177,8 +177,8 @@ class RegistryClient:
         while True:
             own = self.address.is_own(url)
             # Send credentials to the registry only, never to a host that it redirects to.
-            asks_as_account = own and "Authorization" not in request.headers
-            authorization = await self._auth.authorization(request.scopes) if asks_as_account else None
+            scopes = request.scopes if own and "Authorization" not in request.headers else None
+            authorization = None if scopes is None else await self._auth.authorization(scopes)
             self._refuse_while_down(request.attempt)
             sent_at = await self.limits.acquire(stream=request.stream)
             try:
@@ -190,7 +190,7 @@ class RegistryClient:
             response.extensions["stream"] = request.stream
             status = response.status_code
             # Even if 401 is in `ok`, try a new token first: the 401 may mean that the token is outdated.
-            unproven = status == 401 and asks_as_account and not refreshed
+            unproven = status == 401 and scopes is not None and not refreshed
             if authorization is not None and status != 401:
                 self._auth.accepted(authorization)
             if status in request.ok and not unproven:
@@ -200,9 +200,9 @@ class RegistryClient:
                 body = await read_error(response, request.attempt) if own else b""
             finally:
                 await self._close(response)
-            if unproven:
+            if unproven and scopes is not None:
                 refreshed = True
-                outdated = await self._auth.challenged(response.headers, request.scopes, authorization)
+                outdated = await self._auth.challenged(response.headers, scopes, authorization)
                 if outdated and authorization is not None:
                     self.tell_retry("token", 0.0)
                 # A streamed body cannot be sent again here. The caller restarts the upload with the new token.
@@ -227,7 +227,7 @@ class RegistryClient:
             )
             if outdated:
                 error = error.with_changes(permanent=False)
-            if asks_as_account and authorization is None and self.account is not None:
+            if scopes is not None and authorization is None and self.account is not None:
                 error = error.with_changes(message=f"{error.message}, requested without an account")
             self._slow_down(error, sent_at)
             raise error

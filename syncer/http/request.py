@@ -22,17 +22,17 @@ class Request(msgspec.Struct, frozen=True):
     """One request to a registry.
 
     `target`: a path at the registry, or an absolute URL that the registry sent. `attempt`: describes the request in
-    errors and metrics. `ok`: the statuses that are not errors. `stream`: the caller reads the body as fast as it can
-    send it on. `insecure_redirect`: allow a redirect from https to http, only for content that is verified by its
-    digest. `counts_as_pull`: the registry's pull limit counts the request. `read_seconds`: seconds to wait for the
-    headers, if not the default. `prewarm`: the number of requests that are likely to follow. `limit`: the maximum size
-    in bytes of a response that is read completely.
+    errors and metrics. `scopes`: what the token must allow; None sends no credentials. `ok`: the statuses that are not
+    errors. `stream`: the caller reads the body as fast as it can send it on. `insecure_redirect`: allow a redirect from
+    https to http, only for content that is verified by its digest. `counts_as_pull`: the registry's pull limit counts the
+    request. `read_seconds`: seconds to wait for the headers, if not the default. `prewarm`: the number of requests that
+    are likely to follow. `limit`: the maximum size in bytes of a response that is read completely.
     """
 
     method: str
     target: str
     attempt: Attempt
-    scopes: Scopes = ()
+    scopes: Scopes | None = ()
     headers: dict[str, str] = {}
     content: bytes | AsyncGenerator[bytes] | None = None
     ok: frozenset[int] = frozenset({200})

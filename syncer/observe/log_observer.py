@@ -12,6 +12,7 @@ from syncer.events import (
     ProjectMade,
     QuotaLow,
     RateLimitSeen,
+    RepositoriesListed,
     RequestRetried,
     RequestSent,
     RoundStarted,
@@ -101,6 +102,19 @@ class LogObserver(Totals):
             message=f"{event.registry}: {'would create' if self.dry_run else 'created'} project {event.project}",
             registry=event.registry,
             project=event.project,
+        )
+
+    def on_repositories_listed(self, event: RepositoriesListed) -> None:
+        warning = f"; {event.warning}" if event.warning else ""
+        log = self._log.warning if event.warning else self._log.info
+        log(
+            "repositories listed",
+            message=f"{event.rule.source}: {words.count(event.found, 'repository', 'repositories')} listed by {event.method},"
+            f" {event.selected} selected{warning}",
+            rule=event.rule.number,
+            method=event.method,
+            found=event.found,
+            selected=event.selected,
         )
 
     def on_tags_listed(self, event: TagsListed) -> None:

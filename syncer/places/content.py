@@ -41,6 +41,36 @@ class Content(Protocol):
         ...
 
 
+class RepositoryListing(Protocol):
+    """The repositories of a place, or of one project in it."""
+
+    method: str
+    """How they are listed, for messages, such as "Harbor's API"."""
+
+    @property
+    def warning(self) -> str:
+        """What the listing may lack, with advice; empty if it has all that the account may see."""
+        return ""
+
+    def pages(self) -> AsyncIterator[list[str]]:
+        """Yield the paths of all repositories in pages. A path may come twice.
+
+        Raises `RegistryError` if the listing fails or is incomplete. Each call lists again from the start.
+        """
+        ...
+
+
+class ListsRepositories(Protocol):
+    """A place that can list its repositories. Every method raises `RegistryError`."""
+
+    async def listing(self, prefix: str) -> RepositoryListing:
+        """Return a listing that has every repository whose path starts with the components of `prefix`.
+
+        The same object is returned for prefixes that one listing covers.
+        """
+        ...
+
+
 class Source(Protocol):
     """A repository to copy from. Every method raises `RegistryError`."""
 

@@ -13,9 +13,10 @@ from syncer.http.internal import AllowedHosts
 from syncer.http.limits import HostLimits
 from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
-from syncer.places.content import Destination, Source
+from syncer.places.content import Destination, ListsRepositories, Source
 from syncer.places.dry_run import DryRunDestination
 from syncer.places.registry.capabilities import Capabilities
+from syncer.places.registry.catalog import RegistryRepositories
 from syncer.places.registry.destination import RemoteDestination
 from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
 from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
@@ -61,6 +62,7 @@ class PlaceDirectory:
         self._resting = MirrorBackoff()
         self._capabilities: dict[str, Capabilities] = {}
         self._projects: dict[tuple[RegistryClient, bool], Projects] = {}
+        self._lists: dict[RegistryClient, ListsRepositories] = {}
         self._standings: dict[tuple[str, Account], Standing] = {}
 
     def source(self, name: Repository) -> Source:
@@ -121,6 +123,11 @@ class PlaceDirectory:
             projects=projects,
         )
         return DryRunDestination(destination) if self._dry_run else destination
+
+    def listing(self, prefix: Repository) -> ListsRepositories:
+        """Return what lists the repositories of a registry for the account that `prefix` has."""
+        client = self.client(prefix)
+        return self._lists.setdefault(client, RegistryRepositories(client, self.client))
 
     def _projects_for(self, name: Repository) -> Projects:
         client, create = self.client(name), self._settings_for(name).create

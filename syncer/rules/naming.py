@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeGuard
 
 import msgspec
 
@@ -74,6 +75,29 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
         written = _resolved(self.written, values, self.selection) if self.has_variables else resolved
         return parse_destination(resolved, self.selection, written, self.written)
 
+    def outline_of(self, source: Repository, captures: int) -> str:
+        """Return the repository `host/path` for a pattern `source`, with `*` for each part that is not known yet.
+
+        `captures` is the number of `*` and `**` in the pattern. Raises `InvalidReference`.
+        """
+        values = _values(source, ["*"] * captures)
+        if "**" in values["name"]:
+            values |= {"name": "*", "parent": f"{values['parent']}*"}
+        name = _render(split(self.text)[0], values, _in_repository)
+        first, slash, _ = name.partition("/")
+        if is_host(first) or name.startswith("oci:"):
+            return name
+        return f"{DOCKER_HUB}/{name}" if slash else f"{DOCKER_HUB}/library/{name}"
+
+    def keeps_apart(self, source: Repository) -> bool:
+        """Return whether no two repositories that the pattern `source` matches can have the same destination."""
+        whole = {part.name for part in _parts(split(self.text)[0]) if _is_whole(part)}
+        if whole & {"path", "full"}:
+            return True
+        one = source.path.count("*") - source.path.count("**") == 1
+        in_name = "*" in source.path.rpartition("/")[2] and "**" not in source.path
+        return one and ("1" in whole or (in_name and "name" in whole))
+
     def outline(self, host: str, captures: int) -> str:
         """Return the repository `host/path` with `*` for each part that is only known once the source is.
 
@@ -85,6 +109,11 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
         if is_host(first) or name.startswith("oci:"):
             return name
         return f"{DOCKER_HUB}/{name}" if slash else f"{DOCKER_HUB}/library/{name}"
+
+
+def _is_whole(part: "Placeholder | str") -> TypeGuard[Placeholder]:
+    """Whether a part is a placeholder whose slashes stay."""
+    return isinstance(part, Placeholder) and part.separator is None
 
 
 def has_placeholders(text: str) -> bool:

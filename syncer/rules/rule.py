@@ -4,8 +4,8 @@ Rules are pure data; `syncer.config.rule_reader` reads them from a file.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,6 +15,7 @@ from syncer.rules.attestations import Attestations
 from syncer.rules.destination import Destination
 from syncer.rules.globs import matches_any
 from syncer.rules.naming import DestinationTemplate
+from syncer.rules.patterns import EVERY_REPOSITORY, RepositoryFilter, RepositoryPattern
 from syncer.rules.platforms import EVERY_PLATFORM, PlatformFilter
 from syncer.rules.prune import PruneRule
 from syncer.rules.referrers import ReferrerFilter, VerificationKey
@@ -30,6 +31,14 @@ class Conflict(msgspec.Struct, frozen=True):
     message: str
 
 
+class Part(Protocol):
+    """A part of the repositories of a pattern, which one of several processes copies."""
+
+    def has(self, rule: "Rule") -> bool:
+        """Return whether the rule for one repository belongs to this part."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One entry of the images file. `number` is its index among the rules, from 0. If two rules conflict, the earlier wins.
@@ -42,6 +51,8 @@ class Rule:
     change. `referrers` are the referrers to copy; None copies none. One of the keys of `verify` must have signed each
     image. `prune` is what may be removed at the destination; None removes nothing.
 
+    A rule with a `pattern` stands for the repositories that the pattern matches and `repositories` selects. `source` has
+    the text of the pattern then, and `part` is what this process copies; None means all. A run makes a rule for each repository that it finds: see `for_repository`.
     The destinations of a rule whose source is a pattern are `templates` until its repositories are known. `listed` says
     that the rule is an item of a list and not a key of a mapping.
     """
@@ -62,6 +73,9 @@ class Rule:
     referrers: ReferrerFilter | None = None
     verify: tuple[VerificationKey, ...] = ()
     prune: PruneRule | None = None
+    pattern: RepositoryPattern | None = None
+    repositories: RepositoryFilter = EVERY_REPOSITORY
+    part: Part | None = field(default=None, compare=False)
     templates: tuple[DestinationTemplate, ...] = ()
     listed: bool = field(default=False, compare=False)
     conflicts: tuple[Conflict, ...] = field(default=(), compare=False)
@@ -91,6 +105,36 @@ class Rule:
         for template in self.templates:
             names |= {template.text, template.written, split_reference(template.written)[0]}
         return frozenset(names)
+
+    def for_repository(self, repository: Repository) -> "Rule | None":
+        """Return the rule for one repository; None if the pattern or the filter excludes it, or if another process has it.
+
+        Name and number stay those of this rule. Raises `InvalidReference` and `InvalidDigest` if a destination has no
+        valid name.
+        """
+        assert self.pattern is not None
+        captures = self.pattern.match(repository)
+        if captures is None or not self.repositories.selects(self.pattern.covered(repository) or ""):
+            return None
+        resolved = [template.resolve(repository, captures) for template in self.templates]
+        concrete = replace(
+            self,
+            source=repository,
+            destinations=tuple(dict.fromkeys(resolved)),
+            written_source=str(repository) + self.source_text[len(split_reference(self.source_text)[0]) :],
+            written=self._written_for_repository(),
+            pattern=None,
+            repositories=EVERY_REPOSITORY,
+            part=None,
+            templates=(),
+        )
+        return concrete if self.part is None or self.part.has(concrete) else None
+
+    def _written_for_repository(self) -> Any:
+        """Return the value in the file without the key that only a pattern may have."""
+        if not isinstance(self.written, dict):
+            return self.written
+        return {key: value for key, value in self.written.items() if key != "repositories"}
 
     def conflict_at(self, target: Reference) -> Conflict | None:
         """Why nothing can be copied to a reference, or to a whole repository; None if it can."""

@@ -7,6 +7,7 @@ common is copied once. Rendezvous hashing is used: if a shard is added or remove
 import re
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Self
 
@@ -60,15 +61,46 @@ class Shard(msgspec.Struct, frozen=True):
         return {} if self.whole else {"shard": str(self)}
 
     def rules_of(self, rules: Sequence[Rule]) -> tuple[Rule, ...]:
-        """Return those of `rules` that belong to this shard, in their order."""
+        """Return those of `rules` that belong to this shard, in their order.
+
+        Each shard gets all rules with a pattern, and of each its part of the repositories.
+        """
         if self.whole:
             return tuple(rules)
-        groups = _groups(rules)
-        return tuple(
-            rule
-            for rule, group in zip(rules, groups, strict=True)
-            if share_of(group, self.count) == self.index
+        known = [rule for rule in rules if rule.pattern is None]
+        groups = _groups(known)
+        shard_of = {
+            rule.number: share_of(group, self.count) for rule, group in zip(known, groups, strict=True)
+        }
+        part = _Part(
+            self.index,
+            self.count,
+            {
+                destination.repository: shard_of[rule.number]
+                for rule in known
+                for destination in rule.destinations
+            },
         )
+        return tuple(
+            rule if rule.pattern is None else replace(rule, part=part)
+            for rule in rules
+            if shard_of.get(rule.number, self.index) == self.index
+        )
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """The part of a shard. A destination of `known` belongs to the shard of the rules that name it."""
+
+    index: int
+    count: int
+    known: dict[Repository, int]
+
+    def has(self, rule: Rule) -> bool:
+        destinations = [destination.repository for destination in rule.destinations]
+        for repository in destinations:
+            if repository in self.known:
+                return self.known[repository] == self.index
+        return share_of(destinations[0] if destinations else rule.source, self.count) == self.index
 
 
 WHOLE = Shard()

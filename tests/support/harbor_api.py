@@ -28,6 +28,8 @@ class Api:
         self._access = access
         self._store = store
         self._endpoints: tuple[tuple[str, str, _Endpoint], ...] = (
+            ("GET", r"/ping", self._ping),
+            ("GET", r"/repositories", self._all_repositories),
             ("POST", r"/projects", self._create),
             ("HEAD", r"/projects", self._exists),
             ("GET", r"/projects/(?P<project>[^/]+)/repositories", self._repositories),
@@ -47,6 +49,20 @@ class Api:
             if match and request.method == method:
                 return await endpoint(request, match)
         raise NotRecorded("no such endpoint of the API")
+
+    async def _ping(self, _request: Request, _match: re.Match[str]) -> Answer:
+        # Not recorded: `getPing` of Harbor's api/v2.0/swagger.yaml.
+        return Answer(200, {"Content-Type": "text/plain; charset=utf-8"}, b"Pong")
+
+    async def _all_repositories(self, request: Request, _match: re.Match[str]) -> Answer:
+        # Not recorded: `listAllRepositories` of Harbor's api/v2.0/swagger.yaml lists the authorized ones, as in a project.
+        account = self._access.basic(request, "api")
+        visible = [
+            project
+            for project in self._access.projects.values()
+            if project.public or (account and _lists(account, project.name))
+        ]
+        return _page(request, [document for project in visible for document in self._documents(project.name)])
 
     async def _create(self, request: Request, _match: re.Match[str]) -> Answer:
         account = self._access.basic(request, "api")
@@ -72,14 +88,15 @@ class Api:
     async def _repositories(self, request: Request, match: re.Match[str]) -> Answer:
         if refused := self._refused(request, match["project"]):
             return refused
-        prefix = match["project"] + "/"
-        names = [name for name in self._store.repositories() if name.startswith(prefix)]
-        documents = [
-            _repository(number, name, self._access.projects[match["project"]], self._store.manifests(name))
+        return _page(request, self._documents(match["project"])[::-1])
+
+    def _documents(self, project: str) -> list[dict[str, Any]]:
+        names = [name for name in self._store.repositories() if name.startswith(f"{project}/")]
+        return [
+            _repository(number, name, self._access.projects[project], self._store.manifests(name))
             for number, name in enumerate(names, 1)
             if self._store.manifests(name)
         ]
-        return _page(request, documents[::-1])
 
     async def _artifacts(self, request: Request, match: re.Match[str]) -> Answer:
         if refused := self._refused(request, match["project"]):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
@@ -44,6 +45,29 @@ def next_link(values: Iterable[str], *, same_list: str) -> str | None:
     if len(targets) > 1:
         raise InvalidLink("links name several next pages")
     return targets.pop() if targets else None
+
+
+def next_target(values: Iterable[str], *, url: str, same_list: str) -> str | None:
+    """Return the path and query of the next page, from the `Link` headers of the answer of `url`; None if there is none.
+
+    The host of the link is ignored: the registry itself is used. For `same_list`, see `next_link`. Raise `InvalidLink`.
+    """
+    link = next_link(values, same_list=same_list)
+    return None if link is None else target_of(link, url=url, same_list=same_list)
+
+
+def target_of(link: str, *, url: str, same_list: str) -> str:
+    """Return the path and query of a link in the answer of `url`, without its host. Raise `InvalidLink`."""
+    try:
+        parts = urlsplit(urljoin(url, link))
+    except ValueError as error:
+        raise InvalidLink(str(error)) from error
+    # A proxy that takes a part of the path away leaves it in the links.
+    path = same_list if parts.path.endswith(same_list) else parts.path
+    target = f"{path}?{parts.query}" if parts.query else path
+    if not target.startswith("/") or not (target.isascii() and target.isprintable()) or " " in target:
+        raise InvalidLink(f"not a target: {link[:200]!r}")
+    return target
 
 
 def parse_links(value: str) -> list[Link]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -11,7 +11,7 @@ from syncer.http.request import Answer
 from syncer.oci.reference import is_tag
 from syncer.places.registry.answers import invalid, is_refusal, refuse_web_page, unreadable
 from syncer.places.registry.capabilities import PAGE_SIZES, Capabilities
-from syncer.places.registry.link_header import next_link
+from syncer.places.registry.link_header import InvalidLink, next_target
 
 MAX_TAGS = 500_000
 """Tags of one repository. This many tags of 128 characters fit into 256 MB of memory."""
@@ -171,20 +171,11 @@ class TagList:
     def _next(self, answer: Answer) -> str | None:
         """Return the path and query of the next page. The host of the link is ignored: the registry itself is used."""
         try:
-            link = next_link(answer.headers.get_list("link"), same_list=self._path)
-            if link is None:
-                return None
-            parts = urlsplit(urljoin(answer.url, link))
-        except ValueError as error:
+            return next_target(answer.headers.get_list("link"), url=answer.url, same_list=self._path)
+        except InvalidLink as error:
             raise invalid(
                 f"the tag list has an invalid link to its next page: {error}", self._attempt
             ) from error
-        # A proxy that takes a part of the path away leaves it in the links.
-        path = self._path if parts.path.endswith(self._path) else parts.path
-        target = f"{path}?{parts.query}" if parts.query else path
-        if not target.startswith("/") or not (target.isascii() and target.isprintable()) or " " in target:
-            raise invalid(f"the tag list links to an invalid next page: {link[:200]!r}", self._attempt)
-        return target
 
     def _check(self, page: _Page) -> None:
         """Raise `RegistryError` if the list is too long, or if a page repeats."""
