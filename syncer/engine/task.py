@@ -63,7 +63,7 @@ class Reschedule(msgspec.Struct, frozen=True):
 
 
 class Repositories(Protocol):
-    """Opens repositories by name. The same name always returns the same object."""
+    """Opens repositories by name. The same name returns the same object for as long as it is in use."""
 
     def source(self, name: Repository) -> Source: ...
 

@@ -15,6 +15,7 @@ from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, ListsRepositories, Source
 from syncer.places.dry_run import DryRunDestination
+from syncer.places.recent import Recent
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.catalog import RegistryRepositories
 from syncer.places.registry.destination import RemoteDestination
@@ -22,6 +23,9 @@ from syncer.places.registry.harbor import CreatedProjects, MissingProjects, Plan
 from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
 from syncer.places.registry.push_times import PushTimes, api_host
 from syncer.places.registry.remote import RemoteRepository
+
+MAX_OPEN = 5_000
+"""Repositories that are kept open. A run of whole projects has many more, each for a short time."""
 
 
 class PlaceDirectory:
@@ -55,9 +59,9 @@ class PlaceDirectory:
         self._on_capacity: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
         self._anonymous_clients: dict[tuple[str, HostSettings], RegistryClient] = {}
-        self._named: dict[Repository, RegistryClient] = {}
-        self._sources: dict[Repository, Source] = {}
-        self._destinations: dict[Repository, Destination] = {}
+        self._named = Recent(self._client, MAX_OPEN)
+        self._sources = Recent(self._source, MAX_OPEN)
+        self._destinations = Recent(self._destination, MAX_OPEN)
         self._dry_run = dry_run
         self._resting = MirrorBackoff()
         self._capabilities: dict[str, Capabilities] = {}
@@ -66,8 +70,6 @@ class PlaceDirectory:
         self._standings: dict[tuple[str, Account], Standing] = {}
 
     def source(self, name: Repository) -> Source:
-        if name not in self._sources:
-            self._sources[name] = self._source(name)
         return self._sources[name]
 
     def _source(self, name: Repository) -> Source:
@@ -108,8 +110,6 @@ class PlaceDirectory:
         return self._anonymous_clients[key]
 
     def destination(self, name: Repository) -> Destination:
-        if name not in self._destinations:
-            self._destinations[name] = self._destination(name)
         return self._destinations[name]
 
     def _destination(self, name: Repository) -> Destination:
@@ -179,8 +179,9 @@ class PlaceDirectory:
 
     def client(self, name: Repository) -> RegistryClient:
         """Return the client for a repository's registry, settings and account."""
-        if name in self._named:
-            return self._named[name]
+        return self._named[name]
+
+    def _client(self, name: Repository) -> RegistryClient:
         settings = self._settings_for(name)
         account = self._account_for(name)
         key = (name.host, settings, account)
@@ -197,5 +198,4 @@ class PlaceDirectory:
                 observer=self._observer,
                 standing=self._standing_of(name.host, account),
             )
-        client = self._named[name] = self._clients[key]
-        return client
+        return self._clients[key]
