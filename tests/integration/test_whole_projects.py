@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def answer_catalog(net: Net, status: int, document: object, *, times: int = -1, 
         return Answer(status, {"Content-Type": "application/json", **headers}, json.dumps(document).encode())
 
 
-async def test_pattern_copies_the_repositories_that_it_matches(net):
+async def test_pattern_copies_the_repositories_that_it_matches(net: Net) -> None:
     outcome = await net.sync({"source/team/**": "destination/mirror/{1}"})
     assert outcome.counts == (4, 0, 0)
     assert held(net) == ["mirror/app", "mirror/web", "mirror/web/cache", "mirror/web/front"]
@@ -63,12 +64,12 @@ async def test_pattern_copies_the_repositories_that_it_matches(net):
     assert (listed.method, listed.found, listed.selected, listed.warning) == ("_catalog", 6, 4, "")
 
 
-async def test_single_star_matches_within_one_component(net):
+async def test_single_star_matches_within_one_component(net: Net) -> None:
     await net.sync({"source/team/*": "destination/{path}"})
     assert held(net) == ["team/app", "team/web"]
 
 
-async def test_tags_of_the_source_apply_to_each_repository(net):
+async def test_tags_of_the_source_apply_to_each_repository(net: Net) -> None:
     add(net.registries["source"].store, "team/app", "2", "3")
     outcome = await net.sync({"source/team/*:2,3": "destination/{path}"})
     assert outcome.counts == (2, 0, 2)
@@ -77,20 +78,20 @@ async def test_tags_of_the_source_apply_to_each_repository(net):
     }
 
 
-async def test_filter_leaves_repositories_out(net):
+async def test_filter_leaves_repositories_out(net: Net) -> None:
     rule = {"to": "destination/{path}", "repositories": {"include": ["**"], "exclude": ["**/cache", "app"]}}
     await net.sync({"source/team/**": rule})
     assert held(net) == ["team/web", "team/web/front"]
 
 
-async def test_second_run_writes_nothing_and_finds_new_repositories(net):
+async def test_second_run_writes_nothing_and_finds_new_repositories(net: Net) -> None:
     rules = {"source/team/**": "destination/{path}"}
     await net.sync(rules)
     add(net.registries["source"].store, "team/new")
     assert (await net.sync(rules)).counts == (1, 4, 0)
 
 
-async def test_list_is_read_once_for_several_rules(net):
+async def test_list_is_read_once_for_several_rules(net: Net) -> None:
     await net.sync(
         {
             "source/team/**": "destination/a/{path}",
@@ -102,13 +103,13 @@ async def test_list_is_read_once_for_several_rules(net):
     assert len(held(net)) == 4 + 1 + 6
 
 
-async def test_pages_are_followed(net):
+async def test_pages_are_followed(net: Net) -> None:
     net.registries["source"]._endpoints._max_page = 2
     assert (await net.sync({"source/**": "destination/{path}"})).counts == (6, 0, 0)
     assert len(catalogs(net)) == 3
 
 
-async def test_pattern_without_a_match_is_a_warning(net):
+async def test_pattern_without_a_match_is_a_warning(net: Net) -> None:
     outcome = await net.sync({"source/nothing/**": "destination/{path}"})
     assert outcome.result.outcome == "success"
     (warning,) = outcome.told.of(RuleWarning)
@@ -117,7 +118,7 @@ async def test_pattern_without_a_match_is_a_warning(net):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_refused_list_fails_the_rule_with_advice_and_nothing_else(net, status):
+async def test_refused_list_fails_the_rule_with_advice_and_nothing_else(net: Net, status: Any) -> None:
     answer_catalog(net, status, {"errors": [{"code": "DENIED", "message": "not for you"}]})
     outcome = await net.sync({"source/team/**": "destination/{path}", "source/team/app:1": "destination/one"})
     assert outcome.counts == (1, 0, 1)
@@ -128,14 +129,14 @@ async def test_refused_list_fails_the_rule_with_advice_and_nothing_else(net, sta
     assert not outcome.told.of(RuleWarning)
 
 
-async def test_list_that_fails_for_a_moment_is_read_again_in_the_next_round(net):
+async def test_list_that_fails_for_a_moment_is_read_again_in_the_next_round(net: Net) -> None:
     answer_catalog(net, 500, {}, times=4)
     outcome = await net.sync({"source/team/*": "destination/{path}"})
     assert outcome.counts == (2, 0, 0)
     assert len(catalogs(net)) == 5
 
 
-async def test_page_that_fails_keeps_what_was_found_and_fails_the_rule(net):
+async def test_page_that_fails_keeps_what_was_found_and_fails_the_rule(net: Net) -> None:
     net.registries["source"]._endpoints._max_page = 2
 
     @net.registries["source"].before
@@ -161,20 +162,20 @@ async def test_page_that_fails_keeps_what_was_found_and_fails_the_rule(net):
     ],
     ids=["loop", "bad link", "no list", "another document", "no mapping"],
 )
-async def test_list_that_is_no_list_fails_the_rule(net, document, headers):
+async def test_list_that_is_no_list_fails_the_rule(net: Net, document: Any, headers: Any) -> None:
     answer_catalog(net, 200, document, **headers)
     outcome = await net.sync({"source/team/*": "destination/{path}"})
     assert outcome.result.failed == 1
     assert outcome.failed[-1].source.repository.path == "team/*"
 
 
-async def test_names_that_are_no_names_are_left_out(net):
+async def test_names_that_are_no_names_are_left_out(net: Net) -> None:
     names = ["team/app", "../etc", "team/UPPER", "a" * 300, "team/app"]
     answer_catalog(net, 200, {"repositories": names})
     assert (await net.sync({"source/**": "destination/{path}"})).counts == (1, 0, 0)
 
 
-async def test_full_page_without_a_link_is_followed_by_what_comes_after_its_last_entry(net):
+async def test_full_page_without_a_link_is_followed_by_what_comes_after_its_last_entry(net: Net) -> None:
     names = [f"many/app{number:02}" for number in range(25)]
     for name in names:
         add(net.registries["source"].store, name)
@@ -190,7 +191,7 @@ async def test_full_page_without_a_link_is_followed_by_what_comes_after_its_last
     assert (await net.sync({"source/many/*": "destination/{path}"})).counts == (25, 0, 0)
 
 
-async def test_smaller_page_is_asked_for_if_the_size_is_refused(net):
+async def test_smaller_page_is_asked_for_if_the_size_is_refused(net: Net) -> None:
     @net.registries["source"].before
     async def answer(request: Request) -> Answer | None:
         if request.path != "/v2/_catalog" or request.query.get("n") == "100":
@@ -203,7 +204,7 @@ async def test_smaller_page_is_asked_for_if_the_size_is_refused(net):
 # --- conflicts
 
 
-async def test_sources_in_one_destination_conflict_only_where_their_tags_meet(net):
+async def test_sources_in_one_destination_conflict_only_where_their_tags_meet(net: Net) -> None:
     store = net.registries["source"].store
     add(store, "team/app", "only-app")
     add(store, "other/app", "only-other")
@@ -215,7 +216,7 @@ async def test_sources_in_one_destination_conflict_only_where_their_tags_meet(ne
 
 
 @pytest.mark.parametrize("pattern_first", [True, False])
-async def test_earlier_rule_wins_where_a_pattern_and_a_plain_rule_meet(net, pattern_first):
+async def test_earlier_rule_wins_where_a_pattern_and_a_plain_rule_meet(net: Net, pattern_first: Any) -> None:
     rules = [("source/team/*", "destination/{name}"), ("source/zoo/app", "destination/app")]
     outcome = await net.sync(dict(rules if pattern_first else reversed(rules)))
     winner = "team/app" if pattern_first else "zoo/app"
@@ -225,7 +226,7 @@ async def test_earlier_rule_wins_where_a_pattern_and_a_plain_rule_meet(net, patt
 
 
 @pytest.mark.parametrize("first", ["team", "other"])
-async def test_earlier_of_two_patterns_wins(net, first):
+async def test_earlier_of_two_patterns_wins(net: Net, first: Any) -> None:
     second = {"team": "other", "other": "team"}[first]
     net.registries["source"]._endpoints._max_page = 1
     outcome = await net.sync(
@@ -237,7 +238,9 @@ async def test_earlier_of_two_patterns_wins(net, first):
     assert len([query for query in catalogs(net) if "last" not in query]) == 1
 
 
-async def test_patterns_between_which_a_plain_rule_stands_do_not_wait_for_each_other_forever(net):
+async def test_patterns_between_which_a_plain_rule_stands_do_not_wait_for_each_other_forever(
+    net: Net,
+) -> None:
     outcome = await net.sync(
         {
             "source/team/*": "destination/{name}",
@@ -250,7 +253,7 @@ async def test_patterns_between_which_a_plain_rule_stands_do_not_wait_for_each_o
     assert outcome.counts == (2, 0, 2)
 
 
-async def test_repository_that_is_copied_onto_itself_fails_alone(net):
+async def test_repository_that_is_copied_onto_itself_fails_alone(net: Net) -> None:
     outcome = await net.sync({"source/team/*": "source/{path}", "source/other/app": "destination/x"})
     assert outcome.counts == (1, 0, 2)
     assert {event.failure.kind for event in outcome.failed} == {"conflict"}
@@ -259,7 +262,7 @@ async def test_repository_that_is_copied_onto_itself_fails_alone(net):
 # --- allowlists and shards
 
 
-async def test_found_repository_that_is_not_allowed_fails(net):
+async def test_found_repository_that_is_not_allowed_fails(net: Net) -> None:
     allowed = Allowlist(sources=(f"{net.registries['source'].host}/team/a*",))
     outcome = await net.sync({"source/team/*": "destination/{path}"}, allowed=allowed)
     assert held(net) == ["team/app"]
@@ -268,7 +271,7 @@ async def test_found_repository_that_is_not_allowed_fails(net):
     assert "--allow-source" in failed.failure.message
 
 
-async def test_shards_split_a_project_without_overlap(net):
+async def test_shards_split_a_project_without_overlap(net: Net) -> None:
     for number in range(20):
         add(net.registries["source"].store, f"many/app{number}")
     rules = {"source/many/*": "destination/{path}", "source/many/app3": "destination/many/app4"}
@@ -285,7 +288,7 @@ async def test_shards_split_a_project_without_overlap(net):
 # --- size
 
 
-async def test_thousands_of_repositories_are_streamed(net):
+async def test_thousands_of_repositories_are_streamed(net: Net) -> None:
     source = net.registries["source"]
     source._endpoints._max_page = 10
     for number in range(120):

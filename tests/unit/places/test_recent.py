@@ -5,6 +5,11 @@ from syncer.places.recent import Recent
 
 def test_value_that_was_not_used_for_longest_is_made_again():
     made: list[str] = []
-    recent = Recent(lambda key: made.append(key) or key.upper(), limit=2)  # type: ignore[func-returns-value]
+
+    def make(key: str) -> str:
+        made.append(key)
+        return key.upper()
+
+    recent = Recent(make, limit=2)
     assert [recent[key] for key in ("a", "b", "a", "c", "a", "b")] == ["A", "B", "A", "C", "A", "B"]
     assert made == ["a", "b", "c", "b"]
