@@ -19,6 +19,7 @@ from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
 from syncer.engine.ranges import IdleSlots
+from syncer.engine.receiving import ReceiveBlobs
 from syncer.engine.task import ImageOpener, Job, Key
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
@@ -26,6 +27,8 @@ from syncer.http.internal import AllowedHosts
 from syncer.http.wire import ConnectionPool, Transport
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
+from syncer.places.content import StreamsBlobs
+from syncer.places.layout.open import Layouts
 from syncer.places.open import PlaceDirectory
 from syncer.rules.allowlist import EVERYTHING, Allowlist
 from syncer.rules.meeting import Step, arrange, outlines
@@ -101,7 +104,8 @@ class Run:
     about the destinations from earlier runs, and `image_times` the ages of images. `open_image` is for runs that do
     something else than copy images. A `read_only` run writes nothing, and checks everything. `missing` is content that
     must be uploaded, even if a destination reports it. `tags` are globs: only matching tags of `rules` are copied.
-    `announced` tags are copied in addition to `rules`, and before them.
+    `announced` tags are copied in addition to `rules`, and before them. `layouts` opens image layouts; the caller
+    closes it. The blobs of a `stream` are copied as they come, for the only rule.
     """
 
     def __init__(
@@ -121,6 +125,8 @@ class Run:
         transport: Callable[[float], Transport] = ConnectionPool,
         tags: Sequence[str] = (),
         announced: Sequence[Announced] = (),
+        layouts: Layouts | None = None,
+        stream: StreamsBlobs | None = None,
     ) -> None:
         self.run_id = secrets.token_hex(6)
         self._rules = rules
@@ -138,6 +144,8 @@ class Run:
         self._read_only = read_only
         self._missing = tuple(missing)
         self._transport = transport
+        self._layouts = layouts
+        self._stream = stream
         self._tally = _Tally()
         self._interrupted = False
         self._writers: dict[Repository, Rule] = {}
@@ -169,6 +177,7 @@ class Run:
         )
         width = options.transfers
         transport, connections = self._connections()
+        layouts = self._layouts or Layouts()
         directory = PlaceDirectory(
             account_for=self._credentials.account_for,
             settings_for=self._auth.settings_for,
@@ -177,6 +186,7 @@ class Run:
             connections=connections,
             allowed=AllowedHosts(options.allow_internal),
             dry_run=self._options.dry_run or self._read_only,
+            layouts=layouts,
         )
         ledger = BlobLedger(self._cache)
         for repository, digest in self._missing:
@@ -194,12 +204,16 @@ class Run:
             open_image=self._open_image,
             image_times=self._image_times,
         )
+        if self._stream is not None:
+            self._graph.add(ReceiveBlobs(self._stream, self._rules[0]))
         self.add_rules(self._rules)
         self.announce(self._announced)
         async with transport:
             await self._pool.run(job)
             if self._pool.stopping:
                 await self._abandon(job)
+        if self._layouts is None:
+            layouts.close()
         self._cache.flush()
         seconds = time.monotonic() - started
         outcome = self._outcome()

@@ -69,9 +69,26 @@ async def _ask_registries(config: Config) -> int:
             for line in dict.fromkeys(found) or ["ok"]:
                 say(f"{client.host} {account}: {line}")
             problems += len(found)
+        problems += await _read_layouts(config, directory)
     for host, project in projects.made:
         say(f"{host}: project {project} is missing, a run makes it")
     return exits.FAILED if problems else exits.DONE
+
+
+async def _read_layouts(config: Config, directory: "PlaceDirectory") -> int:
+    """Show for every layout that is a source whether it can be read. Return the number of problems."""
+    found: dict[str, list[str]] = {}
+    for rule in config.rules:
+        if rule.source.layout is not None:
+            problems = found.setdefault(rule.source.host, [])
+            try:
+                await _read(directory, rule)
+            except RegistryError as error:
+                problems.append(str(error))
+    for host, lines in found.items():
+        for line in dict.fromkeys(lines) or ["ok"]:
+            say(f"{host}: {line}")
+    return sum(map(len, found.values()))
 
 
 class _Projects(Observer):
@@ -89,8 +106,13 @@ def _by_client(
     config: Config, directory: "PlaceDirectory"
 ) -> Iterator[tuple["RegistryClient", list[Rule], list[Repository]]]:
     """Each registry and account, with the rules that read there and the repositories that are written to."""
-    sources = {rule.source: rule for rule in config.rules}
-    destinations = dict.fromkeys(each.repository for rule in config.rules for each in rule.destinations)
+    sources = {rule.source: rule for rule in config.rules if rule.source.layout is None}
+    destinations = dict.fromkeys(
+        each.repository
+        for rule in config.rules
+        for each in rule.destinations
+        if each.repository.layout is None
+    )
     for client in dict.fromkeys(directory.client(each) for each in (*sources, *destinations)):
         yield (
             client,

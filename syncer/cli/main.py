@@ -17,6 +17,8 @@ from syncer.cli.options import (
     PATH,
     DefaultGroup,
     GroupedCommand,
+    SizeText,
+    dry_run_option,
     file_options,
     option,
     run_options,
@@ -39,12 +41,7 @@ def cli() -> None:
 @cli.command(cls=GroupedCommand, context_settings=HELP)
 @file_options
 @run_options
-@option(
-    "--dry-run",
-    is_flag=True,
-    group="Work",
-    help="Show what would be done, and change nothing. Same as `plan`.",
-)
+@dry_run_option
 def sync(*, dry_run: bool, **options: Any) -> None:
     """Copy the images of all rules to their destinations, once."""
     from syncer.cli.once import OnceOptions, run_once
@@ -82,6 +79,60 @@ def plan(**options: Any) -> None:
 
     _imported()
     sys.exit(run_once(OnceOptions(dry_run=True, **options)))
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@option(
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="FOLDER|FILE.tar",
+    group="Archive",
+    help="Where to write: a folder, or a tar file.",
+)
+@option(
+    "--since",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    group="Archive",
+    help="Contents file of an earlier archive: leave out what it lists. May be repeated.",
+)
+@option(
+    "--volume-size",
+    type=SizeText(),
+    metavar="SIZE",
+    group="Archive",
+    help="Split a tar file into volumes of at most this size (4GiB): FILE.0.tar, FILE.1.tar, ...",
+)
+@file_options
+@run_options
+@dry_run_option
+def save(**options: Any) -> None:
+    """Save the images of all rules to an OCI image layout, in a folder or a tar file.
+
+    The destinations of the rules are ignored. If the program is interrupted, the next run continues.
+    """
+    from syncer.cli.save import SaveOptions, run_save
+
+    _imported()
+    sys.exit(run_save(SaveOptions(**options)))
+
+
+@cli.command(cls=GroupedCommand, context_settings=HELP)
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
+@file_options
+@run_options
+@dry_run_option
+def load(**options: Any) -> None:
+    """Push the images of archives to registries. FILE is a tar file, a folder, or - for standard input.
+
+    Give all volumes of an archive at once, in any order.
+    """
+    from syncer.cli.load import LoadOptions, run_load
+
+    _imported()
+    sys.exit(run_load(LoadOptions(**options)))
 
 
 @cli.command(cls=GroupedCommand, context_settings=HELP)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 import msgspec
+from anyio import to_thread
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
@@ -90,8 +91,13 @@ class OnceOptions(FileOptions, frozen=True, kw_only=True):
 
 def load_config(options: OnceOptions) -> Config:
     """The files, all of them checked, and of their rules what is to be done here. Raises `ConfigError`."""
+    return narrowed(read_config(options), options)
+
+
+def narrowed(config: Config, options: OnceOptions) -> Config:
+    """Return what the options leave of checked files, for this process."""
     config = filtered(
-        read_config(options),
+        config,
         os_=list(itertools.chain(*options.os_)),
         arch=list(itertools.chain(*options.arch)),
     )
@@ -108,10 +114,17 @@ def run_once(options: OnceOptions) -> int:
     return run_files(options, lambda config: run_config(config, options))
 
 
-def run_files(options: OnceOptions, execute: Callable[[Config], Coroutine[Any, Any, int]]) -> int:
-    """Read the files and pass them to `execute`, which returns the exit code. Problems of the files are told on stderr."""
+def run_files(
+    options: OnceOptions,
+    execute: Callable[[Config], Coroutine[Any, Any, int]],
+    read: Callable[[], Config] | None = None,
+) -> int:
+    """Read the files and pass them to `execute`, which returns the exit code. Problems of the files are told on stderr.
+
+    `read` reads them in another way than `load_config`, and raises the same errors.
+    """
     try:
-        config = load_config(options)
+        config = read() if read else load_config(options)
         with _state_lock(options):
             return anyio.run(execute, config)
     except ConfigError as error:
@@ -248,10 +261,20 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
         )
 
 
-async def run_config(config: Config, options: OnceOptions) -> int:
-    """Run checked files, with everything that watches. The exit code. Raises `LogFileError` if the log cannot be opened."""
+async def run_config(
+    config: Config,
+    options: OnceOptions,
+    complete: Callable[[RunResult], None] | None = None,
+    **parts: Any,
+) -> int:
+    """Run checked files, with everything that watches. The exit code. Raises `LogFileError` if the log cannot be opened.
+
+    `complete` writes what is written last, for a run that is no dry run. It blocks, and may raise `OSError`. `parts` are
+    further arguments of `Run`.
+    """
+    completed = True
     with open_session(config, options) as session:
-        result = await session.execute()
+        result = await session.execute(**parts)
         if options.dry_run:
             _show_plan(session.report)
         fails_on_drift = options.fail_on_drift and result.drifted > 0
@@ -259,12 +282,18 @@ async def run_config(config: Config, options: OnceOptions) -> int:
             drifted = words.count(result.drifted, "image")
             message = f"{drifted} not overwritten, although the source has another image"
             session.log.logger.error("drift", message=message)
+        if complete is not None and not options.dry_run:
+            try:
+                await to_thread.run_sync(complete, result)
+            except OSError as error:
+                completed = False
+                session.log.logger.error("archive", message=f"cannot finish the archive: {error}")  # noqa: TRY400 - no traceback
         session.write_outcome()
     if result.failed and not options.dry_run:
         # Scripts written for image-syncer look for its last words.
         say("failed tasks exist")
     code = EXITS[result.outcome]
-    return exits.FAILED if fails_on_drift and code == exits.DONE else code
+    return exits.FAILED if code == exits.DONE and (fails_on_drift or not completed) else code
 
 
 R = TypeVar("R", bound=Run)

@@ -141,6 +141,22 @@ class DurationText(click.ParamType[float]):
             self.fail(f"{error}, found {str(value)[:40]!r}", param, ctx)
 
 
+class SizeText(click.ParamType[int]):
+    """A size such as 4GiB, converted to bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from syncer.sizes import InvalidSize, parse_size
+
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except InvalidSize:
+            self.fail(f"expected a size such as 4GiB, found {str(value)[:40]!r}", param, ctx)
+
+
 def shard_of_job() -> "Shard":
     """Return the share of this pod of a Kubernetes Indexed Job from the environment, or all work if it is not set."""
     from syncer.rules.shard import WHOLE, InvalidShard, Shard
@@ -163,6 +179,13 @@ def shard_of_job() -> "Shard":
 
 PATH = click.Path(path_type=Path)
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+dry_run_option = option(
+    "--dry-run",
+    is_flag=True,
+    group="Work",
+    help="Show what would be done, and change nothing. Same as `plan`.",
+)
 
 file_options = together(
     [

@@ -1,6 +1,5 @@
 """The keys of one entry of the auth file: each read, checked, and made into what the rest of the program uses."""
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,9 @@ from syncer.durations import EXPECTED as A_DURATION
 from syncer.durations import InvalidDuration, parse_duration
 from syncer.files import open_stored, read_stored_bytes, why
 from syncer.oci.reference import InvalidReference, canonical_host
+from syncer.sizes import InvalidSize, parse_size
 
 _MAX_SECRET = 64 * 1024
-_BANDWIDTH = re.compile(
-    r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(i?)(?:b|bytes)?(?:/s)?", re.IGNORECASE | re.ASCII
-)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def read_credentials(
@@ -150,11 +146,10 @@ def _bandwidth(node: Node, _: Path) -> int:
         if isinstance(node, nodes.Scalar) and node.kind == "number"
         else nodes.text_of(node, expected)
     )
-    match = _BANDWIDTH.fullmatch(text.strip())
-    if not match or (match.group(3) and not match.group(2)):
-        raise node.place.unexpected(f"expected {expected}, found {shown(text)}")
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
+    try:
+        return parse_size(text)
+    except InvalidSize:
+        raise node.place.unexpected(f"expected {expected}, found {shown(text)}") from None
 
 
 def _proxy(node: Node, _: Path) -> Proxy:

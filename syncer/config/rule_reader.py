@@ -17,7 +17,7 @@ from syncer.config.rule_keys import RuleKeys, read_rule_keys
 from syncer.config.text_list import MAX_PROBLEMS
 from syncer.diagnostics import Findings, Place, Problem, Unexpected, shown
 from syncer.oci.digest import Digest, InvalidDigest
-from syncer.oci.reference import InvalidReference, Repository, check_tag
+from syncer.oci.reference import LAYOUT, InvalidReference, Repository, check_tag
 from syncer.rules.conflicts import with_conflicts
 from syncer.rules.destination import split
 from syncer.rules.expressions import InvalidPattern, check_pattern
@@ -79,7 +79,7 @@ def rules_from(
 def parse_source(text: str) -> tuple[Repository, TagSelection]:
     """Read a rule's key. Raises `InvalidReference`, `InvalidDigest`, `InvalidPattern`."""
     name, tags, digest = split(text)
-    if "*" in name:
+    if "*" in name or (name.startswith(LAYOUT) and "//" not in name):
         pattern = RepositoryPattern.parse(name)
         repository = Repository(pattern.host, pattern.path)
         if digest is not None:

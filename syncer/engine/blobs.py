@@ -178,7 +178,7 @@ class CopyBlob(SourcedTask):
         """Try to mount the blob from a repository that is known to hold it. Return whether a mount succeeded."""
         destination = job.repositories.destination(target)
         digest, rule = self.blob.digest, self.targets[target].rule
-        for holder in holders(job, digest, self.source, target):
+        async for holder in holders(job, digest, self.source, target):
             if target not in self.unmountable and await may_mount(job, digest, self.source, holder, rule):
                 try:
                     upload = await destination.mount(digest, from_=holder)

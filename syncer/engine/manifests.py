@@ -147,8 +147,11 @@ class PushManifest(Task):
                 break
         manifest = self.manifest
         tag = None if self.child else copy.destination.tag
+        destination = job.repositories.destination(self.repository)
         try:
-            stored = await job.repositories.destination(self.repository).push_manifest(manifest, tag=tag)
+            stored = await destination.push_manifest(manifest, tag=tag)
+            if tag is None and not self.child:
+                await destination.keep(manifest)
         except RegistryError as error:
             if _PARTS_UNKNOWN.intersection(error.codes) and error.kind is not Kind.UNSUPPORTED:
                 return self._complete(job, error)

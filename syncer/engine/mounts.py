@@ -4,7 +4,7 @@ A registry mounts every blob that the account may read. An image that only names
 the blob that way, so a mount requires proof that the image's source has the blob.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from syncer.engine.task import Job
 from syncer.errors import RegistryError
@@ -20,10 +20,13 @@ def same_group(one: Source, other: Source) -> bool:
     return one.mount_group == other.mount_group
 
 
-def holders(job: Job, digest: Digest, source: Repository, target: Repository) -> Iterator[Repository]:
+async def holders(
+    job: Job, digest: Digest, source: Repository, target: Repository
+) -> AsyncIterator[Repository]:
     """Yield the repositories from which a blob could be mounted into `target`.
 
-    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob.
+    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob. A layout
+    tells whether its other repositories hold it.
     """
     destination = job.repositories.destination(target)
     if source != target and same_group(job.repositories.source(source), destination):
@@ -31,6 +34,8 @@ def holders(job: Job, digest: Digest, source: Repository, target: Repository) ->
     for holder in job.ledger.holders(target, digest):
         if holder != source and same_group(job.repositories.destination(holder), destination):
             yield holder
+    if shared := await destination.shared_by(digest):
+        yield shared
 
 
 async def may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:

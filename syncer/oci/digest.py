@@ -5,6 +5,7 @@ import re
 from typing import Protocol, Self
 
 _HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+ALGORITHMS = tuple(_HEX_LENGTH)
 _FORM = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
 
 

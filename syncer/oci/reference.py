@@ -1,8 +1,10 @@
 """Repositories and references: `host/repository:tag@digest`, with Docker Hub's short names.
 
-The grammar is distribution-spec 1.1, "Pulling manifests" (names of at most 255 characters, tags of at most 128).
+The grammar is distribution-spec 1.1, "Pulling manifests" (names of at most 255 characters, tags of at most 128). A repository
+may also be in an OCI image layout: `oci:FOLDER//host/repository:tag@digest`.
 """
 
+import os
 import re
 from typing import Self
 
@@ -11,6 +13,10 @@ import msgspec
 from syncer.oci.digest import Digest, InvalidDigest
 
 DOCKER_HUB = "docker.io"
+LAYOUT = "oci:"
+"""The scheme of image layouts."""
+_INSIDE = "//"
+"""Separates the folder of a layout from the repository in it."""
 _DOCKER_HUB_NAMES = frozenset(
     {"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
 )
@@ -66,14 +72,23 @@ def check_tag(text: str) -> str:
 
 
 class Repository(msgspec.Struct, frozen=True, order=True):
-    """A repository at a registry. `str()` returns `host/path`."""
+    """A repository at a registry, or in an image layout. `str()` returns `host/path`, or `oci:FOLDER//host/path`.
+
+    In a layout, `host` is `oci:` and the absolute path of the folder or archive, and `path` is the full name of the
+    repository in it. An empty `path` stands for all repositories of the layout.
+    """
 
     host: str
     path: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `nginx`, `bitnami/redis`, `quay.io/acme/app`, `localhost:5000/app`. Raises `InvalidReference`."""
+        """Parse `nginx`, `bitnami/redis`, `quay.io/acme/app`, `oci:folder//quay.io/acme/app` or `oci:folder`.
+
+        A relative folder starts at the working directory. Raises `InvalidReference`.
+        """
+        if text.startswith(LAYOUT):
+            return cls._in_layout(text)
         first, _, rest = text.partition("/")
         if is_host(first):
             host, path = canonical_host(first), rest
@@ -88,8 +103,49 @@ class Repository(msgspec.Struct, frozen=True, order=True):
             raise InvalidReference(f"not a repository name: {text[:300]!r}{hint}")
         return cls(host, path)
 
+    @classmethod
+    def _in_layout(cls, text: str) -> Self:
+        folder, separator, name = text.removeprefix(LAYOUT).partition(_INSIDE)
+        if not folder or "\0" in folder or (separator and not name):
+            raise InvalidReference(
+                f"expected oci:FOLDER or oci:FOLDER//host/repository:tag, found {text[:300]!r}"
+            )
+        if ":" in folder.rpartition("/")[2]:
+            # Other tools write oci:FOLDER:TAG.
+            raise InvalidReference(
+                f"expected oci:FOLDER//host/repository:tag, without a colon in the folder's name, found {text[:300]!r}"
+            )
+        if name.startswith(LAYOUT):
+            raise InvalidReference(f"a layout cannot be inside of a layout: {text[:300]!r}")
+        return cls.in_layout(folder, Repository.parse(name) if name else None)
+
+    @classmethod
+    def in_layout(cls, folder: str | os.PathLike[str], name: "Repository | None" = None) -> Self:
+        """Return the repository `name` in a layout, or all of the layout if there is no name."""
+        return cls(f"{LAYOUT}{os.path.abspath(folder)}", str(name) if name else "")  # noqa: PTH100 - keeps symbolic links
+
+    @property
+    def layout(self) -> str | None:
+        """The absolute path of the layout; None at a registry. A host `oci` with a port has no slash after its colon."""
+        return self.host.removeprefix(LAYOUT) if self.host.startswith(f"{LAYOUT}/") else None
+
+    @property
+    def inside(self) -> "Repository":
+        """The repository that a name in a layout stands for. At a registry, the repository itself."""
+        if self.layout is None:
+            return self
+        host, _, path = self.path.partition("/")
+        return Repository(host, path)
+
+    @property
+    def is_whole_layout(self) -> bool:
+        """Whether this stands for all repositories of a layout."""
+        return not self.path
+
     def __str__(self) -> str:
-        return f"{self.host}/{self.path}"
+        if self.layout is None:
+            return f"{self.host}/{self.path}"
+        return f"{self.host}{_INSIDE}{self.path}" if self.path else self.host
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -129,8 +185,13 @@ def split_reference(text: str) -> tuple[str, str | None, str | None]:
     """Split `name[:tags][@digest]` into its parts without validating them.
 
     The tag part starts at the first colon after the last slash of the name, so a port stays with its
-    host. A regular expression (`repo:/v1/`) is kept whole, including its slashes.
+    host. A regular expression (`repo:/v1/`) is kept whole, including its slashes. In a layout, the parts are those of
+    the repository after `//`.
     """
+    if text.startswith(LAYOUT):
+        folder, separator, rest = text.partition(_INSIDE)
+        name, tags, digest = split_reference(rest) if separator else ("", None, None)
+        return f"{folder}{separator}{name}", tags, digest
     regex = text.find(":/")
     if regex >= 0:
         return text[:regex], text[regex + 1 :], None

@@ -124,6 +124,21 @@ class KnowsPushTimes(Protocol):
         ...
 
 
+class StreamedBlob(msgspec.Struct, frozen=True):
+    """A blob that comes now, and not again. It belongs to `repository`."""
+
+    repository: Repository
+    blob: Descriptor
+
+
+class StreamsBlobs(Protocol):
+    """A place whose blobs come once, in an order of its own. Manifests can be fetched after all blobs have come."""
+
+    async def next_blob(self) -> StreamedBlob | None:
+        """Return the next blob, which its repository has until the next call; None at the end. Raises `RegistryError`."""
+        ...
+
+
 class Upload(Protocol):
     """The upload of a blob to a repository."""
 
@@ -153,6 +168,10 @@ class Destination(Source, Protocol):
         """
         return await self.resolve(target)
 
+    async def shared_by(self, digest: Digest) -> Repository | None:  # noqa: ARG002
+        """Return another repository of this place that is known to have the blob, so that it can be mounted from there."""
+        return None
+
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         """Mount a blob from another repository of the same `mount_group`. Return None if mounted, else an upload for it."""
         ...
@@ -165,3 +184,7 @@ class Destination(Source, Protocol):
         Returns its digest at the destination, which may use another algorithm.
         """
         ...
+
+    async def keep(self, manifest: Manifest) -> None:  # noqa: ARG002
+        """List a pushed manifest that has no tag. Registries keep it anyway; in a layout, nothing else refers to it."""
+        return

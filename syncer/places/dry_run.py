@@ -43,6 +43,9 @@ class DryRunDestination(Destination):
     async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
         return await self._real.has_blob(digest, size=size)
 
+    async def shared_by(self, digest: Digest) -> Repository | None:
+        return await self._real.shared_by(digest)
+
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
         return None
 
@@ -51,6 +54,9 @@ class DryRunDestination(Destination):
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
         return manifest.digest
+
+    async def keep(self, manifest: Manifest) -> None:
+        return
 
 
 class _NoUpload(Upload):

@@ -1,4 +1,7 @@
-"""Opens repositories by name. They share one transport, one address per registry, and one client and limits per account."""
+"""Opens repositories by name: at registries, and in image layouts.
+
+Repositories at registries share one transport, one address per registry, and one client and limits per account.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -15,6 +18,7 @@ from syncer.http.standing import Standing
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, ListsRepositories, Source
 from syncer.places.dry_run import DryRunDestination
+from syncer.places.layout.open import Layouts
 from syncer.places.recent import Recent
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.catalog import RegistryRepositories
@@ -29,11 +33,11 @@ MAX_OPEN = 5_000
 
 
 class PlaceDirectory:
-    """Opens remote repositories and caches them.
+    """Opens repositories and caches them.
 
     `account_for` and `settings_for` return the account and settings for a repository. `connections` is the maximum
     number of concurrent requests per account; the settings of a registry may lower it. `allowed` are the internal hosts
-    that public registries may redirect to. In a `dry_run`, destinations are not written to.
+    that public registries may redirect to. In a `dry_run`, destinations are not written to. `layouts` opens image layouts.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class PlaceDirectory:
         connections: int,
         allowed: AllowedHosts | None = None,
         dry_run: bool = False,
+        layouts: Layouts | None = None,
     ) -> None:
         self._account_for = account_for
         self._settings_for = settings_for
@@ -63,6 +68,7 @@ class PlaceDirectory:
         self._sources = Recent(self._source, MAX_OPEN)
         self._destinations = Recent(self._destination, MAX_OPEN)
         self._dry_run = dry_run
+        self._layouts = layouts or Layouts()
         self._resting = MirrorBackoff()
         self._capabilities: dict[str, Capabilities] = {}
         self._projects: dict[tuple[RegistryClient, bool], Projects] = {}
@@ -73,6 +79,8 @@ class PlaceDirectory:
         return self._sources[name]
 
     def _source(self, name: Repository) -> Source:
+        if name.layout is not None:
+            return self._layouts.source(name)
         registry = RemoteRepository(
             self.client(name),
             name,
@@ -113,6 +121,9 @@ class PlaceDirectory:
         return self._destinations[name]
 
     def _destination(self, name: Repository) -> Destination:
+        if name.layout is not None:
+            layout = self._layouts.destination(name)
+            return DryRunDestination(layout) if self._dry_run else layout
         client, projects = self.client(name), self._projects_for(name)
         # A dry run requests no push scope.
         destination = RemoteDestination(
@@ -125,7 +136,9 @@ class PlaceDirectory:
         return DryRunDestination(destination) if self._dry_run else destination
 
     def listing(self, prefix: Repository) -> ListsRepositories:
-        """Return what lists the repositories of a registry for the account that `prefix` has."""
+        """Return what lists the repositories of a layout, or of a registry for the account that `prefix` has."""
+        if prefix.layout is not None:
+            return self._layouts.source(Repository(prefix.host, ""))
         client = self.client(prefix)
         return self._lists.setdefault(client, RegistryRepositories(client, self.client))
 
@@ -145,6 +158,8 @@ class PlaceDirectory:
         return self._capabilities.setdefault(host, Capabilities())
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
+        if name.layout is not None:
+            return name.host, None
         limits = self.client(name).limits
         return limits.name, None if limits.ready else limits.paused
 

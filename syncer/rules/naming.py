@@ -10,7 +10,7 @@ import msgspec
 
 from syncer.diagnostics import Place, shown
 from syncer.oci.digest import InvalidDigest
-from syncer.oci.reference import DOCKER_HUB, InvalidReference, Repository, is_host, split_reference
+from syncer.oci.reference import DOCKER_HUB, LAYOUT, InvalidReference, Repository, is_host, split_reference
 from syncer.rules.attestations import Attestations
 from syncer.rules.destination import TAG, Destination, parse_destination, split
 from syncer.rules.tags import AllTags, OneDigest, TagSelection, TheseTags
@@ -56,7 +56,8 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
         Raises `InvalidReference`, `InvalidDigest`. A message never shows the value of a variable.
         """
         try:
-            destination = self._resolve(source, captures)
+            # In a layout, placeholders stand for parts of the reference.
+            destination = self._resolve(source.inside, captures)
         except (InvalidReference, InvalidDigest):
             if not self.text or not self.has_variables:
                 raise
@@ -69,7 +70,12 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
 
     def _resolve(self, source: Repository, captures: Sequence[str]) -> Destination:
         if not has_placeholders(self.text):
-            return parse_destination(self.text, self.selection, self.written)
+            destination = parse_destination(self.text, self.selection, self.written)
+            if destination.repository.is_whole_layout:
+                # A layout has each repository under its full name.
+                inside = Repository(destination.repository.host, str(source))
+                destination = replace(destination, repository=inside)
+            return destination
         values = _values(source, captures)
         resolved = _resolved(self.text, values, self.selection)
         written = _resolved(self.written, values, self.selection) if self.has_variables else resolved
@@ -80,17 +86,24 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
 
         `captures` is the number of `*` and `**` in the pattern. Raises `InvalidReference`.
         """
+        if source.layout is not None:
+            inside = source.inside
+            source = inside if inside.path and "*" not in inside.host else Repository("*", "**")
         values = _values(source, ["*"] * captures)
         if "**" in values["name"]:
             values |= {"name": "*", "parent": f"{values['parent']}*"}
         name = _render(split(self.text)[0], values, _in_repository)
         first, slash, _ = name.partition("/")
-        if is_host(first) or name.startswith("oci:"):
+        if is_host(first) or name.startswith(LAYOUT):
             return name
         return f"{DOCKER_HUB}/{name}" if slash else f"{DOCKER_HUB}/library/{name}"
 
     def keeps_apart(self, source: Repository) -> bool:
         """Return whether no two repositories that the pattern `source` matches can have the same destination."""
+        if self.text.startswith(LAYOUT) and "//" not in self.text:
+            return True  # each repository is there under its full name
+        if source.layout is not None:
+            source = source.inside
         whole = {part.name for part in _parts(split(self.text)[0]) if _is_whole(part)}
         if whole & {"path", "full"}:
             return True
@@ -106,7 +119,7 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
         unknown = dict.fromkeys((*_NAMES, *map(str, range(1, captures + 1))), "*")
         name = _render(split(self.text)[0], unknown | {"host": host, "full": f"{host}/*"}, _in_repository)
         first, slash, _ = name.partition("/")
-        if is_host(first) or name.startswith("oci:"):
+        if is_host(first) or name.startswith(LAYOUT):
             return name
         return f"{DOCKER_HUB}/{name}" if slash else f"{DOCKER_HUB}/library/{name}"
 
@@ -126,7 +139,7 @@ def completed(text: str) -> str:
 
     A name without slash is a host if it looks like one. The place of a layout stays as it is.
     """
-    if has_placeholders(text) or text.startswith("oci:"):
+    if has_placeholders(text) or text.startswith(LAYOUT):
         return text
     if "/" not in text and is_host(text.partition("@")[0]) and not _has_tag(text):
         return f"{text}/{{name}}"

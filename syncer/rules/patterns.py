@@ -6,7 +6,15 @@ from typing import Any, Self
 
 import msgspec
 
-from syncer.oci.reference import DOCKER_HUB, InvalidReference, Repository, canonical_host, is_host, is_path
+from syncer.oci.reference import (
+    DOCKER_HUB,
+    LAYOUT,
+    InvalidReference,
+    Repository,
+    canonical_host,
+    is_host,
+    is_path,
+)
 from syncer.rules.globs import path_matches_any
 
 MAX_PATTERN_LENGTH = 255
@@ -26,21 +34,39 @@ class RepositoryPattern(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `harbor.example.com/team/**` or `bitnami/*`, which is at Docker Hub. Raises `InvalidReference`."""
+        """Parse `harbor.example.com/team/**`, or `bitnami/*`, which is at Docker Hub. Raises `InvalidReference`.
+
+        A layout, `oci:FOLDER`, stands for all of its repositories. `oci:FOLDER//quay.io/team/**` selects some of them.
+        """
+        if text.startswith(LAYOUT):
+            return cls._in_layout(text)
         first, _, rest = text.partition("/")
         host, path = (canonical_host(first), rest) if is_host(first) else (DOCKER_HUB, text)
         if host == DOCKER_HUB and "/" not in path:
             path = f"library/{path}"
         shown = repr(text[:300])
-        if "***" in path:
-            raise InvalidReference(f"expected * or **, found more stars: {shown}")
-        if len(path) > MAX_PATTERN_LENGTH or not is_path(path.replace("**", "a").replace("*", "a")):
-            raise InvalidReference(f"not the pattern of a repository name: {shown}")
+        cls._check(path, shown)
         if host == DOCKER_HUB and "*" in path.partition("/")[0]:
             raise InvalidReference(
                 f"Docker Hub lists one namespace at a time: name it before the first *, found {shown}"
             )
         return cls(host, path)
+
+    @classmethod
+    def _in_layout(cls, text: str) -> Self:
+        folder, _, inside = text.partition("//")
+        place = Repository.parse(folder)
+        first, _, rest = inside.partition("/")
+        # The host of a name can have a port, or be a pattern itself.
+        cls._check(rest if is_host(first) and "*" not in first else inside or "**", repr(text[:300]))
+        return cls(place.host, inside or "**")
+
+    @staticmethod
+    def _check(path: str, shown: str) -> None:
+        if "***" in path:
+            raise InvalidReference(f"expected * or **, found more stars: {shown}")
+        if len(path) > MAX_PATTERN_LENGTH or not is_path(path.replace("**", "a").replace("*", "a")):
+            raise InvalidReference(f"not the pattern of a repository name: {shown}")
 
     @property
     def prefix(self) -> str:
@@ -55,7 +81,10 @@ class RepositoryPattern(msgspec.Struct, frozen=True):
     @property
     def example(self) -> Repository:
         """A repository that the pattern matches, to check destinations with."""
-        return Repository(self.host, self.path.replace("**", "a").replace("*", "a"))
+        path = self.path.replace("**", "a").replace("*", "a")
+        if "/" not in path and Repository(self.host, "").layout:
+            path = f"localhost/{path}"
+        return Repository(self.host, path)
 
     def match(self, repository: Repository) -> tuple[str, ...] | None:
         """Return what each `*` and `**` matched, for `{1}`, `{2}` and so on; None if the pattern does not match."""
@@ -71,7 +100,7 @@ class RepositoryPattern(msgspec.Struct, frozen=True):
         return repository.path[spans[0][0] : spans[-1][1]] if spans else ""
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.path}"
+        return str(Repository(self.host, self.path))
 
 
 class RepositoryFilter(msgspec.Struct, frozen=True):

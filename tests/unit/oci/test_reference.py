@@ -152,3 +152,55 @@ def test_a_tag_is_given_back_or_refused():
     assert not is_tag("ä")
     with pytest.raises(InvalidReference):
         check_tag("a/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "path", "tag"),
+    [
+        ("oci:/data/images//quay.io/acme/app:1.0", "oci:/data/images", "quay.io/acme/app", "1.0"),
+        ("oci:/data/images//nginx", "oci:/data/images", "docker.io/library/nginx", None),
+        ("oci:/data/images", "oci:/data/images", "", None),
+        ("oci:/data//localhost:5000/a:1", "oci:/data", "localhost:5000/a", "1"),
+        ("oci:/a:b/c//quay.io/x", "oci:/a:b/c", "quay.io/x", None),
+        ("oci:/data/../other/.//quay.io/x", "oci:/other", "quay.io/x", None),
+    ],
+)
+def test_repository_in_a_layout(text, host, path, tag):
+    reference = Reference.parse(text)
+    assert (reference.repository, reference.tag) == (Repository(host, path), tag)
+    assert Reference.parse(str(reference)) == reference
+    assert reference.repository.layout == host.removeprefix("oci:")
+    assert reference.repository.is_whole_layout == (not path)
+
+
+def test_relative_folder_of_a_layout_starts_at_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Repository.parse("oci:images//quay.io/x") == Repository(f"oci:{tmp_path}/images", "quay.io/x")
+
+
+def test_repository_inside_of_a_layout_has_the_host_of_its_reference():
+    assert Repository.parse("oci:/data//quay.io/acme/app").inside == Repository("quay.io", "acme/app")
+    assert Repository("quay.io", "x").inside == Repository("quay.io", "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "oci:",
+        "oci://quay.io/x",
+        "oci:/data:1.0",
+        "oci:data:1.0//quay.io/x",
+        "oci:/data//",
+        "oci:/data//Upper/x",
+        "oci:/data//oci:/other//quay.io/x",
+        "oci:/da\0ta",
+    ],
+)
+def test_invalid_name_in_a_layout_is_refused(text):
+    with pytest.raises(InvalidReference):
+        Repository.parse(text)
+
+
+def test_regular_expression_after_a_layout_is_split_off():
+    assert split_reference("oci:/data//quay.io/x:/^v1/") == ("oci:/data//quay.io/x", "/^v1/", None)
+    assert split_reference("oci:/data") == ("oci:/data", None, None)
