@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from syncer.cli.once import OnceOptions, run_config, run_files
+from syncer.cli.once import run_config, run_files
+from syncer.cli.once_options import OnceOptions
 from syncer.config import Config
 from syncer.places.content import StreamsBlobs
 from syncer.places.layout.open import Layouts

@@ -4,7 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from syncer.cli.once import EXITS, OnceOptions, Session, open_session, run_files
+from syncer.cli.once import EXITS, Session, open_session, run_files
+from syncer.cli.once_options import OnceOptions
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.engine.audit import Audit

@@ -10,7 +10,8 @@ import click
 
 from syncer.cli import exits
 from syncer.cli.files import read_config
-from syncer.cli.once import OnceOptions, run_config
+from syncer.cli.once import run_config
+from syncer.cli.once_options import OnceOptions
 from syncer.demo.command import demo_registries, describe, serve
 from syncer.demo.registry import PortInUse
 from syncer.demo.store import Store

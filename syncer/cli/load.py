@@ -12,7 +12,8 @@ import msgspec
 
 from syncer.cli.archives import Prepared, run_prepared
 from syncer.cli.files import chosen
-from syncer.cli.once import OnceOptions, narrowed
+from syncer.cli.once import narrowed
+from syncer.cli.once_options import OnceOptions
 from syncer.config import load
 from syncer.diagnostics import ConfigError, Problem
 from syncer.oci.digest import Digest, InvalidDigest

@@ -44,7 +44,8 @@ def cli() -> None:
 @dry_run_option
 def sync(*, dry_run: bool, **options: Any) -> None:
     """Copy the images of all rules to their destinations, once."""
-    from syncer.cli.once import OnceOptions, run_once
+    from syncer.cli.once import run_once
+    from syncer.cli.once_options import OnceOptions
 
     _imported()
     sys.exit(run_once(OnceOptions(dry_run=dry_run, **options)))
@@ -62,7 +63,8 @@ def copy(context: click.Context, /, *, images: tuple[Path, ...], **options: Any)
 
     SOURCE and DESTINATION are written as in a file of rules. Without DESTINATION, --to names the place.
     """
-    from syncer.cli.once import OnceOptions, run_once
+    from syncer.cli.once import run_once
+    from syncer.cli.once_options import OnceOptions
 
     if images and context.get_parameter_source("images") is ParameterSource.COMMANDLINE:
         raise click.UsageError("copy has its rule on the command line: leave out --images, or use sync")
@@ -75,7 +77,8 @@ def copy(context: click.Context, /, *, images: tuple[Path, ...], **options: Any)
 @run_options
 def plan(**options: Any) -> None:
     """Show what `sync` would do, and why. Reads from the registries, and changes nothing."""
-    from syncer.cli.once import OnceOptions, run_once
+    from syncer.cli.once import run_once
+    from syncer.cli.once_options import OnceOptions
 
     _imported()
     sys.exit(run_once(OnceOptions(dry_run=True, **options)))

@@ -7,9 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import msgspec
@@ -18,7 +16,6 @@ from anyio import to_thread
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
 from syncer.cli.files import (
-    FileOptions,
     attested,
     describe_share,
     filtered,
@@ -29,6 +26,8 @@ from syncer.cli.files import (
     with_referrers,
     without_overwriting,
 )
+from syncer.cli.once_options import OnceOptions
+from syncer.cli.outcome_files import write_outcome
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
@@ -39,12 +38,11 @@ from syncer.observe import words
 from syncer.observe.closing_line import ClosingLine
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import LogFileError, Logging, configure_logging
-from syncer.observe.outcomes import OutcomeLists, write_list
-from syncer.observe.progress import Progress, ProgressKind, open_progress
-from syncer.observe.report import ReportObserver, write_report
+from syncer.observe.outcomes import OutcomeLists
+from syncer.observe.progress import Progress, open_progress
+from syncer.observe.report import ReportObserver
 from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
-from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Run, RunOptions, RunResult
 from syncer.state.lock import StateError, hold_lock
 
@@ -57,36 +55,6 @@ EXITS = {
     "failure": exits.FAILED,
     "interrupted": exits.STOPPED,
 }
-
-
-class OnceOptions(FileOptions, frozen=True, kw_only=True):
-    """The options of `sync` and `plan`, named as on the command line."""
-
-    proc: int = 5
-    retries: int = 2
-    os_: Sequence[Sequence[str]] = ()
-    arch: Sequence[Sequence[str]] = ()
-    attestations: str | None = None
-    force: bool = False
-    no_clobber: bool = False
-    fail_on_drift: bool = False
-    referrers: bool = False
-    prune: bool = False
-    trust_sources: bool = False
-    dry_run: bool = False
-    log: Path | None = None
-    log_format: Literal["text", "json"] = "text"
-    log_level: str = "info"
-    progress: ProgressKind = "auto"
-    output_success_images: Path | None = None
-    output_failed_images: Path | None = None
-    output_images_format: Literal["yaml", "json"] = "yaml"
-    report: Path | None = None
-    metrics_file: Path | None = None
-    metrics_push: str | None = None
-    state_dir: Path | None = None
-    shard: Shard = WHOLE
-    allow_internal: Sequence[str] = ()
 
 
 def load_config(options: OnceOptions) -> Config:
@@ -373,41 +341,3 @@ def _metrics_observer(options: OnceOptions) -> "MetricsObserver | None":
     from syncer.observe.metrics import MetricsObserver
 
     return MetricsObserver()
-
-
-def write_outcome(
-    options: OnceOptions,
-    log: Logging,
-    *,
-    report: ReportObserver,
-    metrics: "MetricsObserver | None",
-    lists: OutcomeLists,
-) -> None:
-    """Write the files that are asked for. One that cannot be written is an error in the log, not of the run."""
-    form = options.output_images_format
-    tasks: list[tuple[str, Callable[[], object]]] = []
-    if not options.dry_run:
-        # What only would have gone through is no list to go on from.
-        if path := options.output_success_images:
-            tasks.append(
-                ("the list of images that went through", partial(_write, path, lists.success_document, form))
-            )
-        if path := options.output_failed_images:
-            tasks.append(("the list of failed images", partial(_write, path, lists.failed_document, form)))
-    if path := options.report:
-        tasks.append(("the report", partial(write_report, path, report)))
-    if metrics and options.metrics_file:
-        tasks.append(("the metrics", partial(metrics.write_textfile, options.metrics_file)))
-    if metrics and options.metrics_push:
-        # The number alone: with another N, most shares write on where they wrote before.
-        shard = None if options.shard.whole else str(options.shard.index)
-        tasks.append(("the metrics", partial(metrics.push, options.metrics_push, shard=shard)))
-    for what, write in tasks:
-        try:
-            write()
-        except OSError as error:
-            log.logger.error("outcome", message=f"cannot write {what}: {error}")  # noqa: TRY400 - no traceback
-
-
-def _write(path: Path, document: Callable[[], dict[str, object]], form: Literal["yaml", "json"]) -> None:
-    write_list(path, document(), form)

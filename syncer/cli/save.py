@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from syncer.cli.archives import Prepared, run_prepared
-from syncer.cli.once import OnceOptions, load_config
+from syncer.cli.once import load_config
+from syncer.cli.once_options import OnceOptions
 from syncer.config import Config
 from syncer.observe.files import write_beside
 from syncer.oci.descriptor import Descriptor

@@ -21,7 +21,9 @@ from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
 from syncer.cli import exits
 from syncer.cli.files import describe_share, tell_errors, tell_problems
-from syncer.cli.once import OnceOptions, load_config, new_run, write_outcome
+from syncer.cli.once import load_config, new_run
+from syncer.cli.once_options import OnceOptions
+from syncer.cli.outcome_files import write_outcome
 from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
 from syncer.daemon.files import ConfigFiles

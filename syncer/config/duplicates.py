@@ -35,6 +35,7 @@ def _meaning(rule: Rule) -> Hashable:
     return (
         rule.source,
         rule.selection,
+        rule.repositories,
         frozenset(rule.platforms.groups),
         rule.schedule,
         rule.attestations,

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from syncer.config import load
-from syncer.config.rule_reader import OBJECT_KEYS
 from tests.e2e.jobs import tags, wait_for
 from tests.support.judge import Open, judge, raw_manifest, whole_storage
 from tests.support.processes import Process
@@ -209,7 +208,6 @@ def test_newest_releases_of_each_minor_version_are_copied(run_syncer, registry, 
     }
 
 
-@pytest.mark.skipif("repositories" not in OBJECT_KEYS, reason="this version does not copy whole projects")
 def test_all_repositories_of_a_project_are_copied(run_syncer, registry, source, files):
     old, new = registry(), registry()
     _seed(run_syncer, files, source, old, "team/app:1", "team/tools/builder:2", "teams/other:3")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from syncer.cli.once import OnceOptions, load_config
+from syncer.cli.once import load_config
+from syncer.cli.once_options import OnceOptions
 
 
 @pytest.mark.parametrize(

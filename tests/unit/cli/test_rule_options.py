@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from syncer.cli.files import read_config
 from syncer.cli.main import cli
-from syncer.cli.once import OnceOptions, load_config
+from syncer.cli.once import load_config
+from syncer.cli.once_options import OnceOptions
 from syncer.diagnostics import ConfigError
 
 RULES = """\

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from syncer.cli.files import describe_share
 from syncer.cli.main import cli
-from syncer.cli.once import OnceOptions, load_config
+from syncer.cli.once import load_config
+from syncer.cli.once_options import OnceOptions
 from syncer.rules.shard import Shard, share_of
 
 RULES = {f"r.io/app-{number}:1": f"s.io/copy-{number}" for number in range(24)}
