@@ -10,6 +10,7 @@ ONLY_WHERE_IT_HAPPENS = {
     "Retries",
     "Throttled",
     "Pulls left",
+    "Events of registries",
 }
 
 
