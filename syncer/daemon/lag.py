@@ -42,7 +42,7 @@ class Lag(Observer):
         """Record that a registry announced a tag, where the destination's tag is known without a listing."""
         for destination in rule.destinations:
             if destination.tags is None and tag is not None:
-                self._add(Reference(destination.repository, tag))
+                self._add(Reference(destination.repository, destination.tag_for(tag, 0)))
 
     def on_image_started(self, event: ImageStarted) -> None:
         for destination in event.destinations:

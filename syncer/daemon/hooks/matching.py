@@ -86,8 +86,8 @@ def _written(rule: Rule, destination: Destination, tag: str | None) -> Iterator[
     """Yield the destination's tags for a source's tag. For a regular expression, the listing decides: all may be meant."""
     selection = rule.selection
     if destination.tags is None:
-        if tag is not None:
-            yield tag
+        if (renamed := destination.tag_for(tag, 0)) is not None:
+            yield renamed
     elif isinstance(selection, TheseTags):
         yield from (
             renamed for own, renamed in zip(selection.tags, destination.tags, strict=False) if own == tag
@@ -98,7 +98,9 @@ def _written(rule: Rule, destination: Destination, tag: str | None) -> Iterator[
 
 def _may_write(rule: Rule, repository: Repository, tag: str) -> bool:
     return any(
-        tag in destination.tags if destination.tags is not None else rule.selection.matches(tag)
+        tag in destination.tags
+        if destination.tags is not None
+        else bool(destination.tag_template) or rule.selection.matches(tag)
         for destination in rule.destinations
         if destination.repository == repository
     )
