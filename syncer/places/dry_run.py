@@ -2,17 +2,17 @@
 
 # ruff: noqa: ARG002 - methods that do nothing do not use their arguments
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, Content, Destination, Upload
+from syncer.places.content import BlobBody, Content, Destination, RecordsReferrers, Upload
 
 
-class DryRunDestination(Destination):
+class DryRunDestination(Destination, RecordsReferrers):
     """Reads from `real`, and reports success for writes without doing them."""
 
     def __init__(self, real: Destination) -> None:
@@ -51,6 +51,9 @@ class DryRunDestination(Destination):
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
         return manifest.digest
+
+    async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        return
 
 
 class _NoUpload(Upload):
