@@ -4,6 +4,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Literal
 
 import anyio
@@ -28,6 +29,7 @@ from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
+from syncer.signatures import Verifier
 
 MIN_CONNECTIONS = 2
 """The minimum of concurrent requests for each account: a download needs one while its upload uses another."""
@@ -172,6 +174,7 @@ class Run:
             shared_destinations=shared_destinations,
             open_image=self._open_image,
             image_times=self._image_times,
+            verifier_for=cache(Verifier),
         )
         self._add_rules(shared_destinations)
         async with transport:

@@ -8,7 +8,8 @@ import msgspec
 
 from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import BlobCounts, Failure, ImageFailed, Observer
+from syncer.events import BlobCounts, Failure, ImageFailed, ImageSkipped, Observer, SkipReason
+from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
@@ -57,7 +58,8 @@ class ImageCopy(msgspec.Struct, eq=False):
     `attestations` is the destination's setting. `source_digest` is the source's digest if the index is rewritten.
     `previous` is the digest of the destination's tag before the copy, and `previous_type` its media type. `nbytes` is the
     number of bytes pushed, `blobs` the number of blobs by outcome. `started` is a reading of the monotonic clock in
-    seconds, 0 before the copy begins. `budget` counts the image's manifests.
+    seconds, 0 before the copy begins. `budget` counts the image's manifests. `awaited_referrers` are the manifests that
+    are copied because they refer to the image, `referrers` the number of them that were pushed.
     """
 
     rule: Rule
@@ -73,6 +75,8 @@ class ImageCopy(msgspec.Struct, eq=False):
     budget: ImageBudget = msgspec.field(default_factory=ImageBudget)
     attestations: Attestations = Attestations.AUTO
     source_digest: Digest | None = None
+    awaited_referrers: set[Digest] = msgspec.field(default_factory=set)
+    referrers: int = 0
 
     @property
     def filter(self) -> IndexFilter:
@@ -88,6 +92,33 @@ class ImageCopy(msgspec.Struct, eq=False):
     def filters(self) -> Sequence[IndexFilter]:
         """The filter, and the one by which an earlier run may have had to bring the image."""
         return (self.filter, WITHOUT_ATTESTATIONS) if self.may_lose_attestations else (self.filter,)
+
+    @property
+    def is_single_there(self) -> bool:
+        """Whether the destination is known to have a single image, and not an index."""
+        return bool(self.previous_type) and self.previous_type not in media_types.INDEXES
+
+    def count_pushed(self, digest: Digest, nbytes: int) -> None:
+        """Count a manifest of `nbytes` bytes that was pushed for this image."""
+        self.nbytes += nbytes
+        self.referrers += digest in self.awaited_referrers
+
+    def tell_skipped(self, observer: Observer, reason: SkipReason, wanted: Digest | None = None) -> None:
+        """Notify `observer` that the destination keeps what it has. `wanted` is what it should have instead."""
+        self.finished = True
+        observer.notify(
+            ImageSkipped(
+                self.rule,
+                self.source,
+                self.destination,
+                self.digest,
+                reason,
+                self.seconds,
+                self.source_digest,
+                wanted,
+                self.referrers,
+            )
+        )
 
     def tell_failed(self, observer: Observer, failure: Failure) -> None:
         """Notify `observer` that the copy failed, with the root cause."""

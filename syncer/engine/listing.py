@@ -14,6 +14,7 @@ from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
 from syncer.oci.reference import Reference, Repository, is_tag
+from syncer.oci.referrers import is_referrer_tag
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
@@ -148,6 +149,9 @@ class ListTags(Task):
             case AllTags() | MatchingTags():
                 found = await self._listed(job)
                 selected = list(filter(selection.matches, found))
+                if rule.verify:
+                    # Nobody signs signatures: as images, they would fail.
+                    selected = [tag for tag in selected if not is_referrer_tag(tag)]
                 job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
                 return _Selected(selected)
             case FilteredTags():
@@ -158,6 +162,8 @@ class ListTags(Task):
         found: list[str] = []
         async for page in job.repositories.source(self.rule.source).tags():
             found += page
+        if self.rule.referrers or self.rule.verify:
+            job.referrers.record_tags(self.rule.source, found)
         # A registry may list a tag twice if it moves between two pages.
         return list(dict.fromkeys(found))
 
