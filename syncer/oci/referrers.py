@@ -18,7 +18,7 @@ COSIGN_TYPES = {
     ".sbom": "application/vnd.dev.cosign.artifact.sbom.v1+json",
 }
 """The suffixes of cosign's tags, and the artifact types that cosign gives to the same content if it is a referrer."""
-_REFERRER_TAG = re.compile(r"sha(?:256|384|512)-[0-9a-f]{32,128}(?:\.(?:sig|att|sbom))?")
+_REFERRER_TAG = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?")
 
 
 class TooManyReferrers(ValueError):
@@ -39,6 +39,11 @@ def cosign_tags(subject: Digest) -> dict[str, str]:
 def is_referrer_tag(tag: str) -> bool:
     """Return whether a tag is a fallback tag or one of cosign's: its content belongs to another manifest."""
     return _REFERRER_TAG.fullmatch(tag) is not None
+
+
+def is_fallback_tag(tag: str) -> bool:
+    """Return whether a tag lists the referrers of a manifest."""
+    return is_referrer_tag(tag) and "." not in tag
 
 
 def merge_referrers(listed: Manifest | None, added: Iterable[Descriptor]) -> Manifest:

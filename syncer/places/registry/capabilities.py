@@ -1,5 +1,7 @@
 """Features that a registry refused during this run. Requests that use them are not repeated."""
 
+import anyio
+
 from syncer.places.registry.upload import UploadMethods
 
 PAGE_SIZES = (1000, 100, None)
@@ -29,11 +31,13 @@ class ReferrersApi:
     """What is known about the referrers API of a registry.
 
     `supported` is None until the API has answered or was refused. `records_subjects` is set if the registry confirms
-    the subjects of pushed manifests (`OCI-Subject`), so that no fallback tag is needed.
+    the subjects of pushed manifests (`OCI-Subject`), so that no fallback tag is needed. Hold `probing` for the first
+    request, so that a registry without the API is asked once.
     """
 
     def __init__(self) -> None:
         self.supported: bool | None = None
+        self.probing = anyio.Lock()
         self.records_subjects = False
 
     def answered(self) -> None:

@@ -66,8 +66,12 @@ class ReferrersList:
 
     async def from_api(self, subject: Digest) -> Sequence[Descriptor] | None:
         """Return what the referrers API lists, from all pages; None if the registry has no such API."""
-        if self._api.supported is False:
-            return None
+        if self._api.supported is None:
+            async with self._api.probing:
+                return None if self._api.supported is False else await self._pages(subject)
+        return await self._pages(subject) if self._api.supported else None
+
+    async def _pages(self, subject: Digest) -> Sequence[Descriptor] | None:
         found: dict[Digest, Descriptor] = {}
         target: str | None = f"{self._base}/referrers/{subject}"
         visited: set[str] = set()

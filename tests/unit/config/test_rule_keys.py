@@ -1,9 +1,11 @@
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from syncer.config import load, rules_from
 from syncer.diagnostics import ConfigError
 from syncer.rules.prune import PruneRule
 from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter
+from tests.support.signing import public_pem
 
 SOURCE = "quay.io/a/b"
 
@@ -49,11 +51,12 @@ def test_referrers_false_is_off():
 
 
 def test_key_files_are_read_relative_to_the_images_file(tmp_path):
-    (tmp_path / "cosign.pub").write_bytes(b"PEM")
+    pem = public_pem(ed25519.Ed25519PrivateKey.generate())
+    (tmp_path / "cosign.pub").write_bytes(pem)
     images = tmp_path / "images.yaml"
     images.write_text(f"{SOURCE}: {{to: reg.example.com/a/b, verify: {{keys: [cosign.pub]}}}}\n")
     (rule,) = load(images=images).rules
-    assert [(key.name, key.pem) for key in rule.verify] == [("cosign.pub", b"PEM")]
+    assert [(key.name, key.pem) for key in rule.verify] == [("cosign.pub", pem)]
 
 
 @pytest.mark.parametrize(
