@@ -15,7 +15,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.referrers import cosign_tags, fallback_tag, merge_referrers
 from syncer.places.registry import referrers as registry_referrers
-from tests.support.wire import kinds, refuse
+from tests.support.wire import kinds, refuse, without_referrers_api
 
 LAYER = make_layer({"a": b"b"})
 SBOM = "application/spdx+json"
@@ -31,20 +31,6 @@ def quick(monkeypatch):
 @pytest.fixture
 def image(source) -> Descriptor:
     return make_image(source.store, "app", "1", layers=[LAYER])
-
-
-def without_api(registry: MemoryRegistry, status: int = 404, body: bytes = b"404 page not found") -> None:
-    """Make a registry one of distribution-spec 1.0: no referrers API, and no `OCI-Subject` for pushed manifests."""
-
-    @registry.before
-    async def answer(request: Request) -> Answer | None:
-        if "/referrers/" in request.path:
-            return Answer(status, {"Content-Type": "text/plain"}, body)
-        if request.method == "PUT" and "/manifests/" in request.path:
-            stored = await registry._endpoints.answer(request)
-            headers = {name: value for name, value in stored.headers.items() if name != "OCI-Subject"}
-            return Answer(stored.status, headers, stored.body)
-        return None
 
 
 def attach(
@@ -113,10 +99,10 @@ async def test_referrers_are_copied_between_api_and_fallback_tag(
 ):
     sbom = attach(source.store, image)
     if at_source == "tag":
-        without_api(source)
+        without_referrers_api(source)
         attach_by_tag(source.store, image, [sbom])
     if at_destination == "tag":
-        without_api(destination)
+        without_referrers_api(destination)
 
     outcome = await net.sync({"source/app:1": {"to": "destination/app", "referrers": True}})
 
@@ -127,7 +113,7 @@ async def test_referrers_are_copied_between_api_and_fallback_tag(
 
 async def test_referrers_are_written_before_the_tag(net, source, destination, image):
     attach(source.store, image)
-    without_api(destination)
+    without_referrers_api(destination)
     await net.sync(APP)
     puts = [
         each.path.rpartition("/")[2]
@@ -240,7 +226,7 @@ async def test_sixty_images_without_referrers_take_at_most_one_request_more_each
     for number in range(60):
         make_image(source.store, "app", f"v{number}", layers=[LAYER], annotations={"number": str(number)})
     if not api:
-        without_api(source)
+        without_referrers_api(source)
     taken = []
     for referrers in (False, True):
         for _new_then_unchanged in range(2):
@@ -281,7 +267,7 @@ async def test_an_answer_that_is_no_list_leads_to_the_fallback_tag(
     net, source, destination, image, *, status, body
 ):
     sbom = attach(source.store, image)
-    without_api(source, status, body)
+    without_referrers_api(source, status, body)
     attach_by_tag(source.store, image, [sbom])
     assert (await net.sync(APP)).counts == (1, 0, 0)
     assert destination.store.manifest("app", sbom.digest)
@@ -291,7 +277,7 @@ async def test_an_api_that_lists_nothing_does_not_hide_the_fallback_tag(net, sou
     sbom = attach(source.store, image)
     index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []}
     for registry in (source, destination):
-        without_api(registry, 200, msgspec.json.encode(index))
+        without_referrers_api(registry, 200, msgspec.json.encode(index))
     attach_by_tag(source.store, image, [sbom])
     await net.sync(APP)
     assert listed(destination.store, image) == [sbom.digest]
@@ -339,7 +325,7 @@ async def test_referrers_that_refer_to_each_other_too_deeply_fail_the_image(net,
 
 
 async def test_a_fallback_tag_keeps_what_others_wrote(net, source, destination, image):
-    without_api(destination)
+    without_referrers_api(destination)
     await net.sync(APP)
     theirs = attach(destination.store, image, b"signed at the destination")
     attach_by_tag(destination.store, image, [theirs])
@@ -354,7 +340,7 @@ async def test_a_fallback_tag_keeps_what_others_wrote(net, source, destination, 
 
 
 async def test_a_fallback_tag_that_lost_its_entries_is_completed(net, source, destination, image):
-    without_api(destination)
+    without_referrers_api(destination)
     sbom = attach(source.store, image)
     await net.sync(APP)
     destination.store.delete_tag("app", fallback_tag(image.digest))
@@ -363,7 +349,7 @@ async def test_a_fallback_tag_that_lost_its_entries_is_completed(net, source, de
 
 
 async def test_a_tag_that_is_no_list_of_referrers_is_not_overwritten(net, source, destination, image):
-    without_api(destination)
+    without_referrers_api(destination)
     attach(source.store, image)
     make_image(destination.store, "app", fallback_tag(image.digest), layers=[LAYER])
     outcome = await net.sync(APP)
@@ -375,7 +361,7 @@ async def test_concurrent_writers_of_a_fallback_tag_lose_nothing(
     net, source, elsewhere, destination, monkeypatch
 ):
     monkeypatch.setattr(registry_referrers, "MIN_SETTLE_SECONDS", 0.1)
-    without_api(destination)
+    without_referrers_api(destination)
     images = [make_image(each.store, "app", "1", layers=[LAYER]) for each in (source, elsewhere)]
     assert images[0] == images[1]
     added = [attach(source.store, images[0], b"one"), attach(elsewhere.store, images[0], b"two")]
@@ -392,3 +378,33 @@ async def test_a_dry_run_counts_referrers_and_writes_nothing(net, source, destin
     assert outcome.synced[0].referrers == 1
     assert not [request for request in destination.requests if request.method in {"PUT", "POST"}]
     assert kinds(destination)
+
+
+@pytest.mark.parametrize(("times", "counts"), [(3, (1, 0, 0)), (1000, (0, 0, 1))])
+async def test_a_fallback_tag_that_others_overwrite_is_written_again_within_bounds(
+    net, source, destination, image, times, *, counts
+):
+    without_referrers_api(destination)
+    sbom = attach(source.store, image)
+    theirs = make_artifact(destination.store, "app", artifact_type=SBOM, content=b"theirs", subject=image)
+    tag = fallback_tag(image.digest)
+    written = overwritten = 0
+
+    @destination.before
+    async def overwrite(request: Request) -> Answer | None:
+        nonlocal written, overwritten
+        if request.path.endswith(tag):
+            written += request.method == "PUT"
+            if request.method == "GET" and overwritten < min(written, times):
+                overwritten += 1
+                attach_by_tag(destination.store, image, [theirs])
+        return None
+
+    outcome = await net.sync({"source/app:1": {"to": "destination/app", "referrers": True}}, retries=0)
+
+    assert outcome.counts == counts
+    if counts[0]:
+        assert set(listed(destination.store, image)) == {sbom.digest, theirs.digest}
+    else:
+        assert "others overwrote the tag" in outcome.failed[0].failure.message
+        assert written == registry_referrers.MAX_ATTEMPTS
