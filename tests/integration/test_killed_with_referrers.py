@@ -11,6 +11,8 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_artifact, make_image, make_index, make_layer
 from syncer.demo.messages import Answer, Request
 from syncer.demo.registry import DropConnection
+from syncer.demo.store import Store
+from syncer.oci.digest import Digest
 from syncer.oci.referrers import cosign_tags, fallback_tag
 from tests.support.wire import Net, is_whole, without_referrers_api
 
@@ -27,7 +29,7 @@ async def net():
         yield Net({"source": source, "destination": destination})
 
 
-def fill(store) -> list[str]:
+def fill(store: Store) -> list[Digest]:
     """Put images with referrers of them, of their children, and of referrers. Return the digests of the subjects."""
     subjects = []
     for number in range(3):
@@ -51,7 +53,6 @@ async def test_a_killed_run_leaves_complete_tags_and_the_next_run_completes(net,
     subjects = fill(source.store)
     writes = 0
 
-    @destination.before
     async def kill(request: Request) -> Answer | None:
         nonlocal writes
         writes += request.method == "PUT"
@@ -61,6 +62,7 @@ async def test_a_killed_run_leaves_complete_tags_and_the_next_run_completes(net,
             raise DropConnection
         return None
 
+    destination.before(kill)
     rules = {f"{source.host}/app": {"to": f"{destination.host}/app", "referrers": True}}
     (tmp_path / "images.json").write_text(json.dumps(rules))
     plain = {each.host: {"plain_http": True} for each in (source, destination)}

@@ -390,7 +390,6 @@ async def test_a_fallback_tag_that_others_overwrite_is_written_again_within_boun
     tag = fallback_tag(image.digest)
     written = overwritten = 0
 
-    @destination.before
     async def overwrite(request: Request) -> Answer | None:
         nonlocal written, overwritten
         if request.path.endswith(tag):
@@ -400,6 +399,7 @@ async def test_a_fallback_tag_that_others_overwrite_is_written_again_within_boun
                 attach_by_tag(destination.store, image, [theirs])
         return None
 
+    destination.before(overwrite)
     outcome = await net.sync({"source/app:1": {"to": "destination/app", "referrers": True}}, retries=0)
 
     assert outcome.counts == counts
