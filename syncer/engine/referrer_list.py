@@ -39,6 +39,11 @@ class ReferrerLists:
         """Record all tags of a source, which were listed for another reason."""
         self._tags[repository] = frozenset(filter(is_referrer_tag, tags))
 
+    def has_none(self, source: Source) -> bool:
+        """Return whether it is known that nothing at a source refers to anything."""
+        by_tag_only = not isinstance(source, ListsReferrers) or source.lists_by_tag_only
+        return by_tag_only and self._tags.get(source.name) == frozenset()
+
     async def find(self, source: Source, subject: Digest) -> FoundReferrers:
         """Return what refers to a manifest at a source. Raises `RegistryError`."""
         tags = await self._tags_of(source)

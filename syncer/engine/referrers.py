@@ -75,16 +75,19 @@ def add_image_referrers(
         tasks: list[_ReferrersTask] = []
         if not rewritten:
             tasks.append(CopyReferrers(digest, wanted, targets))
+            _add(job, tasks)
         if is_index:
             holder = job.repositories.destination(next(iter(targets)))
-            tasks.append(CopyChildrenReferrers(digest, wanted, targets, holder, index))
+            children = CopyChildrenReferrers(digest, wanted, targets, holder, index)
+            # The first task may find out that nothing at the source refers to anything.
+            _add(job, [children], after=[key for task in tasks for key in task.keys])
+            tasks.append(children)
         for copy in group:
             keys[copy] = [task.key_for(copy.destination.repository) for task in tasks]
-        _add(job, tasks)
     return keys
 
 
-def _add(job: Job, tasks: Iterable["_ReferrersTask"]) -> None:
+def _add(job: Job, tasks: Iterable["_ReferrersTask"], *, after: Sequence[Key] = ()) -> None:
     """Add tasks for the targets for which no task has done the same, or is about to."""
     for task in tasks:
         missing = {
@@ -94,7 +97,7 @@ def _add(job: Job, tasks: Iterable["_ReferrersTask"]) -> None:
             and task.key_for(target) not in job.referrers.completed
         }
         if missing:
-            job.graph.add(task.for_targets(missing))
+            job.graph.add(task.for_targets(missing), after=after)
 
 
 class _ReferrersTask(MultiTargetTask[Repository]):
@@ -246,8 +249,11 @@ class CopyChildrenReferrers(_ReferrersTask):
                 f"indexes within indexes, more than {MAX_INDEX_DEPTH} deep",
                 attempt=Attempt(self.wanted.source.host),
             )
-        index = self.index or await self.holder.fetch_manifest(self.subject)
         source = job.repositories.source(self.wanted.source)
+        if job.referrers.has_none(source):
+            job.referrers.completed.update(self.keys)
+            return None
+        index = self.index or await self.holder.fetch_manifest(self.subject)
         # Within an index that is on its way, the destination may not have the inner ones yet.
         holder = source if self.index else self.holder
         tasks: list[_ReferrersTask] = []

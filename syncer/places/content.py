@@ -141,6 +141,11 @@ class Destination(Source, Protocol):
 class ListsReferrers(Protocol):
     """A source that lists the manifests whose `subject` is another manifest (distribution-spec 1.1, "Listing Referrers")."""
 
+    @property
+    def lists_by_tag_only(self) -> bool:
+        """Whether referrers are known to be listed by tags only, so that a repository without such tags has none."""
+        return False
+
     async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
         """Return the referrers of a manifest, each once.
 

@@ -102,6 +102,10 @@ class MirroredSource(Source, ListsReferrers):
         # A mirror knows only when it got the tags.
         return await self._registry.push_times(tags) if isinstance(self._registry, KnowsPushTimes) else {}
 
+    @property
+    def lists_by_tag_only(self) -> bool:
+        return isinstance(self._registry, ListsReferrers) and self._registry.lists_by_tag_only
+
     async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
         """Return what the registry itself lists: a mirror's list may be older, or empty."""
         if isinstance(self._registry, ListsReferrers):

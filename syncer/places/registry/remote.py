@@ -90,6 +90,10 @@ class RemoteRepository(Source, ListsReferrers):
     async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
         return await self._push_times.of(tags) if self._push_times else {}
 
+    @property
+    def lists_by_tag_only(self) -> bool:
+        return self._capabilities.referrers.supported is False
+
     async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
         return await self._referrers_of(subject).referrers(subject, tagged=tagged)
 

@@ -241,6 +241,25 @@ async def test_sixty_images_without_referrers_take_at_most_one_request_more_each
     assert extra == [(60 if api else 1) + listing] * 2
 
 
+@pytest.mark.parametrize("api", [True, False])
+async def test_indexes_without_referrers_ask_once_for_each_manifest(net, source, destination, api):
+    for number in range(5):
+        layer = make_layer({"number": str(number).encode()})
+        make_index(
+            source.store, "app", f"v{number}", children=[make_image(source.store, "app", layers=[layer])]
+        )
+    if not api:
+        without_referrers_api(source)
+    await net.sync({"source/app": "destination/app"})
+    net.forget()
+    await net.sync({"source/app": "destination/app"})
+    before = requests(source, destination)
+    net.forget()
+    await net.sync(APP)
+    # With the API: one for each index and child, and one for the children of each.
+    assert requests(source, destination) - before == (15 if api else 1)
+
+
 async def test_two_tags_of_one_image_ask_once(net, source, image):
     source.store.put_manifest(
         "app", source.store.get_manifest("app", "1").raw, media_types.OCI_MANIFEST, reference="2"
