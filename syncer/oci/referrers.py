@@ -18,7 +18,11 @@ COSIGN_TYPES = {
     ".sbom": "application/vnd.dev.cosign.artifact.sbom.v1+json",
 }
 """The suffixes of cosign's tags, and the artifact types that cosign gives to the same content if it is a referrer."""
-_REFERRER_TAG = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?")
+_REFERRER_TAG = re.compile(
+    r"(?:sha256-[0-9a-f]{64}|sha384-[0-9a-f]{96}|sha512-[0-9a-f]{128})(?:\.(?:sig|att|sbom))?"
+    r"|sha(?:384|512)-[0-9a-f]{64}"
+)
+"""Fallback tags have at most 64 hex digits. Those of cosign have all."""
 
 
 class TooManyReferrers(ValueError):
