@@ -17,7 +17,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.oci.referrers import is_referrer_tag
+from syncer.oci.referrers import MAX_REFERRERS, is_referrer_tag
 from syncer.places.content import RecordsReferrers, Source
 from syncer.rules.referrers import ReferrerFilter
 
@@ -163,6 +163,8 @@ class CopyReferrers(_ReferrersTask):
                 f"referrers of referrers, more than {MAX_DEPTH} deep",
                 attempt=Attempt(self.wanted.source.host, "GET", "referrers", str(self)),
             )
+        for copy in self.targets.values():
+            self._count(copy, chosen)
         for target in list(self.targets):
             try:
                 await self._add_tags(job, source, tags, target)
@@ -170,6 +172,16 @@ class CopyReferrers(_ReferrersTask):
                 self.split_off(job, target, error)
         self._add_all(job, chosen, tags)
         return None
+
+    def _count(self, copy: ImageCopy, chosen: Sequence[Descriptor]) -> None:
+        """Count the referrers of an image. Raises `RegistryError` if there are too many, whatever they refer to."""
+        copy.awaited_referrers.update(each.digest for each in chosen)
+        if len(copy.awaited_referrers) > MAX_REFERRERS:
+            raise RegistryError(
+                Kind.TOO_LARGE,
+                f"the image has more than {MAX_REFERRERS} referrers, with what refers to those",
+                attempt=Attempt(self.wanted.source.host, "GET", "referrers", str(self)),
+            )
 
     async def _add_tags(
         self, job: Job, source: Source, tags: Mapping[str, Descriptor], target: Repository
@@ -201,8 +213,6 @@ class CopyReferrers(_ReferrersTask):
         """Add tasks for the listed referrers and for what refers to them, and those that wait for all of it."""
         # An entry says what a manifest is there for. Nothing but its digest decides how a referrer is copied.
         bare = [Descriptor(each.media_type, each.digest, each.size) for each in chosen]
-        for copy in self.targets.values():
-            copy.awaited_referrers.update(each.digest for each in chosen)
         add_manifests(job, self.wanted.source, bare, self.targets, depth=1)
         referring = list(
             dict.fromkeys([each.digest for each in chosen] + [each.digest for each in tags.values()])

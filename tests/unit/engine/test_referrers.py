@@ -10,6 +10,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_artifact, make_image, make_index, make_layer
 from syncer.demo.messages import Answer, Request
 from syncer.demo.store import Store
+from syncer.engine import referrers as engine_referrers
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -339,6 +340,15 @@ async def test_referrers_that_refer_to_each_other_too_deeply_fail_the_image(net,
     subject = image
     for number in range(9):
         subject = attach(source.store, subject, str(number).encode())
+    outcome = await net.sync(APP)
+    assert outcome.failed[0].failure.kind == "too_large"
+
+
+async def test_too_many_referrers_of_referrers_fail_the_image(net, source, image, monkeypatch):
+    monkeypatch.setattr(engine_referrers, "MAX_REFERRERS", 5)
+    for number in range(3):
+        first = attach(source.store, image, f"{number}".encode())
+        attach(source.store, first, f"of {number}".encode())
     outcome = await net.sync(APP)
     assert outcome.failed[0].failure.kind == "too_large"
 
