@@ -14,7 +14,6 @@ from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
 from syncer.oci.reference import Reference, Repository, is_tag
-from syncer.oci.referrers import is_referrer_tag
 from syncer.oci.referrers import is_fallback_tag, is_referrer_tag
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tag_filter import FilteredTags
