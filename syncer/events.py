@@ -136,7 +136,8 @@ class ImageSynced(Event, frozen=True):
     """The tag was written. `nbytes` of blobs and manifests were pushed. `previous` is the tag's former digest.
 
     `unverified` is set if only a mirror confirmed the digest. `source_digest` is the source's digest if the index was
-    rewritten. In a dry run, the fields describe what would be done.
+    rewritten. `referrers` is the number of referrers that were pushed. In a dry run, the fields describe what would be
+    done.
     """
 
     rule: Rule
@@ -149,6 +150,7 @@ class ImageSynced(Event, frozen=True):
     blobs: BlobCounts = BlobCounts()
     unverified: bool = False
     source_digest: Digest | None = None
+    referrers: int = 0
 
 
 class SkipReason(StrEnum):
@@ -173,7 +175,7 @@ class ImageSkipped(Event, frozen=True):
 
     It is not known if no side was asked, because the destination lists an immutable tag. `source_digest` is the source's
     digest if the destination has a rewritten index. `wanted` is the digest that a copy would have had, if the rule keeps
-    another one.
+    another one. `referrers` is the number of referrers that were pushed.
     """
 
     rule: Rule
@@ -184,6 +186,7 @@ class ImageSkipped(Event, frozen=True):
     seconds: float = 0.0
     source_digest: Digest | None = None
     wanted: Digest | None = None
+    referrers: int = 0
 
     @property
     def drift(self) -> bool:

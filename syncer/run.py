@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import anyio
@@ -34,6 +35,7 @@ from syncer.rules.allowlist import EVERYTHING, Allowlist
 from syncer.rules.meeting import Step, arrange, outlines
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
+from syncer.signatures import Verifier
 
 MIN_CONNECTIONS = 2
 """The minimum of concurrent requests for each account: a download needs one while its upload uses another."""
@@ -203,6 +205,7 @@ class Run:
             shared_destinations=self._shared_destinations,
             open_image=self._open_image,
             image_times=self._image_times,
+            verifier_for=cache(Verifier),
         )
         if self._stream is not None:
             self._graph.add(ReceiveBlobs(self._stream, self._rules[0]))

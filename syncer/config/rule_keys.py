@@ -25,6 +25,7 @@ from syncer.rules.prune import DEFAULT_LIMIT, PruneRule
 from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter, VerificationKey
 from syncer.rules.schedules import InvalidSchedule, check_schedule
 from syncer.rules.tag_filter import FilteredTags
+from syncer.signatures import InvalidKey, MissingExtra, Verifier
 
 T = TypeVar("T")
 MAX_NAME_LENGTH = 200
@@ -132,7 +133,12 @@ def _verification_key(node: Node) -> VerificationKey:
         content = read_stored_bytes(path, MAX_KEY_FILE_SIZE)
     except (OSError, ValueError) as error:
         raise node.place.unexpected(f"cannot read the key {shown(written)}: {why(error)}") from error
-    return VerificationKey(written, content)
+    key = VerificationKey(written, content)
+    try:
+        Verifier((key,))
+    except (InvalidKey, MissingExtra) as error:
+        raise node.place.unexpected(str(error)) from error
+    return key
 
 
 def _prune(node: Node, findings: Findings) -> PruneRule:

@@ -359,12 +359,12 @@ class TaskGraph:
 
     def _fail(self, task: Task, error: RegistryError) -> None:
         """Fail `task`, and every task that needs it, with the same root cause."""
-        row = [task]
-        for failed in row:  # grows during the loop
-            failed.error = error
-            self._failed.append((failed, error))
+        row = [(task, error)]
+        for failed, cause in row:  # grows during the loop
+            failed.error = explained = failed.explain(cause)
+            self._failed.append((failed, explained))
             for key in failed.keys:
-                row += self._complete_key(failed, key, error)
+                row += [(blocked, explained) for blocked in self._complete_key(failed, key, explained)]
 
     def _complete_key(self, task: Task, key: Key, error: RegistryError | None) -> Sequence[Task]:
         """Settle a key of `task`, with or without an error. Return the tasks that can never run now."""

@@ -9,7 +9,8 @@ import msgspec
 from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
 from syncer.engine.task import Priority
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import BlobCounts, Failure, ImageFailed, Observer
+from syncer.events import BlobCounts, Failure, ImageFailed, ImageSkipped, Observer, SkipReason
+from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
@@ -59,7 +60,8 @@ class ImageCopy(msgspec.Struct, eq=False):
     `previous` is the digest of the destination's tag before the copy, and `previous_type` its media type. `nbytes` is the
     number of bytes pushed, `blobs` the number of blobs by outcome. `started` is a reading of the monotonic clock in
     seconds, 0 before the copy begins. `budget` counts the image's manifests. `priority` is that of all its tasks.
-    `announced` is the digest that an event named for the source's tag.
+    `announced` is the digest that an event named for the source's tag. `awaited_referrers` are the manifests that
+    are copied because they refer to the image, `referrers` the number of them that were pushed.
     """
 
     rule: Rule
@@ -77,6 +79,8 @@ class ImageCopy(msgspec.Struct, eq=False):
     source_digest: Digest | None = None
     priority: Priority = Priority.NORMAL
     announced: Digest | None = None
+    awaited_referrers: set[Digest] = msgspec.field(default_factory=set)
+    referrers: int = 0
 
     @property
     def filter(self) -> IndexFilter:
@@ -92,6 +96,33 @@ class ImageCopy(msgspec.Struct, eq=False):
     def filters(self) -> Sequence[IndexFilter]:
         """The filter, and the one by which an earlier run may have had to bring the image."""
         return (self.filter, WITHOUT_ATTESTATIONS) if self.may_lose_attestations else (self.filter,)
+
+    @property
+    def is_single_there(self) -> bool:
+        """Whether the destination is known to have a single image, and not an index."""
+        return bool(self.previous_type) and self.previous_type not in media_types.INDEXES
+
+    def count_pushed(self, digest: Digest, nbytes: int) -> None:
+        """Count a manifest of `nbytes` bytes that was pushed for this image."""
+        self.nbytes += nbytes
+        self.referrers += digest in self.awaited_referrers
+
+    def tell_skipped(self, observer: Observer, reason: SkipReason, wanted: Digest | None = None) -> None:
+        """Notify `observer` that the destination keeps what it has. `wanted` is what it should have instead."""
+        self.finished = True
+        observer.notify(
+            ImageSkipped(
+                self.rule,
+                self.source,
+                self.destination,
+                self.digest,
+                reason,
+                self.seconds,
+                self.source_digest,
+                wanted,
+                self.referrers,
+            )
+        )
 
     def tell_failed(self, observer: Observer, failure: Failure) -> None:
         """Notify `observer` that the copy failed, with the root cause."""

@@ -8,13 +8,14 @@ import anyio
 from syncer.engine.image_copy import ImageBudget, ImageCopy
 from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
+from syncer.engine.referrers import SkipImage, add_image_referrers
 from syncer.engine.targets import MultiTargetTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
+from syncer.engine.verification import verify_image
 from syncer.errors import Attempt, DigestMismatch, RegistryError, source_not_found
 from syncer.events import (
     BytesMoved,
     Decision,
-    ImageSkipped,
     ImageStarted,
     IndexFiltered,
     RuleWarning,
@@ -86,14 +87,21 @@ class CopyImage(MultiTargetTask[Reference]):
     async def run(self, job: Job) -> Reschedule | None:
         for copy in self.targets.values():
             copy.started = copy.started or time.monotonic()
-        known = set() if job.force else await self._skip_announced(job)
+        # An image whose signatures or referrers matter is looked at as a whole, also if it is unchanged.
+        asks_once = not (job.force or self.rule.verify or self.rule.referrers)
+        known = await self._skip_announced(job) if asks_once else set()
         if not self.targets:
             return None
         wanted = await self._ask_all(job, known)
+        current = []
         for copy in list(self.targets.values()):
             copy.digest = wanted
             if not job.force and self._is_current(job, copy):
-                self._skip_current(job, copy)
+                current.append(copy)
+        if current:
+            if wanted is not None:
+                await verify_image(job, self.rule, self.source.repository, wanted)
+            self._skip_current(job, current)
         return await self._bring(job) if self.targets else None
 
     async def _skip_announced(self, job: Job) -> set[ImageCopy]:
@@ -115,7 +123,7 @@ class CopyImage(MultiTargetTask[Reference]):
             # Another event may have announced another digest in the meantime: ask the source if the task runs again.
             copy.announced = None
             if self._is_current(job, copy):
-                self._skip_current(job, copy)
+                self._skip_current(job, [copy])
             else:
                 known.add(copy)
         return known
@@ -194,6 +202,7 @@ class CopyImage(MultiTargetTask[Reference]):
                 permanent=True,
             )
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw), "manifest"))
+        await verify_image(job, self.rule, self.source.repository, found.digest)
         if _is_large(found) and (wait := self._queue_up(job)):
             return wait
         fetched: dict[Digest, bytes] = {}
@@ -234,7 +243,7 @@ class CopyImage(MultiTargetTask[Reference]):
             made = (each.apply(found) for each in copies[0].filters[1:])
             alternatives += [each for each in made if each is not None and each is not found]
         await self._look_again(job, copies, [each for each in alternatives if each is not found])
-        stale = []
+        stale, current = [], []
         for copy in copies:
             there = copy.previous
             same = there and next((each for each in alternatives if each.is_named_by(there)), None)
@@ -245,11 +254,12 @@ class CopyImage(MultiTargetTask[Reference]):
             if same and not (job.force and (not keeps or same is manifest)):
                 copy.digest = there
                 copy.source_digest = None if same is found else found.digest
-                self._skip(job, copy, SkipReason.UP_TO_DATE)
+                current.append(copy)
             elif keeps and not same:
                 self._skip_drifted(job, copy)
             else:
                 stale.append(copy)
+        self._skip_with_referrers(job, current)
         return stale
 
     def _queue_up(self, job: Job) -> Reschedule | None:
@@ -287,11 +297,16 @@ class CopyImage(MultiTargetTask[Reference]):
             self.source.repository, found, tuple(stale), depth=0, fetched=fetched, dropped=dropped
         )
         successors.add_parts(job)
+        referrers: dict[ImageCopy, Sequence[Key]] = {}
+        for manifest in {manifest.digest: manifest for manifest in stale.values()}.values():
+            getting = [copy for copy, each in stale.items() if each.digest == manifest.digest]
+            referrers |= add_image_referrers(job, getting, manifest)
         for copy, manifest in stale.items():
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
             push = PushManifest(image_key(copy.destination), manifest, repository, copy=copy)
-            job.graph.add(push, needs=() if known else successors.needs(repository), replaces=self)
+            needs = [*(() if known else successors.needs(repository)), *referrers.get(copy, ())]
+            job.graph.add(push, needs=needs, replaces=self)
 
     async def _look_again(self, job: Job, copies: Sequence[ImageCopy], rewritten: Sequence[Manifest]) -> None:
         """Ask destinations without a tag for what the filters have made: the digests are known only now."""
@@ -336,11 +351,23 @@ class CopyImage(MultiTargetTask[Reference]):
             copy.digest = None
             self._skip(job, copy, SkipReason.NO_PLATFORM)
 
-    def _skip_current(self, job: Job, copy: ImageCopy) -> None:
-        """What the destination has is the source's, or what a filter made of it."""
-        copy.source_digest = None if copy.previous == copy.digest else copy.digest
-        copy.digest = copy.previous
-        self._skip(job, copy, SkipReason.UP_TO_DATE)
+    def _skip_current(self, job: Job, copies: Sequence[ImageCopy]) -> None:
+        """What the destinations have is the source's, or what a filter made of it."""
+        for copy in copies:
+            copy.source_digest = None if copy.previous == copy.digest else copy.digest
+            copy.digest = copy.previous
+        self._skip_with_referrers(job, copies)
+
+    def _skip_with_referrers(self, job: Job, copies: Sequence[ImageCopy]) -> None:
+        """What is up to date is done, once its referrers are at the destination too."""
+        referrers = add_image_referrers(job, copies)
+        for copy in copies:
+            if needs := referrers.get(copy):
+                del self.targets[copy.destination]
+                skip = SkipImage(image_key(copy.destination), copy, SkipReason.UP_TO_DATE)
+                job.graph.add(skip, needs=needs, replaces=self)
+            else:
+                self._skip(job, copy, SkipReason.UP_TO_DATE)
 
     def _skip_drifted(self, job: Job, copy: ImageCopy) -> None:
         """The destination has another image, and the rule keeps it."""
@@ -349,22 +376,10 @@ class CopyImage(MultiTargetTask[Reference]):
 
     def _skip(self, job: Job, copy: ImageCopy, reason: SkipReason, wanted: Digest | None = None) -> None:
         """There is nothing to do at one destination: it is done."""
-        copy.finished = True
         del self.targets[copy.destination]
         job.observer.notify(Decision(str(copy.destination), f"left as it is: {reason}"))
         job.graph.settle(self, image_key(copy.destination))
-        job.observer.notify(
-            ImageSkipped(
-                copy.rule,
-                copy.source,
-                copy.destination,
-                copy.digest,
-                reason,
-                copy.seconds,
-                copy.source_digest,
-                wanted,
-            )
-        )
+        copy.tell_skipped(job.observer, reason, wanted)
 
     def failed(self, job: Job, error: RegistryError) -> None:
         for copy in self.targets.values():

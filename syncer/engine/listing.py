@@ -14,6 +14,7 @@ from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
 from syncer.oci.reference import Reference, Repository, is_tag
+from syncer.oci.referrers import is_fallback_tag, is_referrer_tag
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
@@ -163,6 +164,7 @@ class ListTags(Task):
             case AllTags() | MatchingTags():
                 found = await self._listed(job)
                 selected = list(filter(selection.matches, found))
+                selected = [tag for tag in selected if not _is_left_to_referrers(rule, tag)]
                 job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
                 return SelectedTags(selected)
             case FilteredTags():
@@ -173,6 +175,8 @@ class ListTags(Task):
         found: list[str] = []
         async for page in job.repositories.source(self.rule.source).tags():
             found += page
+        if self.rule.referrers or self.rule.verify:
+            job.referrers.record_tags(self.rule.source, found)
         # A registry may list a tag twice if it moves between two pages.
         return list(dict.fromkeys(found))
 
@@ -293,6 +297,16 @@ def _other_destination(destination: Destination) -> str:
     if destination.template:
         return "put {path} in the destination, so that each source has a repository of its own"
     return "give one of the two another destination"
+
+
+def _is_left_to_referrers(rule: Rule, tag: str) -> bool:
+    """Return whether a rule does not copy a tag as an image.
+
+    A fallback tag is merged with the destination's, not replaced by it. Nobody signs signatures.
+    """
+    return (rule.referrers is not None and is_fallback_tag(tag)) or (
+        bool(rule.verify) and is_referrer_tag(tag)
+    )
 
 
 def conflict_error(conflict: Conflict) -> RegistryError:

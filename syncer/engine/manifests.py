@@ -1,6 +1,7 @@
 """`CopyManifest` and `PushManifest`: a manifest becomes blobs, children, and a push that waits for them all."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -14,7 +15,6 @@ from syncer.events import (
     BlobCompleted,
     BytesMoved,
     Decision,
-    ImageSkipped,
     ImageSynced,
     RuleWarning,
     SkipReason,
@@ -109,11 +109,12 @@ class CopyManifest(SourcedTask):
 class PushManifest(Task):
     """Store a manifest when all that it refers to is there. For an image's own manifest that is the last step.
 
-    `child` is the entry of the index that it is for; None for an image's own manifest.
+    `child` is the entry of the index or the list of referrers that it is for; None for an image's own manifest. `tag` is
+    the tag of a referrer.
     """
 
     kind = "manifest"
-    __slots__ = ("child", "completed", "copy", "manifest", "refusal", "repository")
+    __slots__ = ("child", "completed", "copy", "manifest", "refusal", "repository", "tag")
 
     def __init__(
         self,
@@ -123,12 +124,14 @@ class PushManifest(Task):
         *,
         copy: ImageCopy,
         child: Descriptor | None = None,
+        tag: str | None = None,
     ) -> None:
         super().__init__([key], priority=copy.priority)
         self.manifest = manifest
         self.repository = repository
         self.copy = copy
         self.child = child
+        self.tag = tag if child else copy.destination.tag
         self.completed = False  # its parts were brought once more
         self.refusal: RegistryError | None = None  # why it goes without its attestations
 
@@ -146,11 +149,10 @@ class PushManifest(Task):
                 self._leave_attestations_out(refusal)
                 break
         manifest = self.manifest
-        tag = None if self.child else copy.destination.tag
         destination = job.repositories.destination(self.repository)
         try:
-            stored = await destination.push_manifest(manifest, tag=tag)
-            if tag is None and not self.child:
+            stored = await destination.push_manifest(manifest, tag=self.tag)
+            if self.tag is None and not self.child:
                 await destination.keep(manifest)
         except RegistryError as error:
             if _PARTS_UNKNOWN.intersection(error.codes) and error.kind is not Kind.UNSUPPORTED:
@@ -161,7 +163,7 @@ class PushManifest(Task):
                 raise
             return None
         job.ledger.record_manifest(self.repository, manifest.digest)
-        copy.nbytes += len(manifest.raw)
+        copy.count_pushed(manifest.digest, len(manifest.raw))
         job.observer.notify(BytesMoved("pushed", self.repository.host, len(manifest.raw), "manifest"))
         if not self.child:
             copy.finished = True
@@ -181,6 +183,7 @@ class PushManifest(Task):
                         copy.source.target
                     ),
                     source_digest=copy.source_digest,
+                    referrers=copy.referrers,
                 )
             )
         return None
@@ -247,18 +250,8 @@ class PushManifest(Task):
         there = await job.repositories.destination(self.repository).fetch_manifest(copy.destination.target)
         if {child.digest for child in there.children} != {child.digest for child in manifest.children}:
             return False
-        copy.finished = True
-        job.observer.notify(
-            ImageSkipped(
-                copy.rule,
-                copy.source,
-                copy.destination,
-                there.digest,
-                SkipReason.IMMUTABLE,
-                copy.seconds,
-                copy.source_digest,
-            )
-        )
+        copy.digest = there.digest
+        copy.tell_skipped(job.observer, SkipReason.IMMUTABLE)
         return True
 
     def failed(self, job: Job, error: RegistryError) -> None:
@@ -304,22 +297,14 @@ class Successors(msgspec.Struct, frozen=True):
             for place, copy in repositories.items()
             if job.force or not job.ledger.has_manifest(place, self.manifest.digest)
         }
-        for child in self.manifest.children:
-            missing = {
-                place: copy
-                for place, copy in wanted.items()
-                if child.digest not in self.dropped.get(place, ())
-                and not job.ledger.has_manifest(place, child.digest)
-                and not job.ledger.refusal(place, child.digest)
-                and not self._is_on_its_way(job, manifest_key(place, child.digest), copy)
-            }
-            if missing:
-                job.graph.add(CopyManifest(child, self.source, missing, depth=self.depth + 1))
+        add_manifests(
+            job, self.source, self.manifest.children, wanted, depth=self.depth + 1, dropped=self.dropped
+        )
         for blob in self.manifest.blobs:
             absent = {}
             for place, copy in wanted.items():
-                if job.ledger.has(place, blob.digest) or self._is_on_its_way(
-                    job, blob_key(place, blob.digest), copy
+                if job.ledger.has(place, blob.digest) or _is_on_its_way(
+                    job, blob_key(place, blob.digest), self.source, copy
                 ):
                     copy.blobs["shared"] += 1
                     job.observer.notify(BlobCompleted("shared", blob.digest, blob.size, place))
@@ -328,14 +313,41 @@ class Successors(msgspec.Struct, frozen=True):
             if absent:
                 job.graph.add(CopyBlob(blob, self.source, absent, self.fetched.get(blob.digest)))
 
-    def _is_on_its_way(self, job: Job, key: Key, copy: ImageCopy) -> bool:
-        """Whether another image brings it already; if so, that task learns where this image would take it from.
 
-        The task gets the priority of `copy`, if that is higher.
-        """
-        producer = job.graph.producer(key)
-        if isinstance(producer, SourcedTask):
-            producer.offer(self.source)
-        if producer is not None and copy.priority < producer.priority:
-            job.graph.promote(producer)
-        return producer is not None
+def add_manifests(
+    job: Job,
+    source: Repository,
+    manifests: Iterable[Descriptor],
+    targets: Mapping[Repository, ImageCopy],
+    *,
+    depth: int,
+    dropped: Mapping[Repository, frozenset[Digest]] = MappingProxyType({}),
+) -> None:
+    """Add a task for each manifest that is neither known to be at a target nor on its way there.
+
+    `dropped` are the manifests that are not wanted in a repository.
+    """
+    for manifest in manifests:
+        missing = {
+            place: copy
+            for place, copy in targets.items()
+            if manifest.digest not in dropped.get(place, ())
+            and not job.ledger.has_manifest(place, manifest.digest)
+            and not job.ledger.refusal(place, manifest.digest)
+            and not _is_on_its_way(job, manifest_key(place, manifest.digest), source, copy)
+        }
+        if missing:
+            job.graph.add(CopyManifest(manifest, source, missing, depth=depth))
+
+
+def _is_on_its_way(job: Job, key: Key, source: Repository, copy: ImageCopy) -> bool:
+    """Whether another image brings it already; if so, that task learns where this image would take it from.
+
+    The task gets the priority of `copy`, if that is higher.
+    """
+    producer = job.graph.producer(key)
+    if isinstance(producer, SourcedTask):
+        producer.offer(source)
+    if producer is not None and copy.priority < producer.priority:
+        job.graph.promote(producer)
+    return producer is not None

@@ -11,10 +11,15 @@ import msgspec
 from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import IdleSlots
+from syncer.engine.referrer_list import ReferrerLists
+from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
 from syncer.events import Observer
+from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
+from syncer.oci.signature_layers import SignatureLayer
 from syncer.places.content import Destination, ListsRepositories, Source
+from syncer.rules.referrers import VerificationKey
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
@@ -122,6 +127,18 @@ ImageOpener = Callable[..., Iterator["Task"]]
 """Yields the tasks for an image, given its rule, its source and an `ImageCopy` for each destination."""
 
 
+class Verifier(Protocol):
+    """Checks signatures with some public keys."""
+
+    def accepts(self, layer: SignatureLayer, content: bytes, image: Digest) -> bool:
+        """Return whether the content of a layer proves that one of the keys has signed the image."""
+        ...
+
+
+def _trust_nothing(_keys: tuple[VerificationKey, ...]) -> Verifier:
+    raise RegistryError(ErrorKind.UNTRUSTED, "signatures cannot be checked here")
+
+
 class LargeImages:
     """A queue of images that would exhaust the memory if they were copied concurrently."""
 
@@ -141,7 +158,8 @@ class Job(msgspec.Struct, frozen=True):
     may be mounted from any repository, without proof that the image's own source has it. `shared_destinations` are
     the destinations that several rules write to: only for these does the run record which source wrote which tag. A
     `dry_run` transfers no blobs, and its repositories write nothing. If `open_image` is set, it yields the tasks for an
-    image, instead of one that copies it.
+    image, instead of one that copies it. `verifier_for` returns what checks
+    signatures with some keys.
     """
 
     graph: Graph
@@ -155,6 +173,8 @@ class Job(msgspec.Struct, frozen=True):
     shared_destinations: AbstractSet[Repository] = frozenset()
     open_image: "ImageOpener | None" = None
     image_times: ImageTimes = msgspec.field(default_factory=ImageTimes)
+    verifier_for: Callable[[tuple[VerificationKey, ...]], Verifier] = _trust_nothing
+    referrers: ReferrerLists = msgspec.field(default_factory=ReferrerLists)
     large_images: LargeImages = msgspec.field(default_factory=LargeImages)
     _claims: dict[Reference, tuple[int, Reference]] = msgspec.field(default_factory=dict)
 
@@ -198,6 +218,10 @@ class Task(ABC):
 
     async def close(self) -> None:  # noqa: B027 - most hold nothing open
         """Release resources that are held between two calls of `run`: there will be no further call."""
+
+    def explain(self, error: RegistryError) -> RegistryError:
+        """Return the error to report for this task, and for the tasks that need it, if it or one that it needs failed."""
+        return error
 
     def failed(self, job: Job, error: RegistryError) -> None:  # noqa: B027 - most have nobody to tell
         """Handle a failure that is final. `error` is the root cause. Called once."""

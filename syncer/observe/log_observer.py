@@ -149,10 +149,11 @@ class LogObserver(Totals):
         if event.previous == event.digest:
             change = "pushed again"
         doubt = ", confirmed by a mirror only" if event.unverified else ""
+        referrers = f", with {words.count(event.referrers, 'referrer')}" if event.referrers else ""
         self._tell(
             "image synced",
             message=f"{'would sync' if self.dry_run else 'synced'} {event.source} -> {event.destination}: "
-            f"{words.short(event.digest)} {change}, {words.size(event.nbytes)} in {words.duration(event.seconds)}{doubt}",
+            f"{words.short(event.digest)} {change}, {words.size(event.nbytes)} in {words.duration(event.seconds)}{referrers}{doubt}",
             **_image_fields(event),
             previous_digest=event.previous,
             bytes=event.nbytes,
@@ -162,7 +163,7 @@ class LogObserver(Totals):
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
         super().on_image_skipped(event)
-        is_normal = event.reason is SkipReason.UP_TO_DATE or (
+        is_normal = (event.reason is SkipReason.UP_TO_DATE and not event.referrers) or (
             event.reason is SkipReason.IMMUTABLE and event.digest is None
         )
         tell = self._log.debug if is_normal else self._log.warning if event.drift else self._tell

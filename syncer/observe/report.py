@@ -168,6 +168,8 @@ class ReportObserver(Totals):
             document["unverified"] = True
         if not isinstance(image, ImageFailed) and image.source_digest is not None:
             document["source_digest"] = str(image.source_digest)
+        if not isinstance(image, ImageFailed) and image.rule.referrers is not None:
+            document["referrers"] = image.referrers
         filtered = self._filtered.get((image.rule.number, _named(image.source), image.digest or ""))
         if filtered is not None:
             document["narrowed"] = {

@@ -75,7 +75,8 @@ def skipped(image: ImageSkipped) -> str:
     """Return why an image was not written."""
     match image.reason:
         case SkipReason.UP_TO_DATE:
-            return "up to date"
+            added = count(image.referrers, "referrer")
+            return f"up to date, {added} added" if image.referrers else "up to date"
         case SkipReason.KEPT:
             other = f"; the source has another image ({image.wanted})" if image.drift else ""
             return f"the rule does not overwrite existing tags{other}"

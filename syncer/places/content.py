@@ -3,7 +3,7 @@
 The engine does not depend on the kind of repository. Dry runs and tests have their own implementations.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -188,3 +188,30 @@ class Destination(Source, Protocol):
     async def keep(self, manifest: Manifest) -> None:  # noqa: ARG002
         """List a pushed manifest that has no tag. Registries keep it anyway; in a layout, nothing else refers to it."""
         return
+
+
+@runtime_checkable
+class ListsReferrers(Protocol):
+    """A source that lists the manifests whose `subject` is another manifest (distribution-spec 1.1, "Listing Referrers")."""
+
+    @property
+    def lists_by_tag_only(self) -> bool:
+        """Whether referrers are known to be listed by tags only, so that a repository without such tags has none."""
+        return False
+
+    async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
+        """Return the referrers of a manifest, each once.
+
+        `tagged` is whether the fallback tag of the subject exists, None if that is not known. Raises `RegistryError`,
+        also if there are too many.
+        """
+        ...
+
+
+@runtime_checkable
+class RecordsReferrers(Protocol):
+    """A destination that has to be told which of its manifests refer to another one."""
+
+    async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        """Make sure that the destination lists these manifests, which it has, as referrers. Raises `RegistryError`."""
+        ...

@@ -2,17 +2,17 @@
 
 # ruff: noqa: ARG002 - methods that do nothing do not use their arguments
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, Content, Destination, Upload
+from syncer.places.content import BlobBody, Content, Destination, RecordsReferrers, Upload
 
 
-class DryRunDestination(Destination):
+class DryRunDestination(Destination, RecordsReferrers):
     """Reads from `real`, and reports success for writes without doing them."""
 
     def __init__(self, real: Destination) -> None:
@@ -56,6 +56,9 @@ class DryRunDestination(Destination):
         return manifest.digest
 
     async def keep(self, manifest: Manifest) -> None:
+        return
+
+    async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
         return
 
 

@@ -1,17 +1,16 @@
 """`FilteredTags`: the selection of the key `tags`, in steps. It knows no registry: ages are told to it."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
 import msgspec
 
+from syncer.oci.referrers import is_referrer_tag
 from syncer.rules.expressions import compiled
 from syncer.rules.ranges import ANY_VERSION, VersionRange
 from syncer.rules.versions import Version, parse_version
 
-_SIGNATURE = re.compile(r"sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?")
 _MAX_NAMED = 3
 """Tags that advice gives as examples."""
 
@@ -184,7 +183,7 @@ class FilteredTags(msgspec.Struct, frozen=True):
         return not _matches_any(self.exclude, tag)
 
     def _is_included(self, tag: str) -> bool:
-        return not is_signature_tag(tag) and (not self.include or _matches_any(self.include, tag))
+        return not is_referrer_tag(tag) and (not self.include or _matches_any(self.include, tag))
 
     def _is_version(self, tag: str) -> bool:
         """Return whether a tag is a version that is selected. Every tag is if versions do not matter."""
@@ -281,11 +280,6 @@ class _Share(msgspec.Struct):
     def count(self, kept: bool) -> None:
         self.kept += kept
         self.dropped += not kept
-
-
-def is_signature_tag(tag: str) -> bool:
-    """Return whether a tag is one of cosign's, or the fallback tag of the referrers API."""
-    return _SIGNATURE.fullmatch(tag) is not None
 
 
 def is_regex(pattern: str) -> bool:

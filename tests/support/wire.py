@@ -227,6 +227,22 @@ def call_new_without_tags(registry: MemoryRegistry) -> None:
         return Answer(404, {"Content-Type": "application/json"}, b'{"errors": [{"code": "NAME_UNKNOWN"}]}')
 
 
+def without_referrers_api(
+    registry: MemoryRegistry, status: int = 404, body: bytes = b"404 page not found"
+) -> None:
+    """Make a registry one of distribution-spec 1.0: no referrers API, and no `OCI-Subject` for pushed manifests."""
+
+    @registry.before
+    async def answer(request: Request) -> Answer | None:
+        if "/referrers/" in request.path:
+            return Answer(status, {"Content-Type": "text/plain"}, body)
+        if request.method == "PUT" and "/manifests/" in request.path:
+            stored = await registry._endpoints.answer(request)
+            headers = {name: value for name, value in stored.headers.items() if name != "OCI-Subject"}
+            return Answer(stored.status, headers, stored.body)
+        return None
+
+
 def hold(registry: MemoryRegistry, wanted: str, until: Callable[[], bool], *, where: str = "") -> None:
     """Keep requests of a kind, those with `where` in their path, waiting for something to become true."""
 

@@ -1,5 +1,7 @@
 """Features that a registry refused during this run. Requests that use them are not repeated."""
 
+import anyio
+
 from syncer.places.registry.upload import UploadMethods
 
 PAGE_SIZES = (1000, 100, None)
@@ -25,6 +27,27 @@ class HeadRequests:
         self._refused += 1
 
 
+class ReferrersApi:
+    """What is known about the referrers API of a registry.
+
+    `supported` is None until the API has answered or was refused. `records_subjects` is set if the registry confirms
+    the subjects of pushed manifests (`OCI-Subject`), so that no fallback tag is needed. Hold `probing` for the first
+    request, so that a registry without the API is asked once.
+    """
+
+    def __init__(self) -> None:
+        self.supported: bool | None = None
+        self.probing = anyio.Lock()
+        self.records_subjects = False
+
+    def answered(self) -> None:
+        self.supported = True
+
+    def refused(self) -> None:
+        if self.supported is None:
+            self.supported = False
+
+
 class Capabilities:
     """The capabilities of one registry during one run, shared by all of its repositories.
 
@@ -33,6 +56,7 @@ class Capabilities:
     - `page_size`: tags per page of a tag list; None means the registry's default.
     - `uploads`: the upload methods that the registry accepts.
     - `push_times`: whether the registry may have an API that tells when tags were pushed.
+    - `referrers`: its referrers API.
     """
 
     def __init__(self) -> None:
@@ -41,3 +65,4 @@ class Capabilities:
         self.page_size: int | None = PAGE_SIZES[0]
         self.uploads = UploadMethods()
         self.push_times = True
+        self.referrers = ReferrersApi()

@@ -3,6 +3,8 @@
 This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
+from collections.abc import Sequence
+
 import anyio
 
 from syncer.errors import DigestMismatch, Kind, RegistryError
@@ -13,12 +15,14 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import Destination, Upload
+from syncer.oci.referrers import lacks
+from syncer.places.content import Destination, RecordsReferrers, Upload
 from syncer.places.registry.advice import advise
 from syncer.places.registry.answers import SUCCESS, invalid, is_hang_up, is_refusal, is_unusable
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import min_chunk_size
+from syncer.places.registry.referrers import FallbackTag
 from syncer.places.registry.remote import PREWARM, RemoteRepository
 from syncer.places.registry.upload import RemoteUpload, Session
 
@@ -27,7 +31,7 @@ _MISSING = frozenset({401, 403, 404})
 _UNANSWERED = frozenset({Kind.TIMEOUT, Kind.CONNECTION})
 
 
-class RemoteDestination(RemoteRepository, Destination):
+class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     """One repository at one registry, as a destination. `projects` creates missing projects."""
 
     def __init__(
@@ -209,6 +213,8 @@ class RemoteDestination(RemoteRepository, Destination):
             raise self._advised(error, manifest) from error.__cause__
         if answer is None:
             return manifest.digest
+        if manifest.subject and answer.headers.get("oci-subject") == manifest.subject:
+            self._capabilities.referrers.records_subjects = True
         try:
             stored = Digest.parse(answer.headers.get("docker-content-digest"))
         except InvalidDigest:
@@ -220,6 +226,21 @@ class RemoteDestination(RemoteRepository, Destination):
                 permanent=True,
             )
         return stored
+
+    async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        """Add the referrers to the fallback tag, unless the registry lists them itself."""
+        if self._capabilities.referrers.records_subjects:
+            return
+        listing = self._referrers_of(subject)
+        listed = await listing.from_api(subject)
+        if listed is not None and not lacks(listed, referrers):
+            return
+
+        async def push(manifest: Manifest, tag: str) -> None:
+            await self.push_manifest(manifest, tag=tag)
+
+        attempt = self._attempt("PUT", "manifest", f"referrers of {self.name}@{subject}")
+        await FallbackTag(subject, listing, attempt=attempt, push=push).add(referrers)
 
     async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
         """Return whether the tag or digest already names this manifest."""

@@ -18,7 +18,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, KnowsPushTimes, Source
+from syncer.places.content import BlobBody, KnowsPushTimes, ListsReferrers, Source
 
 ANSWER_SECONDS = 20.0
 """How long a mirror may take to start a response."""
@@ -64,7 +64,7 @@ class MirrorBackoff:
             self._until.pop(key, None)
 
 
-class MirroredSource(Source):
+class MirroredSource(Source, ListsReferrers):
     """One repository at a registry and at its mirrors, in the order to try them."""
 
     def __init__(self, registry: Source, mirrors: Sequence[Source], resting: MirrorBackoff) -> None:
@@ -101,6 +101,16 @@ class MirroredSource(Source):
     async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
         # A mirror knows only when it got the tags.
         return await self._registry.push_times(tags) if isinstance(self._registry, KnowsPushTimes) else {}
+
+    @property
+    def lists_by_tag_only(self) -> bool:
+        return isinstance(self._registry, ListsReferrers) and self._registry.lists_by_tag_only
+
+    async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
+        """Return what the registry itself lists: a mirror's list may be older, or empty."""
+        if isinstance(self._registry, ListsReferrers):
+            return await self._registry.referrers(subject, tagged=tagged)
+        return ()
 
     async def resolve(self, target: str) -> Descriptor | None:
         # HEAD requests do not count against Docker Hub's pull limit, so the registry itself resolves the tag.

@@ -3,7 +3,7 @@
 This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
@@ -22,11 +22,12 @@ from syncer.oci.manifest import (
     parse_manifest,
 )
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, Source
+from syncer.places.content import BlobBody, ListsReferrers, Source
 from syncer.places.registry.answers import SUCCESS, is_hang_up, is_refusal, refuse_web_page, unreadable
 from syncer.places.registry.capabilities import Capabilities, HeadRequests
 from syncer.places.registry.headers import content_range, number
 from syncer.places.registry.push_times import PushTimes
+from syncer.places.registry.referrers import ReferrersList
 from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
 
 PREWARM = 4
@@ -36,7 +37,7 @@ _NOT_FOR_RANGE = frozenset({401, 404, 410})
 _ACCEPT = {"Accept": media_types.ACCEPT}
 
 
-class RemoteRepository(Source):
+class RemoteRepository(Source, ListsReferrers):
     """One repository at one registry, as a source.
 
     - `writable`: request the push scope from the start, so that one token serves all requests.
@@ -88,6 +89,37 @@ class RemoteRepository(Source):
 
     async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
         return await self._push_times.of(tags) if self._push_times else {}
+
+    @property
+    def lists_by_tag_only(self) -> bool:
+        return self._capabilities.referrers.supported is False
+
+    async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
+        return await self._referrers_of(subject).referrers(subject, tagged=tagged)
+
+    def _referrers_of(self, subject: Digest) -> ReferrersList:
+        what = f"referrers of {self.name}@{subject}"
+
+        async def get(target: str) -> Answer:
+            return await self._client.send(
+                "GET",
+                target,
+                endpoint="referrers",
+                scopes=self._scopes,
+                what=what,
+                headers={"Accept": media_types.OCI_INDEX},
+                ok=SUCCESS,
+                retry=self._retry,
+                limit=MAX_MANIFEST_SIZE,
+            )
+
+        return ReferrersList(
+            self._base,
+            self._capabilities.referrers,
+            attempt=self._attempt("GET", "referrers", what),
+            get=get,
+            fetch_tag=self._get_manifest,
+        )
 
     async def resolve(self, target: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest; None if it is missing. Fall back to GET if HEAD does not tell."""

@@ -1,9 +1,13 @@
+import sys
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from syncer.config import load, rules_from
 from syncer.diagnostics import ConfigError
 from syncer.rules.prune import PruneRule
 from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter
+from tests.support.signing import public_pem
 
 SOURCE = "quay.io/a/b"
 
@@ -49,11 +53,26 @@ def test_referrers_false_is_off():
 
 
 def test_key_files_are_read_relative_to_the_images_file(tmp_path):
-    (tmp_path / "cosign.pub").write_bytes(b"PEM")
+    pem = public_pem(ed25519.Ed25519PrivateKey.generate())
+    (tmp_path / "cosign.pub").write_bytes(pem)
     images = tmp_path / "images.yaml"
     images.write_text(f"{SOURCE}: {{to: reg.example.com/a/b, verify: {{keys: [cosign.pub]}}}}\n")
     (rule,) = load(images=images).rules
-    assert [(key.name, key.pem) for key in rule.verify] == [("cosign.pub", b"PEM")]
+    assert [(key.name, key.pem) for key in rule.verify] == [("cosign.pub", pem)]
+
+
+def test_a_missing_extra_is_a_problem_of_the_file(tmp_path, monkeypatch):
+    (tmp_path / "cosign.pub").write_bytes(public_pem(ed25519.Ed25519PrivateKey.generate()))
+    for name in ("cryptography.exceptions", "cryptography.hazmat.primitives.serialization"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=r"install image-syncer\[verify\]"):
+        rule_with(verify={"keys": [str(tmp_path / "cosign.pub")]})
+
+
+def test_a_file_that_is_no_key_is_a_problem_of_the_file(tmp_path):
+    (tmp_path / "cosign.key").write_bytes(b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----")
+    with pytest.raises(ConfigError, match="expected a public key in PEM format"):
+        rule_with(verify={"keys": [str(tmp_path / "cosign.key")]})
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncer.oci.referrers import is_referrer_tag
 from syncer.rules.ranges import parse_range
-from syncer.rules.tag_filter import FilteredTags, Step, is_signature_tag, show_steps
+from syncer.rules.tag_filter import FilteredTags, Step, show_steps
 from syncer.rules.tags import AllTags, MatchingTags, TheseTags
 from syncer.rules.versions import parse_version
 from tests.unit.rules.selection_table import SIGNED, TABLE
@@ -99,14 +100,14 @@ def test_steps_tell_what_each_left():
 @pytest.mark.parametrize("ending", ["", ".sig", ".att", ".sbom"])
 def test_signature_tag_is_never_selected(ending):
     tag = SIGNED + ending
-    assert is_signature_tag(tag)
+    assert is_referrer_tag(tag)
     assert not selection(include=tag).matches(tag)
     assert select([tag, "1"], include=[tag, "*"])[0].tags == ("1",)
 
 
 def test_similar_tag_is_no_signature():
-    assert not is_signature_tag("sha256-" + "5e" * 31)
-    assert not is_signature_tag(f"{SIGNED}.sigx")
+    assert not is_referrer_tag("sha256-" + "5e" * 31)
+    assert not is_referrer_tag(f"{SIGNED}.sigx")
 
 
 def test_included_tag_must_be_listed():
