@@ -16,6 +16,8 @@ from typing import cast
 import httptools
 import httpx
 
+from syncer.http.sockets import SocketTransport, start_tls
+
 MAX_HEAD = 64 * 1024
 """Maximum size of the status line, headers and trailers of a response in bytes."""
 READ_AHEAD = 256 * 1024
@@ -175,7 +177,11 @@ class Connection(asyncio.BufferedProtocol):
     async def secure(self, tls: ssl.SSLContext, host: str) -> None:
         """Start TLS with `host`. Raises `OSError`, including `ssl.SSLError`."""
         plain = self._opened()
-        self._transport = await self._loop.start_tls(plain, self, tls, server_hostname=host)
+        if isinstance(plain, SocketTransport):
+            opened, self._transport = plain.lend(), None
+            SocketTransport(await start_tls(opened, tls, host), self)
+        else:
+            self._transport = await self._loop.start_tls(plain, self, tls, server_hostname=host)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

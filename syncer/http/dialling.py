@@ -16,6 +16,7 @@ from syncer.accounts.settings import Proxy
 from syncer.http.connection import Connection, request_head
 from syncer.http.internal import Guard, InternalAddress, is_internal, literal_address
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable, ask_socks, authorization
+from syncer.http.sockets import SocketTransport, start_tls
 
 CONNECT_SECONDS = 15.0
 """Seconds to open a connection, including name resolution, proxy and TLS."""
@@ -87,7 +88,10 @@ class Dialler:
             return
         opened = await self._opened_to_proxy(proxy)
         try:
-            await _speak(connection, opened, usual_context() if proxy.scheme == "https" else None, proxy.host)
+            if proxy.scheme == "https":
+                await _speak_through_tls(connection, opened, proxy.host)
+            else:
+                await _speak(connection, opened, None, proxy.host)
         except OSError as error:
             raise _proxy_unreachable(error) from error
         if tls is not None:
@@ -156,9 +160,14 @@ def _leads_to(connection: Connection, address: str) -> None:
 async def _speak(
     connection: Connection, opened: socket.socket, tls: ssl.SSLContext | None, host: str
 ) -> None:
+    SocketTransport(await start_tls(opened, tls, host) if tls else opened, connection)
+
+
+async def _speak_through_tls(connection: Connection, opened: socket.socket, host: str) -> None:
+    """Start TLS with a proxy. Only asyncio's own transport can start TLS with a registry within it."""
     try:
         await asyncio.get_running_loop().create_connection(
-            lambda: connection, sock=opened, ssl=tls, server_hostname=host if tls else None
+            lambda: connection, sock=opened, ssl=usual_context(), server_hostname=host
         )
     except BaseException:
         opened.close()
