@@ -10,10 +10,11 @@ from typing import Literal
 
 import anyio
 
+from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.mounts import holders, may_mount, same_group
 from syncer.engine.ranges import RangePrefetcher
-from syncer.engine.relay import Download, relay, relay_whole
+from syncer.engine.relay import relay, relay_whole
 from syncer.engine.targets import SourcedTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
 from syncer.errors import DigestMismatch, Kind, RegistryError

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from syncer.engine.relay import Download
+from syncer.engine.download import Download
 from syncer.oci.attestations import attested_digest, is_attestation
 from syncer.oci.descriptor import Descriptor, Platform
 from syncer.oci.digest import Digest

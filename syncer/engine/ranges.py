@@ -6,6 +6,7 @@ registry supports ranges. The number of parts in memory is limited for the whole
 from the transfer lane only while no task needs them.
 """
 
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -24,6 +25,8 @@ PART = 8 * 1024 * 1024
 """Bytes of one part. At 100 ms and 100 Mbit/s, the round trip is an eighth of the transfer time."""
 MAX_PARTS = 8
 """Parts in memory, for the whole process."""
+FAST = 30_000_000
+"""Bytes per second. A download that is as fast over one connection gets no other connections."""
 
 
 class IdleSlots:
@@ -115,6 +118,8 @@ class RangePrefetcher:
         self._parts: deque[Part] = deque()
         self._position = 0
         self._frontier = 0
+        self._began = time.monotonic()
+        self._first: int | None = None
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -146,6 +151,8 @@ class RangePrefetcher:
 
     def reached(self, position: int) -> None:
         """Drop the parts before `position`, and start fetchers if workers are idle."""
+        if self._first is None:
+            self._first, self._began = position, time.monotonic()
         self._position = position
         while self._parts and self._parts[0].end <= position:
             self._parts.popleft()
@@ -174,8 +181,14 @@ class RangePrefetcher:
             # Skip one part that the download reads itself before a prefetched part could arrive.
             following = PART if self._position < PART else self._position + PART
             self._frontier = max(self._frontier, following)
-        large = self._blob.size >= SPLIT_THRESHOLD
-        return large and self._frontier < self._blob.size and self._idle_slots.serves(self._source.name.host)
+        large = self._blob.size >= SPLIT_THRESHOLD and self._frontier < self._blob.size
+        return large and self._idle_slots.serves(self._source.name.host) and not self._fast
+
+    @property
+    def _fast(self) -> bool:
+        """Whether one connection is fast enough."""
+        seconds = time.monotonic() - self._began
+        return self._position - (self._first or 0) >= FAST * seconds
 
     async def _fetch_parts(self) -> None:
         try:

@@ -3,7 +3,7 @@
 All protocol code uses `send`, which reads the whole response, or `open`, which streams the body.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -16,12 +16,15 @@ from syncer.events import Observer, RequestRetried
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator
-from syncer.http.connection import TooSlow
+from syncer.http.connection import BodyStream
 from syncer.http.exchange import Exchange, read_body, read_error
 from syncer.http.limits import HostLimits
+from syncer.http.pace import TooSlow
 from syncer.http.request import MAX_BODY, MAX_REDIRECTS, REDIRECTS, Answer, Request, Scopes
 from syncer.http.retry import with_retries
+from syncer.http.splice import BodySplice, Check
 from syncer.http.standing import Standing
+from syncer.http.wire import ResponseBody
 from syncer.untrusted import clean
 
 T = TypeVar("T")
@@ -76,7 +79,7 @@ class RegistryClient:
         scopes: Scopes | None,
         what: str,
         headers: dict[str, str] | None = None,
-        content: bytes | AsyncGenerator[bytes] | None = None,
+        content: bytes | BodyStream | None = None,
         ok: frozenset[int] = frozenset({200}),
         retry: bool = True,
         counts_as_pull: bool = False,
@@ -163,6 +166,12 @@ class RegistryClient:
                 self.limits.too_slow(failure)
             raise failure from error
         self.limits.delivered()
+
+    @staticmethod
+    def splice(response: httpx.Response, length: int, check: Check) -> BodySplice | None:
+        """Return the next bytes of an opened response for a thread to move. None if they must be read from `chunks`."""
+        stream = response.stream
+        return stream.splice(length, check) if isinstance(stream, ResponseBody) else None
 
     async def _request(self, request: Request) -> httpx.Response:
         """Send one attempt, with authorization, limits and redirects. The caller passes the response to `_close`.

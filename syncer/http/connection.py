@@ -5,10 +5,10 @@ handle URLs, registries or retries.
 """
 
 import asyncio
-import re
+import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from math import inf
 from typing import cast
@@ -16,7 +16,9 @@ from typing import cast
 import httptools
 import httpx
 
+from syncer.http.pace import MIN_RATE, Pace, TooSlow
 from syncer.http.sockets import SocketTransport, start_tls
+from syncer.http.splice import BodySplice, Splice
 
 MAX_HEAD = 64 * 1024
 """Maximum size of the status line, headers and trailers of a response in bytes."""
@@ -24,33 +26,12 @@ READ_AHEAD = 256 * 1024
 """Bytes of a body that are buffered before reading from the socket is paused."""
 HEAD_SECONDS = 10.0
 """Seconds from the first byte of the headers to the last."""
-MIN_RATE = 1024
-"""Minimum rate of a body in bytes per second, while a reader waits for it."""
-RATE_SECONDS = 10.0
-"""Seconds of waiting after which the rate is checked. A single wait counts at most `MAX_WAIT`, so one pause is allowed."""
-MAX_WAIT = 3.0
 _JOINED = 64 * 1024
 """A request body of at most so many bytes is sent in one write with the head."""
 
 
-_TARGET = re.compile(rb"[\x21-\x7e]+")
-_UNSAFE = re.compile(rb"[\r\n\0]")
-
-
-def request_head(method: str, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the request line and headers. Raises `httpx.LocalProtocolError` if a value would break a line."""
-    if not _TARGET.fullmatch(target):
-        raise httpx.LocalProtocolError("the URL contains spaces or control characters")
-    lines = []
-    for name, value in fields:
-        if _UNSAFE.search(value):
-            raise httpx.LocalProtocolError(f"the header {name.decode('latin-1')} contains a line break")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode("ascii"), target, b"".join(lines))
-
-
-class TooSlow(httpx.ReadTimeout):
-    """The body arrives more slowly than `MIN_RATE`."""
+BodyStream = AsyncGenerator[bytes | BodySplice]
+"""A request body in chunks. A splice stands for bytes that a thread moves here from another connection."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -89,8 +70,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head_began = 0.0
         self._left = 0  # remaining bytes of a body with Content-Length, which bypass the parser
         self._received = 0
-        self._waited = 0.0  # seconds of waiting since the last check of the rate
-        self._rated = 0  # bytes received at the last check
+        self._pace = Pace()
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._paused = False
@@ -116,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         return self.closed and not self._touched and not isinstance(self._error, httpx.TimeoutException)
 
     async def exchange(
-        self, head: bytes, body: bytes | AsyncGenerator[bytes], *, seconds: float, bodiless: bool
+        self, head: bytes, body: bytes | BodyStream, *, seconds: float, bodiless: bool
     ) -> None:
         """Send a request, and wait for `status` and `headers`.
 
@@ -153,11 +133,7 @@ class Connection(asyncio.BufferedProtocol):
                 return b""
             began = self._loop.time()
             await self._news(began + seconds)
-            self._waited += min(self._loop.time() - began, MAX_WAIT)
-            if self._waited > RATE_SECONDS:
-                if self._received - self._rated < MIN_RATE * self._waited and not self._complete:
-                    self._fail(TooSlow(f"the response arrives at less than {MIN_RATE} bytes per second"))
-                self._waited, self._rated = 0.0, self._received
+            self._check_pace(self._loop.time() - began)
         chunk = self._chunks.popleft()
         self._held -= len(chunk)
         if self._paused and not self._chunks and self._transport is not None:
@@ -183,6 +159,30 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport = await self._loop.start_tls(plain, self, tls, server_hostname=host)
 
+    # --- lending the socket to a thread -----------------------------------------------------------------------------
+
+    def spliceable(self) -> int:
+        """Return how many bytes of the body a thread may read now. 0 if they must be read here."""
+        lendable = isinstance(self._transport, SocketTransport) and not self.closed and self._error is None
+        return self._left if lendable and not self._chunks else 0
+
+    def lend(self) -> socket.socket:
+        assert isinstance(self._transport, SocketTransport)
+        return self._transport.lend()
+
+    def spliced_from(self, splice: Splice) -> None:
+        self._left -= splice.moved
+        self._received += splice.moved
+        self._complete = not self._left
+        self._paused = False
+        self._check_pace(splice.waited)
+        if isinstance(self._transport, SocketTransport):
+            self._transport.take_back(splice.source_error, ended=splice.ended)
+
+    def spliced_to(self, splice: Splice) -> None:
+        if isinstance(self._transport, SocketTransport):
+            self._transport.take_back(splice.destination_error)
+
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     def _opened(self) -> asyncio.Transport:
@@ -192,16 +192,23 @@ class Connection(asyncio.BufferedProtocol):
             raise self._broken(None)
         return self._transport
 
-    async def _stream(self, transport: asyncio.Transport, body: AsyncGenerator[bytes]) -> bool:
+    async def _stream(self, transport: asyncio.Transport, body: BodyStream) -> bool:
         """Send a body chunk by chunk. Return False if a response arrived before the end of the body."""
         async with aclosing(body):
             async for chunk in body:
+                if isinstance(chunk, BodySplice):
+                    self._full = transport.get_write_buffer_size() > 0
                 while self._full and not self.status:
                     await self._news(inf)
                 if self.status:
                     return False
                 self._opened()
-                transport.write(chunk)
+                if isinstance(chunk, bytes):
+                    transport.write(chunk)
+                    continue
+                transport.write(await chunk.move_to(self))
+                while self._full and not self.status:
+                    await self._news(inf)
         return True
 
     async def _news(self, until: float) -> None:
@@ -216,6 +223,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._deadline = inf
         if self._error is not None and not self._chunks:
             raise self._error
+
+    def _check_pace(self, waited: float) -> None:
+        if self._pace.is_too_slow(waited, self._received) and not self._complete:
+            self._fail(TooSlow(f"the response arrives at less than {MIN_RATE} bytes per second"))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -13,9 +13,10 @@ import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from syncer.accounts.settings import Proxy
-from syncer.http.connection import Connection, request_head
+from syncer.http.connection import Connection
 from syncer.http.internal import Guard, InternalAddress, is_internal, literal_address
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable, ask_socks, authorization
+from syncer.http.request_head import request_head
 from syncer.http.sockets import SocketTransport, start_tls
 
 CONNECT_SECONDS = 15.0

@@ -21,6 +21,7 @@ from syncer.http.internal import Guard, InternalAddress
 from syncer.http.limits import HostLimits
 from syncer.http.quota import read_quota
 from syncer.http.request import Request
+from syncer.http.splice import BodySplice
 from syncer.http.wire import RequestBody
 from syncer.untrusted import clean
 
@@ -151,9 +152,10 @@ class Exchange:
             extensions["prewarm"] = request.prewarm, self._limits.window
         return extensions
 
-    async def _metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the chunks at the registry's `bandwidth`."""
+    async def _metered(self, chunks: AsyncIterable[bytes | BodySplice]) -> AsyncGenerator[bytes]:
+        """Yield the chunks at the registry's `bandwidth`. Uploads with a bandwidth have no splices."""
         async for chunk in chunks:
+            assert isinstance(chunk, bytes)
             await self._limits.spend(len(chunk))
             yield chunk
 

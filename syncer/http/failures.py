@@ -16,9 +16,9 @@ from syncer import untrusted
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http import statuses
-from syncer.http.connection import TooSlow
 from syncer.http.dialling import TooManyOpenFiles
 from syncer.http.internal import InternalAddress
+from syncer.http.pace import TooSlow
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable
 from syncer.http.status_rows import MAX_WORDS, Circumstances
 from syncer.untrusted import clean

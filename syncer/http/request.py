@@ -1,11 +1,10 @@
 """`Request` and `Answer`: a request to a registry, and a response that was read completely."""
 
-from collections.abc import AsyncGenerator
-
 import httpx
 import msgspec
 
 from syncer.errors import Attempt
+from syncer.http.connection import BodyStream
 
 MAX_BODY = 16 * 1024 * 1024
 """Default maximum size in bytes of a response that is read completely."""
@@ -34,7 +33,7 @@ class Request(msgspec.Struct, frozen=True):
     attempt: Attempt
     scopes: Scopes | None = ()
     headers: dict[str, str] = {}
-    content: bytes | AsyncGenerator[bytes] | None = None
+    content: bytes | BodyStream | None = None
     ok: frozenset[int] = frozenset({200})
     stream: bool = False
     insecure_redirect: bool = False

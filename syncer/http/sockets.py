@@ -122,18 +122,20 @@ class SocketTransport(asyncio.Transport):
         self._lent = True
         return self._socket
 
-    def take_back(self) -> None:
-        """Use the socket here again, after the thread has finished."""
+    def take_back(self, error: OSError | None = None, *, ended: bool = False) -> None:
+        """Use the socket here again, after the thread has finished. `error`, `ended`: the thread found it closed."""
         self._lent = False
         if self._closing:
             self._socket.close()
+        elif ended or error is not None:
+            self._lose(error)
         else:
             self.resume_reading()
 
     # --- events -----------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        buffer = self._protocol.get_buffer(-1)
+        buffer = memoryview(self._protocol.get_buffer(-1))
         got, ended = 0, False
         error: OSError | None = None
         try:

@@ -7,7 +7,7 @@ redirects, and does not handle registries.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -16,18 +16,22 @@ import anyio
 import httpx
 
 from syncer.accounts.settings import Proxy
-from syncer.http.connection import Connection, request_head
+from syncer.http.connection import BodyStream, Connection
 from syncer.http.dialling import Dialler, host_and_port, usual_context
 from syncer.http.internal import Guard, InternalAddress
 from syncer.http.proxies import ProxyChoice, authorization
+from syncer.http.request_head import request_head
+from syncer.http.splice import BodySplice, Check, SpliceThreads
 
 Transport = httpx.AsyncBaseTransport
 """The type of a transport: `ConnectionPool`, or httpx's `MockTransport` in tests."""
 
 READ_SECONDS = 60.0
 """Seconds to wait for the headers after the request was sent, and for more data within a body."""
-READ_SIZE = 256 * 1024
+READ_SIZE = 16 * 1024
 """Size of the read buffer in bytes. All connections share it, because a buffer per response would cost more."""
+SPLICE_THRESHOLD = 1
+"""Bytes. Fewer bytes of a body are not worth handing the sockets to a thread."""
 IDLE_SECONDS = 15.0
 """Seconds to keep an idle connection."""
 CLOSE_SECONDS = 2.0
@@ -68,6 +72,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._connections: dict[Connection, Origin] = {}
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._dialler = Dialler()
+        self._threads = SpliceThreads()
         self._closing: anyio.Event | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -105,7 +110,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 response = httpx.Response(
                     connection.status,
                     headers=connection.headers,
-                    stream=_Body(connection, self, min(seconds, READ_SECONDS)),
+                    stream=ResponseBody(connection, self, min(seconds, READ_SECONDS)),
                     request=request,
                     extensions={"internal": connection.internal},
                 )
@@ -208,7 +213,13 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         else:
             connection.abort()
 
+    @property
+    def threads(self) -> SpliceThreads:
+        """The threads that move large bodies. They start when they are needed."""
+        return self._threads
+
     async def aclose(self) -> None:
+        self._threads.close()
         for opening in [each for warming in self._warming.values() for each in warming]:
             opening.cancel()
         for connection in list(self._connections):
@@ -238,18 +249,20 @@ class RequestBody(httpx.AsyncByteStream):
     It avoids httpx's own encoding of content, which takes as long as sending a short request.
     """
 
-    def __init__(self, content: bytes | AsyncGenerator[bytes]) -> None:
+    def __init__(self, content: bytes | BodyStream) -> None:
         self.content = content
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the content for transports other than `ConnectionPool`. Their responses have no splices."""
         if isinstance(self.content, bytes):
             yield self.content
         else:
             async for chunk in self.content:
+                assert isinstance(chunk, bytes)
                 yield chunk
 
 
-class _Body(httpx.AsyncByteStream):
+class ResponseBody(httpx.AsyncByteStream):
     """A response body, in chunks as they arrive. It is not a generator, because an unfinished generator needs closing."""
 
     def __init__(self, connection: Connection, pool: ConnectionPool, seconds: float) -> None:
@@ -257,7 +270,7 @@ class _Body(httpx.AsyncByteStream):
         self._pool = pool
         self._seconds = seconds
 
-    def __aiter__(self) -> "_Body":
+    def __aiter__(self) -> "ResponseBody":
         return self
 
     async def __anext__(self) -> bytes:
@@ -267,6 +280,14 @@ class _Body(httpx.AsyncByteStream):
         if not chunk:
             raise StopAsyncIteration
         return chunk
+
+    def splice(self, length: int, check: Check) -> BodySplice | None:
+        """Return the next bytes, at most `length`, for a thread to move. None if they must be read from here."""
+        connection = self._connection
+        available = min(length, connection.spliceable()) if connection is not None else 0
+        if connection is None or available < SPLICE_THRESHOLD:
+            return None
+        return BodySplice(connection, self._pool.threads, available, check)
 
     async def aclose(self) -> None:
         # The connection is reused only if the body was read to its end.

@@ -14,9 +14,26 @@ from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
 
+Check = Callable[[memoryview], bool]
+"""Called in a thread with each piece of a blob, in order. A piece is passed on only if the result is True."""
+
+
+class Splice(Protocol):
+    """The next bytes of a blob, to be moved by a thread. `moved` is the number of bytes that an upload moved."""
+
+    moved: int
+
+    def limit(self, length: int) -> None:
+        """Move at most `length` bytes."""
+        ...
+
 
 def _nowhere_else() -> bool:
     return False
+
+
+def _no_splice(_length: int, _check: Check) -> Splice | None:
+    return None
 
 
 class BlobBody(msgspec.Struct, frozen=True):
@@ -24,6 +41,8 @@ class BlobBody(msgspec.Struct, frozen=True):
 
     Call `reject` if the content does not match the digest. It returns True if another source has the blob.
     `ranged` is False if a range was requested and the whole blob came: further range requests are useless.
+    `splice` returns the next bytes, at most as many as its argument, for a thread to move. It returns None if they must
+    be read from `chunks`. If moving them fails, `chunks` raises the error.
     """
 
     start: int
@@ -31,6 +50,7 @@ class BlobBody(msgspec.Struct, frozen=True):
     chunks: AsyncIterator[bytes]
     reject: Callable[[], bool] = _nowhere_else
     ranged: bool = True
+    splice: Callable[[int, Check], Splice | None] = _no_splice
 
 
 class Content(Protocol):
@@ -39,6 +59,10 @@ class Content(Protocol):
     def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield the content from an offset in bytes. An earlier iterator yields no more."""
         ...
+
+    def chunks_and_splices(self, offset: int = 0) -> AsyncIterator[bytes | Splice]:
+        """Like `chunks`, for an upload that can move splices. It must move each before it asks for what follows."""
+        return self.chunks(offset)
 
 
 class RepositoryListing(Protocol):

@@ -5,6 +5,7 @@ This module implements the protocol only; `syncer.http` sends requests and retri
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import httpx
 
@@ -280,7 +281,13 @@ class RemoteRepository(Source, ListsReferrers):
         if size is None:
             size = number(response.headers.get("content-length"))
         attempt = self._attempt("GET", "blob", self._blob(blob.digest))
-        return BlobBody(start, size, self._client.chunks(response, attempt), ranged=ranged)
+        return BlobBody(
+            start,
+            size,
+            self._client.chunks(response, attempt),
+            ranged=ranged,
+            splice=partial(self._client.splice, response),
+        )
 
     async def has_blob(self, digest: Digest, *, size: int = -1) -> bool:
         """Return whether the repository has a blob. Return False if the registry does not tell; the blob is then uploaded."""

@@ -6,7 +6,7 @@ PATCH requests with chunks and an empty PUT. If a registry refuses a method, all
 
 import enum
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ from syncer.oci.reference import Repository
 from syncer.places.content import Content, Upload
 from syncer.places.registry.answers import SUCCESS
 from syncer.places.registry.headers import session_offset
+from syncer.places.registry.pieces import STALL_SECONDS, Piece, Pieces
 
 CHUNK = 16 * 1024 * 1024
 """Bytes of a chunk. Azure accepts less than 20 MB per request."""
@@ -29,8 +30,6 @@ RESUMES = 5
 """Consecutive retries of an upload without progress."""
 CANCEL_SECONDS = 2.0
 """Timeout for canceling an upload session before the next one is opened."""
-STALL_SECONDS = 60.0
-"""How long a registry may accept no bytes of a request body."""
 FINISH_BYTES_PER_SECOND = 20e6
 """A registry copies or hashes a blob before it responds to the last PUT. This rate extends the timeout by its size."""
 
@@ -107,7 +106,7 @@ class RemoteUpload(Upload):
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
         fruitless = farthest = mismatches = logins = 0
         while True:
-            pieces = _Pieces()
+            pieces = Pieces()
             try:
                 if self._broken and await self._go_on(blob):
                     return
@@ -185,9 +184,14 @@ class RemoteUpload(Upload):
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: "_Pieces") -> None:
+    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: Pieces) -> None:
         method, resumed = self._way(blob.size), self._offset > 0
-        pieces.read(content, self._offset)
+        if isinstance(content, bytes):
+            pieces.hold(content, self._offset)
+        elif self._client.limits.metered:
+            pieces.read(content.chunks(self._offset), self._offset)
+        else:
+            pieces.read(content.chunks_and_splices(self._offset), self._offset)
         try:
             if method is UploadMethod.MONOLITHIC and not self._offset:
                 await self._finish(blob, pieces, blob.size)
@@ -211,7 +215,7 @@ class RemoteUpload(Upload):
             method for method, breaks in self._breaks.items() if breaks > 1 and method < UploadMethod.CHUNKED
         ]
 
-    async def _patch(self, blob: Descriptor, pieces: "_Pieces", method: UploadMethod) -> None:
+    async def _patch(self, blob: Descriptor, pieces: Pieces, method: UploadMethod) -> None:
         assert self._session is not None
         most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKED else blob.size
         while self._offset < blob.size:
@@ -240,7 +244,7 @@ class RemoteUpload(Upload):
                 )
             self._offset = end
 
-    async def _finish(self, blob: Descriptor, pieces: "_Pieces", length: int) -> None:
+    async def _finish(self, blob: Descriptor, pieces: Pieces, length: int) -> None:
         assert self._session is not None
         location = self._session.location
         await self._request(
@@ -256,7 +260,7 @@ class RemoteUpload(Upload):
         location: str,
         *,
         blob: Descriptor | None = None,
-        body: "_Piece | None" = None,
+        body: Piece | None = None,
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = SUCCESS,
         retry: bool = False,
@@ -325,64 +329,6 @@ class RemoteUpload(Upload):
             return error
         await self._abandon()
         return error.with_changes(permanent=False)
-
-
-class _Pieces:
-    """Splits the rest of a blob's content into pieces of a given length.
-
-    `position` is the offset in the blob in bytes. `failure` is set if reading the content failed.
-    """
-
-    def __init__(self) -> None:
-        self._chunks: AsyncIterator[bytes] | None = None
-        self._whole = memoryview(b"")
-        self._left = b""
-        self.position = 0
-        self.failure: RegistryError | None = None
-
-    def read(self, content: bytes | Content, offset: int) -> None:
-        self.position = offset
-        if isinstance(content, bytes):
-            self._whole = memoryview(content)[offset:]
-        else:
-            self._chunks = content.chunks(offset)
-
-    def next(self, length: int) -> "_Piece":
-        if self._chunks is None:
-            piece, self._whole = self._whole[:length], self._whole[length:]
-            self.position += length
-            return _Piece(length, bytes(piece))
-        return _Piece(length, self)
-
-    async def stream(self, length: int, scope: anyio.CancelScope) -> AsyncGenerator[bytes]:
-        """Yield the next `length` bytes. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
-        assert self._chunks is not None
-        while length:
-            scope.deadline = float("inf")
-            if not self._left:
-                try:
-                    self._left = await anext(self._chunks)
-                except RegistryError as error:
-                    self.failure = error
-                    raise
-                except StopAsyncIteration:
-                    return
-            chunk, self._left = self._left[:length], self._left[length:]
-            length -= len(chunk)
-            self.position += len(chunk)
-            scope.deadline = anyio.current_time() + STALL_SECONDS
-            yield chunk
-        scope.deadline = float("inf")
-
-
-class _Piece(msgspec.Struct, frozen=True):
-    length: int
-    _source: bytes | _Pieces
-
-    def content(self, scope: anyio.CancelScope) -> bytes | AsyncGenerator[bytes]:
-        if isinstance(self._source, bytes):
-            return self._source
-        return self._source.stream(self.length, scope) if self.length else b""
 
 
 def pause(fruitless: int) -> float:

@@ -6,7 +6,7 @@ import pytest
 from syncer.demo import DropConnection, MemoryRegistry
 from syncer.demo.images import make_image, make_layer, noise
 from syncer.events import ImageSynced
-from syncer.http import connection, exchange, limits, wire
+from syncer.http import connection, exchange, limits, pace, wire
 from tests.support.hostile import HostileRegistry
 from tests.support.wire import same
 
@@ -94,7 +94,7 @@ GOOD = 5
 def hurried(monkeypatch):
     """Reduce the timeouts to a hundredth."""
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(connection, "RATE_SECONDS", 0.3)
+    monkeypatch.setattr(pace, "RATE_SECONDS", 0.3)
     monkeypatch.setattr(exchange, "BODY_SECONDS", 0.6)
     monkeypatch.setattr(limits, "DOWN_SECONDS", 1.0)
 

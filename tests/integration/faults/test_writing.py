@@ -6,7 +6,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import Layer, make_image, make_index, make_layer, noise
 from syncer.events import SkipReason
 from syncer.oci.digest import Digest
-from syncer.places.registry import upload
+from syncer.places.registry import pieces, upload
 from tests.support.faults import Faults, Reply
 from tests.support.wire import same
 
@@ -293,7 +293,7 @@ async def test_repeatedly_corrupted_upload_fails(there, net):
 
 
 async def test_stalled_upload_times_out(there, net, source, monkeypatch):
-    monkeypatch.setattr(upload, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(pieces, "STALL_SECONDS", 0.3)
     # More than the socket buffers on the path hold.
     make_image(source.store, "huge", "1", layers=[Layer(noise("huge", 30_000_000), Digest.of(b""))])
     there.on("PUT", "*/blobs/uploads/*", stall=60, over=1_000_000, times=1)

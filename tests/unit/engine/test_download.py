@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncer.engine.relay import RESUMES, Download
+from syncer.engine.download import RESUMES, Download
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from tests.unit.engine.parts import CHUNK, CONTENT, Part, Script, descriptor
 

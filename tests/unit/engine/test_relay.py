@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from syncer.engine.relay import Download, relay, relay_whole
+from syncer.engine.download import Download
+from syncer.engine.relay import relay, relay_whole
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from tests.unit.engine.parts import CONTENT, FakeUpload, Part, Script, broken, descriptor
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, Kind
-from syncer.http import connection, dialling, wire
+from syncer.http import connection, dialling, pace, wire
 from syncer.http.address import Address
 from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
 from syncer.http.dialling import TooManyOpenFiles
@@ -485,16 +485,16 @@ async def test_slow_headers_time_out(dripping, pool, monkeypatch, at_once):
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 9000\r\n", b"Transfer-Encoding: chunked\r\n", b""])
 async def test_slow_body_times_out(dripping, pool, monkeypatch, framing):
-    monkeypatch.setattr(connection, "RATE_SECONDS", 0.1)
+    monkeypatch.setattr(pace, "RATE_SECONDS", 0.1)
     head = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n"
     url = await dripping(head + b"1\r\nx\r\n" * 1500, len(head))
-    with anyio.fail_after(30), pytest.raises(connection.TooSlow):
+    with anyio.fail_after(30), pytest.raises(pace.TooSlow):
         await ask(pool, url)
 
 
 async def test_one_long_pause_in_a_body_is_allowed(listen, pool, monkeypatch):
-    monkeypatch.setattr(connection, "RATE_SECONDS", 0.1)
-    monkeypatch.setattr(connection, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(pace, "RATE_SECONDS", 0.1)
+    monkeypatch.setattr(pace, "MAX_WAIT", 0.01)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
