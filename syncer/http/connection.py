@@ -171,8 +171,8 @@ class Connection(asyncio.BufferedProtocol):
         return self._transport.lend()
 
     def spliced_from(self, splice: Splice) -> None:
-        self._left -= splice.moved
-        self._received += splice.moved
+        self._left -= splice.read
+        self._received += splice.read
         self._complete = not self._left
         self._paused = False
         self._check_pace(splice.waited)

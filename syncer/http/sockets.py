@@ -102,7 +102,7 @@ class SocketTransport(asyncio.Transport):
         rest = memoryview(data)
         if not self._backlog:
             sent = self._send(rest)
-            if sent == len(rest):
+            if self._closing or sent == len(rest):
                 return
             rest = rest[sent:]
             self._loop.add_writer(self._socket, self._writable)

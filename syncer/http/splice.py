@@ -52,8 +52,8 @@ class State(Enum):
 class Splice:
     """Up to `length` bytes to move from one socket to another. The results are for the event loop, after the move.
 
-    - `moved`: bytes that were read and passed `check`
-    - `unsent`: the last of them, if the destination did not take them. They must be sent before anything else
+    - `read`, `passed`: bytes that were read, and those of them that passed `check`
+    - `unsent`: the last that passed, if the destination did not take them. They must be sent before anything else
     - `waited`: seconds without data from the source
     - `ended`: whether the source closed the connection
     - `source_error`, `destination_error`: the failure of a socket
@@ -72,7 +72,8 @@ class Splice:
         self._rejected = False
         self.until = time.monotonic() + SPLICE_SECONDS
         self.state = State.READY
-        self.moved = 0
+        self.read = 0
+        self.passed = 0
         self.waited = 0.0
         self.ended = False
         self.source_error: OSError | None = None
@@ -139,9 +140,10 @@ class Splice:
         """Check the bytes in the buffer. If they pass, they are the next to be sent."""
         if self._filled and not self._pending:
             piece, self._filled = self._buffer[: self._filled], 0
-            self.moved += len(piece)
+            self.read += len(piece)
             self._rejected = not self._check(piece)
             if not self._rejected:
+                self.passed += len(piece)
                 self._pending = piece
 
     def _wait_for(self, nbytes: int) -> None:
@@ -155,7 +157,7 @@ class Splice:
 class BodySplice:
     """The next bytes of a response body, at most `length`, which a thread can move to another connection.
 
-    An upload that takes it instead of bytes calls `move_to`. `moved` is the number of bytes that were moved then.
+    An upload that takes it instead of bytes calls `move_to`. `moved` is then the number of bytes that count as sent.
     """
 
     def __init__(self, source: "Lender", threads: "SpliceThreads", length: int, check: Check) -> None:
@@ -175,7 +177,7 @@ class BodySplice:
         try:
             await self._threads.move(splice)
         finally:
-            self.moved = splice.moved
+            self.moved = splice.passed
             self._source.spliced_from(splice)
             destination.spliced_to(splice)
         return splice.unsent

@@ -28,9 +28,9 @@ Transport = httpx.AsyncBaseTransport
 
 READ_SECONDS = 60.0
 """Seconds to wait for the headers after the request was sent, and for more data within a body."""
-READ_SIZE = 16 * 1024
+READ_SIZE = 256 * 1024
 """Size of the read buffer in bytes. All connections share it, because a buffer per response would cost more."""
-SPLICE_THRESHOLD = 1
+SPLICE_THRESHOLD = 1024 * 1024
 """Bytes. Fewer bytes of a body are not worth handing the sockets to a thread."""
 IDLE_SECONDS = 15.0
 """Seconds to keep an idle connection."""

@@ -19,7 +19,10 @@ Check = Callable[[memoryview], bool]
 
 
 class Splice(Protocol):
-    """The next bytes of a blob, to be moved by a thread. `moved` is the number of bytes that an upload moved."""
+    """The next bytes of a blob, to be moved by a thread.
+
+    `moved` is then the number of bytes that were passed on. Bytes that fail the check are not.
+    """
 
     moved: int
 

@@ -4,7 +4,7 @@ import pytest
 
 from syncer.demo import DropConnection
 from syncer.demo.images import make_image, make_index, make_layer, noise
-from syncer.engine import ranges, relay
+from syncer.engine import download, ranges
 from syncer.oci.digest import Digest
 from syncer.places.registry.capabilities import MAX_REFUSED_HEADS
 from tests.support.faults import Faults, Reply
@@ -234,7 +234,7 @@ async def test_tag_is_fetched_if_mirror_and_registry_refuse_digest(here, net, so
 @pytest.fixture
 def large(source, monkeypatch):
     """An image with a blob that is requested in ranges."""
-    for module in (relay, ranges):
+    for module in (download, ranges):
         monkeypatch.setattr(module, "PART", 200_000)
         monkeypatch.setattr(module, "SPLIT_THRESHOLD", 1_000_000)
     return make_image(source.store, "app", "1", layers=[LARGE])
