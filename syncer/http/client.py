@@ -16,13 +16,12 @@ from syncer.events import Observer, RequestRetried
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator
-from syncer.http.connection import BodyStream
 from syncer.http.exchange import Exchange, read_body, read_error
 from syncer.http.limits import HostLimits
 from syncer.http.pace import TooSlow
 from syncer.http.request import MAX_BODY, MAX_REDIRECTS, REDIRECTS, Answer, Request, Scopes
 from syncer.http.retry import with_retries
-from syncer.http.splice import BodySplice, Check
+from syncer.http.splice import BodySplice, BodyStream, Check
 from syncer.http.standing import Standing
 from syncer.http.wire import ResponseBody
 from syncer.untrusted import clean

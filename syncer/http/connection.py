@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from math import inf
 from typing import cast
@@ -16,9 +16,10 @@ from typing import cast
 import httptools
 import httpx
 
+from syncer.http.framing import content_length, header, is_framed
 from syncer.http.pace import MIN_RATE, Pace, TooSlow
 from syncer.http.sockets import SocketTransport, start_tls
-from syncer.http.splice import BodySplice, Splice
+from syncer.http.splice import BodySplice, BodyStream, Splice
 
 MAX_HEAD = 64 * 1024
 """Maximum size of the status line, headers and trailers of a response in bytes."""
@@ -28,10 +29,6 @@ HEAD_SECONDS = 10.0
 """Seconds from the first byte of the headers to the last."""
 _JOINED = 64 * 1024
 """A request body of at most so many bytes is sent in one write with the head."""
-
-
-BodyStream = AsyncGenerator[bytes | BodySplice]
-"""A request body in chunks. A splice stands for bytes that a thread moves here from another connection."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -131,15 +128,20 @@ class Connection(asyncio.BufferedProtocol):
         while not self._chunks:
             if self._complete:
                 return b""
+            self._resume()
             began = self._loop.time()
             await self._news(began + seconds)
             self._check_pace(self._loop.time() - began)
         chunk = self._chunks.popleft()
         self._held -= len(chunk)
-        if self._paused and not self._chunks and self._transport is not None:
+        if not self._chunks:
+            self._resume()
+        return chunk
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        return chunk
 
     def rest(self, seconds: float) -> None:
         """Close the connection if it stays idle for so many seconds."""
@@ -161,10 +163,16 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- lending the socket to a thread -----------------------------------------------------------------------------
 
-    def spliceable(self) -> int:
-        """Return how many bytes of the body a thread may read now. 0 if they must be read here."""
-        lendable = isinstance(self._transport, SocketTransport) and not self.closed and self._error is None
-        return self._left if lendable and not self._chunks else 0
+    def prepare_splice(self, least: int) -> int:
+        """Stop reading, and return how many bytes of the body a thread may read. 0 if fewer than `least` can be lent."""
+        transport = self._transport
+        if not isinstance(transport, SocketTransport) or self.closed or self._error is not None:
+            return 0
+        if self._chunks or self._left < least:
+            return 0
+        self._paused = True
+        transport.pause_reading()
+        return self._left
 
     def lend(self) -> socket.socket:
         assert isinstance(self._transport, SocketTransport)
@@ -174,14 +182,16 @@ class Connection(asyncio.BufferedProtocol):
         self._left -= splice.read
         self._received += splice.read
         self._complete = not self._left
-        self._paused = False
         self._check_pace(splice.waited)
         if isinstance(self._transport, SocketTransport):
             self._transport.take_back(splice.source_error, ended=splice.ended)
+        if self._complete:
+            self._resume()
 
     def spliced_to(self, splice: Splice) -> None:
         if isinstance(self._transport, SocketTransport):
             self._transport.take_back(splice.destination_error)
+            self._transport.resume_reading()
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -269,7 +279,7 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         ended_well = error is None and self._error is None
-        if self.status and not self._complete and not self._framed() and ended_well:
+        if self.status and not self._complete and not is_framed(self.headers) and ended_well:
             self._complete = True  # a body without framing ends with the connection
         if not self._complete:
             self._fail(self._broken(error), error)
@@ -331,7 +341,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._head_size > MAX_HEAD:
                 self._fail(httpx.RemoteProtocolError(f"the response headers exceed {MAX_HEAD} bytes"))
         if self.status and not self._complete:
-            self._left = max(0, self._length() - self._received)
+            self._left = max(0, content_length(self.headers) - self._received)
 
     def _take(self, data: bytes) -> None:
         if len(data) > self._left:
@@ -341,18 +351,6 @@ class Connection(asyncio.BufferedProtocol):
         self._left -= len(data)
         self.on_body(data)
         self._complete = not self._left
-
-    def _length(self) -> int:
-        """Return the `Content-Length`, or 0 if the parser finds the end of the body."""
-        if self._header(b"transfer-encoding"):
-            return 0
-        return int(self._header(b"content-length") or 0)
-
-    def _framed(self) -> bool:
-        return bool(self._header(b"transfer-encoding") or self._header(b"content-length"))
-
-    def _header(self, name: bytes) -> bytes:
-        return next((value for key, value in self.headers if key.lower() == name), b"")
 
     def _broken(self, error: Exception | None) -> httpx.TransportError:
         reason = f": {error}" if error is not None and str(error) else ""
@@ -381,7 +379,7 @@ class Connection(asyncio.BufferedProtocol):
             self._head_began = 0.0
             return
         self.status = status
-        said = self._header(b"connection").lower()
+        said = header(self.headers, b"connection").lower()
         self._keep = b"close" not in said and (
             self._parser.get_http_version() != "1.0" or b"keep-alive" in said
         )

@@ -4,7 +4,7 @@ import httpx
 import msgspec
 
 from syncer.errors import Attempt
-from syncer.http.connection import BodyStream
+from syncer.http.splice import BodyStream
 
 MAX_BODY = 16 * 1024 * 1024
 """Default maximum size in bytes of a response that is read completely."""

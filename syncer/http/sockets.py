@@ -123,14 +123,15 @@ class SocketTransport(asyncio.Transport):
         return self._socket
 
     def take_back(self, error: OSError | None = None, *, ended: bool = False) -> None:
-        """Use the socket here again, after the thread has finished. `error`, `ended`: the thread found it closed."""
+        """Use the socket here again, after the thread has finished. `error`, `ended`: the thread found it closed.
+
+        Reading stays paused.
+        """
         self._lent = False
         if self._closing:
             self._socket.close()
         elif ended or error is not None:
             self._lose(error)
-        else:
-            self.resume_reading()
 
     # --- events -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
@@ -181,6 +181,10 @@ class BodySplice:
             self._source.spliced_from(splice)
             destination.spliced_to(splice)
         return splice.unsent
+
+
+BodyStream = AsyncGenerator[bytes | BodySplice]
+"""A request body in chunks. A splice stands for bytes that a thread moves here from another connection."""
 
 
 class Lender(Protocol):

@@ -16,12 +16,12 @@ import anyio
 import httpx
 
 from syncer.accounts.settings import Proxy
-from syncer.http.connection import BodyStream, Connection
+from syncer.http.connection import Connection
 from syncer.http.dialling import Dialler, host_and_port, usual_context
 from syncer.http.internal import Guard, InternalAddress
 from syncer.http.proxies import ProxyChoice, authorization
 from syncer.http.request_head import request_head
-from syncer.http.splice import BodySplice, Check, SpliceThreads
+from syncer.http.splice import BodySplice, BodyStream, Check, SpliceThreads
 
 Transport = httpx.AsyncBaseTransport
 """The type of a transport: `ConnectionPool`, or httpx's `MockTransport` in tests."""
@@ -284,10 +284,10 @@ class ResponseBody(httpx.AsyncByteStream):
     def splice(self, length: int, check: Check) -> BodySplice | None:
         """Return the next bytes, at most `length`, for a thread to move. None if they must be read from here."""
         connection = self._connection
-        available = min(length, connection.spliceable()) if connection is not None else 0
-        if connection is None or available < SPLICE_THRESHOLD:
+        if connection is None or length < SPLICE_THRESHOLD:
             return None
-        return BodySplice(connection, self._pool.threads, available, check)
+        available = min(length, connection.prepare_splice(SPLICE_THRESHOLD))
+        return BodySplice(connection, self._pool.threads, available, check) if available else None
 
     async def aclose(self) -> None:
         # The connection is reused only if the body was read to its end.

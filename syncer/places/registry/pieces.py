@@ -6,8 +6,7 @@ import anyio
 import msgspec
 
 from syncer.errors import RegistryError
-from syncer.http.connection import BodyStream
-from syncer.http.splice import BodySplice
+from syncer.http.splice import BodySplice, BodyStream
 from syncer.places.content import Splice
 
 STALL_SECONDS = 60.0
@@ -24,6 +23,7 @@ class Pieces:
         self._chunks: AsyncIterator[bytes | Splice] | None = None
         self._whole = memoryview(b"")
         self._left = b""
+        self._splice: BodySplice | None = None
         self.position = 0
         self.failure: RegistryError | None = None
 
@@ -46,32 +46,43 @@ class Pieces:
 
     async def stream(self, length: int, scope: anyio.CancelScope) -> BodyStream:
         """Yield the next `length` bytes. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
-        assert self._chunks is not None
         while length:
             scope.deadline = float("inf")
-            if not self._left:
-                try:
-                    following = await anext(self._chunks)
-                except RegistryError as error:
-                    self.failure = error
-                    raise
-                except StopAsyncIteration:
-                    return
-                if isinstance(following, BodySplice):
-                    following.limit(length)
-                    scope.deadline = anyio.current_time() + STALL_SECONDS
-                    yield following
-                    length -= following.moved
-                    self.position += following.moved
-                    continue
-                assert isinstance(following, bytes)
-                self._left = following
+            if not self._left and self._splice is None and not await self._read_next():
+                return
+            scope.deadline = anyio.current_time() + STALL_SECONDS
+            if (splice := self._splice) is not None:
+                splice.limit(length)
+                yield splice
+                scope.deadline = float("inf")
+                length -= splice.moved
+                self.position += splice.moved
+                # What follows tells whether the splice was complete and correct.
+                await self._read_next()
+                continue
             chunk, self._left = self._left[:length], self._left[length:]
             length -= len(chunk)
             self.position += len(chunk)
-            scope.deadline = anyio.current_time() + STALL_SECONDS
             yield chunk
         scope.deadline = float("inf")
+
+    async def _read_next(self) -> bool:
+        """Read the next chunk or splice. Return False at the end. Raises `RegistryError`, and sets `failure`."""
+        assert self._chunks is not None
+        self._splice = None
+        try:
+            following = await anext(self._chunks)
+        except RegistryError as error:
+            self.failure = error
+            raise
+        except StopAsyncIteration:
+            return False
+        if isinstance(following, BodySplice):
+            self._splice = following
+        else:
+            assert isinstance(following, bytes)
+            self._left = following
+        return True
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from syncer.demo import MemoryRegistry
 from tests.support.backoff import no_backoff  # noqa: F401 - a fixture for all tests here
 from tests.support.faults import Faults
 from tests.support.registries import Registry
+from tests.support.relay_paths import relay_path  # noqa: F401 - a fixture
 from tests.support.wire import Net
 
 

@@ -33,6 +33,7 @@ def arrived(source, target):
 # --- interrupted downloads ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_download_cut_five_times_is_resumed(here, net, arrived):
     for cut in range(5):
         here.on("GET", BIG_BLOB, cut=500_000 + cut, times=1)
@@ -47,6 +48,7 @@ async def test_download_cut_five_times_is_resumed(here, net, arrived):
     assert [event.reason for event in outcome.told.of(RequestRetried)] == ["connection"] * 5
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_resumed_download_skips_bytes_before_requested_offset(here, net, arrived):
     def earlier(asked):
         start = int(asked.headers["range"].removeprefix("bytes=").partition("-")[0]) - 1000
@@ -59,6 +61,7 @@ async def test_resumed_download_skips_bytes_before_requested_offset(here, net, a
     assert arrived()
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_resumed_download_accepts_response_from_the_start(here, net, arrived):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, reply=lambda _asked: Reply(200, {}, BIG.content))
@@ -66,6 +69,7 @@ async def test_resumed_download_accepts_response_from_the_start(here, net, arriv
     assert arrived()
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_range_response_after_requested_offset_is_rejected(here, net):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, status=206, headers={"content-range": "bytes 2000000-2999999/3000000"})
@@ -73,6 +77,7 @@ async def test_range_response_after_requested_offset_is_rejected(here, net):
     assert outcome.failed[0].failure.kind == "invalid"
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_truncated_blob_is_digest_mismatch(here, net):
     here.on("GET", BIG_BLOB, cut=1_000_000, times=1)
     here.on("GET", BIG_BLOB, status=416, headers={"content-range": "bytes */1000000"}, times=1)
@@ -82,6 +87,7 @@ async def test_truncated_blob_is_digest_mismatch(here, net):
     assert "has 1000000 bytes instead of" in outcome.failed[0].failure.message
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_download_without_progress_fails(here, net):
     here.on("GET", BIG_BLOB, cut=0)
     outcome = await net.sync(ONE, retries=0)
@@ -89,12 +95,14 @@ async def test_download_without_progress_fails(here, net):
     assert "trying again may help" in outcome.failed[0].failure.message
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_corrupted_byte_is_downloaded_again(here, net, arrived):
     here.on("GET", BIG_BLOB, flip=2_000_000, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_blob_corrupted_twice_fails_permanently(here, net, target):
     here.on("GET", BIG_BLOB, flip=2_000_000)
     outcome = await net.sync(ONE, retries=3)
@@ -145,6 +153,7 @@ async def test_compressed_manifest_is_reported(here, net, source):
 # --- redirects -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_cdn_receives_no_registry_credentials(here, net, source, arrived):
     net.settings["here"] = {"username": "somebody", "password": "hush"}
     async with Faults(source.host) as cdn:
@@ -162,6 +171,7 @@ async def test_cdn_receives_no_registry_credentials(here, net, source, arrived):
         assert not any("authorization" in asked.headers for asked in cdn.requests)
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_expired_signed_url_is_requested_again(here, net, source, arrived):
     async with Faults(source.host) as cdn:
         here.on(

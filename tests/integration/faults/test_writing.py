@@ -240,6 +240,7 @@ async def test_invalid_location_is_reported(there, net, location):
 # --- interrupted uploads -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_upload_cut_twice_resumes_session(here, there, net, arrived):
     there.on("PUT", UPLOADS, cut_upload=2_000_000, over=1_000_000, times=1)
     there.on("PATCH", UPLOADS, cut_upload=1_500_000, times=1)
@@ -250,6 +251,7 @@ async def test_upload_cut_twice_resumes_session(here, there, net, arrived):
     assert f"bytes=2000000-{len(BIG.content) - 1}" in ranges
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_upload_cut_at_docker_registry_restarts(here, docker, net, repository_name):
     docker.on("PUT", "*/blobs/uploads/*", cut_upload=2_000_000, over=1_000_000, times=1)
     outcome = await net.sync({"here/app:1": f"docker/{repository_name}"}, retries=0)
@@ -258,6 +260,7 @@ async def test_upload_cut_at_docker_registry_restarts(here, docker, net, reposit
     assert any(asked.status == 404 for asked in docker.requests if asked.method == "GET")
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_session_offset_beyond_sent_bytes_is_ignored(there, net, arrived):
     there.on("PUT", UPLOADS, cut_upload=100_000, over=1_000_000, times=1)
     there.on("GET", UPLOADS, status=204, headers={"range": "0-99999999"}, times=1)
@@ -265,6 +268,7 @@ async def test_session_offset_beyond_sent_bytes_is_ignored(there, net, arrived):
     assert arrived()
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_lost_upload_session_is_restarted(there, net, arrived):
     there.on("PUT", UPLOADS, status=404, body=error("BLOB_UPLOAD_UNKNOWN"), times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -272,6 +276,7 @@ async def test_lost_upload_session_is_restarted(there, net, arrived):
     assert there.count("PATCH") == 0
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_blob_stored_without_response_is_not_sent_again(there, net, arrived):
     there.on("PUT", UPLOADS, lose=True, over=1_000_000, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -279,12 +284,14 @@ async def test_blob_stored_without_response_is_not_sent_again(there, net, arrive
     assert there.received < 1.1 * len(BIG.content)
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_corrupted_upload_is_sent_again(there, net, arrived):
     there.on("PUT", UPLOADS, flip_upload=50, times=1)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_repeatedly_corrupted_upload_fails(there, net):
     there.on("PUT", UPLOADS, flip_upload=50)
     outcome = await net.sync(ONE, retries=3)
@@ -292,6 +299,7 @@ async def test_repeatedly_corrupted_upload_fails(there, net):
     assert outcome.failed[0].failure.permanent
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_stalled_upload_times_out(there, net, source, monkeypatch):
     monkeypatch.setattr(pieces, "STALL_SECONDS", 0.3)
     # More than the socket buffers on the path hold.
@@ -300,6 +308,7 @@ async def test_stalled_upload_times_out(there, net, source, monkeypatch):
     assert (await net.sync({"here/huge:1": "there/huge"}, retries=0)).counts == (1, 0, 0)
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_server_error_after_body_is_retried(there, net, arrived):
     there.on("PUT", UPLOADS, status=502, times=2)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)

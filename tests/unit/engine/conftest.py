@@ -6,6 +6,7 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from tests.support.backoff import no_backoff  # noqa: F401 - a fixture for all tests here
+from tests.support.relay_paths import relay_path  # noqa: F401 - a fixture
 from tests.support.wire import Net
 
 

@@ -15,6 +15,8 @@ PART = 100_000
 def small_parts(monkeypatch):
     monkeypatch.setattr(ranges, "PART", PART)
     monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE // 2)
+    # Loopback is faster than the networks for which blobs are split.
+    monkeypatch.setattr(ranges, "FAST", float("inf"))
 
 
 def layer(name="large"):
@@ -26,6 +28,7 @@ def ranged(registry):
     return [request for request in registry.requests if "Range" in request.headers]
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_large_blob_uses_several_connections(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
     outcome = await net.sync({"source/app": "destination/app"}, transfers=4)
@@ -34,6 +37,7 @@ async def test_large_blob_uses_several_connections(source, destination, net):
     assert same(source.store, destination.store, "app")
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_parts_do_not_overlap(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
     await net.sync({"source/app": "destination/app"}, transfers=4)
@@ -57,6 +61,13 @@ async def test_small_blob_is_not_split(source, destination, net, monkeypatch):
     assert ranged(source) == []
 
 
+async def test_download_over_a_fast_connection_is_not_split(source, destination, net, monkeypatch):
+    monkeypatch.setattr(ranges, "FAST", 1)
+    make_image(source.store, "app", "1", layers=[layer()])
+    await net.sync({"source/app": "destination/app"}, transfers=4)
+    assert ranged(source) == []
+
+
 async def test_source_without_ranges_uses_one_connection(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer("one")])
     make_image(source.store, "app", "2", layers=[layer("two")])
@@ -74,6 +85,7 @@ async def test_source_without_ranges_uses_one_connection(source, destination, ne
     assert same(source.store, destination.store, "app")
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_interrupted_part_is_completed_by_the_download(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
     dropped: list[str] = []
@@ -90,6 +102,7 @@ async def test_interrupted_part_is_completed_by_the_download(source, destination
     assert same(source.store, destination.store, "app")
 
 
+@pytest.mark.usefixtures("relay_path")
 async def test_corrupted_part_is_not_copied(source, destination, net):
     make_image(source.store, "app", "1", layers=[layer()])
 
