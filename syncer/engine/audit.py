@@ -11,10 +11,10 @@ from typing import ClassVar
 import msgspec
 
 from syncer.engine.blobs import blob_key
+from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageBudget, ImageCopy
 from syncer.engine.images import CopyImage, image_key
 from syncer.engine.manifests import MAX_DEPTH, manifest_key
-from syncer.engine.relay import Download
 from syncer.engine.task import Job, Key, Lane, Reschedule, Task
 from syncer.engine.task import Kind as TaskKind
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
