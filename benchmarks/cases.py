@@ -44,7 +44,7 @@ class Contender:
     """
 
     name: str
-    program: Literal["syncer", "skopeo"] = "syncer"
+    program: Literal["syncer", "skopeo", "crane", "regsync"] = "syncer"
     proc: int = PROC
     shares: int = 1
     once: bool = False
@@ -53,6 +53,9 @@ class Contender:
 SYNCER = Contender("syncer")
 ONE_TRANSFER = Contender("syncer --proc 1", proc=1)
 SKOPEO = Contender("skopeo sync --all", "skopeo", once=True)
+
+PEERS = (Contender("regsync", "regsync"), Contender("crane", "crane"))
+"""Tools that `--peers` adds, with as many transfers as syncer."""
 
 Before = Literal["nothing", "everything", "an older state"]
 
@@ -74,6 +77,9 @@ class CopyCase:
 
     def scaled(self, factor: float) -> "CopyCase":
         return replace(self, content=_scaled(self.content, factor))
+
+    def with_peers(self) -> "CopyCase":
+        return replace(self, contenders=(*self.contenders, *PEERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,7 @@ class StartCase:
 Case = CopyCase | TagsCase | StartCase
 
 _SMALL_200 = replace(MANY_SMALL, images=200, repositories=5)
+_FOUR_LAYERS = BigBlobs(images=4, nbytes=256 * MIB)
 _SIX_BLOBS = BigBlobs(images=6, nbytes=GIB)
 _SHARED_IMAGES = replace(
     FULL, images=80, repositories=40, bases=4, kinds=("docker", "oci"), largest=5_000_000, seed="scale"
@@ -152,6 +159,10 @@ CASES: tuple[Case, ...] = (
     CopyCase("small-200", "200 small images, cold", _SMALL_200, contenders=(SYNCER,)),
     CopyCase("small-cold", "2,000 small images, cold", MANY_SMALL),
     CopyCase("small-same", "2,000 small images, nothing to do", MANY_SMALL, "everything"),
+    CopyCase("loopback-cold-tls", "Loopback, cold, TLS", tls=True),
+    CopyCase("loopback-same-tls", "Loopback, nothing to do, TLS", before="everything", tls=True),
+    CopyCase("layers", "Four layers of 256 MiB", _FOUR_LAYERS),
+    CopyCase("layers-tls", "Four layers of 256 MiB, TLS", _FOUR_LAYERS, tls=True),
     CopyCase("memory", "Six blobs of 1 GiB at once", _SIX_BLOBS),
     CopyCase("memory-tls", "Six blobs of 1 GiB at once, TLS", _SIX_BLOBS, tls=True),
     TagsCase("tags-10000", "10,000 tags, nothing to do", 10_000),

@@ -1,6 +1,7 @@
 """The commands of the programs that are measured: how each is told to copy everything."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from benchmarks.cases import Contender
 
+TOOLS = Path(__file__).parent.parent / ".cache/interop/bin"
+"""Where `scripts/interop --build` puts them."""
 Programs = list[tuple[list[str], Path]]
 """Commands that run at once, each with the folder that is its home."""
 
@@ -28,6 +31,10 @@ def copy_programs(
     folder.mkdir(parents=True, exist_ok=True)
     if contender.program == "skopeo":
         return [(_skopeo_sync(folder, repositories, source, destination), folder)]
+    if contender.program == "regsync":
+        return [(_regsync(folder, repositories, (source, destination), contender.proc, ca_file), folder)]
+    if contender.program == "crane":
+        return [(_crane(repositories, source, destination, contender.proc, ca_file), folder)]
     entry = {"ca_file": str(ca_file)} if ca_file else {"plain_http": True}
     images = {f"{source}/{name}": f"{destination}/{name}" for name in repositories}
     command = syncer_command(folder, images, {source: entry, destination: entry}, proc=contender.proc)
@@ -70,3 +77,33 @@ def _skopeo_sync(folder: Path, repositories: Iterable[str], source: str, destina
         str(path),
         f"{destination}/{prefixes.pop()}",
     ]
+
+
+def _regsync(
+    folder: Path, repositories: Iterable[str], hosts: tuple[str, str], proc: int, ca_file: Path | None
+) -> list[str]:
+    source, destination = hosts
+    tls = {"tls": "enabled", "regcert": ca_file.read_text()} if ca_file else {"tls": "disabled"}
+    document = {
+        "version": 1,
+        "creds": [{"registry": host, "reqConcurrent": proc, **tls} for host in hosts],
+        "defaults": {"parallel": proc},
+        "sync": [
+            {"source": f"{source}/{name}", "target": f"{destination}/{name}", "type": "repository"}
+            for name in repositories
+        ],
+    }
+    path = folder / "regsync.yaml"
+    path.write_text(json.dumps(document))  # JSON is YAML
+    return [str(TOOLS / "regsync"), "once", "-c", str(path), "-v", "error"]
+
+
+def _crane(
+    repositories: Iterable[str], source: str, destination: str, proc: int, ca_file: Path | None
+) -> list[str]:
+    """One call for each repository, since crane copies one."""
+    trust = f"SSL_CERT_FILE={shlex.quote(str(ca_file))} " if ca_file else ""
+    options = f"-a -j {proc}" if ca_file else f"--insecure -a -j {proc}"
+    crane = shlex.quote(str(TOOLS / "crane"))
+    calls = [f"{trust}{crane} cp {options} {source}/{name} {destination}/{name}" for name in repositories]
+    return ["sh", "-c", " && ".join(calls)]

@@ -130,6 +130,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
         "--scale", type=float, default=1.0, metavar="X", help="0.05: a twentieth of the work, to try it"
     )
     parser.add_argument("--skip-skopeo", action="store_true", help="it takes minutes on the long path")
+    parser.add_argument("--peers", action="store_true", help="also measure regsync and crane")
     parser.add_argument(
         "--cap", type=float, default=900, metavar="SECONDS", help="stop a run of skopeo after so long (900)"
     )
@@ -140,8 +141,11 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
         parser.exit()
     if unknown := [name for name in chosen.cases if name not in names]:
         parser.error(f"no such case: {', '.join(unknown)}; see --list")
+    cases = tuple(case for case in CASES if not chosen.cases or case.name in chosen.cases)
+    if chosen.peers:
+        cases = tuple(case.with_peers() if isinstance(case, CopyCase) else case for case in cases)
     options = Options(
-        cases=tuple(case for case in CASES if not chosen.cases or case.name in chosen.cases),
+        cases=cases,
         runs=max(1, chosen.runs),
         scale=chosen.scale,
         skopeo=not chosen.skip_skopeo,
