@@ -17,8 +17,6 @@ from syncer.places.content import BlobBody, Content, Source, Splice
 
 RESUMES = 8
 """Consecutive resumes of a download without progress."""
-SPLICE = 16 * 1024 * 1024
-"""Bytes that a thread moves before the download goes on: progress, and the start of the next prefetched part."""
 
 Moved = Callable[[int], None]
 _WRONG = "has different content than its digest"
@@ -226,9 +224,11 @@ class Download(Content):
         moved = True
         while True:
             end = self.prefetcher.next_start() if self.prefetcher else None
-            length = min(SPLICE, (self.blob.size if end is None else end) - self._position)
+            length = min(PART, (self.blob.size if end is None else end) - self._position)
             splice = body.splice(length, self._take) if moved else None
             if splice is not None:
+                if self.prefetcher:
+                    self.prefetcher.claim(self._position + length)
                 yield splice
                 moved = splice.moved > 0
                 continue

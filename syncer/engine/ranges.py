@@ -159,6 +159,10 @@ class RangePrefetcher:
             self._idle_slots.leave_room()
         self._start_fetchers()
 
+    def claim(self, end: int) -> None:
+        """Record that the download reads the bytes before `end` itself: no part may start there."""
+        self._frontier = max(self._frontier, end)
+
     def refused(self) -> None:
         """Record that the registry ignored a range request, so that it gets no more of them."""
         self._idle_slots.refused(self._source.name.host)

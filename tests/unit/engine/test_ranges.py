@@ -1,10 +1,16 @@
 """Large blobs are downloaded over several idle connections, in order and without corruption."""
 
+from contextlib import asynccontextmanager
+
+import anyio
 import pytest
 
 from syncer.demo import Answer, DropConnection
 from syncer.demo.images import make_image, make_layer, noise
-from syncer.engine import ranges
+from syncer.engine import download, ranges
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest
+from syncer.oci.reference import Repository
 from tests.support.wire import same
 
 SIZE = 1_500_000
@@ -13,7 +19,8 @@ PART = 100_000
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(ranges, "PART", PART)
+    for module in (download, ranges):
+        monkeypatch.setattr(module, "PART", PART)
     monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE // 2)
     # Loopback is faster than the networks for which blobs are split.
     monkeypatch.setattr(ranges, "FAST", float("inf"))
@@ -119,6 +126,28 @@ async def test_corrupted_part_is_not_copied(source, destination, net):
         assert destination.store.tags("app") == []
     else:
         assert same(source.store, destination.store, "app")
+
+
+async def test_part_does_not_start_in_bytes_that_a_thread_is_reading():
+    blob = Descriptor("application/octet-stream", Digest.of(b""), SIZE)
+    body = Waits()
+    async with ranges.RangePrefetcher(body, blob, ranges.IdleSlots(2)) as prefetcher:
+        prefetcher.claim(8 * PART)
+        # Another download has begun meanwhile, or the thread has moved less than it could.
+        prefetcher.reached(PART)
+        await anyio.wait_all_tasks_blocked()
+        assert prefetcher.next_start() == 8 * PART
+
+
+class Waits:
+    """A source whose blobs never arrive."""
+
+    name = Repository("reg.example", "app")
+
+    @asynccontextmanager
+    async def fetch_blob(self, _blob, **_part):
+        await anyio.sleep_forever()
+        yield
 
 
 def test_only_idle_workers_are_borrowed():
