@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 from anyio.lowlevel import checkpoint
 
+from syncer.engine.download import Download
 from syncer.engine.referrer_list import FoundReferrers
-from syncer.engine.relay import Download
 from syncer.engine.task import Job
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
 from syncer.events import BytesMoved, Decision
