@@ -133,7 +133,7 @@ async def test_corrupted_part_is_not_copied(source, destination, net):
 async def test_part_does_not_start_in_bytes_that_a_thread_is_reading():
     blob = Descriptor("application/octet-stream", Digest.of(b""), SIZE)
     body = Waits()
-    async with ranges.RangePrefetcher(cast(Source, body), blob, ranges.IdleSlots(2)) as prefetcher:
+    async with ranges.RangePrefetcher(cast("Source", body), blob, ranges.IdleSlots(2)) as prefetcher:
         prefetcher.claim(8 * PART)
         # Another download has begun meanwhile, or the thread has moved less than it could.
         prefetcher.reached(PART)
