@@ -52,7 +52,7 @@ def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = 
     else:
         yield from _plain(rows)
     for selection in document.get("selections", ()):
-        yield f"{selection['rule']}: {selection['text']}"
+        yield f"{selection['source']}: {selection['text']}"
     yield from _summary(rows)
 
 

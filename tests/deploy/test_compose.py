@@ -90,8 +90,8 @@ def test_the_token_is_never_committed():
 def test_the_program_understands_how_it_is_called_and_finds_its_files(name):
     command = parse(SERVICES[name]["command"], SERVICES[name].get("environment"))
     assert command.paths
-    for option in ("auth", "images"):
-        assert host_path(name, str(command.options[option])).is_file()
+    for path in (command.options["auth"], *command.options["images"]):
+        assert host_path(name, str(path)).is_file()
     for path in command.paths:
         target = max((each for each in mounts(name) if path.is_relative_to(each)), key=len)
         assert mounts(name)[target][1] == (path == command.options["state_dir"])
@@ -112,7 +112,8 @@ def test_the_program_may_do_nothing_that_it_does_not_need(name):
 @ours
 def test_its_files_are_good(name, run_syncer):
     command = parse(SERVICES[name]["command"])
-    auth, images = (host_path(name, str(command.options[option])) for option in ("auth", "images"))
+    (images,) = command.options["images"]
+    auth, images = (host_path(name, str(path)) for path in (command.options["auth"], images))
     done = run_syncer("check", "--auth", auth, "--images", images)
     assert (done.returncode, done.stderr) == (0, "")
     registries = {f"{service}:5000" for service in SERVICES if "registry" in SERVICES[service]["image"]}

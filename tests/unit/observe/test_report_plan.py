@@ -154,5 +154,5 @@ def test_plan_shows_what_each_step_of_a_selection_left():
         report.notify(event)
     lines = list(render_plan(report.plan()))
     assert [line for line in lines if "tags" in line] == [
-        f"{numbered(0).name}: 1,204 tags → include 310 → semver 96 → latest 5"
+        "q.io/a: 1,204 tags → include 310 → semver 96 → latest 5"
     ]
