@@ -49,7 +49,7 @@ async def _audit(config: Config, options: AuditOptions) -> int:
             failed = Counter(destination.repository.host for destination in failures.found)
             session.metrics.set_incomplete(hosts | failed)
         Observers(each for each in session.observers if each is not session.metrics).notify(end)
-        session.write_outcome()
+        await session.finish()
     lines = {
         copy.rule.destination_name(destination): f"repaired ({error})"
         for destination, (copy, error) in audit.images.items()

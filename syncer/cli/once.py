@@ -26,6 +26,7 @@ from syncer.cli.files import (
     with_referrers,
     without_overwriting,
 )
+from syncer.cli.notifications import RunNotice, open_channels, secrets_of
 from syncer.cli.once_options import OnceOptions
 from syncer.cli.outcome_files import write_outcome
 from syncer.cli.process import say
@@ -136,6 +137,7 @@ class Session:
         progress: Progress,
         cache: BlobCache | None,
         image_times: ImageTimes | None,
+        notice: RunNotice | None,
         restore: Callable[[], None],
     ) -> None:
         self.config = config
@@ -149,12 +151,15 @@ class Session:
         self._credentials = credentials
         self._cache = cache
         self._image_times = image_times
+        self._notice = notice
         self._restore = restore
 
     @property
     def observers(self) -> list[Observer]:
         """Return the observers of a run, the log last."""
-        recording = [self.report, self.lists, *([self.metrics] if self.metrics else [])]
+        recording: list[Observer] = [self.report, self.lists, *([self.metrics] if self.metrics else [])]
+        if self._notice is not None:
+            recording.append(self._notice.observer)
         return [self.progress, *recording, self.closing]
 
     async def execute(
@@ -185,9 +190,11 @@ class Session:
             self.progress.write(f"{text}\n")
             self.progress.flush()
 
-    def write_outcome(self) -> None:
-        """Write the files that the options name, then the last line of the log."""
+    async def finish(self) -> None:
+        """Write the files that the options name, send notifications, then write the last line of the log."""
         write_outcome(self.options, self.log, report=self.report, metrics=self.metrics, lists=self.lists)
+        if self._notice is not None:
+            await self._notice.send(self.report, self.options.state_dir)
         self.closing.tell()
 
 
@@ -195,6 +202,7 @@ class Session:
 def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
     """Open logs, progress and state, and log the warnings. Raises `LogFileError` if the log cannot be opened."""
     credentials = Credentials(config.auth)
+    channels = open_channels(options)
     with ExitStack() as stack:
         progress = stack.enter_context(
             open_progress(
@@ -208,7 +216,7 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
             format=options.log_format,
             file=options.log,
             stream=progress,
-            secrets=credentials.secrets(),
+            secrets=[*credentials.secrets(), *secrets_of(options, channels)],
             bind=options.shard.fields,
         )
         stack.callback(log.close)
@@ -225,6 +233,7 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
             progress=progress,
             cache=cache,
             image_times=image_times,
+            notice=RunNotice(options, channels, config.rules) if channels and not options.dry_run else None,
             restore=stack.close,
         )
 
@@ -256,7 +265,7 @@ async def run_config(
             except OSError as error:
                 completed = False
                 session.log.logger.error("archive", message=f"cannot finish the archive: {error}")  # noqa: TRY400 - no traceback
-        session.write_outcome()
+        await session.finish()
     if result.failed and not options.dry_run:
         # Scripts written for image-syncer look for its last words.
         say("failed tasks exist")

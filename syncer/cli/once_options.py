@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from syncer.cli.files import FileOptions
+from syncer.cli.notifications import NotifyOptions
 from syncer.observe.progress import ProgressKind
 from syncer.rules.shard import WHOLE, Shard
 
 
-class OnceOptions(FileOptions, frozen=True, kw_only=True):
+class OnceOptions(NotifyOptions, frozen=True, kw_only=True):
     """The options of `sync` and `plan`, named as on the command line."""
 
     proc: int = 5

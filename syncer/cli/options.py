@@ -258,6 +258,17 @@ run_options = together(
                help="Folder for state that is kept between runs (SQLite, on a local disk)."),
         option("--shard", type=ShardText(), default=shard_of_job, metavar="I/N", group="Work",
                help="Do only share I of N, counted from 0. Default: JOB_COMPLETION_INDEX of SYNCER_SHARDS, if set."),
+        option("--notify", multiple=True, metavar="URL", group="Notifications",
+               help="Where to send a message when a run ends: a webhook (https://), or a URL of Apprise, such as "
+                    "lark://TOKEN (extra image-syncer[notify]). May be repeated."),
+        option("--notify-file", type=PATH, metavar="FILE", group="Notifications",
+               help="File with more URLs, one per line. Use it for URLs with secrets: options are visible in the process list."),
+        option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
+               metavar="OUTCOMES", group="Notifications", help="Outcomes to notify about."),
+        option("--notify-secret-file", type=PATH, metavar="FILE", group="Notifications",
+               help="File with the secret that signs the requests to webhooks."),
+        option("--external-url", metavar="URL", group="Notifications",
+               help="Address of the status page, or of another page about the runs, for links in messages."),
     ]
 )  # fmt: skip
 
@@ -284,13 +295,5 @@ serve_options = together(
                help="File with the token that registries send with their events (/hooks)."),
         option("--hook-delay", type=click.FloatRange(0, 3600), default=5.0, show_default=True, metavar="SECONDS", group="Service",
                help="How long to collect events before they start a run."),
-        option("--notify", multiple=True, metavar="URL", group="Service",
-               help="Webhook that receives a POST when a run ends (Slack or compatible). May be repeated."),
-        option("--notify-file", type=PATH, metavar="FILE", group="Service",
-               help="File with more URLs, one per line. Use it for URLs with secrets: options are visible in the process list."),
-        option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
-               metavar="OUTCOMES", group="Service", help="Outcomes to notify about."),
-        option("--notify-secret-file", type=PATH, metavar="FILE", group="Service",
-               help="File with the secret that signs notifications."),
     ]
 )  # fmt: skip

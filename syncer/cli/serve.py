@@ -1,6 +1,5 @@
 """`syncer serve`: the process of the daemon, with its options, log and signals."""
 
-import itertools
 import os
 import signal
 import socket
@@ -21,9 +20,11 @@ from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
 from syncer.cli import exits
 from syncer.cli.files import describe_share, tell_errors, tell_problems
+from syncer.cli.notifications import new_notifier, open_channels, secrets_of
 from syncer.cli.once import load_config, new_run
 from syncer.cli.once_options import OnceOptions
 from syncer.cli.outcome_files import write_outcome
+from syncer.cli.secret_files import read_secret
 from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
 from syncer.daemon.files import ConfigFiles
@@ -31,7 +32,6 @@ from syncer.daemon.guard import Guard
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
-from syncer.daemon.notify import OCCASIONS, USUALLY, InvalidAddress, Notifier, secrets_of
 from syncer.daemon.page import Pages
 from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun, Work
 from syncer.daemon.schedule import Timetable
@@ -70,10 +70,6 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8080"
     api_token_file: Path | None = None
     api_read_token_file: Path | None = None
-    notify: Sequence[str] = ()
-    notify_file: Path | None = None
-    notify_on: Sequence[str] = USUALLY
-    notify_secret_file: Path | None = None
     max_run_time: float | None = None
     hook_token_file: Path | None = None
     hook_delay: float = 5.0
@@ -92,8 +88,7 @@ def run_service(options: ServeOptions) -> int:
         read_token=_token("--api-read-token-file", options.api_read_token_file),
         hook_token=_token("--hook-token-file", options.hook_token_file),
     )
-    addresses = [*options.notify, *_addresses(options.notify_file)]
-    notifier = _notifier(options, addresses)
+    channels = open_channels(options)
     metrics = MetricsObserver()
     try:
         with ExitStack() as stack:
@@ -103,12 +98,14 @@ def run_service(options: ServeOptions) -> int:
             progress = stack.enter_context(
                 open_progress(kind, stream=sys.stderr, log_format=options.log_format)
             )
-            log = stack.enter_context(_log(options, progress, guard, files.config, addresses))
+            own_secrets = secrets_of(options, channels)
+            log = stack.enter_context(_log(options, progress, guard, files.config, own_secrets))
             if options.state_dir is not None:
                 stack.enter_context(hold_lock(options.state_dir, "daemon"))
             database = open_database(options.state_dir)
             stack.callback(database.close)
             history = History(database, bounds=ON_DISK if options.state_dir else IN_MEMORY)
+            notifier = new_notifier(options, channels, database, page="/runs/{run}")
             bound = listen(*address)
             stack.callback(bound.close)
             live = Live()
@@ -284,19 +281,17 @@ def _paths(options: ServeOptions) -> list[Path]:
 
 
 def _log(
-    options: ServeOptions, progress: Progress, guard: Guard, config: Config, addresses: Sequence[str]
+    options: ServeOptions, progress: Progress, guard: Guard, config: Config, own: Sequence[str]
 ) -> DaemonLog:
     secrets = [
         token().reveal() for token in (guard.token, guard.read_token, guard.hook_token) if token is not None
     ]
-    if options.notify_secret_file:
-        secrets.append(_secret("--notify-secret-file", options.notify_secret_file).reveal())
     return DaemonLog(
         level=options.log_level,
         format_=options.log_format,
         file=options.log,
         stream=progress,
-        own_secrets=[*secrets, *itertools.chain.from_iterable(map(secrets_of, addresses))],
+        own_secrets=[*secrets, *own],
         secrets=config.auth.secrets(),
         bind=options.shard.fields,
     )
@@ -336,28 +331,6 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:8080` means all addresses
 
 
-def _notifier(options: ServeOptions, addresses: Sequence[str]) -> Notifier:
-    unknown = [name for name in options.notify_on if name not in OCCASIONS]
-    if unknown:
-        raise click.BadParameter(
-            f"expected one or more of {', '.join(OCCASIONS)}, found {unknown[0]!r}", param_hint="--notify-on"
-        )
-    path = options.notify_secret_file
-    secret = None if path is None else _secret("--notify-secret-file", path)
-    try:
-        return Notifier(addresses, occasions=options.notify_on, secret=secret)
-    except InvalidAddress as error:
-        raise click.BadParameter(str(error), param_hint="--notify, --notify-file") from None
-
-
-def _addresses(path: Path | None) -> list[str]:
-    """Return the URLs of `--notify-file`, one per line. Blank lines and lines that start with # are ignored."""
-    if path is None:
-        return []
-    lines = (line.strip() for line in _secret("--notify-file", path).reveal().splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 def _token(name: str, path: Path | None) -> Callable[[], Secret] | None:
     """Return a function that reads the token at each call, because mounted secrets change.
 
@@ -365,26 +338,15 @@ def _token(name: str, path: Path | None) -> Callable[[], Secret] | None:
     """
     if path is None:
         return None
-    last = _secret(name, path)
+    last = read_secret(name, path)
 
     def token() -> Secret:
         nonlocal last
         with suppress(click.BadParameter):
-            last = _secret(name, path)
+            last = read_secret(name, path)
         return last
 
     return token
-
-
-def _secret(name: str, path: Path) -> Secret:
-    try:
-        text = path.read_text().removesuffix("\n").removesuffix("\r")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=name) from error
-    if not text.strip():
-        raise click.BadParameter(f"{path} is empty", param_hint=name)
-    return Secret(text)
 
 
 # --- formatting ---------------------------------------------------------------------------------------------------

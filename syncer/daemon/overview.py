@@ -8,13 +8,13 @@ from typing import Literal
 import anyio.to_thread
 import msgspec
 
-from syncer.daemon.causes import Causes, parts_of
 from syncer.daemon.chart import MAX_BARS
 from syncer.daemon.guard import Guard
 from syncer.daemon.run_view import Reports, page_of, text_of
 from syncer.daemon.runs import RUN_ABORTED
 from syncer.daemon.service import Service
 from syncer.daemon.status import status_of
+from syncer.observe.causes import Causes, parts_of
 from syncer.observe.words import count
 from syncer.state.history import Document, utc
 

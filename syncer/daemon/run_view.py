@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.to_thread
 
-from syncer.daemon.causes import Causes
 from syncer.daemon.packing import read_report
 from syncer.daemon.runs import summary_of
 from syncer.daemon.service import Service
+from syncer.observe.causes import Causes
 from syncer.observe.report import OUTCOMES
 from syncer.state.history import Document
 

@@ -15,16 +15,17 @@ from anyio.abc import TaskGroup
 from syncer.config import Config
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
-from syncer.daemon.outcomes import RuleOutcomes
 from syncer.daemon.packing import pack_report
 from syncer.durations import show_duration
 from syncer.engine.graph import TaskGraph
 from syncer.events import Observer, RunFinished
+from syncer.notify.changes import Ended
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
+from syncer.observe.rule_outcomes import RuleOutcomes
 from syncer.rules.rule import Rule
 from syncer.run import Announced, Run
-from syncer.state.history import Document, History, RuleResult, utc
+from syncer.state.history import Document, History, utc
 
 TOUCH_SECONDS = 10.0
 """Seconds between two updates of the history during a run. If the process is killed, the last update remains."""
@@ -84,16 +85,6 @@ class Prepare(Protocol):
     def __call__(
         self, config: Config, work: Work, observers: Sequence[Observer], trigger: Trigger
     ) -> Prepared: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A finished run: summary with totals, report, outcomes by rule, and the previous results of the rules."""
-
-    summary: Document
-    report: ReportObserver
-    rules: dict[str, str]
-    before: dict[str, RuleResult]
 
 
 @dataclass(slots=True)
@@ -272,10 +263,10 @@ class Runner:
             error = {"error": f"the run exceeded --max-run-time ({limit}) and was stopped"}
         run = current.report.run() | error
         summary = run | {"totals": current.report.totals()}
-        if crash is None:
+        complete = [] if crash else current.rules.complete_rules()
+        if complete:
             began = time.time() - (time.monotonic() - current.began)
-            self._lag.complete(current.rules.complete_rules(), before=began)
-        before = await self._keep(self._history.rule_results) or {}
+            self._lag.complete(complete, before=began)
 
         def write() -> None:
             self._history.finish(
@@ -284,7 +275,7 @@ class Runner:
             self._lag.flush()
 
         await self._keep(write)
-        return Ended(summary, current.report, rules, before)
+        return Ended(summary, current.report, complete)
 
     async def _keep(self, write: Callable[..., T], *arguments: object) -> T | None:
         """Call a function of the history. If it fails, log the error and return None: the run continues."""

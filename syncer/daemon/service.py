@@ -18,10 +18,10 @@ from syncer.daemon.hooks.matching import RuleIndex
 from syncer.daemon.hooks.payloads import Pushed
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
-from syncer.daemon.notify import Notifier
 from syncer.daemon.runs import RunInProgress, Runner, Trigger, Work
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.selection import EVERYTHING, Selection, rules_named
+from syncer.notify.notifier import Notifier
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
 from syncer.observe.words import count

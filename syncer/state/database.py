@@ -72,6 +72,15 @@ STEPS: tuple[str, ...] = (
         images BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    # 5: images that fail (failures.py); all times are in seconds
+    """
+    CREATE TABLE failures (
+        destination TEXT PRIMARY KEY,
+        since REAL NOT NULL,
+        told REAL,
+        seen REAL NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Migrations: script N migrates the file from version N-1 to N. Only append to this list."""
 

@@ -21,8 +21,8 @@ USERS_OWN = (
 
 HARMLESS = {
     "syncer.accounts.helpers._NAME": "a name of the user's",
-    "syncer.daemon.causes._WORD": "messages of 1,000 characters at most; one class, so no step back",
-    "syncer.daemon.causes._DIGEST": "messages of 1,000 characters at most; one class, so no step back",
+    "syncer.observe.causes._WORD": "messages of 1,000 characters at most; one class, so no step back",
+    "syncer.observe.causes._DIGEST": "messages of 1,000 characters at most; one class, so no step back",
     "syncer.http.challenge._PARAMETER": "headers of 8,192 characters; matched from where the last one ended",
     "syncer.http.challenge._SCHEME": "headers of 8,192 characters; matched from where the last one ended",
     "syncer.http.connection._TARGET": "one class, matched whole",

@@ -11,6 +11,7 @@ ONLY_WHERE_IT_HAPPENS = {
     "Throttled",
     "Pulls left",
     "Events of registries",
+    "Incomplete images",
 }
 
 

@@ -8,32 +8,13 @@ import time
 import httpx
 
 from tests.integration.daemon.conftest import wait_until
+from tests.support.metrics import CONTRACT
 
-NAMES = {
-    "syncer_build_info": {"version"},
-    "syncer_runs_total": {"trigger", "outcome"},
-    "syncer_run_duration_seconds": {"outcome"},
-    "syncer_run_in_progress": set(),
-    "syncer_run_last_success_timestamp_seconds": set(),
-    "syncer_run_last_completion_timestamp_seconds": set(),
-    "syncer_schedule_next_run_timestamp_seconds": {"schedule"},
-    "syncer_images_total": {"outcome", "source", "destination"},
-    "syncer_images_drifted": {"destination"},
-    "syncer_tasks": {"kind", "state"},
-    "syncer_tasks_total": {"kind", "outcome"},
-    "syncer_blobs_total": {"outcome", "destination"},
-    "syncer_blob_bytes_total": {"direction", "registry"},
-    "syncer_http_requests_total": {"registry", "method", "endpoint", "status"},
-    "syncer_http_request_duration_seconds": {"registry", "endpoint"},
-    "syncer_http_retries_total": {"registry", "reason"},
-    "syncer_runs_skipped_total": {"reason"},
-    "syncer_rate_limit_remaining": {"registry", "account"},
-    "syncer_concurrency_limit": {"registry"},
-    "syncer_config_last_reload_successful": set(),
-    "syncer_config_last_reload_timestamp_seconds": set(),
-}
+NAMES = {name: labels for name, (_, labels) in CONTRACT.items()}
 ALWAYS = set(NAMES) - {
     # Only where it happens.
+    "syncer_events_total",
+    "syncer_images_incomplete",
     "syncer_http_retries_total",
     "syncer_runs_skipped_total",
     "syncer_rate_limit_remaining",

@@ -21,14 +21,15 @@ from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
-from syncer.daemon.notify import Notifier
 from syncer.daemon.page import Pages
-from syncer.daemon.runs import Ended, Prepared, Runner, Trigger, WatchedRun, Work
+from syncer.daemon.runs import Prepared, Runner, Trigger, WatchedRun, Work
 from syncer.daemon.schedule import Timetable
 from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
 from syncer.diagnostics import Findings
 from syncer.events import Failure, ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
+from syncer.notify.changes import Ended, FailureWatch
+from syncer.notify.notifier import Notifier
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
@@ -37,6 +38,7 @@ from syncer.rules.rule import Rule
 from syncer.run import Announced, Run, RunOptions, RunOutcome, RunResult
 from syncer.state.behind import BehindTable
 from syncer.state.database import open_database
+from syncer.state.failures import FailureTable
 from syncer.state.history import Bounds, History
 from tests.support.rules import numbered
 
@@ -186,7 +188,7 @@ class Daemon:
             history=self.history,
             live=self.live,
             metrics=self.metrics,
-            notifier=Notifier([]),
+            notifier=Notifier([], FailureWatch(FailureTable(self.database))),
             lag=self.lag,
             plan_of=self._plan_of,
             now=self.clock,

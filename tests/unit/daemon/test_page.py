@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from syncer.accounts.settings import Secret
-from syncer.daemon.causes import MAX_CAUSES, Causes
 from syncer.daemon.chart import HEIGHT, chart_of
 from syncer.daemon.guard import Guard
 from syncer.daemon.packing import pack_report, read_report
@@ -28,6 +27,7 @@ from syncer.events import (
     SkipReason,
     TagsListed,
 )
+from syncer.observe.causes import MAX_CAUSES, Causes
 from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository

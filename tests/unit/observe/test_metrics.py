@@ -83,6 +83,7 @@ def everything() -> MetricsObserver:
     observer.set_next_runs({"@daily": NOW + 60})
     observer.count_skipped_run("overlap")
     observer.count_event("harbor", "taken")
+    observer.set_incomplete({"d.io": 2})
     observer.attach_lag(lambda: {"d.io": 60.0})
     observer.notify(ConcurrencyChanged("docker.io", 16))
     observer.set_reload(successful=True)
