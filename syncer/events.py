@@ -205,6 +205,43 @@ class ImageFailed(Event, frozen=True):
     seconds: float = 0.0
 
 
+# --- pruning -------------------------------------------------------------------------------------------------
+
+
+class TagPruned(Event, frozen=True):
+    """A tag was removed from a destination, or would be in a dry run. `rule` is one of those that no longer select it."""
+
+    rule: Rule
+    destination: Reference
+    digest: Digest
+    reason: str
+
+
+class TagKept(Event, frozen=True):
+    """A tag that no rule selects stays at a destination."""
+
+    rule: Rule
+    destination: Reference
+    reason: str
+
+
+class PruneHeld(Event, frozen=True):
+    """Nothing is removed from a repository, although a rule has `prune`."""
+
+    rule: Rule
+    repository: Repository
+    reason: str
+
+
+class PruneFailed(Event, frozen=True):
+    """A tag could not be removed."""
+
+    rule: Rule
+    destination: Reference
+    digest: Digest
+    failure: Failure
+
+
 # --- blobs ---------------------------------------------------------------------------------------------------
 
 

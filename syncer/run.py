@@ -19,9 +19,12 @@ from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
 from syncer.engine.listing import ListTags, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
+from syncer.engine.pruning import Pruning
 from syncer.engine.ranges import IdleSlots
 from syncer.engine.receiving import ReceiveBlobs
+from syncer.engine.selections import Selections
 from syncer.engine.task import ImageOpener, Job, Key
+from syncer.engine.written import ReadOnlyWrittenTags, WrittenTags
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
@@ -46,7 +49,7 @@ RunOutcome = Literal["success", "partial", "failure", "interrupted"]
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """Options of a run.
+    """Options of a run. `prune` carries out the key `prune` of the rules; a `dry_run` always shows what that would do.
 
     `transfers` is the number of concurrent blob transfers (`--proc`), `retries` the number of retries of a failed task.
     For `force` and `trust_sources` see `Job`. A `dry_run` makes every check and decision, and changes nothing. `shard`
@@ -58,6 +61,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     retries: int = 2
     force: bool = False
     trust_sources: bool = False
+    prune: bool = False
     dry_run: bool = False
     shard: Shard = WHOLE
     allow_internal: tuple[str, ...] = ()
@@ -107,7 +111,8 @@ class Run:
     something else than copy images. A `read_only` run writes nothing, and checks everything. `missing` is content that
     must be uploaded, even if a destination reports it. `tags` are globs: only matching tags of `rules` are copied.
     `announced` tags are copied in addition to `rules`, and before them. `layouts` opens image layouts; the caller
-    closes it. The blobs of a `stream` are copied as they come, for the only rule.
+    closes it. The blobs of a `stream` are copied as they come, for the only rule. `written` are the tags that earlier
+    runs wrote. `all_rules` are those of the configuration, if `rules` are only some.
     """
 
     def __init__(
@@ -129,6 +134,8 @@ class Run:
         announced: Sequence[Announced] = (),
         layouts: Layouts | None = None,
         stream: StreamsBlobs | None = None,
+        written: WrittenTags | None = None,
+        all_rules: Sequence[Rule] | None = None,
     ) -> None:
         self.run_id = secrets.token_hex(6)
         self._rules = rules
@@ -152,7 +159,11 @@ class Run:
         self._interrupted = False
         self._writers: dict[Repository, Rule] = {}
         self._shared_destinations: set[Repository] = set()
-        self._observer = Observers((self._tally, *observers))
+        wrote = written or WrittenTags()
+        self._written = ReadOnlyWrittenTags(wrote) if options.dry_run else wrote
+        self._pruning = self._new_pruning(rules if all_rules is None else all_rules)
+        watching = (self._pruning,) if self._pruning else ()
+        self._observer = Observers((self._tally, *watching, *observers))
         self._graph = TaskGraph(transfers=options.transfers, retries=options.retries)
         self._pool = WorkerPool(
             self._graph, transfers=options.transfers, rival_hosts=_rival_hosts(self._all_rules())
@@ -161,10 +172,12 @@ class Run:
     @property
     def stopping(self) -> bool:
         """Return whether `stop` was called."""
-        return self._pool.stopping
+        return self._pool.stopping or (self._pruning is not None and self._pruning.stopping)
 
     def stop(self) -> None:
         """Start no further tasks, and let running transfers finish within the drain time."""
+        if self._pool.over and self._pruning is not None:
+            self._pruning.stop()
         self._pool.stop()
 
     async def execute(self) -> RunResult:
@@ -206,6 +219,8 @@ class Run:
             open_image=self._open_image,
             image_times=self._image_times,
             verifier_for=cache(Verifier),
+            selections=self._pruning.selections if self._pruning else Selections(),
+            written=self._written,
         )
         if self._stream is not None:
             self._graph.add(ReceiveBlobs(self._stream, self._rules[0]))
@@ -215,9 +230,13 @@ class Run:
             await self._pool.run(job)
             if self._pool.stopping:
                 await self._abandon(job)
+            elif self._pruning is not None:
+                await self._pruning.run(job)
+                self._interrupted = self._pruning.stopping
         if self._layouts is None:
             layouts.close()
         self._cache.flush()
+        self._written.flush()
         seconds = time.monotonic() - started
         outcome = self._outcome()
         tell(RunFinished(self.run_id, self._trigger, outcome, seconds))
@@ -233,6 +252,16 @@ class Run:
         # As many idle connections may be kept, and are closed if descriptors are needed.
         allowed = raise_limit(2 * wanted * hosts)
         return self._transport(float(allowed)), max(MIN_CONNECTIONS, min(wanted, allowed // hosts))
+
+    def _new_pruning(self, rules: Sequence[Rule]) -> Pruning | None:
+        """Return what removes tags after the images, or None for a run that removes none."""
+        options = self._options
+        if not (options.prune or options.dry_run) or self._tags or self._trigger == "event":
+            return None
+        # An audit does not copy images, and archives do not come from a configuration.
+        if self._open_image or self._read_only or self._stream or not any(rule.prune for rule in rules):
+            return None
+        return Pruning(rules, transfers=options.transfers, retries=options.retries)
 
     async def _abandon(self, job: Job) -> None:
         stopped = RegistryError(Kind.INTERRUPTED, "the run was stopped before this was done")
@@ -258,7 +287,7 @@ class Run:
 
     def add_rules(self, rules: Sequence[Rule]) -> None:
         """Add whole rules. Where several rules write to one destination, the earlier rule wins for each tag."""
-        self._share_destinations(rules)
+        self._join(rules)
         arrangement = arrange(rules)
         self._shared_destinations.update(arrangement.shared)
         discovery = Discovery(
@@ -282,6 +311,11 @@ class Run:
             self._graph.add(self._list_tags(rule), after=earlier | after)
             last.update(dict.fromkeys(shared, rule))
 
+    def _join(self, rules: Sequence[Rule]) -> None:
+        if self._pruning is not None:
+            self._pruning.add_rules(rules)
+        self._share_destinations(rules)
+
     def _share_destinations(self, rules: Sequence[Rule]) -> None:
         """Find the destinations of several rules: for each tag, the rule that was added first wins there."""
         for rule in rules:
@@ -299,14 +333,14 @@ class Run:
 
     def announce(self, announced: Sequence[Announced]) -> None:
         """Add announced tags, ahead of all other work."""
-        self._share_destinations([each.rule for each in announced])
+        self._join([each.rule for each in announced])
         for each in announced:
             self._graph.add(ListAnnounced(each.rule, each.tags))
 
     def _outcome(self) -> RunOutcome:
         if self._interrupted:
             return "interrupted"
-        if not self._tally.failed:
+        if not self._tally.failed and not (self._pruning and self._pruning.failed):
             return "success"
         return "partial" if self._tally.synced or self._tally.skipped else "failure"
 

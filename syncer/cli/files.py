@@ -103,7 +103,7 @@ def chosen(config: Config, patterns: Sequence[str]) -> Config:
             f" ({words.count(len(config.rules), 'rule')} in the files)"
         )
         raise ConfigError(Problem("--rule", "", message), warnings=config.warnings)
-    return msgspec.structs.replace(config, rules=rules)
+    return msgspec.structs.replace(config, rules=rules, all_rules=config.every_rule)
 
 
 def attested(config: Config, attestations: Attestations | None) -> Config:
@@ -172,6 +172,7 @@ def sharded(config: Config, shard: Shard) -> Config:
         rules=rules,
         warnings=(*config.warnings, *config.auth.scarce_connections(shard.count)),
         elsewhere=len(config.rules) - len(rules),
+        all_rules=config.every_rule,
     )
 
 

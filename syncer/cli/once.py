@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,6 @@ from syncer.cli.outcome_files import write_outcome
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
-from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
 from syncer.events import Observer
 from syncer.observe import words
@@ -111,17 +110,22 @@ def _state_lock(options: OnceOptions) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _state(options: OnceOptions) -> Iterator[tuple[BlobCache | None, ImageTimes | None]]:
-    """Yield what earlier runs with the same state folder recorded: facts about registries, and ages of images."""
+def _state(options: OnceOptions) -> Iterator[dict[str, Any]]:
+    """Yield what earlier runs with the same state folder recorded, as arguments of `Run`."""
     if options.state_dir is None:
-        yield None, None
+        yield {}
         return
     from syncer.state.blob_cache import SqliteBlobCache
     from syncer.state.database import open_database
     from syncer.state.image_times import SqliteImageTimes
+    from syncer.state.written_tags import SqliteWrittenTags
 
     with closing(open_database(options.state_dir)) as database:
-        yield SqliteBlobCache(database), SqliteImageTimes(database)
+        yield {
+            "cache": SqliteBlobCache(database),
+            "image_times": SqliteImageTimes(database),
+            "written": SqliteWrittenTags(database),
+        }
 
 
 class Session:
@@ -135,8 +139,7 @@ class Session:
         credentials: Credentials,
         log: Logging,
         progress: Progress,
-        cache: BlobCache | None,
-        image_times: ImageTimes | None,
+        state: Mapping[str, Any],
         notice: RunNotice | None,
         restore: Callable[[], None],
     ) -> None:
@@ -149,8 +152,7 @@ class Session:
         self.metrics = _metrics_observer(options)
         self.closing = ClosingLine(LogObserver(log, beside_bars=progress.draws and options.log is None))
         self._credentials = credentials
-        self._cache = cache
-        self._image_times = image_times
+        self._state = state
         self._notice = notice
         self._restore = restore
 
@@ -176,8 +178,7 @@ class Session:
             self.config,
             msgspec.structs.replace(self.options, force=force or self.options.force),
             credentials=self._credentials,
-            cache=self._cache,
-            image_times=self._image_times,
+            **self._state,
             observers=self.observers if observers is None else observers,
             rules=rules,
             **parts,
@@ -224,15 +225,14 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
             log.logger.warning("config", message=str(warning))
         if share := describe_share(config, options.shard):
             log.logger.info("shard", message=share)
-        cache, image_times = stack.enter_context(_state(options))
+        state = stack.enter_context(_state(options))
         yield Session(
             config,
             options,
             credentials=credentials,
             log=log,
             progress=progress,
-            cache=cache,
-            image_times=image_times,
+            state=state,
             notice=RunNotice(options, channels, config.rules) if channels and not options.dry_run else None,
             restore=stack.close,
         )
@@ -297,6 +297,7 @@ def new_run(
             options.retries,
             force=options.force,
             trust_sources=options.trust_sources,
+            prune=options.prune,
             dry_run=options.dry_run,
             shard=options.shard,
             allow_internal=tuple(options.allow_internal),
@@ -306,6 +307,7 @@ def new_run(
         cache=cache,
         observers=observers,
         trigger=trigger,
+        all_rules=config.every_rule,
         **parts,
     )
 

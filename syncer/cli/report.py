@@ -15,7 +15,7 @@ def merge_reports(files: Sequence[Path], output: Path, *, partial: bool) -> int:
     """Merge the reports `files` into `output`, and return the exit code: 0, or 2 if nothing was written."""
     try:
         merged = merge(files, partial=partial)
-        write_parts(output, merged.run, merged.images(), merged.totals)
+        write_parts(output, merged.run, merged.images(), merged.end)
     except MergeError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)

@@ -53,6 +53,7 @@ from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
 from syncer.state.image_times import SqliteImageTimes
 from syncer.state.lock import StateError, hold_lock
+from syncer.state.written_tags import SqliteWrittenTags
 
 LAST_SECONDS = 25.0
 """Seconds from the signal until the process ends, even if it hangs. Kubernetes kills it after 30 seconds."""
@@ -244,6 +245,7 @@ class _Preparation:
             credentials=credentials,
             cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
             image_times=SqliteImageTimes(self._database) if self._options.state_dir else None,
+            written=SqliteWrittenTags(self._database) if self._options.state_dir else None,
             observers=[self._progress, *observers, lists, self._log.observer()],
             rules=work.rules,
             tags=work.tags,
@@ -265,6 +267,7 @@ class _Preparation:
             msgspec.structs.replace(self._options, dry_run=True),
             credentials=Credentials(config.auth),
             cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
+            written=SqliteWrittenTags(self._database) if self._options.state_dir else None,
             observers=[report],
             rules=rules,
             trigger="api",

@@ -65,7 +65,7 @@ class Config(msgspec.Struct, frozen=True):
     """The user's files, read and checked: rules may still contradict each other.
 
     `elsewhere` counts the rules that are left to other shares. `allowed` is what rules may name: a run checks the names
-    that it finds by patterns.
+    that it finds by patterns. `all_rules` are those of the files if `rules` are only some of them; see `every_rule`.
     """
 
     auth: AuthBook
@@ -73,6 +73,12 @@ class Config(msgspec.Struct, frozen=True):
     warnings: tuple[Problem, ...] = ()
     elsewhere: int = 0
     allowed: Allowlist = EVERYTHING
+    all_rules: tuple[Rule, ...] | None = None
+
+    @property
+    def every_rule(self) -> tuple[Rule, ...]:
+        """All rules of the files, whatever options select."""
+        return self.rules if self.all_rules is None else self.all_rules
 
     @property
     def conflicts(self) -> tuple[Problem, ...]:

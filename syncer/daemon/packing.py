@@ -21,7 +21,8 @@ def pack_report(report: ReportObserver, run: Document) -> bytes:
     for image in report.images():
         parts.append(packer.compress(separator + encode(image)))
         separator = b",\n"
-    parts.append(packer.compress(b'\n],"totals":' + encode(report.totals()) + b"}\n"))
+    # What follows the images is one line.
+    parts.append(packer.compress(b"\n]," + encode(report.end())[1:] + b"\n"))
     parts.append(packer.flush())
     return b"".join(parts)
 

@@ -60,6 +60,7 @@ class ListAnnounced(ListTags):
 
     def _add_images(self, job: Job, selected: SelectedTags) -> None:
         self._check_number(selected.tags)
+        job.selections.want(self.rule, self._wanted(selected.tags))
         job.graph.add_ahead(self._images(job, selected.tags), repositories=self.repositories)
 
     def _copy(self, source: Reference, reference: Reference, destination: Destination) -> ImageCopy:

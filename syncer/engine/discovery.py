@@ -235,6 +235,7 @@ class ListRepositories(Task):
         for rule in walk.rules:
             selected = walk.selected.get(rule.number, 0)
             listing = walk.listing
+            job.selections.discovered(rule, listing.warning)
             job.observer.notify(
                 RepositoriesListed(rule, listing.method, len(walk.seen), selected, listing.warning)
             )

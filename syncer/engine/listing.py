@@ -52,6 +52,7 @@ class ListTags(Task):
 
     async def run(self, job: Job) -> Reschedule | None:
         rule = self.rule
+        job.selections.begin(rule)
         for destination in list(self.destinations):
             if conflict := rule.conflict_at(Reference(destination.repository)):
                 self.destinations.remove(destination)
@@ -66,6 +67,8 @@ class ListTags(Task):
         """Add a lazy task for each selected tag. Raises `RegistryError` if the destination's tags do not fit them."""
         rule = self.rule
         self._check_number(selected.tags)
+        job.selections.want(rule, self._wanted(selected.tags))
+        job.selections.complete(rule, job.repositories.source(rule.source).listing_doubt())
         if not any(map(self.is_wanted, selected.tags)):
             message = f"{rule}: no tag of {rule.source} is selected{selected.why_none}"
             job.observer.notify(RuleWarning(rule, message))
@@ -74,6 +77,14 @@ class ListTags(Task):
     def is_wanted(self, tag: str | None) -> bool:  # noqa: ARG002
         """Return whether a selected tag is to be copied."""
         return True
+
+    def _wanted(self, tags: Sequence[str | None]) -> Iterator[Reference]:
+        """Yield the images that the rule selects, as named at the destinations."""
+        digest = self.rule.selection.digest if isinstance(self.rule.selection, OneDigest) else None
+        for destination in self.destinations:
+            for index, tag in enumerate(tags):
+                to_tag = destination.tag_for(tag, index)
+                yield Reference(destination.repository, to_tag, None if to_tag else digest)
 
     def _check_number(self, selected: Sequence[str | None]) -> None:
         """Raise `RegistryError` if the destination has another number of tags than the source."""

@@ -23,7 +23,7 @@ from syncer.oci.attestations import is_attestation
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
-from syncer.oci.reference import Repository
+from syncer.oci.reference import Reference, Repository
 
 _PARTS_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 
@@ -163,6 +163,8 @@ class PushManifest(Task):
                 raise
             return None
         job.ledger.record_manifest(self.repository, manifest.digest)
+        if self.tag is not None:
+            job.written.record(Reference(self.repository, self.tag), stored, copy.source.repository)
         copy.count_pushed(manifest.digest, len(manifest.raw))
         job.observer.notify(BytesMoved("pushed", self.repository.host, len(manifest.raw), "manifest"))
         if not self.child:

@@ -12,6 +12,8 @@ from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobLedger
 from syncer.engine.ranges import IdleSlots
 from syncer.engine.referrer_list import ReferrerLists
+from syncer.engine.selections import Selections
+from syncer.engine.written import WrittenTags
 from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
 from syncer.events import Observer
@@ -159,7 +161,7 @@ class Job(msgspec.Struct, frozen=True):
     the destinations that several rules write to: only for these does the run record which source wrote which tag. A
     `dry_run` transfers no blobs, and its repositories write nothing. If `open_image` is set, it yields the tasks for an
     image, instead of one that copies it. `verifier_for` returns what checks
-    signatures with some keys.
+    signatures with some keys. `selections` records what rules select, and `written` which tags were written.
     """
 
     graph: Graph
@@ -176,6 +178,8 @@ class Job(msgspec.Struct, frozen=True):
     verifier_for: Callable[[tuple[VerificationKey, ...]], Verifier] = _trust_nothing
     referrers: ReferrerLists = msgspec.field(default_factory=ReferrerLists)
     large_images: LargeImages = msgspec.field(default_factory=LargeImages)
+    selections: Selections = msgspec.field(default_factory=Selections)
+    written: WrittenTags = msgspec.field(default_factory=WrittenTags)
     _claims: dict[Reference, tuple[int, Reference]] = msgspec.field(default_factory=dict)
 
     def claim(self, destination: Reference, source: Reference, rule: int) -> Reference | None:

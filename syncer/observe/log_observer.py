@@ -10,6 +10,8 @@ from syncer.events import (
     ImageSynced,
     IndexFiltered,
     ProjectMade,
+    PruneFailed,
+    PruneHeld,
     QuotaLow,
     RateLimitSeen,
     RepositoriesListed,
@@ -20,6 +22,8 @@ from syncer.events import (
     RunFinished,
     RunStarted,
     SkipReason,
+    TagKept,
+    TagPruned,
     TagsListed,
     TaskEnded,
 )
@@ -191,6 +195,44 @@ class LogObserver(Totals):
             message=f"{event.source} -> {event.destination}: {message}",
             **_image_fields(event),
             seconds=round(event.seconds, 3),
+            **_failure_fields(event.failure),
+        )
+
+    # --- pruning ------------------------------------------------------------------------------------------------
+
+    def on_tag_pruned(self, event: TagPruned) -> None:
+        super().on_tag_pruned(event)
+        self._log.info(
+            "tag removed",
+            message=f"{event.destination}: {'would be removed' if self.dry_run else 'removed'}: {event.reason}",
+            rule=event.rule.number,
+            destination=event.destination,
+            digest=event.digest,
+        )
+
+    def on_tag_kept(self, event: TagKept) -> None:
+        self._log.debug(
+            "tag kept",
+            message=f"{event.destination}: not removed: {event.reason}",
+            rule=event.rule.number,
+            destination=event.destination,
+        )
+
+    def on_prune_held(self, event: PruneHeld) -> None:
+        self._log.warning(
+            "nothing removed",
+            message=f"{event.repository}: nothing is removed: {event.reason}",
+            rule=event.rule.number,
+            destination=event.repository,
+        )
+
+    def on_prune_failed(self, event: PruneFailed) -> None:
+        self._log.error(
+            "tag not removed",
+            message=f"{event.destination}: could not be removed: {event.failure.message}",
+            rule=event.rule.number,
+            destination=event.destination,
+            digest=event.digest,
             **_failure_fields(event.failure),
         )
 

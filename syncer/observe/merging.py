@@ -82,6 +82,7 @@ class _Document(msgspec.Struct):
     run: RunPart
     images: list[msgspec.Raw]
     totals: _Totals
+    pruned: list[dict[str, str]] = []
 
 
 class _Part(msgspec.Struct):
@@ -99,6 +100,12 @@ class Merged(msgspec.Struct):
     run: RunPart
     totals: dict[str, Any]
     raw: list[list[msgspec.Raw]]
+    pruned: list[dict[str, str]] = []
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """What follows the images."""
+        return ({"pruned": self.pruned} if self.pruned else {}) | {"totals": self.totals}
 
     def images(self) -> Iterator[bytes]:
         # The file may be indented: write each image on one line.
@@ -123,7 +130,8 @@ def merge(paths: Sequence[Path], *, partial: bool = False) -> Merged:
         raise MergeError(problems)
     totals = _summed([msgspec.to_builtins(part.document.totals) for part in parts])
     run = _joined([part.document.run for part in parts], totals["images"], missing)
-    return Merged(run, totals, [part.document.images for part in parts])
+    pruned = list(chain.from_iterable(part.document.pruned for part in parts))
+    return Merged(run, totals, [part.document.images for part in parts], pruned)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from syncer.events import (
     RequestSent,
     RunFinished,
     RunStarted,
+    TagPruned,
     TaskEnded,
 )
 from syncer.observe.files import write_beside
@@ -169,6 +170,7 @@ class MetricsObserver(Observer, Collector):
             ["destination"],
         )
         self._drift_counts: Counts[str] = Counts()
+        self._pruned = counter("syncer_tags_pruned_total", "Number of removed tags.", ["destination"])
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -193,6 +195,10 @@ class MetricsObserver(Observer, Collector):
                 self._drifted.labels(destination).set(count)
         if event.outcome == "success":
             self._export(_LAST_SUCCESS, now)
+
+    def on_tag_pruned(self, event: TagPruned) -> None:
+        if not self._dry_run:
+            self._pruned.labels(event.destination.repository.host).inc()
 
     def on_image_synced(self, event: ImageSynced) -> None:
         self._count_image("synced", event)

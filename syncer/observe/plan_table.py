@@ -53,7 +53,13 @@ def render_plan(document: Mapping[str, Any], *, width: int = 80, styled: bool = 
         yield from _plain(rows)
     for selection in document.get("selections", ()):
         yield f"{selection['source']}: {selection['text']}"
+    for removal in document.get("pruned", ()):
+        yield f"remove {removal['destination']} ({short(removal['digest'])}): {removal['reason']}"
+    for stay in document.get("not_pruned", ()):
+        yield f"not removed: {stay['destination']}: {stay['reason']}"
     yield from _summary(rows)
+    if removals := len(document.get("pruned", ())):
+        yield f"{count(removals, 'tag')} to remove with --prune"
 
 
 def _row(image: Mapping[str, Any]) -> _Row:

@@ -1,7 +1,7 @@
 """The report of a run: a JSON document with the schema schemas/report.schema.json."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +13,11 @@ from syncer.events import (
     ImageSynced,
     IndexFiltered,
     ProjectMade,
+    PruneHeld,
     RunFinished,
     RunStarted,
+    TagKept,
+    TagPruned,
     TagsListed,
 )
 from syncer.observe import words
@@ -54,6 +57,8 @@ class ReportObserver(Totals):
         self._filtered: dict[tuple[int, Reference, str], IndexFiltered] = {}
         self._projects: set[tuple[str, str]] = set()
         self._listed: dict[tuple[int, Repository], TagsListed] = {}
+        self._pruned: list[TagPruned] = []
+        self._not_pruned: list[TagKept | PruneHeld] = []
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -88,11 +93,23 @@ class ReportObserver(Totals):
         super().on_image_failed(event)
         self._images.append(event)
 
+    def on_tag_pruned(self, event: TagPruned) -> None:
+        super().on_tag_pruned(event)
+        self._pruned.append(event)
+
+    def on_tag_kept(self, event: TagKept) -> None:
+        if self.dry_run:
+            self._not_pruned.append(event)
+
+    def on_prune_held(self, event: PruneHeld) -> None:
+        if self.dry_run:
+            self._not_pruned.append(event)
+
     # --- the report -----------------------------------------------------------------------------------------------
 
     def document(self) -> dict[str, object]:
         """Return the report in its current state."""
-        return {"run": self.run(), "images": list(self.images()), "totals": self.totals()}
+        return {"run": self.run(), "images": list(self.images())} | self.end()
 
     def plan(self) -> dict[str, object]:
         """Return the report for display: a destination with variables is shown as written in the file."""
@@ -100,7 +117,17 @@ class ReportObserver(Totals):
             self._image(image) | {"destination": image.rule.destination_name(image.destination)}
             for image in sorted(self._images, key=_order)
         ]
-        return {"run": self.run(), "images": images, "totals": self.totals(), "selections": self.selections()}
+        return {
+            "run": self.run(),
+            "images": images,
+            "pruned": [
+                _pruned(event) | {"destination": event.rule.destination_name(event.destination)}
+                for event in sorted(self._pruned, key=_removal_order)
+            ],
+            "not_pruned": [_not_pruned(event) for event in self._not_pruned],
+            "totals": self.totals(),
+            "selections": self.selections(),
+        }
 
     def selections(self) -> list[dict[str, object]]:
         """Return what each step of the key `tags` left, for the rules that have it, in their order."""
@@ -146,6 +173,11 @@ class ReportObserver(Totals):
         """Return the sums over the run, including blobs and bytes of failed images. In a dry run, the planned sums."""
         return self.as_fields()
 
+    def end(self) -> dict[str, object]:
+        """Return what follows the images: the totals, and the removed tags if there are any."""
+        pruned = [_pruned(event) for event in sorted(self._pruned, key=_removal_order)]
+        return ({"pruned": pruned} if pruned else {}) | {"totals": self.totals()}
+
     def _image(self, image: _Ended) -> dict[str, object]:
         synced = image if isinstance(image, ImageSynced) else None
         document: dict[str, object] = {
@@ -188,11 +220,11 @@ class ReportObserver(Totals):
 def write_report(path: Path, observer: ReportObserver) -> None:
     """Write the report to a file, one image per line. Raises `OSError`."""
     encode = msgspec.json.Encoder().encode
-    write_parts(path, observer.run(), map(encode, observer.images()), observer.totals())
+    write_parts(path, observer.run(), map(encode, observer.images()), observer.end())
 
 
-def write_parts(path: Path, run: object, images: Iterable[bytes], totals: object) -> None:
-    """Write a report from its parts. `images` are JSON texts. Raises `OSError`."""
+def write_parts(path: Path, run: object, images: Iterable[bytes], end: Mapping[str, object]) -> None:
+    """Write a report from its parts. `images` are JSON texts, `end` is what follows them. Raises `OSError`."""
     encode = msgspec.json.encode
     with open_beside(path) as file:
         file.write(b'{"run": ' + encode(run) + b',\n "images": [')
@@ -200,7 +232,24 @@ def write_parts(path: Path, run: object, images: Iterable[bytes], totals: object
         for image in images:
             file.write(separator + image)
             separator = b",\n  "
-        file.write(b'],\n "totals": ' + encode(totals) + b"}\n")
+        file.write(b"]")
+        for name, value in end.items():
+            file.write(b",\n " + encode(name) + b": " + encode(value))
+        file.write(b"}\n")
+
+
+def _pruned(event: TagPruned) -> dict[str, object]:
+    return {"destination": str(event.destination), "digest": str(event.digest), "reason": event.reason}
+
+
+def _not_pruned(event: TagKept | PruneHeld) -> dict[str, object]:
+    """Return why a tag stays, or all tags of a repository."""
+    destination = event.destination if isinstance(event, TagKept) else Reference(event.repository)
+    return {"destination": event.rule.destination_name(destination), "reason": event.reason}
+
+
+def _removal_order(event: TagPruned) -> str:
+    return str(event.destination)
 
 
 def _outcome(image: _Ended) -> str:

@@ -113,6 +113,10 @@ class Source(Protocol):
         """Yield all tags in pages."""
         ...
 
+    def listing_doubt(self) -> str:
+        """Return why lists that `tags` yielded may have been incomplete; empty if they were complete."""
+        return ""
+
     async def resolve(self, target: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest without its content, or None if it does not exist."""
         ...
@@ -241,4 +245,19 @@ class RecordsReferrers(Protocol):
 
     async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
         """Make sure that the destination lists these manifests, which it has, as referrers. Raises `RegistryError`."""
+
+
+@runtime_checkable
+class RemovesTags(Protocol):
+    """A destination that can remove tags. Every method raises `RegistryError`."""
+
+    async def untags(self) -> bool:
+        """Return whether `remove_tag` keeps the manifest, and so all other tags of it.
+
+        If not, it may remove the manifest with all of its tags.
+        """
+        ...
+
+    async def remove_tag(self, tag: str, digest: Digest) -> None:
+        """Remove a tag, which names the manifest `digest`. Does nothing if it does not exist."""
         ...

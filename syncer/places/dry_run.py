@@ -5,11 +5,12 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, Content, Destination, RecordsReferrers, Upload
+from syncer.places.content import BlobBody, Content, Destination, RecordsReferrers, RemovesTags, Upload
 
 
 class DryRunDestination(Destination, RecordsReferrers):
@@ -22,6 +23,9 @@ class DryRunDestination(Destination, RecordsReferrers):
 
     def tags(self) -> AsyncIterator[list[str]]:
         return self._real.tags()
+
+    def listing_doubt(self) -> str:
+        return self._real.listing_doubt()
 
     async def resolve(self, target: str) -> Descriptor | None:
         return await self._real.resolve(target)
@@ -51,6 +55,18 @@ class DryRunDestination(Destination, RecordsReferrers):
 
     async def start_upload(self) -> Upload:
         return _NoUpload()
+
+    async def untags(self) -> bool:
+        return await self._removing().untags()
+
+    async def remove_tag(self, tag: str, digest: Digest) -> None:
+        self._removing()
+
+    def _removing(self) -> RemovesTags:
+        if isinstance(self._real, RemovesTags):
+            return self._real
+        message = "tags cannot be removed there"
+        raise RegistryError(Kind.UNSUPPORTED, message, attempt=Attempt(self.name.host), permanent=True)
 
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
         return manifest.digest

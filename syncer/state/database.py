@@ -81,6 +81,16 @@ STEPS: tuple[str, ...] = (
         seen REAL NOT NULL
     ) WITHOUT ROWID;
     """,
+    # 6: the tags that were written (written_tags.py)
+    """
+    CREATE TABLE written_tags (
+        repository TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        source TEXT NOT NULL,
+        PRIMARY KEY (repository, tag)
+    ) WITHOUT ROWID;
+    """,
 )
 """Migrations: script N migrates the file from version N-1 to N. Only append to this list."""
 

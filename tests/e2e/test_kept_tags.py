@@ -1,5 +1,7 @@
 """`immutable` and `overwrite: false` against docker-registry: the requests, the report and the exit code."""
 
+from functools import partial
+
 import pytest
 
 from syncer.oci.digest import Digest
@@ -8,26 +10,27 @@ from tests.e2e.jobs import read_json
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
+def push_image(registry, repository, tag, config):
+    """Push an image without layers and return its digest."""
+    with registry.client() as client:
+        started = client.post(f"/v2/{repository}/blobs/uploads/").raise_for_status()
+        location = f"{started.headers['location']}&digest={Digest.of(config)}"
+        client.put(location, content=config).raise_for_status()
+        document = (
+            f'{{"schemaVersion": 2, "mediaType": "{MANIFEST}", "config": {{"mediaType": '
+            f'"application/vnd.oci.image.config.v1+json", "digest": "{Digest.of(config)}", "size": {len(config)}}}, '
+            '"layers": []}'
+        ).encode()
+        client.put(
+            f"/v2/{repository}/manifests/{tag}", content=document, headers={"Content-Type": MANIFEST}
+        ).raise_for_status()
+        return str(Digest.of(document))
+
+
 @pytest.fixture
 def push(shared_registry):
     """`push(repository, tag, config)` pushes an image without layers and returns its digest."""
-
-    def run(repository, tag, config):
-        with shared_registry.client() as client:
-            started = client.post(f"/v2/{repository}/blobs/uploads/").raise_for_status()
-            location = f"{started.headers['location']}&digest={Digest.of(config)}"
-            client.put(location, content=config).raise_for_status()
-            document = (
-                f'{{"schemaVersion": 2, "mediaType": "{MANIFEST}", "config": {{"mediaType": '
-                f'"application/vnd.oci.image.config.v1+json", "digest": "{Digest.of(config)}", "size": {len(config)}}}, '
-                '"layers": []}'
-            ).encode()
-            client.put(
-                f"/v2/{repository}/manifests/{tag}", content=document, headers={"Content-Type": MANIFEST}
-            ).raise_for_status()
-            return str(Digest.of(document))
-
-    return run
+    return partial(push_image, shared_registry)
 
 
 def tag_many(registry, repository, digest, count):

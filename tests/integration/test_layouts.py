@@ -11,8 +11,9 @@ import pytest
 
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_index, make_layer
-from syncer.events import BlobCompleted
+from syncer.events import BlobCompleted, TagPruned
 from syncer.oci.digest import Digest
+from tests.support.caches import Written
 from tests.support.wire import Net
 
 LAYER = make_layer({"a": b"b"})
@@ -290,3 +291,16 @@ async def test_layout_that_skopeo_wrote_is_read_by_its_tags(net, layout):
     assert net.registries["destination"].store.digest("all", "latest") == source.store.digest(
         "multi", "latest"
     )
+
+
+async def test_tag_that_no_rule_selects_is_removed_from_the_index(net: Net, layout: Path) -> None:
+    make_image(net.registries["source"].store, "app", "2", layers=[LAYER])
+    rule: dict[str, object] = {"to": f"oci:{layout}//quay.io/app", "prune": {"limit": "50%"}}
+    written = Written()
+    await net.sync({"source/app": rule}, written=written)
+    net.registries["source"].store.delete_tag("app", "1")
+    digest = entries(layout)["quay.io/app:1"]
+    outcome = await net.sync({"source/app": rule}, written=written, prune=True)
+    (removed,) = outcome.told.of(TagPruned)
+    assert (removed.destination.tag, removed.digest) == ("1", digest)
+    assert list(entries(layout)) == ["quay.io/app:2"]

@@ -38,6 +38,14 @@ class Api:
                 r"/projects/(?P<project>[^/]+)/repositories/(?P<repository>[^/]+)/artifacts",
                 self._artifacts,
             ),
+            (
+                "DELETE",
+                (
+                    r"/projects/(?P<project>[^/]+)/repositories/(?P<repository>[^/]+)"
+                    r"/artifacts/(?P<reference>[^/]+)/tags/(?P<tag>[^/]+)"
+                ),
+                self._delete_tag,
+            ),
             ("GET", r"/users/current", self._user),
             ("GET", r"/robots", self._robots),
         )
@@ -120,6 +128,19 @@ class Api:
             if each.digest not in children or tags[each.digest]
         ]
         return _page(request, documents[::-1])
+
+    async def _delete_tag(self, request: Request, match: re.Match[str]) -> Answer:
+        """As Harbor's api/v2.0/swagger.yaml describes "deleteTag": 200, and the artifact stays."""
+        account = self._access.basic(request, "api")
+        if account is None:
+            return rows.API_LOGIN_WANTED.answer()
+        name = f"{match['project']}/{unquote(match['repository'])}"
+        if not account.admin and "delete" not in account.rights.get(match["project"], ()):
+            return rows.API_FORBIDDEN.answer(reason="forbidden")
+        if self._store.digest(name, match["tag"]) is None:
+            return rows.NO_TAG.answer(repository=name, reference=match["tag"])
+        self._store.delete_tag(name, match["tag"])
+        return Answer(200, {}, b"")
 
     async def _user(self, request: Request, _match: re.Match[str]) -> Answer:
         account = self._access.basic(request, "api")

@@ -21,6 +21,7 @@ from syncer.demo import Answer, DropConnection, MemoryRegistry, Recorded, Reques
 from syncer.diagnostics import Findings
 from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
+from syncer.engine.written import WrittenTags
 from syncer.events import BlobCompleted, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
 from syncer.oci.digest import Digest
 from syncer.rules.shard import WHOLE, Shard
@@ -113,24 +114,31 @@ class Net:
         shard: Shard = WHOLE,
         tags: Sequence[str] = (),
         announced: Mapping[str | None, Digest | None] | None = None,
+        written: WrittenTags | None = None,
+        only: Sequence[int] | None = None,
+        trigger: str = "cli",
         **options: Any,
     ) -> tuple[Run, Recorder]:
         """A run that is not started yet, and who listens to it. Further arguments are those of `RunOptions`.
 
-        With `announced`, only these tags are copied, each by all rules.
+        With `announced`, only these tags are copied, each by all rules. `only` are the numbers of the rules to run.
         """
         recorder = Recorder(heard)
         chosen = RunOptions(**{"transfers": 2, "retries": 1, "shard": shard, **options})
         rules = rules_from({self._named(key): self._named(value) for key, value in images.items()})
         config = sharded(attested(Config(self._auth(), rules), None), shard)
+        chosen_rules = [rule for rule in config.rules if only is None or rule.number in only]
         run = Run(
-            config.rules if announced is None else (),
+            chosen_rules if announced is None else (),
             config.auth,
             chosen,
             cache=cache,
             image_times=image_times,
             observers=[recorder],
             tags=tags,
+            trigger=trigger,
+            written=written,
+            all_rules=config.every_rule,
             announced=[] if announced is None else [Announced(rule, announced) for rule in config.rules],
         )
         run._pool._drain_seconds = drain_seconds

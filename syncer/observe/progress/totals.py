@@ -12,6 +12,7 @@ from syncer.events import (
     RequestRetried,
     RequestSent,
     RunStarted,
+    TagPruned,
 )
 from syncer.observe import words
 
@@ -29,6 +30,7 @@ class Totals(Observer):
         self.blobs: Counter[str] = Counter()
         self.nbytes: Counter[str] = Counter()
         self.requests = self.retries = 0
+        self.pruned = 0
 
     def on_run_started(self, event: RunStarted) -> None:
         self._reset()
@@ -43,6 +45,9 @@ class Totals(Observer):
 
     def on_image_failed(self, _event: ImageFailed) -> None:
         self.failed += 1
+
+    def on_tag_pruned(self, _event: TagPruned) -> None:
+        self.pruned += 1
 
     def on_blob_completed(self, event: BlobCompleted) -> None:
         self.blobs[event.outcome] += 1
@@ -76,10 +81,11 @@ class Totals(Observer):
         """Return the counts as one line."""
         blobs = ", ".join(f"{self.blobs[name]} {name}" for name in ("copied", "mounted", "present", "shared"))
         would = "would be " if self.dry_run else ""
+        removed = f"{words.count(self.pruned, 'tag')} {would}removed; " if self.pruned else ""
         drifted = f" ({self.drifted} drifted)" if self.drifted else ""
         return (
             f"images: {self.synced} {would}synced, {self.skipped} skipped{drifted}, {self.failed} failed; "
-            f"blobs: {blobs}; "
+            f"{removed}blobs: {blobs}; "
             f"{words.size(self.nbytes['pulled'])} pulled, {words.size(self.nbytes['pushed'])} pushed; "
             f"{words.count(self.requests, 'request')}, {words.count(self.retries, 'retry', 'retries')}"
         )

@@ -184,7 +184,7 @@ class ArchiveWriter(WritableStore):
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def write_index(self, added: dict[str, bytes]) -> bytes:
+    def write_index(self, added: dict[str, bytes | None]) -> bytes:
         self._index = merge_index(self._index, added)
         return self._index
 

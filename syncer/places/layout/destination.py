@@ -36,11 +36,18 @@ class WritableLayout(Layout):
         self.written = store
         self.earlier = earlier
         self._writing = anyio.Lock()
-        self._pending: dict[str, bytes] = {}
+        self._pending: dict[str, bytes | None] = {}
 
     async def add_reference(self, name: str, manifest: Manifest, attempt: Attempt) -> None:
         """Add a reference to the index. References that are added at the same time are written at once."""
-        self._pending[name] = index_entry(manifest, name)
+        await self._change(name, index_entry(manifest, name), attempt)
+
+    async def remove_reference(self, name: str, attempt: Attempt) -> None:
+        """Remove a reference from the index. The content stays."""
+        await self._change(name, None, attempt)
+
+    async def _change(self, name: str, entry: bytes | None, attempt: Attempt) -> None:
+        self._pending[name] = entry
         async with self._writing:
             added, self._pending = self._pending, {}
             if not added:
@@ -215,6 +222,17 @@ class LayoutDestination(LayoutSource, Destination):
         await self._written.add_reference(
             name, manifest, self._attempt("manifest", self._manifest(manifest.digest))
         )
+
+    async def untags(self) -> bool:
+        return True
+
+    async def remove_tag(self, tag: str, digest: Digest) -> None:
+        attempt = self._attempt("manifest", self._manifest(tag))
+        await self._written.remove_reference(self._reference(tag), attempt)
+        named = (await self._targets()).get(tag)
+        if isinstance(named, Descriptor) and named.digest == digest:
+            message = "another tool wrote the entry of the tag in index.json"
+            raise RegistryError(Kind.UNSUPPORTED, message, attempt=attempt, permanent=True)
 
     def _reference(self, tag: str) -> str:
         return str(Reference(self.name.inside, tag))

@@ -135,7 +135,7 @@ class FolderStore(WritableStore):
         with suppress(OSError), self._folder(_PARTIAL) as partial:
             os.unlink(name, dir_fd=partial)
 
-    def write_index(self, added: dict[str, bytes]) -> bytes:
+    def write_index(self, added: dict[str, bytes | None]) -> bytes:
         with self._folder(create=True) as folder:
             lock = open_regular(_LOCK, folder=folder, flags=os.O_RDWR | os.O_CREAT)
             try:

@@ -148,8 +148,10 @@ def index_entry(manifest: Manifest, name: str) -> bytes:
     )
 
 
-def merge_index(raw: bytes | None, added: Mapping[str, bytes]) -> bytes:
+def merge_index(raw: bytes | None, added: Mapping[str, bytes | None]) -> bytes:
     """Return an index with the entries `added`, by reference name. They replace entries with the same name.
+
+    None removes the entries with that name.
 
     Raises `InvalidIndex` if `raw` is not an index: it is not overwritten.
     """
@@ -160,7 +162,7 @@ def merge_index(raw: bytes | None, added: Mapping[str, bytes]) -> bytes:
         kept = [entry for entry, name in zip(listed, _names(listed), strict=True) if name not in added]
     else:
         kept = []
-    document["manifests"] = [*kept, *map(msgspec.Raw, added.values())]
+    document["manifests"] = [*kept, *(msgspec.Raw(entry) for entry in added.values() if entry is not None)]
     merged = msgspec.json.encode(document)
     if len(merged) > MAX_INDEX or len(document["manifests"]) > MAX_ENTRIES:
         raise InvalidIndex(f"index.json would have more than {MAX_ENTRIES} entries or {MAX_INDEX} bytes")

@@ -124,8 +124,8 @@ class WritableStore(BlobStore, Protocol):
         """Begin to write a blob of `size` bytes. `repository` is the name of the repository that needs it first."""
         ...
 
-    def write_index(self, added: dict[str, bytes]) -> bytes:
-        """Add entries to the index, by their reference names. Return what the index contains now."""
+    def write_index(self, added: dict[str, bytes | None]) -> bytes:
+        """Add entries to the index, by their reference names; None removes one. Return what the index contains now."""
         ...
 
 

@@ -55,6 +55,7 @@ class Capabilities:
     - `ranges`: whether the registry serves ranges of blobs.
     - `page_size`: tags per page of a tag list; None means the registry's default.
     - `uploads`: the upload methods that the registry accepts.
+    - `removes_tags`: whether the registry removes tags, and not only manifests by digest.
     - `push_times`: whether the registry may have an API that tells when tags were pushed.
     - `referrers`: its referrers API.
     """
@@ -64,5 +65,6 @@ class Capabilities:
         self.ranges = True
         self.page_size: int | None = PAGE_SIZES[0]
         self.uploads = UploadMethods()
+        self.removes_tags = True
         self.push_times = True
         self.referrers = ReferrersApi()

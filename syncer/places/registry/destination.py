@@ -24,6 +24,7 @@ from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import min_chunk_size
 from syncer.places.registry.referrers import FallbackTag
 from syncer.places.registry.remote import PREWARM, RemoteRepository
+from syncer.places.registry.removal import TagRemoval
 from syncer.places.registry.upload import RemoteUpload, Session
 
 _MISSING = frozenset({401, 403, 404})
@@ -45,6 +46,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     ) -> None:
         super().__init__(client, name, writable=writable, capabilities=capabilities)
         self._projects = projects
+        self._removal = TagRemoval(client, name, self._capabilities)
         self._probing = anyio.Lock()
         self._probed = self._found_new = False
         self._unsure: set[tuple[str, Digest]] = set()
@@ -241,6 +243,12 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
 
         attempt = self._attempt("PUT", "manifest", f"referrers of {self.name}@{subject}")
         await FallbackTag(subject, listing, attempt=attempt, push=push).add(referrers)
+
+    async def untags(self) -> bool:
+        return await self._removal.untags()
+
+    async def remove_tag(self, tag: str, digest: Digest) -> None:
+        await self._removal.remove(tag, digest)
 
     async def _is_stored(self, manifest: Manifest, tag: str | None) -> bool:
         """Return whether the tag or digest already names this manifest."""

@@ -74,6 +74,7 @@ class MirroredSource(Source, ListsReferrers):
         self._mirrors = tuple(mirrors)
         self._resting = resting
         self._unverified: set[str] = set()
+        self._listed_by_mirror = False
         self._wrong: set[tuple[Repository, Digest]] = set()
 
     def is_authoritative(self, target: str) -> bool:
@@ -93,10 +94,16 @@ class MirroredSource(Source, ListsReferrers):
             return
         for mirror in self._awake():
             if (pages := await self._ask(mirror, _all_pages(mirror))) is not None:
+                self._listed_by_mirror = True
                 for page in pages:
                     yield page
                 return
         raise unreachable
+
+    def listing_doubt(self) -> str:
+        if self._listed_by_mirror:
+            return "a mirror listed them"
+        return self._registry.listing_doubt()
 
     async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
         # A mirror knows only when it got the tags.

@@ -65,6 +65,7 @@ class RemoteRepository(Source, ListsReferrers):
         self._retry = retry
         self._capabilities = capabilities or Capabilities()
         self._blob_heads = HeadRequests()
+        self._listing_doubts: list[str] = []
         self._base = f"/v2/{name.path}"
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
@@ -85,8 +86,17 @@ class RemoteRepository(Source, ListsReferrers):
             )
 
         attempt = self._attempt("GET", "tags", what)
-        listing = TagList(get, f"{self._base}/tags/list", attempt=attempt, capabilities=self._capabilities)
+        listing = TagList(
+            get,
+            f"{self._base}/tags/list",
+            attempt=attempt,
+            capabilities=self._capabilities,
+            doubt=self._listing_doubts.append,
+        )
         return listing.pages()
+
+    def listing_doubt(self) -> str:
+        return next(iter(self._listing_doubts), "")
 
     async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
         return await self._push_times.of(tags) if self._push_times else {}

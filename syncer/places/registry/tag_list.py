@@ -24,6 +24,8 @@ MAX_EMPTY_PAGES = 100
 """Consecutive pages without entries."""
 ROUND = 10
 """Some registries truncate lists at a multiple of this number and send no `Link` header."""
+CAP = 100
+"""A list of a multiple of this number of tags may be truncated if the registry cannot continue it."""
 _NOT_FOR_SIZE = frozenset({401, 404})
 """Error statuses that do not depend on the page size."""
 
@@ -47,8 +49,15 @@ class _Page(msgspec.Struct, frozen=True):
     link: str | None
 
 
+def _ignore(_reason: str) -> None:
+    return
+
+
 class TagList:
-    """The tag list at `path`. `get` sends a GET request for a path and reads at most `MAX_PAGE_BYTES` bytes."""
+    """The tag list at `path`. `get` sends a GET request for a path and reads at most `MAX_PAGE_BYTES` bytes.
+
+    `doubt` is called with the reason if the list ends where a registry may have truncated it.
+    """
 
     def __init__(
         self,
@@ -57,11 +66,13 @@ class TagList:
         *,
         attempt: Attempt,
         capabilities: Capabilities,
+        doubt: Callable[[str], None] = _ignore,
     ) -> None:
         self._get = get
         self._path = path
         self._attempt = attempt
         self._capabilities = capabilities
+        self._doubt = doubt
         self._seen = 0
         self._empty = 0
         self._visited: set[str] = set()
@@ -127,9 +138,12 @@ class TagList:
             return None
         # A registry without support for `last` returns the first page again: the list is complete.
         begins_anew = self._first_tags.intersection(following.tags[:1])
+        if begins_anew and page.entries % CAP == 0:
+            self._doubt(f"the registry sends no page after {page.entries} tags")
         return None if begins_anew or set(following.tags) <= set(page.tags) else following
 
     def _warn_of_end(self, page: _Page, reason: str) -> None:
+        self._doubt(f"the page after {page.entries} tags cannot be requested: {reason}")
         _log.warning(
             "%s: a page of %d entries has no link, and the next page cannot be requested: %s",
             self._attempt.subject,

@@ -23,6 +23,7 @@ from syncer.events import (
     RunFinished,
     RunStarted,
     SkipReason,
+    TagPruned,
     TaskEnded,
 )
 from syncer.observe.metrics import MetricsObserver
@@ -69,6 +70,7 @@ WORK = (
     BytesMoved("pulled", "docker.io", 100),
     BytesMoved("pulled", "docker.io", 11),
     BytesMoved("pulled", "docker.io", 7, "manifest"),
+    TagPruned(numbered(0), TO, DIGEST, "no rule selects it"),
     TaskEnded("blob", "retried", "blob sha256:1 of nginx"),
     RequestSent("docker.io", "GET", "blob", "/v2/library/nginx/blobs/sha256:1", 200, 0.3),
     RequestSent("docker.io", "GET", "blob", "/v2/library/nginx/blobs/sha256:2", 0, 70.0),
