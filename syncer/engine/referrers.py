@@ -353,3 +353,44 @@ class SkipImage(Task):
 
     def failed(self, job: Job, error: RegistryError) -> None:
         self.copy.tell_failed(job.observer, error.as_failure())
+
+
+class CopyListedReferrers(Task):
+    """Brings the referrers that a fallback tag lists, whether or not their subject is copied. The tag is not pushed."""
+
+    kind = "image"
+    __slots__ = ("copy", "subject")
+
+    def __init__(self, key: Key, subject: Digest, copy: ImageCopy) -> None:
+        super().__init__([key], priority=copy.priority)
+        self.subject = subject
+        self.copy = copy
+
+    def __str__(self) -> str:
+        return f"copy referrers that {self.copy.source} lists"
+
+    @property
+    def repositories(self) -> Iterable[Repository]:
+        return (self.copy.source.repository, self.copy.destination.repository)
+
+    async def run(self, job: Job) -> Reschedule | None:
+        copy = self.copy
+        if copy.rule.referrers is not None:
+            wanted = Wanted(copy.source.repository, copy.rule.referrers)
+            task = CopyReferrers(self.subject, wanted, {copy.destination.repository: copy})
+            _add(job, [task])
+            job.graph.add(CompleteListedReferrers(self.keys[0], copy), needs=task.keys, replaces=self)
+        return None
+
+    def failed(self, job: Job, error: RegistryError) -> None:
+        self.copy.tell_failed(job.observer, error.as_failure())
+
+
+class CompleteListedReferrers(SkipImage):
+    """Reports a list of referrers, if some of them were pushed and no image counts them."""
+
+    def __init__(self, key: Key, copy: ImageCopy) -> None:
+        super().__init__(key, copy, SkipReason.UP_TO_DATE)
+
+    async def run(self, job: Job) -> Reschedule | None:
+        return await super().run(job) if self.copy.referrers else None
