@@ -226,7 +226,11 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
             )
 
     async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
-        if lacks(await self.referrers(subject), referrers):
+        try:
+            listed = await self.referrers(subject)
+        except RegistryError:
+            listed = ()  # damaged: it is written again
+        if lacks(listed, referrers):
             added = AddedReferrers(self.name.inside, subject, referrers)
             await self._written.add_referrers(added, self._attempt("manifest", self._manifest(added.tag)))
 
