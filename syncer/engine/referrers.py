@@ -263,7 +263,8 @@ class CopyChildrenReferrers(_ReferrersTask):
         if job.referrers.has_none(source):
             job.referrers.completed.update(self.keys)
             return None
-        index = self.index or await self.holder.fetch_manifest(self.subject)
+        # A destination that continues an archive leaves out what that has.
+        index = self.index or await _fetch(self.subject, self.holder, source)
         # Within an index that is on its way, the destination may not have the inner ones yet.
         holder = source if self.index else self.holder
         tasks: list[_ReferrersTask] = []
@@ -276,6 +277,15 @@ class CopyChildrenReferrers(_ReferrersTask):
         _add(job, tasks)
         self.complete(job, {target: [task.key_for(target) for task in tasks] for target in self.targets}, ())
         return None
+
+
+async def _fetch(digest: Digest, first: Source, second: Source) -> Manifest:
+    try:
+        return await first.fetch_manifest(digest)
+    except RegistryError as error:
+        if error.kind is not Kind.NOT_FOUND:
+            raise
+    return await second.fetch_manifest(digest)
 
 
 class CompleteReferrer(Task):
@@ -359,7 +369,6 @@ class CopyListedReferrers(Task):
     """Brings the referrers that a fallback tag lists, whether or not their subject is copied. The tag is not pushed."""
 
     kind = "image"
-    __slots__ = ("copy", "subject")
 
     def __init__(self, key: Key, subject: Digest, copy: ImageCopy) -> None:
         super().__init__([key], priority=copy.priority)
@@ -368,10 +377,6 @@ class CopyListedReferrers(Task):
 
     def __str__(self) -> str:
         return f"copy referrers that {self.copy.source} lists"
-
-    @property
-    def repositories(self) -> Iterable[Repository]:
-        return (self.copy.source.repository, self.copy.destination.repository)
 
     async def run(self, job: Job) -> Reschedule | None:
         copy = self.copy
