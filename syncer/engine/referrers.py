@@ -379,10 +379,9 @@ class CopyListedReferrers(Task):
         return f"copy referrers that {self.copy.source} lists"
 
     async def run(self, job: Job) -> Reschedule | None:
-        copy = self.copy
-        if copy.rule.referrers is not None:
-            wanted = Wanted(copy.source.repository, copy.rule.referrers)
-            task = CopyReferrers(self.subject, wanted, {copy.destination.repository: copy})
+        if (copy := self.copy).rule.referrers is not None:
+            wanted, target = Wanted(copy.source.repository, copy.rule.referrers), copy.destination.repository
+            task = CopyReferrers(self.subject, wanted, {target: copy})
             _add(job, [task])
             job.graph.add(CompleteListedReferrers(self.keys[0], copy), needs=task.keys, replaces=self)
         return None
