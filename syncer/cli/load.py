@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from syncer.rules.allowlist import Allowlist
 from syncer.rules.conflicts import with_conflicts
 from syncer.rules.naming import DestinationTemplate, completed
 from syncer.rules.patterns import RepositoryPattern
+from syncer.rules.referrers import EVERY_REFERRER
 from syncer.rules.rule import Destination, Rule
 from syncer.rules.tags import AllTags, OneDigest, TagSelection, TheseTags
 
@@ -69,6 +71,8 @@ def _prepare(options: LoadOptions) -> Prepared:
     if problems := list(allowed.problems(rules)):
         raise ConfigError(*problems)
     warnings = (*config.warnings, *_warnings(archives))
+    # What belongs to an image was saved on purpose.
+    rules = tuple(replace(rule, referrers=EVERY_REFERRER) for rule in rules)
     loaded = chosen(msgspec.structs.replace(config, rules=rules, warnings=warnings), options.rule)
     return Prepared(narrowed(loaded, options), layouts, stream)
 

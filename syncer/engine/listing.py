@@ -9,12 +9,14 @@ import msgspec
 
 from syncer.engine.ages import tag_times
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.images import CopyImage
+from syncer.engine.images import CopyImage, image_key
+from syncer.engine.referrers import CopyListedReferrers
 from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
+from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository, is_tag
-from syncer.oci.referrers import is_fallback_tag, is_referrer_tag
+from syncer.oci.referrers import is_fallback_tag, is_referrer_tag, subject_of
 from syncer.rules.rule import Conflict, Destination, Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
@@ -175,9 +177,10 @@ class ListTags(Task):
             case AllTags() | MatchingTags():
                 found = await self._listed(job)
                 selected = list(filter(selection.matches, found))
+                lists = [tag for tag in selected if _carried_subject(rule, tag)]
                 selected = [tag for tag in selected if not _is_left_to_referrers(rule, tag)]
                 job.observer.notify(TagsListed(rule, rule.source, len(found), len(selected)))
-                return SelectedTags(selected)
+                return SelectedTags([*selected, *lists])
             case FilteredTags():
                 return await self._filtered(job, selection)
 
@@ -254,7 +257,12 @@ class ListTags(Task):
                         advice=_other_destination(destination),
                     )
                     copy.tell_failed(job.observer, error.as_failure())
-            if copies:
+            if copies and (subject := _carried_subject(rule, tag)):
+                if job.open_image is None:
+                    yield from (
+                        CopyListedReferrers(image_key(copy.destination), subject, copy) for copy in copies
+                    )
+            elif copies:
                 if job.open_image is not None:
                     yield from job.open_image(rule, source, copies)
                 else:
@@ -318,6 +326,16 @@ def _is_left_to_referrers(rule: Rule, tag: str) -> bool:
     return (rule.referrers is not None and is_fallback_tag(tag)) or (
         bool(rule.verify) and is_referrer_tag(tag)
     )
+
+
+def _carried_subject(rule: Rule, tag: str | None) -> Digest | None:
+    """Return the subject of a fallback tag if the referrers that it lists are copied although the subject may not be.
+
+    An archive may have new referrers of an image that an earlier archive has.
+    """
+    if rule.referrers is None or rule.source.layout is None or not (tag and is_fallback_tag(tag)):
+        return None
+    return subject_of(tag)
 
 
 def conflict_error(conflict: Conflict) -> RegistryError:

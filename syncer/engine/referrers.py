@@ -263,7 +263,8 @@ class CopyChildrenReferrers(_ReferrersTask):
         if job.referrers.has_none(source):
             job.referrers.completed.update(self.keys)
             return None
-        index = self.index or await self.holder.fetch_manifest(self.subject)
+        # A destination that continues an archive leaves out what that has.
+        index = self.index or await _fetch(self.subject, self.holder, source)
         # Within an index that is on its way, the destination may not have the inner ones yet.
         holder = source if self.index else self.holder
         tasks: list[_ReferrersTask] = []
@@ -276,6 +277,15 @@ class CopyChildrenReferrers(_ReferrersTask):
         _add(job, tasks)
         self.complete(job, {target: [task.key_for(target) for task in tasks] for target in self.targets}, ())
         return None
+
+
+async def _fetch(digest: Digest, first: Source, second: Source) -> Manifest:
+    try:
+        return await first.fetch_manifest(digest)
+    except RegistryError as error:
+        if error.kind is not Kind.NOT_FOUND:
+            raise
+    return await second.fetch_manifest(digest)
 
 
 class CompleteReferrer(Task):
@@ -353,3 +363,38 @@ class SkipImage(Task):
 
     def failed(self, job: Job, error: RegistryError) -> None:
         self.copy.tell_failed(job.observer, error.as_failure())
+
+
+class CopyListedReferrers(Task):
+    """Brings the referrers that a fallback tag lists, whether or not their subject is copied. The tag is not pushed."""
+
+    kind = "image"
+
+    def __init__(self, key: Key, subject: Digest, copy: ImageCopy) -> None:
+        super().__init__([key], priority=copy.priority)
+        self.subject = subject
+        self.copy = copy
+
+    def __str__(self) -> str:
+        return f"copy referrers that {self.copy.source} lists"
+
+    async def run(self, job: Job) -> Reschedule | None:
+        if (copy := self.copy).rule.referrers is not None:
+            wanted, target = Wanted(copy.source.repository, copy.rule.referrers), copy.destination.repository
+            task = CopyReferrers(self.subject, wanted, {target: copy})
+            _add(job, [task])
+            job.graph.add(CompleteListedReferrers(self.keys[0], copy), needs=task.keys, replaces=self)
+        return None
+
+    def failed(self, job: Job, error: RegistryError) -> None:
+        self.copy.tell_failed(job.observer, error.as_failure())
+
+
+class CompleteListedReferrers(SkipImage):
+    """Reports a list of referrers, if some of them were pushed and no image counts them."""
+
+    def __init__(self, key: Key, copy: ImageCopy) -> None:
+        super().__init__(key, copy, SkipReason.UP_TO_DATE)
+
+    async def run(self, job: Job) -> Reschedule | None:
+        return await super().run(job) if self.copy.referrers else None

@@ -7,7 +7,7 @@ import msgspec
 
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
-from syncer.oci.digest import Digest
+from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.manifest import Manifest, parse_manifest
 
 MAX_REFERRERS = 10_000
@@ -48,6 +48,14 @@ def is_referrer_tag(tag: str) -> bool:
 def is_fallback_tag(tag: str) -> bool:
     """Return whether a tag lists the referrers of a manifest."""
     return is_referrer_tag(tag) and "." not in tag
+
+
+def subject_of(tag: str) -> Digest | None:
+    """Return the digest of the manifest that a fallback tag is for; None if the tag has only a part of it."""
+    try:
+        return Digest.parse(tag.replace("-", ":", 1))
+    except InvalidDigest:
+        return None
 
 
 def merge_referrers(listed: Manifest | None, added: Iterable[Descriptor]) -> Manifest:

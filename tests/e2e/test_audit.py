@@ -157,3 +157,39 @@ def test_repair_reports_content_that_the_registry_keeps_wrong(mirrored, run_sync
     assert done.returncode == 1
     assert "repaired" not in done.stdout
     assert data.parent.name in done.stdout
+
+
+@pytest.fixture
+def archived(registry, fill, files, run_syncer, tmp_path):
+    """A layout that has all images of a registry, one of its indexes, and the arguments that name both."""
+    source = registry()
+    corpus = fill(source)
+    layout = tmp_path / "layout"
+    arguments = files({f"{source.host}/{name}": f"oci:{layout}" for name in corpus.repositories}, source)
+    assert run_syncer("sync", *arguments).returncode == 0
+    _name, repository, index = _index(source, corpus)
+    child = index["manifests"][0]["digest"].partition(":")[2]
+    return layout / "blobs/sha256", child, _layer(source, repository, f"sha256:{child}"), arguments
+
+
+@pytest.mark.parametrize("damage", ["child removed", "blob removed", "truncated", "wrong byte"])
+def test_damaged_file_of_a_layout_is_found_and_repaired(archived, run_syncer, damage):
+    folder, child, layer, arguments = archived
+    path = folder / (child if damage == "child removed" else layer)
+    content = path.read_bytes()
+    deep = ()
+    if damage.endswith("removed"):
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[:-1])
+    else:
+        deep = ("--deep",)
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+    found = run_syncer("audit", *arguments, *deep)
+    repaired = run_syncer("audit", *arguments, *deep, "--repair")
+
+    assert found.returncode == 1
+    assert path.name in found.stdout
+    assert (repaired.returncode, repaired.stdout.count("repaired (")) == (0, found.stdout.count("\n"))
+    assert path.read_bytes() == content

@@ -1,6 +1,7 @@
 """Images that cosign signed and attested, with a bill of materials, copied to every registry and verified there."""
 
 import json
+import random
 
 import pytest
 
@@ -102,3 +103,71 @@ def test_an_image_that_another_key_signed_is_not_copied(
     assert (rejected["outcome"], rejected["error"]["kind"]) == ("failed", "untrusted")
     tool("cosign", "sign", "--yes", form, *NO_LOG, *PLAIN, "cosign.key", name)
     assert sync(source, destination, verify={"keys": [str(tmp_path / "cosign.pub")]})["outcome"] == "synced"
+
+
+@pytest.mark.parametrize("signed", ["distribution"], indirect=True)
+def test_cosign_verifies_at_every_registry_what_came_through_a_layout_and_volumes(  # noqa: PLR0917
+    signed, start_registry, files, run_syncer, tool, tmp_path
+):
+    source, digest = signed
+    name = f"{source.host}/{REPOSITORY}"
+    host = ("--host", f"reg={source.host},tls=disabled")
+    parts = []
+    for number in range(3):
+        (tmp_path / f"part{number}").write_bytes(random.Random(number).randbytes(150_000))
+        parts += ["--file", f"part{number}", "--file-media-type", "application/octet-stream"]
+    tool(
+        "regctl",
+        *host,
+        "artifact",
+        "put",
+        "--artifact-type",
+        "x/large",
+        "--subject",
+        f"{name}@{digest}",
+        *parts,
+    )
+
+    def run(*command, rules, host):
+        done = run_syncer(*command, *files(rules, auth={host: {"plain_http": True}}))
+        assert done.returncode == 0, done.stderr
+
+    run("save", "--output", tmp_path / "first.tar", rules={f"{name}:1": ""}, host=source.host)
+    layout = tmp_path / "layout"
+    run("sync", "--referrers", rules={f"{name}:1": f"oci:{layout}//{name}"}, host=source.host)
+    listed = json.loads(_referrers(tool, f"ocidir://{layout}:1"))
+    volumes = ("--since", tmp_path / "first.tar.contents.json", "--volume-size", "256KiB", "--referrers")
+    archive = ("save", "--output", tmp_path / "second.tar", *volumes)
+    run(*archive, rules={f"oci:{layout}//{name}:1": ""}, host=source.host)
+    archives = [tmp_path / "first.tar", *sorted(tmp_path.glob("second.*.tar"), reverse=True)]
+    assert len(archives) == 1 + 3
+
+    found = json.loads(_referrers(tool, f"{name}@{digest}", *host))
+    assert sorted(each["digest"] for each in listed) == sorted(each["digest"] for each in found)
+    tags = [tag for tag in tool("crane", "ls", name).split() if "." in tag]
+    for kind in KINDS:
+        destination = start_registry(kind)
+        auth = files({}, auth={destination.host: {"plain_http": True}})[:2]
+        done = run_syncer("load", *archives, "--to", f"{destination.host}/{COPY}", *auth)
+        assert done.returncode == 0, done.stderr
+        copy = f"{destination.host}/{COPY}/app@{digest}"
+        for form in FORMS.values():
+            tool("cosign", "verify", form, IGNORE_LOG, *PLAIN, "cosign.pub", copy)
+            tool(
+                "cosign",
+                "verify-attestation",
+                form,
+                IGNORE_LOG,
+                "--type",
+                "custom",
+                *PLAIN,
+                "cosign.pub",
+                copy,
+            )
+        there = json.loads(_referrers(tool, copy, "--host", f"reg={destination.host},tls=disabled"))
+        assert sorted(each["digest"] for each in there) == sorted(each["digest"] for each in found)
+        judge(source, destination, [(f"{REPOSITORY}:{tag}", f"{COPY}/app:{tag}") for tag in [*tags, "1"]])
+
+
+def _referrers(tool, image, *host):
+    return tool("regctl", *host, "artifact", "list", image, "--format", "{{json .Descriptors}}")

@@ -17,6 +17,7 @@ from syncer.places.layout.index import LAYOUT_FILE, merge_index
 from syncer.places.layout.stored import (
     BlobWriter,
     DoesNotFit,
+    IndexChange,
     StoredBlob,
     WritableStore,
     open_folder,
@@ -184,8 +185,8 @@ class ArchiveWriter(WritableStore):
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def write_index(self, added: dict[str, bytes | None]) -> bytes:
-        self._index = merge_index(self._index, added)
+    def write_index(self, change: IndexChange) -> bytes:
+        self._index = merge_index(self._index, change(self._index))
         return self._index
 
     def begin(self, digest: Digest, size: int, repository: str = "") -> BlobWriter:

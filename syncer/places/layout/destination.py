@@ -4,7 +4,7 @@ All repositories of a layout share their blobs. As at a registry, an image of on
 another repository has it: its source must have the blob too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 from anyio import to_thread
@@ -15,7 +15,9 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference, Repository
-from syncer.places.content import Content, Destination, Upload
+from syncer.oci.referrers import lacks
+from syncer.places.content import Content, Destination, RecordsReferrers, Upload
+from syncer.places.layout.additions import AddedReferrers, IndexAdditions
 from syncer.places.layout.contents import Earlier
 from syncer.places.layout.index import index_entry
 from syncer.places.layout.layout import Layout
@@ -36,27 +38,38 @@ class WritableLayout(Layout):
         self.written = store
         self.earlier = earlier
         self._writing = anyio.Lock()
-        self._pending: dict[str, bytes | None] = {}
+        self._pending = self._no_additions()
+
+    def _no_additions(self) -> IndexAdditions:
+        return IndexAdditions(self.written, self.earlier, self.parsed)
 
     async def add_reference(self, name: str, manifest: Manifest, attempt: Attempt) -> None:
         """Add a reference to the index. References that are added at the same time are written at once."""
-        await self._change(name, index_entry(manifest, name), attempt)
+        self._pending.references[name] = index_entry(manifest, name)
+        await self._write_pending(attempt)
 
     async def remove_reference(self, name: str, attempt: Attempt) -> None:
         """Remove a reference from the index. The content stays."""
-        await self._change(name, None, attempt)
+        self._pending.references[name] = None
+        await self._write_pending(attempt)
 
-    async def _change(self, name: str, entry: bytes | None, attempt: Attempt) -> None:
-        self._pending[name] = entry
+    async def add_referrers(self, added: AddedReferrers, attempt: Attempt) -> None:
+        """Add referrers to the list of their subject. Raises `RegistryError`."""
+        self._pending.lists.append(added)
+        await self._write_pending(attempt)
+        if added.refusal:
+            raise RegistryError(Kind.INVALID, added.refusal, attempt=attempt)
+
+    async def _write_pending(self, attempt: Attempt) -> None:
         async with self._writing:
-            added, self._pending = self._pending, {}
+            added, self._pending = self._pending, self._no_additions()
             if not added:
                 return
             try:
                 with self.translated(attempt):
-                    raw = await to_thread.run_sync(self.written.write_index, added)
+                    raw = await to_thread.run_sync(self.written.write_index, added.entries)
             except BaseException:
-                self._pending = added | self._pending
+                self._pending.prepend(added)
                 raise
             self.replace_index(raw)
 
@@ -66,7 +79,7 @@ class WritableLayout(Layout):
         return self.earlier.size(digest) if size is None else size
 
 
-class LayoutDestination(LayoutSource, Destination):
+class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
     """One repository of a layout, for writing."""
 
     def __init__(self, layout: WritableLayout, name: Repository) -> None:
@@ -216,6 +229,15 @@ class LayoutDestination(LayoutSource, Destination):
                 attempt=attempt,
                 codes=("MANIFEST_BLOB_UNKNOWN",),
             )
+
+    async def record_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        try:
+            listed = await self.referrers(subject)
+        except RegistryError:
+            listed = ()  # damaged: it is written again
+        if lacks(listed, referrers):
+            added = AddedReferrers(self.name.inside, subject, referrers)
+            await self._written.add_referrers(added, self._attempt("manifest", self._manifest(added.tag)))
 
     async def keep(self, manifest: Manifest) -> None:
         name = str(Reference(self.name.inside, None, manifest.digest))

@@ -16,6 +16,7 @@ from syncer.oci.digest import ALGORITHMS, Digest, InvalidDigest
 from syncer.places.layout.index import LAYOUT_FILE, MAX_INDEX, merge_index
 from syncer.places.layout.stored import (
     BlobWriter,
+    IndexChange,
     StoredBlob,
     WritableStore,
     open_regular,
@@ -135,18 +136,22 @@ class FolderStore(WritableStore):
         with suppress(OSError), self._folder(_PARTIAL) as partial:
             os.unlink(name, dir_fd=partial)
 
-    def write_index(self, added: dict[str, bytes | None]) -> bytes:
+    def write_index(self, change: IndexChange) -> bytes:
         with self._folder(create=True) as folder:
             lock = open_regular(_LOCK, folder=folder, flags=os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                raw = self.read_index()
+                added = change(raw)
+                if raw is not None and not added:
+                    return raw
                 for algorithm in ALGORITHMS:
                     # What the index refers to must be on the disk before the index is.
                     with suppress(FileNotFoundError), self._folder("blobs", algorithm) as blobs:
                         os.fsync(blobs)
                 if self.read_file("oci-layout", 1024) is None:
                     self._replace(folder, "oci-layout", LAYOUT_FILE)
-                merged = merge_index(self.read_index(), added)
+                merged = merge_index(raw, added)
                 self._replace(folder, "index.json", merged)
             finally:
                 os.close(lock)

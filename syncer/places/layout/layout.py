@@ -1,7 +1,7 @@
 """An open layout: its content and references, which all of its repositories share."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -18,6 +18,7 @@ from syncer.oci.manifest import (
     parse_manifest,
 )
 from syncer.oci.reference import Repository
+from syncer.oci.referrers import is_referrer_tag
 from syncer.places.layout.contents import Contents
 from syncer.places.layout.index import Index, InvalidIndex, parse_index, unnamed_repository
 from syncer.places.layout.stored import BlobStore, StoredBlob, as_error
@@ -46,6 +47,12 @@ class Layout:
         self._problem = problem
         self._reading = anyio.Lock()
         self._index: Index | None = None
+        self._archives: Sequence[Layout] = ()
+        self._with_referrers: Index | None = None
+
+    def load_with(self, archives: "Sequence[Layout]") -> None:
+        """Use the lists of referrers of several archives, this one among them. Later archives replace those of earlier ones."""
+        self._archives = archives
 
     def attempt(self, method: str, endpoint: str, subject: str) -> Attempt:
         return Attempt(self.name.host, method, endpoint, subject)
@@ -77,6 +84,23 @@ class Layout:
                         raise self.no_index(attempt)
                     self._index = self.parsed(raw)
         return self._index
+
+    async def index_with_referrers(self) -> Index:
+        """Return the references, and the tags that belong to manifests in any of the archives that are loaded together.
+
+        Raises `RegistryError`.
+        """
+        if len(self._archives) <= 1:
+            return await self.index()
+        if self._with_referrers is None:
+            entries = {name: dict(targets) for name, targets in (await self.index()).entries.items()}
+            for archive in self._archives:
+                with suppress(RegistryError):  # it is reported for that archive
+                    for name, targets in (await archive.index()).entries.items():
+                        tags = {target: entry for target, entry in targets.items() if is_referrer_tag(target)}
+                        entries.setdefault(name, {}).update(tags)
+            self._with_referrers = Index(entries)
+        return self._with_referrers
 
     def no_index(self, attempt: Attempt) -> RegistryError:
         if self._problem:

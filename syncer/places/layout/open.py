@@ -36,7 +36,10 @@ class Layouts:
         self._stores.append(store)
 
     def add_archives(self, archives: Sequence["LoadedArchive"]) -> None:
-        """Use folders and tar files that complete each other: content may be in any of them."""
+        """Use folders and tar files that complete each other: content may be in any of them.
+
+        Of the tags that belong to manifests, such as signatures, those of the last archive count.
+        """
         known = [contents for archive in archives for contents in archive.contents]
         for archive in archives:
             others = [other.store for other in archives if other is not archive]
@@ -48,6 +51,9 @@ class Layouts:
                 problem=problem_of(archive, archives),
             )
             self._stores.append(archive.store)
+        layouts = [self._layouts[archive.name.host] for archive in archives]
+        for layout in layouts:
+            layout.load_with(layouts)
 
     def add_stream(self, name: Repository, descriptor: int) -> StreamsBlobs:
         """Use the archive that comes from an open file, and return where its blobs come from."""

@@ -1,21 +1,23 @@
 """A repository of a layout as a source."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
 
 from syncer.errors import Attempt, Kind, RegistryError
+from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
-from syncer.places.content import BlobBody, RepositoryListing, Source
+from syncer.oci.referrers import MAX_REFERRERS, fallback_tag
+from syncer.places.content import BlobBody, ListsReferrers, RepositoryListing, Source
 from syncer.places.layout.layout import Layout
 from syncer.places.layout.stored import PIECE, StoredBlob
 
 
-class LayoutSource(Source):
+class LayoutSource(Source, ListsReferrers):
     """One repository of a layout. If it stands for the whole layout, it only lists what the layout has."""
 
     def __init__(self, layout: Layout, name: Repository) -> None:
@@ -35,7 +37,7 @@ class LayoutSource(Source):
 
     async def _targets(self) -> Mapping[str, Descriptor | str]:
         """Return the entries of the repository in the index, by tag or digest. Raises `RegistryError`."""
-        return (await self._layout.index()).entries.get(self.name.inside, {})
+        return (await self._layout.index_with_referrers()).entries.get(self.name.inside, {})
 
     async def resolve(self, target: str) -> Descriptor | None:
         attempt = self._attempt("manifest", self._manifest(target))
@@ -71,6 +73,22 @@ class LayoutSource(Source):
         ):
             media_type = named.media_type
         return await self._layout.read_manifest(found.digest, media_type, attempt)
+
+    lists_by_tag_only = True
+
+    async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:  # noqa: ARG002
+        tag = fallback_tag(subject)
+        attempt = self._attempt("manifest", self._manifest(tag))
+        if await self._find(tag, attempt) is None:
+            return []
+        listed = await self.fetch_manifest(tag)
+        if listed.media_type != media_types.OCI_INDEX:
+            raise RegistryError(
+                Kind.INVALID, f"it is a {listed.media_type}, not a list of referrers", attempt=attempt
+            )
+        if len(listed.children) > MAX_REFERRERS:
+            raise RegistryError(Kind.TOO_LARGE, f"more than {MAX_REFERRERS} referrers", attempt=attempt)
+        return list({child.digest: child for child in listed.children}.values())
 
     @asynccontextmanager
     async def fetch_blob(

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +117,10 @@ class BlobWriter(Protocol):
         ...
 
 
+IndexChange = Callable[[bytes | None], Mapping[str, bytes | None]]
+"""Returns entries for an index, by their reference names. The argument is what the index contains, None if there is none."""
+
+
 class WritableStore(BlobStore, Protocol):
     """A store that blobs can be added to."""
 
@@ -124,8 +128,11 @@ class WritableStore(BlobStore, Protocol):
         """Begin to write a blob of `size` bytes. `repository` is the name of the repository that needs it first."""
         ...
 
-    def write_index(self, added: dict[str, bytes | None]) -> bytes:
-        """Add entries to the index, by their reference names; None removes one. Return what the index contains now."""
+    def write_index(self, change: IndexChange) -> bytes:
+        """Add the entries that `change` returns to the index; None removes one. Return what the index contains now.
+
+        No other process writes the index while `change` runs. It may write blobs.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import partial
 
 import pytest
 
@@ -119,9 +120,8 @@ def test_entries_of_concurrent_writers_are_all_kept(store):
         other = FolderStore(store._root, "")
         for each in range(5):
             name = f"quay.io/a{number}:{each}"
-            other.write_index(
-                {name: b'{"annotations":{"org.opencontainers.image.ref.name":"%s"}}' % name.encode()}
-            )
+            entry = b'{"annotations":{"org.opencontainers.image.ref.name":"%s"}}' % name.encode()
+            other.write_index(partial(lambda added, _raw: added, {name: entry}))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
