@@ -56,11 +56,21 @@ async def rules_of(service: Service) -> list[Document]:
             "source": rule.source_text,
             "selects": describe_selection(rule.selection),
             "platforms": str(rule.platforms) or None,
-            "images": images.get(rule.name),
         }
+        | _images(images.get(rule.name))
         | _behind(rule, behind)
         for rule in service.files.config.rules
     ]
+
+
+def _images(counts: dict[str, int] | None) -> Document:
+    """Return the images of the last run by outcome, and how many of them another image was left for."""
+    if counts is None:
+        return {"images": None, "drift": None}
+    return {
+        "images": {name: number for name, number in counts.items() if name != "drifted"},
+        "drift": counts.get("drifted", 0),
+    }
 
 
 def _behind(rule: Rule, behind: dict[str, tuple[int, float]]) -> Document:
