@@ -26,6 +26,7 @@ from syncer.cli.once_options import OnceOptions
 from syncer.cli.outcome_files import write_outcome
 from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
+from syncer.daemon.base_path import InvalidBasePath, check_base_path
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.lag import Lag
@@ -77,6 +78,7 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     max_run_time: float | None = None
     hook_token_file: Path | None = None
     hook_delay: float = 5.0
+    base_path: str = ""
 
 
 def run_service(options: ServeOptions) -> int:
@@ -86,6 +88,7 @@ def run_service(options: ServeOptions) -> int:
     )
     zone = _zone(options.timezone)
     address = _address(options.listen)
+    base_path = _base_path(options.base_path)
     guard = Guard(
         address[0],
         token=_token("--api-token-file", options.api_token_file),
@@ -146,7 +149,8 @@ def run_service(options: ServeOptions) -> int:
                 log.tell(
                     "the API cannot start or cancel runs: --api-token-file is not set, and --listen is not a loopback address"
                 )
-            server = server_for(application(service, guard, pages=Pages(service, guard).routes()))
+            pages = Pages(service, guard).routes()
+            server = server_for(application(service, guard, pages=pages, base_path=base_path))
             anyio.run(_serve, service, server, bound, log)
             log.tell("stopped")
     except ConfigError as error:
@@ -334,6 +338,13 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise click.BadParameter(f"expected HOST:PORT, found {text!r}", param_hint="--listen")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:8080` means all addresses
+
+
+def _base_path(text: str) -> str:
+    try:
+        return check_base_path(text)
+    except InvalidBasePath as error:
+        raise click.BadParameter(str(error), param_hint="--base-path") from None
 
 
 def _notifier(options: ServeOptions, addresses: Sequence[str]) -> Notifier:

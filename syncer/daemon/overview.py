@@ -2,19 +2,20 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import anyio.to_thread
 import msgspec
 
-from syncer.daemon.causes import Causes, parts_of
+from syncer.daemon.causes import Causes
 from syncer.daemon.chart import MAX_BARS
 from syncer.daemon.guard import Guard
+from syncer.daemon.rule_view import source_filter
 from syncer.daemon.run_view import Reports, page_of, text_of
 from syncer.daemon.runs import RUN_ABORTED
 from syncer.daemon.service import Service
-from syncer.daemon.status import status_of
+from syncer.daemon.status import mirror_of, rules_of, status_of
 from syncer.observe.words import count
 from syncer.state.history import Document, utc
 
@@ -22,6 +23,9 @@ RULES_PER_PAGE = 50
 RECENT_RUNS = 8
 _MAX_REPORTS = 5
 """Maximum number of reports to read for the causes of failing rules."""
+
+_MAX_FAILED = 1000
+"""Maximum number of failed images for which the time of the first failure is looked up."""
 
 Level = Literal["good", "note", "bad"]
 
@@ -54,6 +58,7 @@ class OverviewView:
     """The content of the status page. `unsettled` is true while a run starts or finishes."""
 
     status: Document
+    mirror: Document
     statements: Sequence[Statement]
     rules: RulesView
     runs: Sequence[Document]
@@ -73,10 +78,11 @@ class _Past:
 
 @dataclass(slots=True)
 class _Known:
-    """Cached causes. `key` names the runs and sources; reports of finished runs never change."""
+    """Cached causes, and some destinations that failed. `key` names the runs and rules; reports of finished runs never change."""
 
     key: object = None
     causes: Causes = field(default_factory=Causes)
+    failed: frozenset[str] = frozenset()
 
 
 class Overview:
@@ -93,34 +99,64 @@ class Overview:
         status = await status_of(self._service, post=self._guard.mode)
         past = await anyio.to_thread.run_sync(_past, self._service)
         failing = [rule for rule in status["rules"] if fails(rule)]
-        causes = await self._causes(failing) if failing else Causes()
+        known = await self._causes(failing) if failing else _Known()
         unfinished = [run for run in past.runs if not run["finished"]]
         return OverviewView(
             status=status,
+            mirror=await mirror_of(self._service) | {"since": self._since(known.failed)},
             statements=statements_of(status, failing, readable=past.readable),
-            rules=_rules(status["rules"], query),
+            rules=await self._rules(status["rules"], query),
             runs=past.runs,
-            causes=causes,
+            causes=known.causes,
             succeeded=None if past.succeeded is None else utc(past.succeeded),
             unsettled=status["run"] is None and bool(unfinished or self._service.runner.busy),
         )
 
-    async def _causes(self, failing: Sequence[Document]) -> Causes:
+    async def _causes(self, failing: Sequence[Document]) -> _Known:
         """Return why these rules fail, according to the reports of their last runs."""
         names = {rule["source"] for rule in failing}
-        sources = {str(rule.source) for rule in self._service.files.config.rules if rule.name in names}
+        rules = [rule for rule in self._service.files.config.rules if rule.name in names]
         last = {rule["last"]["run"]: rule["last"]["finished"] for rule in failing}
         runs = sorted(last, key=lambda run: last[run], reverse=True)[:_MAX_REPORTS]
-        key = (tuple(runs), frozenset(sources))
+        key = (tuple(runs), frozenset(names))
         if self._known.key != key:
-            causes = Causes(lambda image: parts_of(image["source"])[0] in sources)
+            wanted = source_filter(rules)
+            causes, failed = Causes(wanted), set[str]()
+
+            def see(image: Document) -> None:
+                causes.see(image)
+                if image["outcome"] == "failed" and len(failed) < _MAX_FAILED and wanted(image):
+                    failed.add(image["destination"])
+
             for run in runs:
                 try:
-                    await self._reports.read(run, causes.see)
+                    await self._reports.read(run, see)
                 except (KeyError, sqlite3.Error):
                     continue  # The report was deleted. The page still lists its rules as failing.
-            self._known = _Known(key, causes)
-        return self._known.causes
+            self._known = _Known(key, causes, frozenset(failed))
+        return self._known
+
+    def _since(self, failed: frozenset[str]) -> str | None:
+        """Return since when the first of these destinations is behind; None if that is not known."""
+        behind = self._service.lag.behind()
+        times = [behind[name] for name in failed if name in behind]
+        return utc(min(times)) if times else None
+
+    async def _rules(self, rules: Sequence[Document], query: Mapping[str, str]) -> RulesView:
+        view = _rules(rules, query)
+        try:
+            details = await rules_of(self._service, {rule["source"] for rule in view.rules})
+        except sqlite3.Error:
+            details = []
+        by_name = {rule["name"]: rule for rule in details}
+        unknown = {"images": None, "drift": None, "behind": 0, "lag": 0.0}
+        return replace(
+            view,
+            rules=[
+                unknown | rule | by_name.get(rule["source"], {}) | {"source": rule["source"]}
+                for rule in view.rules
+            ],
+        )
 
 
 def fails(rule: Document) -> bool:

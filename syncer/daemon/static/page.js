@@ -192,7 +192,7 @@ function lost(yes) {
 
 function connect() {
     if (stream || document.hidden) return;
-    stream = new EventSource("/api/v1/events");
+    stream = new EventSource(`${document.documentElement.dataset.base}/api/v1/events`);
     stream.onopen = () => { if (wasLost) refreshSoon(); lost(false); };
     stream.onerror = () => {
         lost(true);

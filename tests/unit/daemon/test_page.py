@@ -15,7 +15,7 @@ from syncer.daemon.causes import MAX_CAUSES, Causes
 from syncer.daemon.chart import HEIGHT, chart_of
 from syncer.daemon.guard import Guard
 from syncer.daemon.packing import pack_report, read_report
-from syncer.daemon.page import ago
+from syncer.daemon.languages import ENGLISH
 from syncer.daemon.run_view import PER_PAGE
 from syncer.daemon.service import Plan
 from syncer.diagnostics import ConfigError, Problem
@@ -551,4 +551,4 @@ def test_newest_run_is_on_the_right_of_chart():
     ],
 )
 def test_times_are_shown_relative_to_now(moment, words):
-    assert f">{words}</span>" in ago(moment, "2026-06-01T12:00:00Z")
+    assert f">{words}</span>" in ENGLISH.ago(moment, "2026-06-01T12:00:00Z")
