@@ -7,6 +7,7 @@ from datetime import datetime
 from markupsafe import Markup, escape
 
 from syncer.daemon import chinese
+from syncer.daemon.overview import Statement
 from syncer.observe import words
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -47,6 +48,12 @@ class Language:
         """Return the text in this language. `values` take the place of `{name}`, and are escaped."""
         text = escape(self.table.get(english, english))
         return text.format(**values) if values else text
+
+    def told(self, statement: Statement) -> Markup:
+        """Return a statement about the state of the daemon."""
+        if f"statement: {statement.key}" in self.table:
+            return self.text(f"statement: {statement.key}", **statement.values)
+        return escape(self.word(statement.text))
 
     def word(self, english: str) -> str:
         """Return a word of the program, such as an outcome. Other words stay as they are."""

@@ -32,11 +32,16 @@ Level = Literal["good", "note", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence about the state of the daemon. If `since` is set, the page appends that time to `text`."""
+    """A sentence about the state of the daemon. If `since` is set, the page appends that time to `text`.
+
+    `key` and `values` are for translations; without a key, the text itself is translated.
+    """
 
     level: Level
     text: str
     since: str | None = None
+    key: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +190,22 @@ def _troubles(status: Document, failing: Sequence[Document], *, readable: bool) 
         whole = (
             f"{len(failing)} of {count(len(rules), 'rule')} {'is' if len(failing) == 1 else 'are'} failing"
         )
+        values = {"failing": len(failing), "rules": len(rules), "never": since.count(None)}
         if never := since.count(None):
             which = "none has" if never == len(since) else f"{never} {'has' if never == 1 else 'have'} not"
-            found.append(Statement("bad", f"{whole}; {which} succeeded yet."))
+            text = f"{whole}; {which} succeeded yet."
+            found.append(Statement("bad", text, key="failing, never", values=values))
         else:
             which = "last success" if len(since) == 1 else "oldest last success"
-            found.append(Statement("bad", f"{whole}; {which} at", min(since)))
+            found.append(Statement("bad", f"{whole}; {which} at", min(since), "failing", values))
     if problems := status["files"]["problems"]:
         text = f"Configuration reload failed ({count(len(problems), 'problem')}); still using the version loaded at"
-        found.append(Statement("bad", text, status["files"]["loaded"]))
+        values = {"problems": len(problems)}
+        found.append(Statement("bad", text, status["files"]["loaded"], "reload failed", values))
     if last and last.get("error"):
-        found.append(Statement("bad", f"The last run was aborted: {last['error'].removeprefix(RUN_ABORTED)}"))
+        reason = last["error"].removeprefix(RUN_ABORTED)
+        text = f"The last run was aborted: {reason}"
+        found.append(Statement("bad", text, key="aborted", values={"reason": reason}))
     if not readable:
         found.append(Statement("bad", "Cannot read the history. See the log for details."))
     return found
@@ -215,7 +225,9 @@ def _notes(status: Document) -> list[Statement]:
             if idle == len(status["rules"])
             else f"{idle} of {count(len(status['rules']), 'rule')} {'runs' if idle == 1 else 'run'}"
         )
-        found.append(Statement("note", f"{which} on request only: no schedule is set."))
+        values = {"idle": idle, "rules": len(status["rules"])}
+        text = f"{which} on request only: no schedule is set."
+        found.append(Statement("note", text, key="idle", values=values))
     return found
 
 
@@ -228,12 +240,10 @@ def _no_trouble(status: Document) -> Statement:
         text = "The first run is in progress." if status["run"] else "No rule has run yet."
         return Statement("note", text)
     if new:
-        return Statement(
-            "note",
-            f"{new} of {count(len(rules), 'rule')} {'has' if new == 1 else 'have'} not run yet; all others succeeded.",
-        )
+        text = f"{new} of {count(len(rules), 'rule')} {'has' if new == 1 else 'have'} not run yet; all others succeeded."
+        return Statement("note", text, key="new", values={"new": new, "rules": len(rules)})
     what = "The rule succeeded in its" if len(rules) == 1 else f"All {len(rules)} rules succeeded in their"
-    return Statement("good", f"{what} last run.")
+    return Statement("good", f"{what} last run.", key="succeeded", values={"rules": len(rules)})
 
 
 def _past(service: Service) -> _Past:
