@@ -92,8 +92,8 @@ class RuleIndex:
                 yield rule
         for pattern in self._patterns.values():
             repository = Repository(pattern.rule.source.host, push.path)
-            if self._is_from(push, repository) and (rule := self._rule_for(pattern, repository)):
-                yield rule
+            if self._is_from(push, repository) and (made := self._rule_for(pattern, repository)):
+                yield made
 
     def _is_from(self, push: Pushed, source: Repository) -> bool:
         return any(_names(push, host) for host in (source.host, *self._events_from(source)))
