@@ -14,8 +14,8 @@ from syncer.accounts.settings import Secret
 from syncer.daemon.causes import MAX_CAUSES, Causes
 from syncer.daemon.chart import HEIGHT, chart_of
 from syncer.daemon.guard import Guard
-from syncer.daemon.packing import pack_report, read_report
 from syncer.daemon.languages import ENGLISH
+from syncer.daemon.packing import pack_report, read_report
 from syncer.daemon.run_view import PER_PAGE
 from syncer.daemon.service import Plan
 from syncer.diagnostics import ConfigError, Problem
