@@ -20,13 +20,13 @@ import msgspec
 from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
 from syncer.cli import exits
+from syncer.cli.base_path import read_base_path
 from syncer.cli.files import describe_share, tell_errors, tell_problems
 from syncer.cli.once import load_config, new_run
 from syncer.cli.once_options import OnceOptions
 from syncer.cli.outcome_files import write_outcome
 from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
-from syncer.daemon.base_path import InvalidBasePath, check_base_path
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
 from syncer.daemon.lag import Lag
@@ -88,7 +88,7 @@ def run_service(options: ServeOptions) -> int:
     )
     zone = _zone(options.timezone)
     address = _address(options.listen)
-    base_path = _base_path(options.base_path)
+    base_path = read_base_path(options.base_path)
     guard = Guard(
         address[0],
         token=_token("--api-token-file", options.api_token_file),
@@ -338,13 +338,6 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise click.BadParameter(f"expected HOST:PORT, found {text!r}", param_hint="--listen")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:8080` means all addresses
-
-
-def _base_path(text: str) -> str:
-    try:
-        return check_base_path(text)
-    except InvalidBasePath as error:
-        raise click.BadParameter(str(error), param_hint="--base-path") from None
 
 
 def _notifier(options: ServeOptions, addresses: Sequence[str]) -> Notifier:
