@@ -287,6 +287,8 @@ serve_options = together(
                help="Stop a run that takes longer than this (90m, 2h)."),
         option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", group="Service",
                help="Address of the status page, the API and the metrics."),
+        option("--base-path", default="", metavar="PATH", group="Service",
+               help="Path under which a reverse proxy serves the status page, such as /image-syncer. Default: X-Forwarded-Prefix."),
         option("--api-token-file", type=PATH, metavar="FILE", group="Service",
                help="File with the token that is required to start and cancel runs."),
         option("--api-read-token-file", type=PATH, metavar="FILE", group="Service",

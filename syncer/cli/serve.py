@@ -19,6 +19,7 @@ import msgspec
 from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
 from syncer.cli import exits
+from syncer.cli.base_path import read_base_path
 from syncer.cli.files import describe_share, tell_errors, tell_problems
 from syncer.cli.notifications import new_notifier, open_channels, secrets_of
 from syncer.cli.once import load_config, new_run
@@ -74,6 +75,7 @@ class ServeOptions(OnceOptions, frozen=True, kw_only=True):
     max_run_time: float | None = None
     hook_token_file: Path | None = None
     hook_delay: float = 5.0
+    base_path: str = ""
 
 
 def run_service(options: ServeOptions) -> int:
@@ -83,6 +85,7 @@ def run_service(options: ServeOptions) -> int:
     )
     zone = _zone(options.timezone)
     address = _address(options.listen)
+    base_path = read_base_path(options.base_path)
     guard = Guard(
         address[0],
         token=_token("--api-token-file", options.api_token_file),
@@ -144,7 +147,8 @@ def run_service(options: ServeOptions) -> int:
                 log.tell(
                     "the API cannot start or cancel runs: --api-token-file is not set, and --listen is not a loopback address"
                 )
-            server = server_for(application(service, guard, pages=Pages(service, guard).routes()))
+            pages = Pages(service, guard).routes()
+            server = server_for(application(service, guard, pages=pages, base_path=base_path))
             anyio.run(_serve, service, server, bound, log)
             log.tell("stopped")
     except ConfigError as error:

@@ -96,6 +96,10 @@ class Lag(Observer):
                 longest[host] = max(longest[host], now - since)
         return longest
 
+    def behind(self) -> dict[str, float]:
+        """Return since when each destination is behind, as Unix time."""
+        return dict(self._since)
+
     def by_repository(self) -> dict[str, tuple[int, float]]:
         """Return the number of images that are behind, and the longest lag in seconds, of each destination repository."""
         found: dict[str, tuple[int, float]] = {}

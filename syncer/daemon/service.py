@@ -273,7 +273,11 @@ class Service:
         if self._index is None or self._index[0] is not config:
             self._index = (
                 config,
-                RuleIndex(config.rules, lambda name: config.auth.settings_for(name).events_from),
+                RuleIndex(
+                    config.rules,
+                    lambda name: config.auth.settings_for(name).events_from,
+                    config.allowed,
+                ),
             )
         taken = 0
         for push in pushes:

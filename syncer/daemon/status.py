@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 import anyio.to_thread
@@ -10,6 +11,7 @@ import msgspec
 
 from syncer import __version__
 from syncer.daemon.service import Service
+from syncer.rules.meeting import may_meet, outlines
 from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import describe_selection
@@ -44,8 +46,8 @@ async def status_of(service: Service, *, post: str) -> Document:
     }
 
 
-async def rules_of(service: Service) -> list[Document]:
-    """Return the rules, as described in docs/api.md."""
+async def rules_of(service: Service, names: Container[str] | None = None) -> list[Document]:
+    """Return the rules with these names, or all, as described in docs/api.md."""
     results, images = await anyio.to_thread.run_sync(_rules_from_history, service)
     times = {text: when.timestamp() for text, when in service.timetable.next_times().items()}
     behind = service.lag.by_repository()
@@ -56,15 +58,51 @@ async def rules_of(service: Service) -> list[Document]:
             "source": rule.source_text,
             "selects": describe_selection(rule.selection),
             "platforms": str(rule.platforms) or None,
-            "images": images.get(rule.name),
         }
+        | _images(images.get(rule.name))
         | _behind(rule, behind)
         for rule in service.files.config.rules
+        if names is None or rule.name in names
     ]
 
 
+async def mirror_of(service: Service) -> Document:
+    """Return how many images the rules have, how many of them are behind, and how many failed in their last run."""
+    counts = await anyio.to_thread.run_sync(_rule_images, service)
+    names = {rule.name for rule in service.files.config.rules}
+    found = [each for name, each in counts.items() if name in names]
+    outcomes = ("synced", "skipped", "failed")
+    return {
+        "images": sum(each[outcome] for each in found for outcome in outcomes),
+        "behind": sum(number for number, _ in service.lag.by_repository().values()),
+        "failing": sum(each["failed"] for each in found),
+        "drift": sum(each.get("drifted", 0) for each in found),
+    }
+
+
+def _rule_images(service: Service) -> dict[str, dict[str, int]]:
+    try:
+        return service.history.rule_images()
+    except sqlite3.Error:
+        return {}
+
+
+def _images(counts: dict[str, int] | None) -> Document:
+    """Return the images of the last run by outcome, and how many of them another image was left for."""
+    if counts is None:
+        return {"images": None, "drift": None}
+    return {
+        "images": {name: number for name, number in counts.items() if name != "drifted"},
+        "drift": counts.get("drifted", 0),
+    }
+
+
 def _behind(rule: Rule, behind: dict[str, tuple[int, float]]) -> Document:
-    found = [behind.get(str(each.repository), (0, 0.0)) for each in rule.destinations]
+    if rule.pattern is None:
+        found = [behind.get(str(each.repository), (0, 0.0)) for each in rule.destinations]
+    else:
+        written = outlines(rule)
+        found = [each for name, each in behind.items() if may_meet((name,), written)]
     return {
         "behind": sum(number for number, _ in found),
         "lag": round(max((seconds for _, seconds in found), default=0.0), 1),

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncer.daemon.admission import Admission, RoomForProbes, admit
+from syncer.daemon.base_path import BasePath, base_of
 from syncer.daemon.guard import Guard
 from syncer.daemon.hooks.endpoint import Hooks
 from syncer.daemon.live import Client, TooManyClients
@@ -54,11 +55,14 @@ _HEADERS = [
 Handler = Callable[[Request], Any]
 
 
-def application(service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the ASGI application. `pages` are the routes of `syncer.daemon.page.Pages`."""
+def application(
+    service: Service, guard: Guard, *, pages: Sequence[BaseRoute] = (), base_path: str = ""
+) -> Starlette:
+    """Return the ASGI application. `pages` are the routes of `syncer.daemon.page.Pages`; `base_path` is `--base-path`."""
     return Starlette(
         routes=[*_Api(service, guard).routes(), *Hooks(service, guard).routes(), *pages],
         middleware=[
+            Middleware(BasePath, base_path),
             Middleware(_SecurityHeaders),
             Middleware(RoomForProbes),
             Middleware(Admission, guard),
@@ -90,6 +94,18 @@ async def cancel_run(service: Service, run_id: str) -> None:
     except KeyError:
         raise HTTPException(404, f"run {run_id[:50]} not found") from None
     raise HTTPException(409, f"run {run_id} is already finished")
+
+
+async def plan_rule(service: Service, guard: Guard, request: Request, name: str) -> dict[str, Any]:
+    """Return a dry run. It sends requests to registries, so pages of other sites may not ask for it: `HTTPException`."""
+    if refusal := guard.plan_refusal(request):
+        raise HTTPException(refusal.status, refusal.message)
+    try:
+        return await service.plan_rule(name)
+    except UnknownRule as error:
+        raise HTTPException(404, str(error)) from None
+    except TimeoutError:
+        raise HTTPException(504, "the plan took too long") from None
 
 
 class _Api:
@@ -140,15 +156,7 @@ class _Api:
         return _json(await rules_of(self._service))
 
     async def plan(self, request: Request) -> Response:
-        """Answer with a dry run. It sends requests to registries, so pages of other sites may not ask for it."""
-        if refusal := self._guard.plan_refusal(request):
-            raise HTTPException(refusal.status, refusal.message)
-        try:
-            return _json(await self._service.plan_rule(request.path_params["name"]))
-        except UnknownRule as error:
-            raise HTTPException(404, str(error)) from None
-        except TimeoutError:
-            raise HTTPException(504, "the plan took too long") from None
+        return _json(await plan_rule(self._service, self._guard, request, request.path_params["name"]))
 
     async def runs(self, request: Request) -> Response:
         limit = _limit(request.query_params.get("limit"))
@@ -190,7 +198,7 @@ class _Api:
         except InvalidSelection as error:
             raise HTTPException(400, f'expected {{"rules": ["…"], "tags": ["…"]}}: {error}') from None
         run_id = await start_run(self._service, selection)
-        return _json({"id": run_id}, 202, {"location": f"/api/v1/runs/{run_id}"})
+        return _json({"id": run_id}, 202, {"location": f"{base_of(request)}/api/v1/runs/{run_id}"})
 
     async def cancel(self, request: Request) -> Response:
         await admit(self._guard, request)

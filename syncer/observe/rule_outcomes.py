@@ -15,6 +15,7 @@ class RuleOutcomes(Observer):
         self._names: dict[int, str] = {}
         self._rules: dict[int, Rule] = {}
         self._skipped: Counter[int] = Counter()
+        self._drifted: Counter[int] = Counter()
         self._succeeded: Counter[int] = Counter()
         self._failed: Counter[int] = Counter()
         self._interrupted: set[int] = set()
@@ -36,6 +37,7 @@ class RuleOutcomes(Observer):
 
     def on_image_skipped(self, event: ImageSkipped) -> None:
         self._skipped[event.rule.number] += 1
+        self._drifted[event.rule.number] += event.drift
         self._succeeded[event.rule.number] += 1
 
     def on_image_failed(self, event: ImageFailed) -> None:
@@ -46,12 +48,13 @@ class RuleOutcomes(Observer):
             self._failed_parts[event.rule.number] = event.rule.name
 
     def images(self) -> dict[str, dict[str, int]]:
-        """Return the number of images by outcome of each rule that was copied as a whole."""
+        """Return the number of images by outcome of each rule that was copied as a whole. Those that drifted are skipped."""
         return {
             name: {
                 "synced": self._succeeded[number] - self._skipped[number],
                 "skipped": self._skipped[number],
                 "failed": self._failed[number],
+                "drifted": self._drifted[number],
             }
             for number, name in self._names.items()
             if number not in self._interrupted

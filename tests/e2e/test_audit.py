@@ -177,13 +177,13 @@ def test_damaged_file_of_a_layout_is_found_and_repaired(archived, run_syncer, da
     folder, child, layer, arguments = archived
     path = folder / (child if damage == "child removed" else layer)
     content = path.read_bytes()
-    deep = ()
+    deep: list[str] = []
     if damage.endswith("removed"):
         path.unlink()
     elif damage == "truncated":
         path.write_bytes(content[:-1])
     else:
-        deep = ("--deep",)
+        deep = ["--deep"]
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
 
     found = run_syncer("audit", *arguments, *deep)

@@ -1,13 +1,14 @@
 """`Arrivals`: pushed tags that wait to be copied, each once. The memory is bounded, and nothing is lost."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import anyio
 import msgspec
 
 from syncer.daemon.hooks.matching import Match
-from syncer.oci.digest import Digest
-from syncer.oci.reference import Repository
+from syncer.oci.digest import Digest, InvalidDigest
+from syncer.oci.reference import InvalidReference, Repository
 from syncer.rules.rule import Rule
 from syncer.run import Announced
 
@@ -72,15 +73,16 @@ class Arrivals:
         tags, whole = self._tags, self._whole
         self._tags, self._whole, self._count = {}, {}, 0
         current = _Current(rules)
-        whole_rules = {each.number: each for rule in whole.values() for each in current.like(rule)}
-        announced: dict[int, Announced] = {}
+        whole_rules = {each.number: each for rule in whole.values() for each in current.whole(rule)}
+        announced: dict[tuple[int, Repository], Announced] = {}
         for rule, digests in tags.items():
             for each in current.like(rule):
                 if each.number not in whole_rules:
-                    before = announced[each.number].tags if each.number in announced else {}
-                    announced[each.number] = Announced(each, {**before, **digests})
+                    key = each.number, each.source
+                    before = announced[key].tags if key in announced else {}
+                    announced[key] = Announced(each, {**before, **digests})
         return Batch(
-            tuple(announced[number] for number in sorted(announced)),
+            tuple(announced[key] for key in sorted(announced, key=lambda key: (key[0], str(key[1])))),
             tuple(whole_rules[number] for number in sorted(whole_rules)),
         )
 
@@ -91,12 +93,32 @@ class _Current:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._same = {rule.number: rule for rule in rules}
         self._alike: dict[tuple[str, Repository], list[Rule]] = {}
+        self._patterns: dict[str, list[Rule]] = {}
         for rule in rules:
             self._alike.setdefault((rule.name, rule.source), []).append(rule)
+            if rule.pattern is not None:
+                self._patterns.setdefault(rule.name, []).append(rule)
 
     def like(self, rule: Rule) -> Iterator[Rule]:
-        """Yield the rule itself if it has not changed, or else the rules with its name and source."""
+        """Yield the rule itself if it has not changed, or else the rules with its name and source.
+
+        A rule for one repository of a pattern is made again by the current rule with that pattern.
+        """
+        for each in self.whole(rule):
+            if each.pattern is None or rule.pattern is not None:
+                yield each
+                continue
+            with suppress(InvalidReference, InvalidDigest):
+                if (made := each.for_repository(rule.source)) is not None:
+                    yield made
+
+    def whole(self, rule: Rule) -> Iterator[Rule]:
+        """Yield the same rules as `like`, with a pattern instead of one of its repositories."""
         if self._same.get(rule.number) == rule:
             yield rule
-        else:
-            yield from self._alike.get((rule.name, rule.source), ())
+            return
+        yield from self._alike.get((rule.name, rule.source), ())
+        if rule.pattern is None:
+            for each in self._patterns.get(rule.name, ()):
+                if each.pattern is not None and each.pattern.match(rule.source) is not None:
+                    yield each

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from syncer.daemon.hooks.payloads import Pushed
-from syncer.oci.digest import Digest
-from syncer.oci.reference import Repository
+from syncer.oci.digest import Digest, InvalidDigest
+from syncer.oci.reference import InvalidReference, Repository
+from syncer.rules.allowlist import EVERYTHING, Allowlist
+from syncer.rules.meeting import may_meet, meets_itself, outlines
 from syncer.rules.rule import Destination, Rule
 from syncer.rules.tags import OneDigest, TheseTags
 
@@ -14,7 +16,10 @@ _DEFAULT_PORTS = (":443", ":80")
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A pushed tag that a rule selects. `tag` is None for a rule of one digest that has no tag."""
+    """A pushed tag that a rule selects. `tag` is None for a rule of one digest that has no tag.
+
+    For a rule with a pattern, `rule` is the rule for the repository.
+    """
 
     rule: Rule
     tag: str | None
@@ -34,14 +39,35 @@ class Match(msgspec.Struct, frozen=True):
         return bool(self.arrivals or self.contested)
 
 
-class RuleIndex:
-    """The rules by the repository that they read. `events_from` returns the other host names of a repository's registry."""
+class _Pattern(msgspec.Struct, frozen=True):
+    """A rule with a pattern, its destinations as far as they are known, and whether two sources may have the same one."""
 
-    def __init__(self, rules: Sequence[Rule], events_from: Callable[[Repository], tuple[str, ...]]) -> None:
+    rule: Rule
+    outlines: tuple[str, ...]
+    meets_itself: bool
+
+
+class RuleIndex:
+    """The rules by the repository that they read. `events_from` returns the other host names of a repository's registry.
+
+    Repositories that rules with patterns stand for must be `allowed`.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        events_from: Callable[[Repository], tuple[str, ...]],
+        allowed: Allowlist = EVERYTHING,
+    ) -> None:
         self._events_from = events_from
+        self._allowed = allowed
         self._by_path: dict[str, list[Rule]] = {}
         self._writers: dict[Repository, list[Rule]] = {}
+        self._patterns: dict[int, _Pattern] = {}
         for rule in rules:
+            if rule.pattern is not None:
+                self._patterns[rule.number] = _Pattern(rule, outlines(rule), meets_itself(rule))
+                continue
             self._by_path.setdefault(rule.source.path, []).append(rule)
             for destination in rule.destinations:
                 self._writers.setdefault(destination.repository, []).append(rule)
@@ -53,26 +79,47 @@ class RuleIndex:
         for rule in self._reading(push):
             tags = list(_selected(rule, push))
             rivals = {each.number: each for tag in tags for each in self._rivals(rule, tag)}
-            if rivals:
-                contested |= {**rivals, rule.number: rule}
+            pattern = self._patterns.get(rule.number)
+            if rivals or (tags and pattern is not None and pattern.meets_itself):
+                contested |= {**rivals, rule.number: rule if pattern is None else pattern.rule}
             else:
                 arrivals += (Arrival(rule, tag, push.digest) for tag in tags)
         return Match(tuple(arrivals), tuple(contested[number] for number in sorted(contested)))
 
     def _reading(self, push: Pushed) -> Iterator[Rule]:
         for rule in self._by_path.get(push.path, ()):
-            hosts = (rule.source.host, *self._events_from(rule.source))
-            if any(_names(push, host) for host in hosts):
+            if self._is_from(push, rule.source):
                 yield rule
+        for pattern in self._patterns.values():
+            repository = Repository(pattern.rule.source.host, push.path)
+            if self._is_from(push, repository) and (made := self._rule_for(pattern, repository)):
+                yield made
+
+    def _is_from(self, push: Pushed, source: Repository) -> bool:
+        return any(_names(push, host) for host in (source.host, *self._events_from(source)))
+
+    def _rule_for(self, pattern: _Pattern, repository: Repository) -> Rule | None:
+        """Return the rule for one repository. What has no valid or allowed destination is left to the next whole run."""
+        try:
+            rule = pattern.rule.for_repository(repository)
+        except (InvalidReference, InvalidDigest):
+            return None
+        return None if rule is None or any(self._allowed.refusals(rule)) else rule
 
     def _rivals(self, rule: Rule, tag: str | None) -> Iterator[Rule]:
         """Yield the earlier rules that may write another image to a destination of this tag."""
         for destination in rule.destinations:
             written = tuple(_written(rule, destination, tag))
-            for other in self._writers[destination.repository]:
+            for other in self._writers.get(destination.repository, ()):
                 earlier = other.number < rule.number and other.source != rule.source
                 if earlier and any(_may_write(other, destination.repository, each) for each in written):
                     yield other
+            for pattern in self._patterns.values():
+                earlier = pattern.rule.number < rule.number
+                if earlier and may_meet((str(destination.repository),), pattern.outlines):
+                    same = not pattern.meets_itself and self._rule_for(pattern, rule.source)
+                    if not (same and same.writes_to(destination.repository)):
+                        yield pattern.rule
 
 
 def _selected(rule: Rule, push: Pushed) -> Iterable[str | None]:

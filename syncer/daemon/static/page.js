@@ -4,9 +4,12 @@
 
 const IDLE_SECONDS = 60;
 const SPEAK_SECONDS = 20;
-const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+const BASE = document.documentElement.dataset.base;
+// The texts of the page's language. `{}` stands for a value.
+const TEXTS = JSON.parse(document.body.dataset.texts);
 
 const byId = (id) => document.getElementById(id);
+const tell = (text, ...values) => values.reduce((told, value) => told.replace("{}", value), text);
 const two = (number) => String(number).padStart(2, "0");
 
 // --- formatting: same output as the server ---------------------------------------------------------------------
@@ -29,23 +32,27 @@ function duration(seconds) {
 
 function ago(seconds) {
     const far = Math.abs(seconds);
-    if (far < 45) return seconds >= 0 ? "just now" : "in a moment";
+    if (far < 45) return seconds >= 0 ? TEXTS.now : TEXTS.soon;
     const [unit, length] = far < 5400 ? ["min", 60] : far < 129600 ? ["h", 3600] : ["days", 86400];
-    const text = `${Math.max(1, Math.round(far / length))} ${unit}`;
-    return seconds >= 0 ? `${text} ago` : `in ${text}`;
+    const text = tell(TEXTS[unit], Math.max(1, Math.round(far / length)));
+    return tell(seconds >= 0 ? TEXTS.ago : TEXTS.in, text);
 }
 
 function localTime(text) {
     const when = new Date(text);
-    const year = when.getFullYear() === new Date().getFullYear() ? "" : ` ${when.getFullYear()}`;
-    return `${when.getDate()} ${MONTHS[when.getMonth()]}${year} ${two(when.getHours())}:${two(when.getMinutes())}`;
+    const format = when.getFullYear() === new Date().getFullYear() ? TEXTS.date : TEXTS.oldDate;
+    const parts = {
+        day: when.getDate(), month: TEXTS.months[when.getMonth()], year: when.getFullYear(),
+        time: `${two(when.getHours())}:${two(when.getMinutes())}`,
+    };
+    return format.replace(/\{(\w+)\}/g, (_whole, name) => parts[name]);
 }
 
 const AS = {
     size, duration,
     rate: (value) => `${size(value)}/s`,
-    left: (value) => (value === null ? "" : `${duration(value)} left`),
-    of: (value) => (value < 0 ? "" : ` of ${size(value)}`),
+    left: (value) => (value === null ? "" : tell(TEXTS.left, duration(value))),
+    of: (value) => (value < 0 ? "" : tell(TEXTS.of, size(value))),
     short: (value) => { const [algorithm, hex] = value.split(":"); return `${algorithm}:${hex.slice(0, 12)}`; },
     count: String,
 };
@@ -120,7 +127,7 @@ function showProgress(run) {
     live.querySelector(".round").hidden = run.round === 0;
     const { done, total, failed } = run.images;
     if (Date.now() - spokenAt > SPEAK_SECONDS * 1000 || (failed && !spokenFailed)) {
-        speak(`${done} of ${total} images done${failed ? `, ${failed} failed` : ""}`);
+        speak(tell(TEXTS.done, done, total) + (failed ? `, ${tell(TEXTS.failed, failed)}` : ""));
     }
     spokenFailed = failed;
 }
@@ -175,7 +182,7 @@ function ready(root) {
     root.querySelector("#live .failed")?.toggleAttribute("data-none", root.querySelector("#live .failed").textContent === "0");
     for (const form of root.querySelectorAll("form[data-api]")) {
         form.hidden = false;
-        form.addEventListener("submit", (event) => { event.preventDefault(); act(form.dataset.api); });
+        form.addEventListener("submit", (event) => { event.preventDefault(); act(form.dataset.api, form.dataset.body); });
     }
 }
 
@@ -186,22 +193,26 @@ let stream = null, wasLost = false;
 function lost(yes) {
     const link = byId("link");
     link.classList.toggle("lost", yes);
-    link.textContent = yes ? "No connection to the daemon; this page may be out of date" : "Live";
+    link.textContent = yes ? TEXTS.lost : TEXTS.live;
     wasLost = yes;
 }
 
 function connect() {
     if (stream || document.hidden) return;
-    stream = new EventSource("/api/v1/events");
+    stream = new EventSource(`${BASE}/api/v1/events`);
     stream.onopen = () => { if (wasLost) refreshSoon(); lost(false); };
     stream.onerror = () => {
         lost(true);
         if (stream?.readyState === EventSource.CLOSED) { stream = null; setTimeout(connect, 5000); }
     };
     stream.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
+    stream.addEventListener("image", (event) => {
+        // The page of an image follows it. Its run may go on for long.
+        if (JSON.parse(event.data).destination === document.querySelector("main").dataset.image) refreshSoon();
+    });
     stream.addEventListener("run", (event) => {
         const { outcome } = JSON.parse(event.data);
-        speak(outcome ? `Run finished: ${outcome}` : "Run started");
+        speak(outcome ? tell(TEXTS.finished, outcome) : TEXTS.started);
         refreshSoon();
     });
 }
@@ -214,7 +225,7 @@ function disconnect() {
 
 // --- actions ---------------------------------------------------------------------------------------------------
 
-let token = "", wanted = "";
+let token = "", wanted = "", wantedBody;
 
 function ask(why) {
     if (why) byId("ask-why").textContent = why;
@@ -223,31 +234,32 @@ function ask(why) {
     byId("token").focus();
 }
 
-async function act(address) {
+async function act(address, body) {
     wanted = address;
+    wantedBody = body;
     if (!token) { ask(); return; }
     refuse("");
     // A header value is a byte string: encode the token as UTF-8, one character per byte.
     const bytes = String.fromCharCode(...new TextEncoder().encode(token));
     try {
-        const answer = await fetch(address, { method: "POST", headers: { authorization: `Bearer ${bytes}` } });
-        if (answer.status === 401) { token = ""; ask("Wrong token. Enter the token of --api-token-file."); return; }
+        const answer = await fetch(address, { method: "POST", body, headers: { authorization: `Bearer ${bytes}` } });
+        if (answer.status === 401) { token = ""; ask(TEXTS.wrong); return; }
         if (!answer.ok) refuse((await answer.json()).error);
     } catch {
-        refuse("the daemon does not respond");
+        refuse(TEXTS.silent);
     }
     refreshSoon(0);
 }
 
 function refuse(text) {
     byId("refused").hidden = !text;
-    byId("refused").textContent = text && `Request failed: ${text}.`;
+    byId("refused").textContent = text && tell(TEXTS.refused, text);
 }
 
 byId("ask").querySelector("form").addEventListener("submit", () => {
     token = byId("token").value.trim();
     byId("token").value = "";
-    if (token) act(wanted);
+    if (token) act(wanted, wantedBody);
 });
 byId("ask-not").addEventListener("click", () => byId("ask").close());
 // The event arrives after the dialog has closed. If the dialog is open again by then, keep what the user typed.
@@ -255,6 +267,8 @@ byId("ask").addEventListener("close", () => { if (!byId("ask").open) byId("token
 
 // --- start -----------------------------------------------------------------------------------------------------
 
+// A plan asks registries, which can take long.
+document.addEventListener("click", (event) => { if (event.target.closest("[data-slow]")) speak(byId("link").textContent = TEXTS.planning); });
 byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 ready(document);
 setInterval(() => tellTimes(document), 15000);

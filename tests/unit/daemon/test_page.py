@@ -13,8 +13,8 @@ import pytest
 from syncer.accounts.settings import Secret
 from syncer.daemon.chart import HEIGHT, chart_of
 from syncer.daemon.guard import Guard
+from syncer.daemon.languages import ENGLISH
 from syncer.daemon.packing import pack_report, read_report
-from syncer.daemon.page import ago
 from syncer.daemon.run_view import PER_PAGE
 from syncer.daemon.service import Plan
 from syncer.diagnostics import ConfigError, Problem
@@ -107,7 +107,7 @@ class TestHealth:
         )
         text = words(html)
         assert re.search(r"1 of 3 rules is failing; last success at \d+ \w+", text)
-        rules = re.findall(r'names"><span>(.*?)</span>', html)
+        rules = re.findall(r'names"><span><a [^>]*>(.*?)</a></span>', html)
         assert rules == [f"source.example/team/{name}" for name in ("b", "a", "c")]
 
     async def test_equal_failures_are_grouped_with_advice(self, daemon):
@@ -313,7 +313,7 @@ class TestRules:
             pages = [(await client.get(f"/?page={number}")).text for number in (1, 5)]
             found = (await client.get("/?q=MIRROR/app-24")).text
             none = (await client.get("/?q=nope")).text
-        names = [re.findall(r'names"><span>(.*?)</span>', page) for page in (*pages, found)]
+        names = [re.findall(r'names"><span><a [^>]*>(.*?)</a></span>', page) for page in (*pages, found)]
         assert [len(each) for each in names] == [50, 50, 10]
         assert names[1][-1] == "source.example/team/app-249"
         assert "10 of 250 rules match “MIRROR/app-24”" in words(found)
@@ -325,7 +325,7 @@ class TestRules:
             "schedule": "30 * * * *",
         }
         text = words(await page_after(daemon))
-        assert "source.example/own:1 → there.example/own → far.example/own" in text
+        assert "source.example/own:1 → to there.example/own → to far.example/own" in text
         assert "1 Jun 12:30 30 * * * *" in text
 
     async def test_rule_shows_what_its_selection_left(self, daemon):
@@ -391,7 +391,16 @@ class TestButtons:
 
 class TestStrangersText:
     @pytest.mark.parametrize(
-        "path", ["/", "/runs", "/runs/evil", "/runs/evil?q=%3Cscript%3E%22&outcome=failed"]
+        "path",
+        [
+            "/",
+            "/runs",
+            "/runs/evil",
+            "/runs/evil?q=%3Cscript%3E%22&outcome=failed",
+            "/images?q=%3Cscript%3E",
+            "/image?destination=%3Cscript%3E",
+            "/rule?name=source.example/team/app:/<script>/",
+        ],
     )
     async def test_foreign_text_is_escaped(self, daemon, path):
         error = {"kind": HOSTILE, "message": HOSTILE, "registry": HOSTILE, "status": 400, "permanent": False}
@@ -419,7 +428,7 @@ class TestStrangersText:
 
     async def test_pages_comply_with_content_security_policy(self, daemon):
         async with daemon.running(), daemon.client() as client:
-            for path in ("/", "/runs", "/runs/x"):
+            for path in ("/", "/runs", "/runs/x", "/images", "/image?destination=x", "/rule?name=x"):
                 assert_strict((await client.get(path)).text)
 
 
@@ -551,4 +560,4 @@ def test_newest_run_is_on_the_right_of_chart():
     ],
 )
 def test_times_are_shown_relative_to_now(moment, words):
-    assert f">{words}</span>" in ago(moment, "2026-06-01T12:00:00Z")
+    assert f">{words}</span>" in ENGLISH.ago(moment, "2026-06-01T12:00:00Z")

@@ -5,12 +5,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from syncer.accounts.book import AuthBook
 from syncer.accounts.settings import Secret
+from syncer.config import Config
+from syncer.config.rule_reader import rules_from
 from syncer.daemon.admission import MAX_EVENT
 from syncer.daemon.guard import Guard
 from syncer.daemon.hooks.arrivals import MAX_WAITING
 from syncer.daemon.service import Plan
 from syncer.oci.digest import Digest
+from syncer.rules.allowlist import Allowlist
 from syncer.state.lock import StateLocked
 from tests.unit.daemon.conftest import auth_book, until_told
 
@@ -107,6 +111,88 @@ class TestMatching:
             await client.post(HOOK, content=pushed("1", path="x", host="a.example"))
             await event_run(daemon, 2)
         assert announced(daemon.runs[1].first) == {"a.example/x": {"1": DIGEST}}
+
+
+class TestPatterns:
+    RULES = {
+        "source.example/team/**": {
+            "to": "there.example/mirror/{path}",
+            "repositories": {"exclude": ["old/*"]},
+            "tags": "v*",
+        }
+    }
+
+    @pytest.mark.parametrize(
+        ("event", "status"),
+        [
+            (pushed("v1", path="team/app"), 202),
+            (pushed("v1", path="team/group/app"), 202),
+            (pushed("v1", path="team/old/app"), 200),
+            (pushed("latest", path="team/app"), 200),
+            (pushed("v1", path="other/app"), 200),
+            (pushed("v1", path="team/app", host="other.example"), 200),
+        ],
+        ids=range(6),
+    )
+    async def test_event_of_a_repository_that_a_pattern_selects_is_taken(self, daemon, event, status):
+        daemon.images = self.RULES
+        async with daemon.running(), daemon.client() as client:
+            assert (await client.post(HOOK, content=event)).status_code == status
+
+    async def test_only_the_announced_tags_of_each_repository_are_copied(self, daemon):
+        daemon.images = self.RULES
+        async with daemon.running(), daemon.client() as client:
+            for name in ("a", "b"):
+                await client.post(HOOK, content=pushed("v1", path=f"team/{name}"))
+            await event_run(daemon)
+        work = daemon.runs[0].first
+        assert [(str(each.rule.source), str(each.rule.destinations[0].repository)) for each in work.announced] == [
+            (f"source.example/team/{name}", f"there.example/mirror/team/{name}") for name in ("a", "b")
+        ]  # fmt: skip
+        assert [dict(each.tags) for each in work.announced] == [{"v1": DIGEST}] * 2
+        assert not work.rules
+
+    async def test_pattern_that_moved_in_the_file_still_copies_the_tag(self, daemon):
+        daemon.images = self.RULES
+        async with daemon.running() as service, daemon.client() as client:
+            await client.post(HOOK, content=pushed("v1"))
+            daemon.images = {"other.example/x": "there.example/x", **daemon.images}
+            await service.reload()
+            await event_run(daemon)
+        (found,) = daemon.runs[0].first.announced
+        assert (found.rule.number, str(found.rule.source)) == (1, "source.example/team/app")
+
+    @pytest.mark.parametrize(
+        ("images", "path", "whole"),
+        [
+            (
+                {"a.example/**": "there.example/{path}", "source.example/x": "there.example/x"},
+                "x",
+                ["a.example/**", "source.example/x"],
+            ),
+            ({"source.example/**": "there.example/{name}"}, "a/x", ["source.example/**"]),
+            (
+                {"source.example/**": "there.example/{path}", "source.example/x": "there.example/x:{tag}"},
+                "x",
+                [],
+            ),
+        ],
+        ids=["another pattern", "the same pattern", "the same image"],
+    )
+    async def test_pattern_that_may_write_the_same_tag_runs_as_a_whole(self, daemon, images, path, whole):
+        daemon.images = images
+        async with daemon.running(), daemon.client() as client:
+            await client.post(HOOK, content=pushed("1", path=path))
+            await event_run(daemon)
+        assert [rule.name for rule in daemon.runs[0].first.rules] == whole
+
+    async def test_repository_that_is_not_allowed_is_ignored(self, daemon):
+        daemon.load = lambda: Config(
+            AuthBook(), rules_from(self.RULES), allowed=Allowlist(sources=("source.example/team/[*ab]*",))
+        )
+        async with daemon.running(), daemon.client() as client:
+            assert (await client.post(HOOK, content=pushed("v1", path="team/app"))).status_code == 202
+            assert (await client.post(HOOK, content=pushed("v1", path="team/xyz"))).status_code == 200
 
 
 class TestTokens:

@@ -1,0 +1,162 @@
+"""The pages of rules, plans and images, the base path and the languages."""
+
+import re
+
+import pytest
+
+from syncer.daemon.base_path import InvalidBasePath, check_base_path
+from syncer.daemon.languages import language_of
+from syncer.demo import MemoryRegistry
+from syncer.demo.images import make_image, make_layer
+from tests.unit.daemon.conftest import auth_book, until_told
+from tests.unit.daemon.test_page import failed, page_after, synced, telling, words
+
+CHINESE = {"accept-language": "zh-CN,zh;q=0.9,en;q=0.8"}
+SAME_SITE = {"origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"}
+
+
+class TestBasePath:
+    @pytest.mark.parametrize(
+        ("text", "path"), [("", ""), ("/", ""), ("/mirror", "/mirror"), ("/a/b.c/", "/a/b.c")]
+    )
+    def test_valid_path_is_taken(self, text, path):
+        assert check_base_path(text) == path
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "mirror",
+            "//evil.example",
+            "/a/../b",
+            "/.",
+            '/a"b',
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/%2f",
+            "/\\evil",
+            "/a\nb",
+        ],
+    )
+    def test_other_text_is_refused(self, text):
+        with pytest.raises(InvalidBasePath):
+            check_base_path(text)
+
+    @pytest.mark.parametrize("path", ["/", "/mirror/"])
+    async def test_forwarded_prefix_is_before_every_address(self, daemon, path):
+        async with daemon.running(), daemon.client(headers={"x-forwarded-prefix": "/mirror"}) as client:
+            html = (await client.get(path)).text
+            started = await client.post(f"{path}runs", headers=SAME_SITE)
+        addresses = re.findall(r'(?:href|src|action)="(/[^"]*)"', html)
+        assert len(addresses) > 8
+        assert all(address.startswith("/mirror/") for address in addresses)
+        assert (started.status_code, started.headers["location"]) == (303, "/mirror/")
+
+    async def test_invalid_forwarded_prefix_is_ignored(self, daemon):
+        async with (
+            daemon.running(),
+            daemon.client(headers={"x-forwarded-prefix": "//evil.example"}) as client,
+        ):
+            html = (await client.get("/")).text
+        assert "evil" not in html
+        assert 'href="/runs"' in html
+
+
+class TestRulePage:
+    async def test_rule_has_state_and_failures_with_reasons(self, daemon):
+        path = "/rule?name=source.example/team/app:1.0"
+        html = await page_after(daemon, telling(synced("1"), failed("2", "add labels")), path=path)
+        text = words(html)
+        assert "1 synced · 0 skipped · 1 failed" in text
+        assert "Failures in the last run" in text
+        assert "add labels" in text
+        assert 'name="rule" value="source.example/team/app:1.0"' in html
+
+    async def test_unknown_rule_is_not_found(self, daemon):
+        async with daemon.running(), daemon.client() as client:
+            assert (await client.get("/rule?name=none")).status_code == 404
+
+    async def test_form_runs_only_this_rule(self, daemon):
+        daemon.images = {"source.example/**": "there.example/{path}", "source.example/b": "other.example/b"}
+        async with daemon.running(), daemon.client() as client:
+            answer = await client.post("/runs", headers=SAME_SITE, data={"rule": "source.example/**"})
+            await daemon.settle()
+        assert (answer.status_code, answer.headers["location"]) == (303, "/rule?name=source.example%2F%2A%2A")
+        assert daemon.sources() == ["source.example/**"]
+
+    async def test_plan_is_shown_and_nothing_is_written(self, daemon):
+        async with MemoryRegistry() as source, MemoryRegistry() as there:
+            make_image(source.store, "app", "1", layers=[make_layer({"a": b"b"})])
+            daemon.images = {f"{source.host}/app": {"to": f"{there.host}/app", "name": "a/b c"}}
+            daemon.auth = auth_book({host: {"plain_http": True} for host in (source.host, there.host)})
+            async with daemon.running(), daemon.client() as client:
+                answer = await client.get("/plan?name=a/b+c")
+                other = await client.get("/plan?name=a/b+c", headers={"sec-fetch-site": "cross-site"})
+            assert {request.method for request in there.requests} <= {"GET", "HEAD"}
+        assert "not at the destination yet" in words(answer.text)
+        assert other.status_code == 403
+
+
+class TestImages:
+    async def test_status_page_counts_images_that_are_behind_and_fail(self, daemon):
+        html = await page_after(daemon, telling(synced("1"), failed("2", "add labels")))
+        assert re.search(r"2 images , 1 behind , 1 failing since 1 Jun 12:00", words(html))
+
+    async def test_image_page_says_why_it_is_behind(self, daemon):
+        path = "/image?destination=there.example/team/app:2"
+        html = await page_after(
+            daemon, telling(failed("2", "add labels")), telling(failed("2", "add labels")), path=path
+        )
+        text = words(html)
+        assert "The image is behind since 1 Jun 12:00 : the last copy failed." in text
+        assert "source.example/team/app:2" in text
+        assert html.partition('id="moments"')[2].count("add labels") == 2
+
+    @pytest.mark.parametrize(
+        ("query", "tags"),
+        [("", {"1", "2"}), ("?q=APP:2", {"2"}), ("?state=failed", {"2"}), ("?q=none", set())],
+    )
+    async def test_images_are_found(self, daemon, query, tags):
+        html = await page_after(
+            daemon, telling(synced("1"), failed("2", "add labels")), path=f"/images{query}"
+        )
+        assert set(re.findall(r">there.example/team/app:(\d)</a>", html)) == tags
+
+    async def test_image_of_the_run_in_progress_is_shown(self, daemon):
+        async def work(run):
+            run.tell(synced("1"))
+            await until_told(run)
+
+        daemon.script = work
+        async with daemon.running() as service, daemon.client() as client:
+            await service.run_now()
+            await daemon.until(lambda: daemon.blocked)
+            html = (await client.get("/image?destination=there.example/team/app:1")).text
+        assert "synced" in words(html)
+
+
+class TestLanguages:
+    @pytest.mark.parametrize(
+        ("accepted", "language"),
+        [
+            ("", "en"),
+            ("de", "en"),
+            ("zh", "zh-CN"),
+            ("zh-TW;q=0.5, en;q=0.4", "zh-CN"),
+            ("en, zh;q=0.9", "en"),
+            ("zh;q=0", "en"),
+            ("zh;q=x", "en"),
+        ],
+    )
+    def test_preferred_language_is_taken(self, accepted, language):
+        assert language_of(accepted).tag == language
+
+    @pytest.mark.parametrize("path", ["/", "/runs", "/images", "/image?destination=x", "/rule?name=none"])
+    async def test_chinese_pages_have_chinese_texts(self, daemon, path):
+        async with daemon.running(), daemon.client(headers=CHINESE) as client:
+            answer = await client.get(path)
+        assert answer.headers["content-language"] == "zh-CN"
+        assert '<html lang="zh-CN"' in answer.text
+        assert "状态" in answer.text
+        for english in ("Status<", "Runs<", "Images<", "Rules<", "never", "Skip to"):
+            assert english not in answer.text
