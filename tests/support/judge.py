@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import httpx
 
+from tests.support.plain_http import NO_AUTHORITIES
+
 MANIFEST_TYPES = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -40,7 +42,9 @@ class Open:
     skopeo_options: list[str] = field(default_factory=lambda: ["--tls-verify=false"])
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://{self.host}", trust_env=False, timeout=60)
+        return httpx.Client(
+            base_url=f"http://{self.host}", trust_env=False, verify=NO_AUTHORITIES, timeout=60
+        )
 
 
 def judge(source: Judged, destination: Judged, mapping: Iterable[tuple[str, str]]) -> None:
