@@ -13,6 +13,7 @@ from syncer import __version__
 from syncer.cli.main import cli
 from tests.e2e.jobs import names, wait_for
 from tests.support.judge import judge
+from tests.support.plain_http import NO_AUTHORITIES
 from tests.support.processes import Process
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +147,7 @@ def test_readmes_service_works(job, shell, source):
 
     serving = shell("exec " + code, SYNCER_LISTEN=address)
 
-    with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://{address}", trust_env=False, verify=NO_AUTHORITIES) as client:
         wait_for(lambda: _outcomes(client) == ["success"], serving)
     judge(source.registry, job, names(source.corpus))
     serving.terminate()

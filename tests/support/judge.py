@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+
+from tests.support.plain_http import NO_AUTHORITIES
 
 MANIFEST_TYPES = ", ".join(
     (
@@ -40,25 +41,34 @@ class Open:
     skopeo_options: list[str] = field(default_factory=lambda: ["--tls-verify=false"])
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://{self.host}", trust_env=False, timeout=60)
+        return httpx.Client(
+            base_url=f"http://{self.host}", trust_env=False, verify=NO_AUTHORITIES, timeout=60
+        )
 
 
 def judge(source: Judged, destination: Judged, mapping: Iterable[tuple[str, str]]) -> None:
     """Fail unless each image arrived whole, its manifests byte for byte.
 
     `mapping` pairs `repository:tag` at the source with `repository:tag` (or `@digest`) at the destination.
-    All that is wrong is told at once.
+    skopeo reads one image of each media type at the destination. All that is wrong is told at once.
     """
     pairs = list(mapping)
     assert pairs, "nothing to judge"
-    with ThreadPoolExecutor(4) as pool:
-        compared = pool.map(lambda pair: _compare(source, destination, *pair), pairs)
-        problems = [problem for problem in compared if problem]
-    with destination.client() as client:
-        walk = _Walk(client)
-        for _, name in pairs:
-            repository, reference = _split(name)
-            problems += walk.manifest(repository, reference)
+    problems: list[str] = []
+    read_by_skopeo: set[str] = set()
+    with source.client() as here, destination.client() as there:
+        walk = _Walk(there)
+        for wanted, found in pairs:
+            expected, actual = _get_manifest(here, wanted), _get_manifest(there, found)
+            if expected.status_code != httpx.codes.OK:
+                problems.append(f"{wanted} at {source.host}: {expected.status_code} {expected.text[:200]}")
+            elif actual.status_code == httpx.codes.OK:
+                problems += _compare(found, expected.content, actual.content)
+                kind = actual.headers.get("content-type", "")
+                if kind not in read_by_skopeo:
+                    read_by_skopeo.add(kind)
+                    problems += _read_by_skopeo(destination, found, expected.content)
+            problems += walk.manifest(*_split(found))
     _fail_on(problems, destination)
 
 
@@ -114,14 +124,22 @@ def _tag_links(repositories: Path) -> Iterator[Path]:
         names[:] = sorted(name for name in names if not name.startswith("_"))
 
 
-def _compare(source: Judged, destination: Judged, wanted: str, found: str) -> str | None:
-    try:
-        expected, actual = raw_manifest(source, wanted), raw_manifest(destination, found)
-    except AssertionError as error:
-        return str(error)
+def _compare(name: str, expected: bytes, actual: bytes) -> list[str]:
     if expected == actual:
-        return None
-    return f"{found}: sha256:{sha256(actual).hexdigest()} arrived, not sha256:{sha256(expected).hexdigest()}"
+        return []
+    return [f"{name}: sha256:{sha256(actual).hexdigest()} arrived, not sha256:{sha256(expected).hexdigest()}"]
+
+
+def _read_by_skopeo(registry: Judged, name: str, expected: bytes) -> list[str]:
+    try:
+        return _compare(name, expected, raw_manifest(registry, name))
+    except AssertionError as error:
+        return [str(error)]
+
+
+def _get_manifest(client: httpx.Client, name: str) -> httpx.Response:
+    repository, reference = _split(name)
+    return client.get(f"/v2/{repository}/manifests/{reference}", headers={"accept": MANIFEST_TYPES})
 
 
 @dataclass
@@ -137,9 +155,7 @@ class _Walk:
             return []
         self.seen.add((repository, reference))
         name = f"{repository}{'@' if ':' in reference else ':'}{reference}"
-        answer = self.client.get(
-            f"/v2/{repository}/manifests/{reference}", headers={"accept": MANIFEST_TYPES}
-        )
+        answer = _get_manifest(self.client, name)
         if answer.status_code != httpx.codes.OK:
             return [f"manifest {name}: {answer.status_code} {answer.text[:200]}"]
         raw = answer.content

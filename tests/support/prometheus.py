@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.plain_http import NO_AUTHORITIES
 from tests.support.processes import Process
 
 
@@ -45,7 +46,13 @@ class Prometheus:
 
     def ask(self, text: str) -> httpx.Response:
         """The answer to a query, whatever it is."""
-        return httpx.get(f"{self.url}/api/v1/query", params={"query": text}, timeout=5, trust_env=False)
+        return httpx.get(
+            f"{self.url}/api/v1/query",
+            params={"query": text},
+            timeout=5,
+            trust_env=False,
+            verify=NO_AUTHORITIES,
+        )
 
     def query(self, text: str) -> list[dict[str, Any]]:
         """What a query finds; nothing where it is not answered yet."""

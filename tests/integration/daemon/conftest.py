@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from benchmarks.corpus import FOR_TESTS, write_corpus
+from tests.support.plain_http import NO_AUTHORITIES
 from tests.support.processes import Process
 from tests.support.program import Program
 from tests.support.prometheus import Prometheus, free_port
@@ -80,19 +81,21 @@ class Served:
 
     def status_of(self, path: str) -> int:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(self.url + path, timeout=10, trust_env=False).status_code
+            return httpx.get(self.url + path, timeout=10, trust_env=False, verify=NO_AUTHORITIES).status_code
         return 0
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(self.url + path, timeout=10, trust_env=False)
+        answer = httpx.get(self.url + path, timeout=10, trust_env=False, verify=NO_AUTHORITIES)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def text(self, path: str) -> str:
-        return httpx.get(self.url + path, timeout=10, trust_env=False).text
+        return httpx.get(self.url + path, timeout=10, trust_env=False, verify=NO_AUTHORITIES).text
 
     def post(self, path: str, json: object = None, **headers: str) -> httpx.Response:
-        return httpx.post(self.url + path, json=json, headers=headers, timeout=10, trust_env=False)
+        return httpx.post(
+            self.url + path, json=json, headers=headers, timeout=10, trust_env=False, verify=NO_AUTHORITIES
+        )
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -170,7 +173,10 @@ def gateway(tmp_path):
 
     def answers():
         try:
-            return httpx.get(f"http://{address}/-/ready", trust_env=False).status_code == 200
+            return (
+                httpx.get(f"http://{address}/-/ready", trust_env=False, verify=NO_AUTHORITIES).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 

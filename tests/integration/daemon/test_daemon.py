@@ -9,6 +9,7 @@ from benchmarks.corpus import FOR_TESTS, write_corpus
 from syncer.rules.shard import share_of
 from tests.integration.daemon.conftest import wait_until
 from tests.support.judge import MANIFEST_TYPES, judge, raw_manifest, whole, whole_storage
+from tests.support.plain_http import NO_AUTHORITIES
 
 STATE = "state"
 PATHS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/runs", "/", "/runs"]
@@ -150,7 +151,7 @@ def test_all_endpoints_respond_during_run(served, origin, target):
     served.copying()
     run_id = served.runs[0]["id"]
     paths = [*PATHS, f"/api/v1/runs/{run_id}", f"/runs/{run_id}"]
-    with httpx.Client(base_url=served.url, trust_env=False) as client:
+    with httpx.Client(base_url=served.url, trust_env=False, verify=NO_AUTHORITIES) as client:
         for number in range(150):
             assert client.get(paths[number % len(paths)]).status_code == 200
         assert client.get("/api/v1/status").json()["run"]["id"] == run_id

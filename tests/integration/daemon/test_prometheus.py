@@ -9,6 +9,7 @@ import httpx
 
 from tests.integration.daemon.conftest import wait_until
 from tests.support.metrics import CONTRACT
+from tests.support.plain_http import NO_AUTHORITIES
 
 NAMES = {name: labels for name, (_, labels) in CONTRACT.items()}
 ALWAYS = set(NAMES) - {
@@ -27,7 +28,7 @@ def test_prometheus_scrapes_what_the_contract_names(copying, prometheus):
     copying.start("--schedule", "0 0 1 1 *", "--retries", "0")
     host = copying.url.removeprefix("http://")
     copying.run()
-    exposed = httpx.get(f"{copying.url}/metrics", trust_env=False).text
+    exposed = httpx.get(f"{copying.url}/metrics", trust_env=False, verify=NO_AUTHORITIES).text
     linted = subprocess.run(
         ["promtool", "check", "metrics"], input=exposed, capture_output=True, text=True, check=False
     )
@@ -72,7 +73,7 @@ def test_last_success_metric_survives_restart(copying):
     copying.run()
     copying.terminate()
     copying.start("--state-dir", "state")
-    exposed = httpx.get(f"{copying.url}/metrics", trust_env=False).text
+    exposed = httpx.get(f"{copying.url}/metrics", trust_env=False, verify=NO_AUTHORITIES).text
     found = re.search(r"^syncer_run_last_success_timestamp_seconds (\S+)$", exposed, re.MULTILINE)
     assert found
     assert 0 < time.time() - float(found[1]) < 120
@@ -99,7 +100,7 @@ def test_a_pushgateway_keeps_the_last_success_over_a_failed_run(copying, gateway
 def test_a_one_shot_pushes_the_same(copying, gateway, run_syncer):
     done = run_syncer("sync", *copying.arguments(), "--metrics-push", f"http://{gateway}")
     assert done.returncode == 0, done.stderr
-    found = httpx.get(f"http://{gateway}/metrics", trust_env=False).text
+    found = httpx.get(f"http://{gateway}/metrics", trust_env=False, verify=NO_AUTHORITIES).text
     assert 'syncer_runs_total{instance="",job="image-syncer",outcome="success",trigger="cli"} 1' in found
 
 
@@ -107,7 +108,7 @@ def test_each_share_has_its_own_pushgateway_group(copying, gateway, run_syncer):
     for shard in ("0/2", "1/2"):
         pushed = ("--metrics-push", f"http://{gateway}", "--shard", shard)
         assert run_syncer("sync", *copying.arguments(), *pushed).returncode == 0
-    found = httpx.get(f"http://{gateway}/metrics", trust_env=False).text
+    found = httpx.get(f"http://{gateway}/metrics", trust_env=False, verify=NO_AUTHORITIES).text
     counted = (
         r'syncer_runs_total\{instance="",job="image-syncer",outcome="success",shard="(\d)",trigger="cli"\} 1'
     )

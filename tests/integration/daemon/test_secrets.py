@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.daemon.conftest import wait_until
+from tests.support.plain_http import NO_AUTHORITIES
 
 PASSWORD = "Sw0rdf/ish&co"
 PAIR = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
@@ -94,8 +95,10 @@ def test_echoed_password_appears_in_no_output(echoing, outside):
     assert path == ROOM
     told = [message, echoing.log]
     for each in ("/", "/runs", f"/runs/{run['id']}", "/api/v1/status", "/api/v1/runs", "/metrics"):
-        told.append(httpx.get(echoing.url + each, trust_env=False).text)
-    told.append(httpx.get(f"{echoing.url}/api/v1/runs/{run['id']}", trust_env=False).text)
+        told.append(httpx.get(echoing.url + each, trust_env=False, verify=NO_AUTHORITIES).text)
+    told.append(
+        httpx.get(f"{echoing.url}/api/v1/runs/{run['id']}", trust_env=False, verify=NO_AUTHORITIES).text
+    )
     assert "that is ***" in told[-1]
     for text in told:
         assert PASSWORD not in text
@@ -133,7 +136,9 @@ def test_reading_requires_token_and_new_token_applies_at_once(served, tmp_path):
 
     def status(shown, path="/api/v1/status"):
         headers = {"authorization": f"Bearer {shown}"} if shown else {}
-        return httpx.get(served.url + path, headers=headers, timeout=30, trust_env=False).status_code
+        return httpx.get(
+            served.url + path, headers=headers, timeout=30, trust_env=False, verify=NO_AUTHORITIES
+        ).status_code
 
     assert status("first") == 200
     assert status("") == status("wrong") == 401

@@ -1,10 +1,10 @@
-"""Thousands of generated invalid responses: parsers raise only the documented exceptions."""
+"""Generated invalid responses: parsers raise only the documented exceptions."""
 
 import json
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from syncer.accounts.settings import HostSettings
@@ -20,9 +20,10 @@ from syncer.places.registry.headers import (
     session_offset,
 )
 from syncer.places.registry.link_header import InvalidLink, next_link, parse_links
+from tests.support.generated import examples
 
-many = settings(max_examples=1300, deadline=None, suppress_health_check=list(HealthCheck))
-fewer = settings(many, max_examples=400)
+many = examples(200)
+fewer = examples(100)
 
 texts = st.text(max_size=80)
 headers = st.one_of(

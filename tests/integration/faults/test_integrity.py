@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from syncer.demo import MemoryRegistry
@@ -11,6 +11,7 @@ from syncer.http import retry
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from tests.support.faults import Faults, Reply
+from tests.support.generated import examples
 from tests.support.schema1 import sign
 from tests.support.wire import Net, is_whole
 
@@ -113,7 +114,7 @@ def no_backoff():
         yield
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(answers, answers, st.sampled_from(["", *ALGORITHMS]))
 @example((200, "other", {"content-type": media_types.DOCKER_SCHEMA1_SIGNED}), None, "")
 @example((200, "signed", {"content-type": media_types.DOCKER_SCHEMA1_SIGNED}), None, "sha256")

@@ -14,6 +14,7 @@ from tests.support.harbor_answers import ERRORS, EXCHANGES, Row, recorded
 from tests.support.harbor_recordings import Contents, exchanges_of
 from tests.support.harbor_replay import Player
 from tests.support.harbor_stage import Stage, accounts_of, projects_of
+from tests.support.plain_http import NO_AUTHORITIES
 
 CASES = sorted(path.stem for path in EXCHANGES.glob("*.json"))
 
@@ -35,7 +36,9 @@ async def test_recorded_requests_get_the_recorded_answers(case: str) -> None:
             stage.fill("q2", used=3890, quota=3892)  # bytes: both are 3.8 KiB
         player = Player(harbor, contents, exchanges)
         differences = []
-        async with httpx.AsyncClient(trust_env=False, headers={"Accept-Encoding": "identity"}) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, verify=NO_AUTHORITIES, headers={"Accept-Encoding": "identity"}
+        ) as client:
             for exchange in exchanges:
                 if case != "cookie":
                     client.cookies.clear()
@@ -119,7 +122,7 @@ def fills(templates: Mapping[str, str], texts: Mapping[str, str]) -> bool:
 async def test_request_that_was_not_recorded_fails_the_test(method: str, path: str) -> None:
     harbor = Harbor([Project("mirror")])
     await harbor.__aenter__()
-    async with httpx.AsyncClient(base_url=harbor.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=harbor.url, trust_env=False, verify=NO_AUTHORITIES) as client:
         answer = await client.request(method, path)
     assert answer.status_code == httpx.codes.NOT_IMPLEMENTED
     with pytest.raises(AssertionError, match=f"{method} {path}"):
@@ -130,7 +133,7 @@ async def test_expired_token_gets_a_basic_challenge() -> None:
     admin = Account("admin", admin=True)
     async with (
         Harbor([Project("mirror")], [admin]) as harbor,
-        httpx.AsyncClient(base_url=harbor.url, trust_env=False) as client,
+        httpx.AsyncClient(base_url=harbor.url, trust_env=False, verify=NO_AUTHORITIES) as client,
     ):
         scope = {"service": "harbor-registry", "scope": "repository:mirror/app:pull"}
         answer = await client.get("/service/token", params=scope, auth=(admin.name, admin.password))

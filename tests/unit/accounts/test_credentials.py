@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.accounts.book import AuthBook
@@ -17,6 +17,7 @@ from syncer.config.auth_reader import parse_auth
 from syncer.config.documents import read_document
 from syncer.diagnostics import Findings
 from syncer.oci.reference import Repository
+from tests.support.generated import examples
 
 HUB = "https://index.docker.io/v1/"
 
@@ -355,7 +356,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@examples(60)
 @given(
     st.dictionaries(st.sampled_from(["auths", "credHelpers", "credsStore", "x"]), VALUES).map(json.dumps)
     | st.text(max_size=50)

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from syncer.demo import MemoryRegistry
+from tests.support.plain_http import NO_AUTHORITIES
 
 
 @pytest.fixture
@@ -16,5 +17,7 @@ async def memory() -> AsyncIterator[MemoryRegistry]:
 
 @pytest.fixture
 async def client(memory: MemoryRegistry) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{memory.host}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://{memory.host}", trust_env=False, verify=NO_AUTHORITIES
+    ) as client:
         yield client

@@ -10,6 +10,7 @@ import pytest
 
 from syncer.demo import MemoryRegistry, PortInUse
 from syncer.demo.command import demo_registries, describe, serve
+from tests.support.plain_http import NO_AUTHORITIES
 
 
 async def test_demo_starts_with_a_seeded_source_and_an_empty_destination():
@@ -55,7 +56,7 @@ async def test_a_registry_runs_as_a_process():
         async with await anyio.open_process(command) as process:
             assert process.stdout is not None
             host = (await process.stdout.receive()).decode().strip()
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=NO_AUTHORITIES) as client:
                 response = await client.get(f"http://{host}/v2/library/alpine/tags/list")
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0

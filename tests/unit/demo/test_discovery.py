@@ -7,6 +7,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_artifact, make_image, make_index
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
+from tests.support.plain_http import NO_AUTHORITIES
 
 UNKNOWN = Digest.of(b"nowhere")
 
@@ -78,7 +79,10 @@ async def test_invalid_page_size_is_refused(client, image, number):
 
 
 async def test_a_registry_may_cap_its_pages():
-    async with MemoryRegistry(max_page=2) as registry, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        MemoryRegistry(max_page=2) as registry,
+        httpx.AsyncClient(trust_env=False, verify=NO_AUTHORITIES) as client,
+    ):
         image = make_image(registry.store, "team/app", layers=[])
         for tag in ("a", "b", "c"):
             registry.store.tag("team/app", tag, image.digest)

@@ -10,6 +10,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
+from tests.support.plain_http import NO_AUTHORITIES
 
 UPLOADS = "/v2/team/app/blobs/uploads/"
 BLOB = b"a blob that comes in two parts"
@@ -156,7 +157,7 @@ async def test_upload_to_an_invalid_name_is_refused(client):
 async def test_a_registry_may_announce_how_small_chunks_may_be():
     async with (
         MemoryRegistry(chunk_min_length=1000) as registry,
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx.AsyncClient(trust_env=False, verify=NO_AUTHORITIES) as client,
     ):
         response = await client.post(f"http://{registry.host}{UPLOADS}")
         assert response.headers["OCI-Chunk-Min-Length"] == "1000"

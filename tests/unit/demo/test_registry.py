@@ -5,6 +5,7 @@ import pytest
 
 from syncer.demo import Answer, DropConnection, MemoryRegistry, PortInUse
 from syncer.oci.digest import Digest
+from tests.support.plain_http import NO_AUTHORITIES
 
 BLOB = b"0123456789"
 
@@ -30,7 +31,10 @@ async def test_the_record_counts_what_was_received(client, memory):
 
 
 async def test_the_record_keeps_only_the_last():
-    async with MemoryRegistry(record=2) as registry, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        MemoryRegistry(record=2) as registry,
+        httpx.AsyncClient(trust_env=False, verify=NO_AUTHORITIES) as client,
+    ):
         for path in ("/v2/", "/v2/a/tags/list", "/v2/b/tags/list"):
             await client.get(f"http://{registry.host}{path}")
         assert [request.path for request in registry.requests] == ["/v2/a/tags/list", "/v2/b/tags/list"]
@@ -104,7 +108,9 @@ async def test_a_connection_may_be_dropped(client, memory, blob_url):
 async def test_registry_with_a_password_requires_it():
     async with (
         MemoryRegistry(username="robot$ci", password="secret") as registry,
-        httpx.AsyncClient(base_url=f"http://{registry.host}", trust_env=False) as client,
+        httpx.AsyncClient(
+            base_url=f"http://{registry.host}", trust_env=False, verify=NO_AUTHORITIES
+        ) as client,
     ):
         response = await client.get("/v2/")
         assert response.status_code == 401
@@ -117,7 +123,9 @@ async def test_registry_with_a_password_requires_it():
 async def test_blob_redirect_target_refuses_credentials():
     async with (
         MemoryRegistry(username="robot", password="secret", redirect_blobs=True) as registry,
-        httpx.AsyncClient(base_url=f"http://{registry.host}", trust_env=False) as client,
+        httpx.AsyncClient(
+            base_url=f"http://{registry.host}", trust_env=False, verify=NO_AUTHORITIES
+        ) as client,
     ):
         digest = registry.store.put_blob("team/app", BLOB)
         response = await client.get(f"/v2/team/app/blobs/{digest}", auth=("robot", "secret"))

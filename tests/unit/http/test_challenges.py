@@ -3,10 +3,11 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.http.challenge import parse_challenges
+from tests.support.generated import examples
 
 READ = {
     "plain": (
@@ -77,7 +78,7 @@ PIECES = st.sampled_from(
 HEADERS = st.one_of(st.text(max_size=100), st.lists(PIECES, max_size=25).map("".join))
 
 
-@settings(max_examples=2500, deadline=None)
+@examples(300)
 @given(st.lists(HEADERS, max_size=3))
 def test_no_challenge_text_raises(headers):
     for challenge in parse_challenges(headers):

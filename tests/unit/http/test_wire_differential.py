@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import anyio
 import httpx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.http.wire import ConnectionPool
+from tests.support.generated import examples
 
 TOKEN = st.text("abcXYZ-09", min_size=1, max_size=8).map(lambda text: f"X-{text}")
 VALUE = st.text("abc =;,/\"'()<>:%", max_size=20).map(str.strip)
@@ -94,7 +95,7 @@ async def outcome(transport: httpx.AsyncBaseTransport, method: str, url: str) ->
         return response.status_code, headers, body
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(50)
 @given(answers(), st.lists(st.integers(0, 1000), max_size=3))
 def test_response_is_parsed_as_httpx_parses_it(asked, cuts):
     method, answer = asked
