@@ -16,6 +16,7 @@ ALWAYS = set(NAMES) - {
     # Only where it happens.
     "syncer_events_total",
     "syncer_images_incomplete",
+    "syncer_tags_pruned_total",
     "syncer_http_retries_total",
     "syncer_runs_skipped_total",
     "syncer_rate_limit_remaining",
