@@ -71,8 +71,8 @@ def test_the_program_understands_how_it_is_called(name):
     unit, options = settings(name), command(name).options
     (state,) = unit["StateDirectory"]
     credentials = {value.partition(":")[0] for value in unit["LoadCredential"]}
-    for option in ("auth", "images"):
-        assert options[option].parent == Path("/etc/image-syncer")
+    for path in (options["auth"], *options["images"]):
+        assert path.parent == Path("/etc/image-syncer")
     for path in command(name).paths:
         if path.is_relative_to("/run/credentials"):
             assert path.name in credentials

@@ -12,6 +12,7 @@ ONLY_WHERE_IT_HAPPENS = {
     "Pulls left",
     "Events of registries",
     "Incomplete images",
+    "Pruned tags",
 }
 
 
