@@ -4,8 +4,8 @@ An interrupted download is resumed. The last chunk is passed on only if the dige
 an upload reads a second time are not hashed again: the destination registry verifies them.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Self
 
 import msgspec
@@ -100,15 +100,16 @@ class Download(Content):
 
     async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield all chunks from `offset` in bytes. Raise `RegistryError` or its subclass `DigestMismatch`."""
-        async for chunk in self._read(offset, lambda body: body.chunks):
-            assert isinstance(chunk, bytes)
-            yield chunk
+        async with aclosing(self._read(offset, lambda body: body.chunks)) as chunks:
+            async for chunk in chunks:
+                assert isinstance(chunk, bytes)
+                yield chunk
 
     def chunks_and_splices(self, offset: int = 0) -> AsyncIterator[bytes | Splice]:
         """Like `chunks`, with a splice wherever a thread can move the bytes."""
         return self._read(offset, self._with_splices)
 
-    async def _read(self, offset: int, items: _Items) -> AsyncIterator[bytes | Splice]:
+    async def _read(self, offset: int, items: _Items) -> AsyncGenerator[bytes | Splice]:
         self._reading += 1
         mine, fruitless = self._reading, 0
         self.error = None
@@ -120,10 +121,11 @@ class Download(Content):
             while mine == self._reading and (self._position < self.blob.size or self.blob.size < 0):
                 before = self._position
                 try:
-                    async for item in self._rest(items):
-                        yield item
-                        if mine != self._reading:
-                            return
+                    async with aclosing(self._rest(items)) as rest:
+                        async for item in rest:
+                            yield item
+                            if mine != self._reading:
+                                return
                 except RegistryError as error:
                     fruitless = fruitless + 1 if self._position == before else 0
                     if mine != self._reading or not error.retryable or fruitless > RESUMES:
@@ -172,7 +174,7 @@ class Download(Content):
             self._hasher = self.blob.digest.hasher()
             self._hashed = 0
 
-    async def _rest(self, items: _Items) -> AsyncIterator[bytes | Splice]:
+    async def _rest(self, items: _Items) -> AsyncGenerator[bytes | Splice]:
         """Yield the next prefetched part, or else the response body up to the start of the next prefetched part."""
         if self.prefetcher and (part := self.prefetcher.at(self._position)):
             await self._close()
@@ -190,27 +192,33 @@ class Download(Content):
         if self.prefetcher and not body.ranged:
             self.prefetcher.refused()
         skip = self._position - body.start
-        async for received in items(body) if not skip else body.chunks:
-            if body is not self._body:
-                return
-            if not isinstance(received, bytes):
-                yield received
-                self._settle_splice()
-                if self.prefetcher and self.prefetcher.at(self._position):
+        stream = body.chunks if skip else items(body)
+        try:
+            async for received in stream:
+                if body is not self._body:
                     return
-                continue
-            self.received += len(received)
-            # The response may start before the requested offset: skip the bytes that are known.
-            chunk, skip = received[skip:], max(0, skip - len(received))
-            while chunk:
-                end = self.prefetcher.next_start() if self.prefetcher else None
-                piece = chunk if end is None else chunk[: end - self._position]
-                self._advance(piece)
-                yield piece
-                if self.prefetcher and self.prefetcher.at(self._position):
-                    return
-                # A part that failed without any bytes no longer starts here: this body continues.
-                chunk = chunk[len(piece) :]
+                if not isinstance(received, bytes):
+                    yield received
+                    self._settle_splice()
+                    if self.prefetcher and self.prefetcher.at(self._position):
+                        return
+                    continue
+                self.received += len(received)
+                # The response may start before the requested offset: skip the bytes that are known.
+                chunk, skip = received[skip:], max(0, skip - len(received))
+                while chunk:
+                    end = self.prefetcher.next_start() if self.prefetcher else None
+                    piece = chunk if end is None else chunk[: end - self._position]
+                    self._advance(piece)
+                    yield piece
+                    if self.prefetcher and self.prefetcher.at(self._position):
+                        return
+                    # A part that failed without any bytes no longer starts here: this body continues.
+                    chunk = chunk[len(piece) :]
+        finally:
+            # The body itself stays open: it may go on after a part that failed.
+            if stream is not body.chunks and isinstance(stream, AsyncGenerator):
+                await stream.aclose()
         if self._position < self._end:
             raise RegistryError(
                 Kind.CONNECTION,

@@ -1,6 +1,6 @@
 """Splits the content of a blob into the bodies of the requests of one upload."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
 import msgspec
@@ -36,6 +36,11 @@ class Pieces:
         """Use content that starts at `offset` in bytes."""
         self.position = offset
         self._chunks = chunks
+
+    async def aclose(self) -> None:
+        """Close the content. An upload may end before all of it was read."""
+        if isinstance(self._chunks, AsyncGenerator):
+            await self._chunks.aclose()
 
     def next(self, length: int) -> "Piece":
         if self._chunks is None:

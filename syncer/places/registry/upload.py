@@ -7,6 +7,7 @@ PATCH requests with chunks and an empty PUT. If a registry refuses a method, all
 import enum
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import anyio
 import msgspec
@@ -110,7 +111,8 @@ class RemoteUpload(Upload):
             try:
                 if self._broken and await self._go_on(blob):
                     return
-                await self._send(blob, content, pieces)
+                async with aclosing(pieces):
+                    await self._send(blob, content, pieces)
                 return
             except RegistryError as raised:
                 error = raised
