@@ -17,6 +17,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_index, make_layer
 from syncer.oci.digest import Digest
 from syncer.places.layout.archive import ArchiveStore
+from tests.support.generated import seeds
 
 BASE = make_layer({"base": random.Random("base").randbytes(60_000)})
 IMAGES = 6
@@ -314,7 +315,10 @@ async def killed(site: Site, *arguments: str, when: Callable[[], bool]) -> None:
     await process.wait()
 
 
-@pytest.mark.parametrize(("output", "seed"), [("images", 1), ("images.tar", 1), ("images.tar", 2)])
+@pytest.mark.parametrize(
+    ("output", "seed"),
+    [*(("images", seed) for seed in seeds(1)), *(("images.tar", seed) for seed in seeds(2))],
+)
 async def test_killed_save_is_completed_by_the_next_run(site, output, seed):
     site.auth(bandwidth=BANDWIDTH)
     moment = random.Random(f"{output}{seed}").randrange(100_000, 450_000)
@@ -340,7 +344,7 @@ async def test_killed_save_is_completed_by_the_next_run(site, output, seed):
     assert site.arrived() == site.expected()
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", seeds(1))
 async def test_killed_load_is_completed_by_the_next_run(site, seed):
     succeeded(await site.save("images.tar"))
     wanted = random.Random(seed).randrange(2, 20)

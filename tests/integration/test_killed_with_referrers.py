@@ -14,11 +14,12 @@ from syncer.demo.registry import DropConnection
 from syncer.demo.store import Store
 from syncer.oci.digest import Digest
 from syncer.oci.referrers import cosign_tags, fallback_tag
+from tests.support.generated import seeds
 from tests.support.wire import Net, is_whole, without_referrers_api
 
 WRITES = 66
 """PUT requests of a whole run."""
-MOMENTS = random.Random("referrers").sample(range(2, WRITES), 3)
+MOMENTS = random.Random("referrers").sample(range(2, WRITES), len(seeds(3)))
 SBOM = "application/spdx+json"
 
 

@@ -1,4 +1,4 @@
-"""How many examples Hypothesis generates for a test.
+"""How many examples Hypothesis generates for a test, and how many seeds a test with random moments has.
 
 `EXAMPLES=10 ./scripts/test tests/unit` generates ten times as many, to search for longer than each change allows.
 """
@@ -8,6 +8,11 @@ import os
 from hypothesis import HealthCheck, settings
 
 _FACTOR = int(os.environ.get("EXAMPLES", "1"))
+
+
+def seeds(count: int) -> range:
+    """Return so many seeds, from 1."""
+    return range(1, count * _FACTOR + 1)
 
 
 def examples(count: int) -> settings:
