@@ -294,7 +294,7 @@ class Run:
             self._list_tags,
             allowed=self._options.allowed,
             shared=self._shared_destinations,
-            contested=arrangement.contested,
+            competing=arrangement.competing,
         )
         last: dict[Repository, Rule] = {}
         keys = [_step_key(step) for step in arrangement.steps]

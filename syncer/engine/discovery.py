@@ -22,7 +22,7 @@ class Discovery:
     """How the repositories that are found become tasks.
 
     `list_tags` makes the task for the rule of one repository. Repositories that `allowed` does not allow fail. `shared`
-    are the destinations that several rules may write to: those of rules in `contested` are added to it.
+    are the destinations that several rules may write to: those of rules in `competing` are added to it.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Discovery:
         *,
         allowed: Allowlist = EVERYTHING,
         shared: set[Repository] | None = None,
-        contested: Iterable[Rule] = (),
+        competing: Iterable[Rule] = (),
     ) -> None:
         self.list_tags = list_tags
         self.allowed = allowed
         self.shared = set() if shared is None else shared
-        self.contested = frozenset(rule.number for rule in contested)
+        self.competing = frozenset(rule.number for rule in competing)
 
 
 class PageEnd(Task):
@@ -212,7 +212,7 @@ class ListRepositories(Task):
     def _listings(self, rules: Sequence[Rule]) -> Iterator[ListTags]:
         for rule in rules:
             task = self._discovery.list_tags(rule)
-            if rule.number in self._discovery.contested:
+            if rule.number in self._discovery.competing:
                 # The graph runs tasks with the same key one after the other.
                 destinations = {each.repository for each in rule.destinations}
                 self._discovery.shared.update(destinations)

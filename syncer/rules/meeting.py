@@ -52,13 +52,13 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Arrangement(msgspec.Struct, frozen=True):
-    """The order of rules. `contested` are the rules with patterns whose destinations another source may write to too.
+    """The order of rules. `competing` are the rules with patterns whose destinations another source may write to too.
 
     `shared` are the destinations of rules without a pattern that one with a pattern may write to.
     """
 
     steps: list[Step]
-    contested: list[Rule]
+    competing: list[Rule]
     shared: set[Repository]
 
 
@@ -71,7 +71,7 @@ def arrange(rules: Sequence[Rule]) -> Arrangement:
     known: list[tuple[int, Rule, tuple[str, ...]]] = []
     with_patterns: list[tuple[int, Rule, tuple[str, ...]]] = []
     last: dict[str, int] = {}
-    contested = {rule.number: rule for rule in rules if meets_itself(rule)}
+    competing = {rule.number: rule for rule in rules if meets_itself(rule)}
     shared: set[Repository] = set()
     for rule in rules:
         lines = outlines(rule)
@@ -85,7 +85,7 @@ def arrange(rules: Sequence[Rule]) -> Arrangement:
             if each.pattern is None:
                 shared.update(destination.repository for destination in each.destinations)
             else:
-                contested[each.number] = each
+                competing[each.number] = each
         after = {index for index, _ in met}
         index = last.get(rule.source.host, -1) if rule.pattern else -1
         if index < 0 or max(after, default=-1) > index:
@@ -98,7 +98,7 @@ def arrange(rules: Sequence[Rule]) -> Arrangement:
         if rule.pattern:
             last[rule.source.host] = index
             with_patterns.append(entry)
-    return Arrangement(steps, list(contested.values()), shared)
+    return Arrangement(steps, list(competing.values()), shared)
 
 
 def _pairs(texts: Sequence[str]) -> Iterator[tuple[str, str]]:

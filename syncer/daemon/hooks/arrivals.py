@@ -37,7 +37,7 @@ class Arrivals:
 
     def put(self, match: Match) -> None:
         """Add what a push means for the rules."""
-        for rule in match.contested:
+        for rule in match.competing:
             self._whole[rule.number] = rule
         for arrival in match.arrivals:
             tags = self._tags.setdefault(arrival.rule, {})

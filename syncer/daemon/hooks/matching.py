@@ -27,16 +27,16 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Match(msgspec.Struct, frozen=True):
-    """What a push means for the rules: `arrivals` to be copied, and `contested` rules that must list their tags.
+    """What a push means for the rules: `arrivals` to be copied, and `competing` rules that must list their tags.
 
-    A rule is contested if an earlier rule may write the same tag of the same destination. Only listings tell which wins.
+    A rule is competing if an earlier rule may write the same tag of the same destination. Only listings tell which wins.
     """
 
     arrivals: tuple[Arrival, ...] = ()
-    contested: tuple[Rule, ...] = ()
+    competing: tuple[Rule, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.arrivals or self.contested)
+        return bool(self.arrivals or self.competing)
 
 
 class _Pattern(msgspec.Struct, frozen=True):
@@ -75,16 +75,16 @@ class RuleIndex:
     def match(self, push: Pushed) -> Match:
         """Return what `push` means for the rules."""
         arrivals: list[Arrival] = []
-        contested: dict[int, Rule] = {}
+        competing: dict[int, Rule] = {}
         for rule in self._reading(push):
             tags = list(_selected(rule, push))
             rivals = {each.number: each for tag in tags for each in self._rivals(rule, tag)}
             pattern = self._patterns.get(rule.number)
             if rivals or (tags and pattern is not None and pattern.meets_itself):
-                contested |= {**rivals, rule.number: rule if pattern is None else pattern.rule}
+                competing |= {**rivals, rule.number: rule if pattern is None else pattern.rule}
             else:
                 arrivals += (Arrival(rule, tag, push.digest) for tag in tags)
-        return Match(tuple(arrivals), tuple(contested[number] for number in sorted(contested)))
+        return Match(tuple(arrivals), tuple(competing[number] for number in sorted(competing)))
 
     def _reading(self, push: Pushed) -> Iterator[Rule]:
         for rule in self._by_path.get(push.path, ()):

@@ -67,7 +67,7 @@ def test_rules_for_one_registry_share_a_step():
     found = arrange(rules)
     assert [[rule.number for rule in step.rules] for step in found.steps] == [[0, 1], [2], [3]]
     assert not any(step.after for step in found.steps)
-    assert not found.contested
+    assert not found.competing
 
 
 def test_rule_that_a_pattern_may_meet_waits_for_it():
@@ -78,12 +78,12 @@ def test_rule_that_a_pattern_may_meet_waits_for_it():
         ([1], {0}),
         ([2], {0, 1}),
     ]
-    assert sorted(rule.number for rule in found.contested) == [0, 2]
+    assert sorted(rule.number for rule in found.competing) == [0, 2]
     assert found.shared == {Repository("d.io", "x/c")}
 
 
 @pytest.mark.parametrize(
-    ("source", "to", "contested"),
+    ("source", "to", "competing"),
     [
         ("h.io/a/**", "d.io/{path}", False),
         ("h.io/a/**", "d.io/{1}", False),
@@ -94,8 +94,8 @@ def test_rule_that_a_pattern_may_meet_waits_for_it():
         ("h.io/a/*", "d.io/one", True),
     ],
 )
-def test_repositories_that_may_share_a_destination_are_contested(source, to, contested):
-    assert bool(arrange(rules_from({source: to})).contested) is contested
+def test_repositories_that_may_share_a_destination_are_contested(source, to, competing):
+    assert bool(arrange(rules_from({source: to})).competing) is competing
 
 
 def test_shards_divide_the_repositories_of_a_pattern_and_keep_known_destinations_together():
