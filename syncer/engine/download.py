@@ -111,29 +111,29 @@ class Download(Content):
 
     async def _read(self, offset: int, items: _Items) -> AsyncGenerator[bytes | Splice]:
         self._reading += 1
-        mine, fruitless = self._reading, 0
+        reading, no_progress = self._reading, 0
         self.error = None
         try:
             self._settle_splice()
             await self._seek(offset)
             if not self.blob.size:
                 self._check_digest()
-            while mine == self._reading and (self._position < self.blob.size or self.blob.size < 0):
+            while reading == self._reading and (self._position < self.blob.size or self.blob.size < 0):
                 before = self._position
                 try:
                     async with aclosing(self._rest(items)) as rest:
                         async for item in rest:
                             yield item
-                            if mine != self._reading:
+                            if reading != self._reading:
                                 return
                 except RegistryError as error:
-                    fruitless = fruitless + 1 if self._position == before else 0
-                    if mine != self._reading or not error.retryable or fruitless > RESUMES:
+                    no_progress = no_progress + 1 if self._position == before else 0
+                    if reading != self._reading or not error.retryable or no_progress > RESUMES:
                         raise
                     self._resumed(error)
                     await self._close()
         except RegistryError as error:
-            if mine == self._reading:
+            if reading == self._reading:
                 self.error = error
                 await self._close()
             raise

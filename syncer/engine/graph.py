@@ -314,7 +314,7 @@ class TaskGraph:
         if not taken:
             self._keyless.discard(task)
             self._set_pending(task)
-            # Each worker wakes the next one: lazy tasks are work for all, but only one worker was woken.
+            # Each worker wakes the next one: lazy tasks are work for all, but only one worker was told.
             self._tell_of_room()
             return True
         self._keyless.add(task)

@@ -105,7 +105,7 @@ class RemoteUpload(Upload):
         self._breaks: dict[UploadMethod, int] = {}
 
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
-        fruitless = farthest = mismatches = logins = 0
+        no_progress = farthest = mismatches = logins = 0
         while True:
             pieces = Pieces()
             try:
@@ -127,11 +127,11 @@ class RemoteUpload(Upload):
                 logins += error.kind is Kind.UNAUTHORIZED
                 if mismatches > 1 or logins > 1:
                     error = error.with_changes(permanent=True)
-                fruitless = fruitless + 1 if self._offset <= farthest else 0
+                no_progress = no_progress + 1 if self._offset <= farthest else 0
                 farthest = max(farthest, self._offset)
-                if error.permanent or fruitless > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
+                if error.permanent or no_progress > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
                     raise error from raised.__cause__
-                wait = error.retry_after or pause(fruitless)
+                wait = error.retry_after or pause(no_progress)
                 if error.retryable:
                     self._client.tell_retry(error.retry_reason, wait)
                 await anyio.sleep(wait)
@@ -333,6 +333,6 @@ class RemoteUpload(Upload):
         return error.with_changes(permanent=False)
 
 
-def pause(fruitless: int) -> float:
+def pause(no_progress: int) -> float:
     """Return the seconds to wait before the next try: exponential backoff with jitter, without a wait at first."""
-    return random.uniform(0.5, 1.0) * min(20.0, 0.25 * 2.0**fruitless) if fruitless > 1 else 0.0  # noqa: S311
+    return random.uniform(0.5, 1.0) * min(20.0, 0.25 * 2.0**no_progress) if no_progress > 1 else 0.0  # noqa: S311
