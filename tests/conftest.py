@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ import trustme
 from benchmarks.corpus import FOR_TESTS, FULL, CorpusSpec, write_corpus
 from tests.support.program import Program
 from tests.support.registries import Registry, Source
+
+# Each worker would compile all tests again where the environment keeps Python from writing down the result.
+sys.dont_write_bytecode = False
 
 # What needs the tools of scripts/interop, which sets this variable.
 collect_ignore = [] if "INTEROP_BIN" in os.environ else ["interop"]

@@ -20,7 +20,7 @@ from syncer.places.registry.headers import (
     session_offset,
 )
 from syncer.places.registry.link_header import InvalidLink, next_link, parse_links
-from tests.support.generated import examples
+from tests.support.generated import examples, long
 
 many = examples(200)
 fewer = examples(100)
@@ -81,7 +81,7 @@ documents = st.fixed_dictionaries(
 
 
 @many
-@given(headers)
+@given(long(headers))
 @example('</v2/a/tags/list?last=b&n=1>; rel="next"')
 def test_links(value):
     try:
@@ -119,7 +119,7 @@ def test_next_link_is_found_in_any_valid_header(before, relation, after, others,
 
 @pytest.mark.parametrize("setting", [HostSettings(), HostSettings(plain_http=True)], ids=["https", "http"])
 @many
-@given(location=addresses)
+@given(location=long(addresses))
 @example(location="//[::1")
 @example(location="http://\u2100/")
 @example(location="https://registry.example:99999/")
@@ -139,7 +139,7 @@ def test_locations(setting, location):
 
 
 @many
-@given(headers)
+@given(long(headers))
 @example("bytes 5-9/10")
 def test_content_ranges(value):
     start, size = content_range(value)
@@ -148,7 +148,7 @@ def test_content_ranges(value):
 
 
 @many
-@given(st.one_of(headers, st.builds("{}-{}".format, numbers, numbers)))
+@given(long(st.one_of(headers, st.builds("{}-{}".format, numbers, numbers))))
 @example("0-0")
 @example("bytes=0-5")
 def test_ranges_of_sessions(value):
@@ -156,13 +156,13 @@ def test_ranges_of_sessions(value):
 
 
 @many
-@given(numbers)
+@given(long(numbers))
 def test_least_lengths_of_chunks(value):
     assert 0 <= min_chunk_size(value) <= MAX_CHUNK
 
 
 @many
-@given(st.one_of(headers, numbers))
+@given(long(st.one_of(headers, numbers)))
 @example("Wed, 21 Oct 2015 07:28:00 GMT")
 @example("Fri, 31 Dec 9999 23:59:59 -9959")
 @example("Mon, 01 Jan 0001 00:00:00 +2359")
@@ -172,7 +172,7 @@ def test_retry_after(value):
 
 
 @fewer
-@given(documents.map(json.dumps), texts)
+@given(documents.map(json.dumps), long(texts))
 def test_manifests_and_indexes(document, content_type):
     try:
         manifest = parse_manifest(document.encode("utf-8", "surrogatepass"), content_type)

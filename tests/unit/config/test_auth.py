@@ -1,5 +1,7 @@
 """The auth file: which account and which settings belong to a repository."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from syncer.accounts.settings import DIRECT, HostSettings, Proxy, Secret
 from syncer.config import Config
 from syncer.diagnostics import ConfigError, Place, shown
 from syncer.oci.reference import Repository
+from tests.support.generated import examples
 
 
 def user(book: AuthBook, repository: str) -> str | None:
@@ -48,6 +51,7 @@ segments = st.sampled_from(["a", "b", "ab"])
 scopes = st.lists(segments, max_size=4).map(lambda parts: "/".join(["h.io", *parts]))
 
 
+@examples(100)
 @given(st.sets(scopes, max_size=8), st.lists(segments, min_size=1, max_size=5))
 def test_the_longest_matching_key_always_wins(keys, path):
     book = AuthBook(
@@ -61,6 +65,29 @@ def test_the_longest_matching_key_always_wins(keys, path):
     account = book.account_for(repository)
     assert (account and account.name) == expected
     assert book.settings_for(repository).bandwidth == len(expected or "")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("5MiB"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = [*HostSettings.__struct_fields__, "username", "password", "password_file", "token"]
+entries = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), json_values, max_size=5)
+
+
+@examples(100)
+@given(
+    st.dictionaries(
+        st.sampled_from(["a.io", "h.io:5000/x", "docker.io"]) | st.text(max_size=12),
+        entries | json_values,
+        max_size=4,
+    )
+    | json_values
+)
+def test_any_json_is_an_auth_file_or_a_problem(folder, content):
+    with suppress(ConfigError):
+        folder.load(auth=content, images=NEEDED)
 
 
 @pytest.mark.parametrize(

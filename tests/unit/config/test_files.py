@@ -14,6 +14,7 @@ from syncer.config.json_reader import read_json
 from syncer.config.nodes import Mapping, Scalar, Sequence
 from syncer.config.yaml_reader import read_yaml
 from syncer.diagnostics import ConfigError, Findings
+from tests.support.generated import examples, long
 
 json_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 json_values = st.recursive(
@@ -32,6 +33,7 @@ def plain_value(node):
     return node.text
 
 
+@examples(100)
 @given(json_values, st.sampled_from([None, 1, "\t"]))
 def test_json_is_read_as_the_standard_library_reads_it(value, indent):
     findings = Findings()
@@ -41,7 +43,8 @@ def test_json_is_read_as_the_standard_library_reads_it(value, indent):
     assert not findings.problems
 
 
-@given(st.text(max_size=60))
+@examples(100)
+@given(long(st.text(max_size=60), 5_000))
 def test_any_text_is_either_read_or_a_problem(text):
     for read in (read_json, read_yaml):
         findings = Findings()
@@ -49,7 +52,8 @@ def test_any_text_is_either_read_or_a_problem(text):
         assert node is not None or findings.problems or not text.strip("\ufeff \t\r\n") or read is read_yaml
 
 
-@given(st.text("{}[]:,\"'*&!|>-#? \n\ta1\\", max_size=40))
+@examples(100)
+@given(long(st.text("{}[]:,\"'*&!|>-#? \n\ta1\\", max_size=40), 5_000))
 def test_text_made_of_punctuation_is_either_read_or_a_problem(text):
     for read in (read_json, read_yaml):
         read(text, "f", "", Findings())

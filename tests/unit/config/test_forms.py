@@ -15,6 +15,7 @@ from syncer.diagnostics import ConfigError, Findings
 from syncer.rules.naming import DefaultDestination
 from syncer.rules.tag_filter import FilteredTags
 from syncer.rules.tags import TheseTags
+from tests.support.generated import examples
 
 STRUCTURED = """\
 defaults:
@@ -331,6 +332,7 @@ values = st.recursive(
 )
 
 
+@examples(100)
 @given(values)
 def test_any_document_gives_rules_or_problems(value):
     findings = Findings()
@@ -342,6 +344,7 @@ def test_any_document_gives_rules_or_problems(value):
     )
 
 
+@examples(100)
 @given(st.text(max_size=60) | st.lists(scalars, max_size=4).map(" ".join))
 def test_any_text_gives_rules_or_problems(text):
     findings = Findings()

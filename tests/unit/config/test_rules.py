@@ -12,6 +12,7 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository, is_tag
 from syncer.rules.rule import Rule
 from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
+from tests.support.generated import examples, long
 
 DIGEST = Digest.of(b"one")
 OTHER = Digest.of(b"other")
@@ -74,7 +75,8 @@ def test_all_tags_and_an_empty_match_select_every_tag(tag):
     assert not OneDigest(DIGEST).matches(tag)
 
 
-@given(st.text(max_size=60))
+@examples(100)
+@given(long(st.text(max_size=60), 5_000))
 def test_any_text_as_a_source_or_destination_is_a_rule_or_a_problem(text):
     for images in (
         {text: "d.io/x"},
@@ -95,6 +97,7 @@ json_values = st.recursive(
 )
 
 
+@examples(100)
 @given(
     st.dictionaries(
         st.sampled_from(["a", "a:1", "a:/1/", "b:1,2", f"a@{DIGEST}", ":", ""]), json_values, max_size=4

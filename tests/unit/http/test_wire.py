@@ -11,7 +11,7 @@ from contextlib import suppress
 import anyio
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.accounts.settings import HostSettings
@@ -23,6 +23,7 @@ from syncer.http.dialling import TooManyOpenFiles
 from syncer.http.failures import from_transport
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable
 from syncer.http.wire import ConnectionPool, RequestBody
+from tests.support.generated import examples
 from tests.support.waiting import OK, Waiting
 
 
@@ -742,7 +743,7 @@ async def test_body_may_take_longer_than_the_idle_timeout():
     assert made.status == 200
 
 
-@settings(deadline=None)
+@examples(100)
 @given(
     body=st.binary(max_size=300),
     framing=st.sampled_from(["length", "chunks", "end"]),

@@ -21,6 +21,7 @@ from syncer.places.layout.index import (
     parse_index,
     unnamed_repository,
 )
+from tests.support.generated import examples
 
 DIGEST = Digest.of(b"x")
 UNNAMED = Repository("localhost", "images")
@@ -114,6 +115,7 @@ json_values = st.recursive(
 )
 
 
+@examples(100)
 @given(st.lists(json_values | st.builds(entry, json_values), max_size=4))
 def test_any_entries_are_read_or_reported(listed):
     try:
@@ -123,6 +125,7 @@ def test_any_entries_are_read_or_reported(listed):
     assert sum(map(len, index.entries.values())) + len(index.unreadable) <= len(listed)
 
 
+@examples(100)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_index_or_refused(raw):
     with suppress(InvalidIndex):

@@ -4,7 +4,7 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.places.layout import tar_headers
@@ -17,6 +17,7 @@ from syncer.places.layout.tar_headers import (
     header,
     read_members,
 )
+from tests.support.generated import examples
 
 names = st.text("abc/._-é", min_size=1, max_size=300).filter(
     lambda name: not name.startswith(("/", "./")) and "//" not in name and not name.endswith("/")
@@ -38,6 +39,7 @@ def packed(content: dict[str, bytes], form: int) -> bytes:
     return stream.getvalue()
 
 
+@examples(100)
 @given(files, st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
 def test_members_are_those_that_tarfile_wrote(content, form):
     raw = packed(content, form)
@@ -45,7 +47,7 @@ def test_members_are_those_that_tarfile_wrote(content, form):
     assert [(each.name, raw[each.start : each.start + each.size]) for each in found] == list(content.items())
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.binary(max_size=3000), files)
 def test_damaged_archive_is_refused_or_read_within_its_limits(noise, content):
     raw = bytearray(packed(content, tarfile.PAX_FORMAT))
