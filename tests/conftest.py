@@ -5,8 +5,10 @@ import shutil
 import sys
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,31 @@ sys.dont_write_bytecode = False
 # What needs the tools of scripts/interop, which sets this variable.
 collect_ignore = [] if "INTEROP_BIN" in os.environ else ["interop"]
 
+_UNIT_TESTS = Path(__file__).parent / "unit"
 _MEMORY = Path("/dev/shm")  # the registries' storage: a disk would be what is measured
 _ROOM = 4 << 30
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each worker of xdist start with tests that take long, and end with unit tests.
+
+    Each worker gets a part of the list, and takes tests from the end of another's part when its own is done.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    units = deque(item for item in items if _UNIT_TESTS in item.path.parents)
+    modules = groupby(
+        (item for item in items if _UNIT_TESTS not in item.path.parents), lambda item: item.path
+    )
+    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for number, (_, tests) in enumerate(modules):
+        parts[number % workers] += tests
+    left = len(items)
+    for number, part in enumerate(parts):
+        # As xdist divides the list.
+        size = left // (workers - number)
+        left -= size
+        part += [units.popleft() for _ in range(min(size - len(part), len(units)))]
+    items[:] = [item for part in parts for item in part] + list(units)
 
 
 @pytest.fixture(scope="session")
