@@ -121,7 +121,9 @@ def run_round(tests: list[str], without: set[str], seed: int) -> Round:
             [*_OPTIONS, f"--hypothesis-seed={seed}", *deselected, *tests],
             plugins=[failures],
         )
-    signal.setitimer(signal.ITIMER_PROF, 0)
+    rest, _ = signal.setitimer(signal.ITIMER_PROF, 0)
+    if code == pytest.ExitCode.INTERRUPTED and rest:
+        raise KeyboardInterrupt
     counts = [sum(map(int, found)) for found in _COUNT.findall(output.getvalue())]
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not counts:
         failures.tests.update(tests)
