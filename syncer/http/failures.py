@@ -21,6 +21,7 @@ from syncer.http.internal import InternalAddress
 from syncer.http.pace import TooSlow
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable
 from syncer.http.status_rows import MAX_WORDS, Circumstances
+from syncer.lazy_pattern import lazy_pattern
 from syncer.untrusted import clean
 
 _REASONS = {401: "unauthorized", 403: "forbidden", 404: "not found", 429: "too many requests"}
@@ -33,9 +34,9 @@ _SINCE_1970 = 1e9
 SLOW_SECONDS = 10.0
 """Seconds before the retry of a request whose response was too slow."""
 
-_NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
-_TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
-_SECONDS = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,9})?", re.ASCII)
+_NOT_TLS = lazy_pattern(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
+_TITLE = lazy_pattern(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
+_SECONDS = lazy_pattern(r"-?[0-9]{1,20}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 def from_answer(

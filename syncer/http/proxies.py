@@ -4,7 +4,6 @@ import asyncio
 import base64
 import ipaddress
 import os
-import re
 import socket
 from collections.abc import Mapping
 
@@ -12,8 +11,9 @@ import httpx
 
 from syncer.accounts.proxy import InvalidProxy, parse_proxy
 from syncer.accounts.settings import DIRECT, Proxy
+from syncer.lazy_pattern import lazy_pattern
 
-_SEPARATORS = re.compile(r"[\s,]+")
+_SEPARATORS = lazy_pattern(r"[\s,]+")
 _SOCKS_ERRORS = {
     1: "general failure",
     2: "connection not allowed",

@@ -5,7 +5,9 @@ import re
 import httpx
 import msgspec
 
-_QUOTA = re.compile(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII)
+from syncer.lazy_pattern import lazy_pattern
+
+_QUOTA = lazy_pattern(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII)
 
 
 class Quota(msgspec.Struct, frozen=True):

@@ -1,12 +1,13 @@
 """Writes the request line and the headers of a request (RFC 9112, sections 3 and 5)."""
 
-import re
 from collections.abc import Iterable
 
 import httpx
 
-_TARGET = re.compile(rb"[\x21-\x7e]+")
-_UNSAFE = re.compile(rb"[\r\n\0]")
+from syncer.lazy_pattern import lazy_pattern
+
+_TARGET = lazy_pattern(rb"[\x21-\x7e]+")
+_UNSAFE = lazy_pattern(rb"[\r\n\0]")
 
 
 def request_head(method: str, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:

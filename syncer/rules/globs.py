@@ -6,10 +6,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+from syncer.lazy_pattern import lazy_pattern
+
 MAX_GLOB_LENGTH = 300
 """Characters."""
-_CLASS = re.compile(r"\[!?[^\]]{1,300}\]")
-_PART = re.compile(r"\*\*|\*|\?|\[!?[^\]]{1,300}\]|.", re.DOTALL)
+_CLASS = lazy_pattern(r"\[!?[^\]]{1,300}\]")
+_PART = lazy_pattern(r"\*\*|\*|\?|\[!?[^\]]{1,300}\]|.", re.DOTALL)
 
 
 class InvalidGlob(ValueError):
