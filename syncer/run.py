@@ -28,7 +28,8 @@ from syncer.engine.written import ReadOnlyWrittenTags, WrittenTags
 from syncer.errors import Kind, RegistryError
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
-from syncer.http.wire import ConnectionPool, Transport
+from syncer.http.transport import Transport
+from syncer.http.wire import ConnectionPool
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.content import StreamsBlobs

@@ -49,7 +49,7 @@ def parse_document(text: str, path: Path, root: str, findings: Findings) -> Node
         return None
     if _is_json(path, text):
         return read_json(text, file, root, findings)
-    from syncer.config.yaml_reader import read_yaml  # noqa: PLC0415 - most files are JSON, and yaml takes 40 ms
+    from syncer.config.yaml_reader import read_yaml  # most files are JSON, and yaml takes 40 ms
 
     problems = len(findings.problems)
     node = read_yaml(text, file, root, findings)

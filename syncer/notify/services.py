@@ -127,7 +127,7 @@ def _reasons() -> _Reasons:
 
 def _plugin(url: str, scheme: str, link: str) -> "apprise.NotifyBase":
     try:
-        import apprise  # noqa: PLC0415 - part of an extra
+        import apprise  # part of an extra
     except ImportError:
         raise InvalidAddress(
             f"{_known_form(scheme)} requires the extra notify: pip install 'image-syncer[notify]'"

@@ -11,7 +11,9 @@ import httpx
 import msgspec
 
 from syncer.accounts.settings import Secret
-from syncer.http.wire import ConnectionPool, Transport
+from syncer.http.httpx_transport import HttpxTransport
+from syncer.http.transport import Transport
+from syncer.http.wire import ConnectionPool
 from syncer.notify.channel import Channel, InvalidAddress, Refused, Unanswered
 from syncer.notify.message import Notification
 
@@ -63,7 +65,7 @@ class Webhook(Channel):
         try:
             with anyio.fail_after(_ANSWER_SECONDS):
                 async with (
-                    httpx.AsyncClient(transport=self._transport(), timeout=_ANSWER_SECONDS) as client,
+                    httpx.AsyncClient(transport=HttpxTransport(self._transport())) as client,
                     # Redirects are not followed: the notification is for this URL only.
                     client.stream("POST", self._url, content=body, headers=headers) as response,
                 ):

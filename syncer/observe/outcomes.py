@@ -170,7 +170,7 @@ def write_list(path: Path, document: dict[str, object], form: Literal["yaml", "j
 
 def as_yaml(document: dict[str, object]) -> str:
     """An images file as YAML text, an entry a line where that is possible."""
-    import yaml  # noqa: PLC0415 - takes 40 ms, and few runs write lists
+    import yaml  # takes 40 ms, and few runs write lists
 
     base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

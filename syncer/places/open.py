@@ -5,7 +5,6 @@ Repositories at registries share one transport, one address per registry, and on
 
 from collections.abc import Callable, Sequence
 
-import httpx
 import msgspec
 
 from syncer.accounts.settings import Account, HostSettings
@@ -15,6 +14,7 @@ from syncer.http.client import RegistryClient
 from syncer.http.internal import AllowedHosts
 from syncer.http.limits import HostLimits
 from syncer.http.standing import Standing
+from syncer.http.transport import Transport
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, ListsRepositories, Source
 from syncer.places.dry_run import DryRunDestination
@@ -45,7 +45,7 @@ class PlaceDirectory:
         *,
         account_for: Callable[[Repository], Account | None],
         settings_for: Callable[[Repository], HostSettings],
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         observer: Observer,
         connections: int,
         allowed: AllowedHosts | None = None,

@@ -43,7 +43,7 @@ def path_matches_any(globs: Iterable[str], path: str) -> bool:
 @lru_cache(maxsize=1000)
 def _path_pattern(glob: str) -> Any:
     """Compile a path glob with RE2, whose matching takes linear time."""
-    import re2  # noqa: PLC0415 - most files have no glob
+    import re2  # most files have no glob
 
     options = re2.Options()
     options.dot_nl = True

@@ -124,7 +124,7 @@ EVERY_REPOSITORY = RepositoryFilter()
 @lru_cache(maxsize=1000)
 def _compiled(path: str) -> Any:
     """Compile a pattern with RE2, whose matching takes linear time."""
-    import re2  # noqa: PLC0415 - most files have no pattern
+    import re2  # most files have no pattern
 
     return re2.compile("".join(_translated(part) for part in _PART.findall(path)))
 

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
-import httpx
-
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
 from syncer.http.client import RegistryClient
 from syncer.http.request import Answer
+from syncer.http.transport import HttpResponse
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
@@ -255,7 +254,7 @@ class RemoteRepository(Source, ListsReferrers):
                 if error.status in _NOT_FOR_RANGE or not (is_refusal(error, "blob") or is_hang_up(error)):
                     raise
                 return None
-            if response.status_code != 206:
+            if response.status != 206:
                 body = self._body(response, blob, ranged=False)
             else:
                 start, size = content_range(response.headers.get("content-range"))
@@ -268,7 +267,7 @@ class RemoteRepository(Source, ListsReferrers):
             stack.push_async_exit(opening.pop_all())
             return body
 
-    def _open(self, blob: Descriptor, part: str = "") -> AbstractAsyncContextManager[httpx.Response]:
+    def _open(self, blob: Descriptor, part: str = "") -> AbstractAsyncContextManager[HttpResponse]:
         return self._client.open(
             f"{self._base}/blobs/{blob.digest}",
             endpoint="blob",
@@ -281,7 +280,7 @@ class RemoteRepository(Source, ListsReferrers):
 
     def _body(
         self,
-        response: httpx.Response,
+        response: HttpResponse,
         blob: Descriptor,
         *,
         start: int = 0,
