@@ -6,7 +6,6 @@ and JSON on stdout. Stderr is discarded, because it may contain secrets.
 
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -150,6 +149,8 @@ async def ask(program: str, server: str, environment: Mapping[str, str]) -> tupl
 
     Raises `HelperFailed`.
     """
+    import shutil
+
     path = shutil.which(program, path=environment.get("PATH", os.defpath))
     if path is None:
         raise HelperFailed("program not found on the PATH", lasting=True)

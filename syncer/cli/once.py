@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -339,6 +338,8 @@ def _show_plan(report: ReportObserver) -> None:
     from syncer.observe.plan_table import render_plan
 
     styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    import shutil
+
     width = shutil.get_terminal_size((100, 24)).columns
     for line in render_plan(report.plan(), width=width, styled=styled):
         if not say(line):
