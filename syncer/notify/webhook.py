@@ -12,7 +12,6 @@ import msgspec
 
 from syncer.accounts.settings import Secret
 from syncer.http.httpx_transport import HttpxTransport
-from syncer.http.transport import Transport
 from syncer.http.wire import ConnectionPool
 from syncer.notify.channel import Channel, InvalidAddress, Refused, Unanswered
 from syncer.notify.message import Notification
@@ -22,6 +21,10 @@ SIGNATURE_HEADER = "X-Syncer-Signature-256"
 _ANSWER_SECONDS = 10.0
 _MIN_SECRET = 8
 """Minimum number of characters. A shorter path, such as `/hook`, is not a secret, and other texts may contain it."""
+
+
+def _pooled() -> httpx.AsyncBaseTransport:
+    return HttpxTransport(ConnectionPool())
 
 
 class Webhook(Channel):
@@ -34,7 +37,7 @@ class Webhook(Channel):
         url: str,
         *,
         secret: Secret | None = None,
-        transport: Callable[[], Transport] = ConnectionPool,
+        transport: Callable[[], httpx.AsyncBaseTransport] = _pooled,
     ) -> None:
         self._name = _shown(url)
         self._url = url
@@ -65,7 +68,7 @@ class Webhook(Channel):
         try:
             with anyio.fail_after(_ANSWER_SECONDS):
                 async with (
-                    httpx.AsyncClient(transport=HttpxTransport(self._transport())) as client,
+                    httpx.AsyncClient(transport=self._transport()) as client,
                     # Redirects are not followed: the notification is for this URL only.
                     client.stream("POST", self._url, content=body, headers=headers) as response,
                 ):
