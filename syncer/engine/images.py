@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import anyio
 
-from syncer.engine.image_copy import ImageBudget, ImageCopy
+from syncer.engine.image_copy import ImageBudget, ImageCopy, add_referrers
 from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
 from syncer.engine.targets import MultiTargetTask
@@ -42,17 +42,6 @@ def _may_be_there(job: Job, copy: ImageCopy) -> bool:
     docker-registry calls a repository new as long as it has no tags, whatever was pushed by digest.
     """
     return copy.destination.tag is None or not job.ledger.is_new(copy.destination.repository)
-
-
-def _add_referrers(
-    job: Job, copies: Sequence[ImageCopy], index: Manifest | None = None
-) -> Mapping[ImageCopy, Sequence[Key]]:
-    """Add tasks for what refers to an image, if a rule wants them. Return the keys that each copy must wait for."""
-    if all(copy.rule.referrers is None for copy in copies):
-        return {}
-    from syncer.engine.referrers import add_image_referrers
-
-    return add_image_referrers(job, copies, index)
 
 
 def _is_large(manifest: Manifest) -> bool:
@@ -316,7 +305,7 @@ class CopyImage(MultiTargetTask[Reference]):
         referrers: dict[ImageCopy, Sequence[Key]] = {}
         for manifest in {manifest.digest: manifest for manifest in stale.values()}.values():
             getting = [copy for copy, each in stale.items() if each.digest == manifest.digest]
-            referrers |= _add_referrers(job, getting, manifest)
+            referrers |= add_referrers(job, getting, manifest)
         for copy, manifest in stale.items():
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
@@ -376,7 +365,7 @@ class CopyImage(MultiTargetTask[Reference]):
 
     def _skip_with_referrers(self, job: Job, copies: Sequence[ImageCopy]) -> None:
         """What is up to date is done, once its referrers are at the destination too."""
-        referrers = _add_referrers(job, copies)
+        referrers = add_referrers(job, copies)
         for copy in copies:
             if needs := referrers.get(copy):
                 from syncer.engine.referrers import SkipImage

@@ -19,13 +19,7 @@ from syncer.http.framing import content_length, header, is_framed
 from syncer.http.pace import MIN_RATE, Pace, TooSlow
 from syncer.http.sockets import SocketTransport, start_tls
 from syncer.http.splice import BodySplice, BodyStream, Splice
-from syncer.http.transport_errors import (
-    ReadError,
-    ReadTimeout,
-    RemoteProtocolError,
-    TimeoutException,
-    TransportError,
-)
+from syncer.http.transport_errors import ReadError, ReadTimeout, RemoteProtocolError, TransportError
 
 MAX_HEAD = 64 * 1024
 """Maximum size of the status line, headers and trailers of a response in bytes."""
@@ -96,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def untouched(self) -> bool:
         """Whether the server closed the connection before any byte of a response. It may not have read the request."""
-        return self.closed and not self._touched and not isinstance(self._error, TimeoutException)
+        return self.closed and not self._touched and not isinstance(self._error, ReadTimeout)
 
     async def exchange(
         self, head: bytes, body: bytes | BodyStream, *, seconds: float, bodiless: bool

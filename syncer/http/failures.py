@@ -97,7 +97,10 @@ def _status_words(status: int) -> str:
     if word is None:
         from http import HTTPStatus
 
-        word = HTTPStatus(status).phrase.lower() if status in HTTPStatus._value2member_map_ else ""
+        try:
+            word = HTTPStatus(status).phrase.lower()
+        except ValueError:
+            word = ""
     return f"{status} {word}".strip()
 
 
