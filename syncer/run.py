@@ -22,10 +22,11 @@ from syncer.engine.selections import Selections
 from syncer.engine.task import ImageOpener, Job, Key, Verifier
 from syncer.engine.written import ReadOnlyWrittenTags, WrittenTags
 from syncer.errors import Kind, RegistryError
-from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced, RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
 from syncer.http.transport import Transport
 from syncer.http.wire import ConnectionPool
+from syncer.observers import Observer, Observers
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.content import StreamsBlobs

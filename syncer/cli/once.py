@@ -32,7 +32,6 @@ from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.engine.ledger import BlobCache
-from syncer.events import Observer
 from syncer.observe import words
 from syncer.observe.closing_line import ClosingLine
 from syncer.observe.log_observer import LogObserver
@@ -40,6 +39,7 @@ from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
+from syncer.observers import Observer
 from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
 from syncer.run import Run, RunOptions, RunResult

@@ -9,7 +9,8 @@ import msgspec
 from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
 from syncer.engine.task import Job, Key, Priority
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import BlobCounts, Failure, ImageFailed, ImageSkipped, Observer, SkipReason
+from syncer.events import BlobCounts, Failure, ImageFailed, ImageSkipped, SkipReason
+from syncer.observers import Observer
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError, RetryReason
-from syncer.events import Observer, RequestRetried
+from syncer.events import RequestRetried
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator
@@ -24,6 +24,7 @@ from syncer.http.standing import Standing
 from syncer.http.transport import HttpResponse, Transport
 from syncer.http.transport_errors import TransportError
 from syncer.http.wire import ResponseBody
+from syncer.observers import Observer
 from syncer.untrusted import clean
 
 T = TypeVar("T")

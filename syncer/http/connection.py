@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._complete = False
         self._keep = False
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
 
     # --- public -----------------------------------------------------------------------------------------------------
 
@@ -368,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # ignore trailers
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from syncer import __version__
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestSent
+from syncer.events import QuotaLow, RateLimitSeen, RequestSent
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.dialling import TooManyOpenFiles
@@ -20,6 +20,7 @@ from syncer.http.request import Request
 from syncer.http.splice import BodySplice
 from syncer.http.transport import Headers, HttpRequest, HttpResponse, ResponseStream, Transport, origin_of
 from syncer.http.transport_errors import ConnectError, ConnectTimeout, TransportError
+from syncer.observers import Observer
 from syncer.untrusted import clean
 
 MAX_ERROR = 64 * 1024

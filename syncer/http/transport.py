@@ -6,7 +6,7 @@ rest of a short request. `syncer.http.httpx_transport` makes a transport for htt
 
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import Protocol, Self, overload
@@ -25,34 +25,39 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;
 
 
 class Headers:
-    """The headers of a response (RFC 9110, section 5). Names are compared without case; any byte is a character."""
+    """The headers of a response (RFC 9110, section 5). Names are in lower case, here and in the arguments.
 
-    __slots__ = ("_values",)
+    Any byte of a value is a character: servers send other encodings than ASCII.
+    """
 
-    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in fields:
-            self._values.setdefault(name.lower().decode("latin-1"), []).append(value.decode("latin-1"))
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._fields = fields
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Yield the name, in lower case, and the value of each line."""
-        return ((name, value) for name, values in self._values.items() for value in values)
+        """Yield the name and the value of each line."""
+        return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._fields)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._values
+        return bool(self._lines(name))
 
     @overload
     def get(self, name: str) -> str | None: ...
     @overload
     def get(self, name: str, default: str) -> str: ...
     def get(self, name: str, default: str | None = None) -> str | None:
-        """Return the values of a header, joined by commas (RFC 9110, section 5.2). `name` is in lower case."""
-        values = self._values.get(name)
-        return default if values is None else ", ".join(values)
+        """Return the values of a header, joined by commas (RFC 9110, section 5.2)."""
+        lines = self._lines(name)
+        return b", ".join(lines).decode("latin-1") if lines else default
 
     def get_list(self, name: str) -> list[str]:
-        """Return the value of each line of a header. `name` is in lower case."""
-        return self._values.get(name, [])
+        """Return the value of each line of a header."""
+        return [value.decode("latin-1") for value in self._lines(name)]
+
+    def _lines(self, name: str) -> list[bytes]:
+        wanted = name.encode()
+        return [value for key, value in self._fields if key == wanted]
 
 
 class HttpRequest(msgspec.Struct, gc=False):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from syncer.config.image_lists import merge_entries
-from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced
 from syncer.observe.files import write_beside
+from syncer.observers import Observer
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import FilteredTags

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from syncer.accounts.settings import Account, HostSettings
-from syncer.events import ConcurrencyChanged, Observer
+from syncer.events import ConcurrencyChanged
 from syncer.http.address import Address
 from syncer.http.client import RegistryClient
 from syncer.http.internal import AllowedHosts
 from syncer.http.limits import HostLimits
 from syncer.http.standing import Standing
 from syncer.http.transport import Transport
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, ListsRepositories, Source
 from syncer.places.recent import Recent

@@ -33,7 +33,7 @@ def request_to(
 
 
 def headers_of(fields: Mapping[str, str]) -> Headers:
-    return Headers((name.encode(), value.encode()) for name, value in fields.items())
+    return Headers([(name.lower().encode(), value.encode()) for name, value in fields.items()])
 
 
 class FakeTransport(Transport):
@@ -47,7 +47,7 @@ class FakeTransport(Transport):
         body = request.body if isinstance(request.body, bytes) else b""
         answer = self._handler(httpx.Request(request.method, url, headers=request.headers, content=body))
         assert isinstance(answer.stream, httpx.AsyncByteStream)
-        return HttpResponse(answer.status_code, Headers(answer.headers.raw), answer.stream)
+        return HttpResponse(answer.status_code, headers_of(answer.headers), answer.stream)
 
     async def aclose(self) -> None:
         """There is nothing to close."""

@@ -21,6 +21,7 @@ ALLOWED = {
         "syncer.oci",
         "syncer.errors",
         "syncer.events",
+        "syncer.observers",
     },
 }
 FORBIDDEN = {

@@ -11,9 +11,10 @@ import anyio
 import msgspec
 
 from syncer.errors import Kind, RegistryError
-from syncer.events import Observer, ProjectMade
+from syncer.events import ProjectMade
 from syncer.http.client import RegistryClient
 from syncer.lazy_pattern import lazy_pattern
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.registry.advice import advise
 

@@ -783,7 +783,7 @@ def test_response_is_the_same_for_any_segmentation(body, framing, cuts, sizes):
         if framing == "end":
             made.connection_lost(None)
         assert made.status == 200
-        assert (b"X-One", b"1") in made.headers
+        assert (b"x-one", b"1") in made.headers
         received = b""
         while chunk := await made.read(60.0):
             received += chunk

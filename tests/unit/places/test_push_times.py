@@ -12,8 +12,8 @@ import pytest
 
 from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.errors import RegistryError
-from syncer.events import Observer
 from syncer.http.transport_errors import ConnectError
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.content import KnowsPushTimes
 from syncer.places.open import PlaceDirectory
