@@ -42,7 +42,7 @@ class Observers(Observer):
         kind = type(event)
         receivers = self._receivers.get(kind)
         if receivers is None:
-            found = ((observer, _receiver(observer, kind)) for observer in self.observers)
+            found = ((observer, receiver_of(observer, kind)) for observer in self.observers)
             receivers = tuple((observer, handler) for observer, handler in found if handler is not None)
             self._receivers[kind] = receivers
         for observer, handler in receivers:
@@ -55,7 +55,7 @@ class Observers(Observer):
                     _log.exception("%s failed at %s", type(observer).__name__, type(event).__name__)
 
 
-def _receiver(observer: Observer, kind: type) -> Callable[[Any], None] | None:
+def receiver_of(observer: Observer, kind: type) -> Callable[[Any], None] | None:
     """Return what passes an event to an observer. Some observers have their own `notify`, for events of any class."""
     has_own = type(observer).notify is not Observer.notify
     return observer.notify if has_own else observer.handler_of(kind)

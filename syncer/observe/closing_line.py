@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from syncer.events import RunFinished
-from syncer.observers import Observer
+from syncer.observers import Observer, receiver_of
 
 
 class ClosingLine(Observer):
@@ -19,7 +19,7 @@ class ClosingLine(Observer):
         self._end: RunFinished | None = None
 
     def handler_of(self, kind: type) -> Callable[[Any], None] | None:
-        return self._hold if kind is RunFinished else self._log.handler_of(kind)
+        return self._hold if kind is RunFinished else receiver_of(self._log, kind)
 
     def _hold(self, end: RunFinished) -> None:
         self._end = end
