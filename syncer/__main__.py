@@ -6,7 +6,7 @@ from syncer.cli import process
 def main() -> None:
     """Run the command line. Ends the process with the exit codes of docs/command-line.md."""
     process.prepare()
-    from syncer.cli.main import run  # noqa: PLC0415 - signals are handled before this takes its time
+    from syncer.cli.main import run  # signals are handled before this takes its time
 
     process.end(run())
 

@@ -1,13 +1,14 @@
 """Problems in configuration files, with their locations."""
 
-import re
 from collections.abc import Iterable
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
+
 MAX_SHOWN = 120
 """Maximum length of untrusted text in a message, in characters."""
-_LEADING_LINE = re.compile(r"[0-9]+")
+_LEADING_LINE = lazy_pattern(r"[0-9]+")
 
 
 class Problem(msgspec.Struct, frozen=True):

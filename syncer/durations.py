@@ -2,7 +2,9 @@
 
 import re
 
-_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
+from syncer.lazy_pattern import lazy_pattern
+
+_PART = lazy_pattern(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EXPECTED = 'a duration such as "90s", "5m" or "1h30m"'
 MAX_DURATION = 366 * 86400.0

@@ -1,13 +1,11 @@
-"""Events of a run, and `Observer`, which receives them.
+"""Events of a run, for the observers in `syncer.observers`.
 
 Every module may import this one, except `syncer.oci` and `syncer.rules`, which it imports itself. Times are in
 seconds, sizes in bytes.
 """
 
-import logging
-from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -17,8 +15,6 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import Step, show_steps
-
-_log = logging.getLogger(__name__)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -354,44 +350,3 @@ class Decision(Event, frozen=True):
 
     subject: str
     message: str
-
-
-class Observer:
-    """Receives events. An event of class `ImageSynced` is passed to the method `on_image_synced`, if there is one."""
-
-    def __init__(self) -> None:
-        self._handlers: dict[type, Callable[[Any], None] | None] = {}
-
-    def notify(self, event: object) -> None:
-        """Pass one event to the method for its class."""
-        kind = type(event)
-        try:
-            handler = self._handlers[kind]
-        except KeyError:
-            handler = self._handlers[kind] = getattr(self, _method_name(kind.__name__), None)
-        if handler is not None:
-            handler(event)
-
-
-class Observers(Observer):
-    """Passes each event to several observers."""
-
-    def __init__(self, observers: Iterable[Observer]) -> None:
-        super().__init__()
-        self.observers = tuple(observers)
-        self._failed: list[Observer] = []
-
-    def notify(self, event: object) -> None:
-        for observer in self.observers:
-            try:
-                observer.notify(event)
-            except Exception:  # noqa: BLE001
-                # A failing observer must not affect the run. Log only its first failure: there are thousands of events.
-                if observer not in self._failed:
-                    self._failed.append(observer)
-                    _log.exception("%s failed at %s", type(observer).__name__, type(event).__name__)
-
-
-def _method_name(class_name: str) -> str:
-    words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in class_name)
-    return f"on{words}"

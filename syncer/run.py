@@ -1,10 +1,10 @@
 """One run, from rules to outcome. Only this module connects the parts of a run."""
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import msgspec
@@ -13,32 +13,34 @@ from syncer.accounts.book import AuthBook
 from syncer.accounts.credentials import Credentials
 from syncer.descriptors import raise_limit
 from syncer.engine.ages import ImageTimes, ReadOnlyImageTimes
-from syncer.engine.announced import ListAnnounced, ListNarrowed
-from syncer.engine.discovery import Discovery, ListRepositories, repositories_key
 from syncer.engine.graph import TaskGraph
 from syncer.engine.ledger import BlobCache, BlobLedger, ReadOnlyBlobCache
-from syncer.engine.listing import ListTags, rule_key
+from syncer.engine.listing import ListTags, repositories_key, rule_key
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
-from syncer.engine.pruning import Pruning
 from syncer.engine.ranges import IdleSlots
-from syncer.engine.receiving import ReceiveBlobs
 from syncer.engine.selections import Selections
-from syncer.engine.task import ImageOpener, Job, Key
+from syncer.engine.task import ImageOpener, Job, Key, Verifier
 from syncer.engine.written import ReadOnlyWrittenTags, WrittenTags
 from syncer.errors import Kind, RegistryError
-from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer, Observers, RunFinished, RunStarted
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced, RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
-from syncer.http.wire import ConnectionPool, Transport
+from syncer.http.transport import Transport
+from syncer.http.wire import ConnectionPool
+from syncer.observers import Observer, Observers
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.content import StreamsBlobs
-from syncer.places.layout.open import Layouts
 from syncer.places.open import PlaceDirectory
 from syncer.rules.allowlist import EVERYTHING, Allowlist
 from syncer.rules.meeting import Step, arrange, outlines
+from syncer.rules.referrers import VerificationKey
 from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
-from syncer.signatures import Verifier
+
+if TYPE_CHECKING:
+    from syncer.engine.discovery import ListRepositories
+    from syncer.engine.pruning import Pruning
+    from syncer.places.layout.open import Layouts
 
 MIN_CONNECTIONS = 2
 """The minimum of concurrent requests for each account: a download needs one while its upload uses another."""
@@ -132,12 +134,12 @@ class Run:
         transport: Callable[[float], Transport] = ConnectionPool,
         tags: Sequence[str] = (),
         announced: Sequence[Announced] = (),
-        layouts: Layouts | None = None,
+        layouts: "Layouts | None" = None,
         stream: StreamsBlobs | None = None,
         written: WrittenTags | None = None,
         all_rules: Sequence[Rule] | None = None,
     ) -> None:
-        self.run_id = secrets.token_hex(6)
+        self.run_id = os.urandom(6).hex()
         self._rules = rules
         self._tags = tags
         self._announced = announced
@@ -192,7 +194,6 @@ class Run:
         )
         width = options.transfers
         transport, connections = self._connections()
-        layouts = self._layouts or Layouts()
         directory = PlaceDirectory(
             account_for=self._credentials.account_for,
             settings_for=self._auth.settings_for,
@@ -201,7 +202,7 @@ class Run:
             connections=connections,
             allowed=AllowedHosts(options.allow_internal),
             dry_run=self._options.dry_run or self._read_only,
-            layouts=layouts,
+            layouts=self._layouts,
         )
         ledger = BlobLedger(self._cache)
         for repository, digest in self._missing:
@@ -218,11 +219,13 @@ class Run:
             shared_destinations=self._shared_destinations,
             open_image=self._open_image,
             image_times=self._image_times,
-            verifier_for=cache(Verifier),
+            verifier_for=cache(_verifier),
             selections=self._pruning.selections if self._pruning else Selections(),
             written=self._written,
         )
         if self._stream is not None:
+            from syncer.engine.receiving import ReceiveBlobs
+
             self._graph.add(ReceiveBlobs(self._stream, self._rules[0]))
         self.add_rules(self._rules)
         self.announce(self._announced)
@@ -233,8 +236,7 @@ class Run:
             elif self._pruning is not None:
                 await self._pruning.run(job)
                 self._interrupted = self._pruning.stopping
-        if self._layouts is None:
-            layouts.close()
+        directory.close()
         self._cache.flush()
         self._written.flush()
         seconds = time.monotonic() - started
@@ -253,7 +255,7 @@ class Run:
         allowed = raise_limit(2 * wanted * hosts)
         return self._transport(float(allowed)), max(MIN_CONNECTIONS, min(wanted, allowed // hosts))
 
-    def _new_pruning(self, rules: Sequence[Rule]) -> Pruning | None:
+    def _new_pruning(self, rules: Sequence[Rule]) -> "Pruning | None":
         """Return what removes tags after the images, or None for a run that removes none."""
         options = self._options
         if not (options.prune or options.dry_run) or self._tags or self._trigger == "event":
@@ -261,6 +263,8 @@ class Run:
         # An audit does not copy images, and archives do not come from a configuration.
         if self._open_image or self._read_only or self._stream or not any(rule.prune for rule in rules):
             return None
+        from syncer.engine.pruning import Pruning
+
         return Pruning(rules, transfers=options.transfers, retries=options.retries)
 
     async def _abandon(self, job: Job) -> None:
@@ -290,12 +294,6 @@ class Run:
         self._join(rules)
         arrangement = arrange(rules)
         self._shared_destinations.update(arrangement.shared)
-        discovery = Discovery(
-            self._list_tags,
-            allowed=self._options.allowed,
-            shared=self._shared_destinations,
-            competing=arrangement.competing,
-        )
         last: dict[Repository, Rule] = {}
         keys = [_step_key(step) for step in arrangement.steps]
         for step, key in zip(arrangement.steps, keys, strict=True):
@@ -303,7 +301,7 @@ class Run:
                 continue  # it is not listed yet
             after = {keys[index] for index in step.after}
             if step.rules[0].pattern is not None:
-                self._graph.add(ListRepositories(step.rules, discovery), after=after)
+                self._graph.add(self._list_repositories(step.rules, arrangement.competing), after=after)
                 continue
             rule = step.rules[0]
             shared = _destinations(rule) & self._shared_destinations
@@ -329,10 +327,29 @@ class Run:
         return [*rules.values(), *(each.rule for each in self._announced if each.rule.number not in rules)]
 
     def _list_tags(self, rule: Rule) -> ListTags:
-        return ListNarrowed(rule, self._tags) if self._tags else ListTags(rule)
+        if not self._tags:
+            return ListTags(rule)
+        from syncer.engine.announced import ListNarrowed
+
+        return ListNarrowed(rule, self._tags)
+
+    def _list_repositories(self, rules: Sequence[Rule], competing: Iterable[Rule]) -> "ListRepositories":
+        from syncer.engine.discovery import Discovery, ListRepositories
+
+        discovery = Discovery(
+            self._list_tags,
+            allowed=self._options.allowed,
+            shared=self._shared_destinations,
+            competing=competing,
+        )
+        return ListRepositories(rules, discovery)
 
     def announce(self, announced: Sequence[Announced]) -> None:
         """Add announced tags, ahead of all other work."""
+        if not announced:
+            return
+        from syncer.engine.announced import ListAnnounced
+
         self._join([each.rule for each in announced])
         for each in announced:
             self._graph.add(ListAnnounced(each.rule, each.tags))
@@ -351,6 +368,12 @@ def _destinations(rule: Rule) -> frozenset[Repository]:
 
 def _step_key(step: Step) -> Key:
     return repositories_key(step.rules) if step.rules[0].pattern is not None else rule_key(step.rules[0])
+
+
+def _verifier(keys: tuple[VerificationKey, ...]) -> Verifier:
+    from syncer.signatures import Verifier as KeyVerifier
+
+    return KeyVerifier(keys)
 
 
 def _rival_hosts(rules: Sequence[Rule]) -> frozenset[str]:

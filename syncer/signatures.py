@@ -146,9 +146,9 @@ class Verifier:
 
 def _load(key: VerificationKey) -> "PublicKey":
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an optional dependency
-        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+        from cryptography.exceptions import UnsupportedAlgorithm  # an optional dependency
+        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError as error:
         raise MissingExtra(f"verify needs the package cryptography: install {EXTRA}") from error
     try:
@@ -165,7 +165,7 @@ def _load(key: VerificationKey) -> "PublicKey":
 
 
 def _has_signed(key: "PublicKey", signature: bytes, message: bytes) -> bool:
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
     if not 0 < len(signature) <= MAX_SIGNATURE:
         return False
@@ -178,9 +178,9 @@ def _has_signed(key: "PublicKey", signature: bytes, message: bytes) -> bool:
 
 def _has_signed_digest(key: "PublicKey", signature: bytes, digest: bytes) -> bool:
     """Return whether the key has signed content with this SHA-256. Ed25519 signs content, never a digest."""
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.hashes import SHA256
 
     if isinstance(key, ed25519.Ed25519PublicKey) or not 0 < len(signature) <= MAX_SIGNATURE:
         return False
@@ -192,13 +192,13 @@ def _has_signed_digest(key: "PublicKey", signature: bytes, digest: bytes) -> boo
 
 def _hashes() -> "tuple[Any, ...]":
     """Cosign hashes with SHA-256 for every key; other tools choose the hash by the size of the key."""
-    from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 
     return SHA256(), SHA384(), SHA512()
 
 
 def _holds(verify: Callable[..., None], *arguments: object) -> bool:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature
 
     try:
         verify(*arguments)

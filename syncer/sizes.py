@@ -2,7 +2,9 @@
 
 import re
 
-_SIZE = re.compile(
+from syncer.lazy_pattern import lazy_pattern
+
+_SIZE = lazy_pattern(
     r"([0-9]{1,15}(?:\.[0-9]{1,6})?) {0,8}(?:([kmgt])(i?))?(?:b|bytes)?(?:/s)?", re.IGNORECASE | re.ASCII
 )
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}

@@ -8,7 +8,6 @@ holds a secret is registered in `KNOWN` as long as it exists.
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
-from html import unescape
 from typing import Protocol
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 from weakref import finalize
@@ -184,7 +183,15 @@ def _without_invisible(text: str) -> str:
     return text if text.isascii() and text.isprintable() else "".join(filter(_shows, text))
 
 
-_DECODERS: tuple[Callable[[str], str], ...] = (unquote, unquote_plus, unescape, _without_invisible)
+def _without_entities(text: str) -> str:
+    if "&" not in text:
+        return text
+    from html import unescape
+
+    return unescape(text)
+
+
+_DECODERS: tuple[Callable[[str], str], ...] = (unquote, unquote_plus, _without_entities, _without_invisible)
 
 
 def _common(one: str, other: str) -> int:

@@ -6,8 +6,6 @@ and JSON on stdout. Stderr is discarded, because it may contain secrets.
 
 import logging
 import os
-import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +17,7 @@ import msgspec
 
 from syncer.accounts.settings import Account, AccountProvider, Secret
 from syncer.errors import Attempt, Kind, RegistryError
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.reference import DOCKER_HUB
 
 TIMEOUT = 30.0
@@ -32,7 +31,7 @@ FAILURE_TTL = 10.0
 """Seconds to cache "no credentials" and a failure."""
 
 _log = logging.getLogger(__name__)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DOCKER_HUB_SERVER = "https://index.docker.io/v1/"
 _NOT_FOUND = (
     "credentials not found in native keychain",
@@ -150,6 +149,8 @@ async def ask(program: str, server: str, environment: Mapping[str, str]) -> tupl
 
     Raises `HelperFailed`.
     """
+    import shutil
+
     path = shutil.which(program, path=environment.get("PATH", os.defpath))
     if path is None:
         raise HelperFailed("program not found on the PATH", lasting=True)

@@ -9,7 +9,8 @@ from syncer.cli.once_options import OnceOptions
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.engine.audit import Audit
-from syncer.events import ImageFailed, Observer, Observers, RunFinished, RunStarted, SkipReason
+from syncer.events import ImageFailed, RunFinished, RunStarted, SkipReason
+from syncer.observers import Observer, Observers
 from syncer.oci.reference import Reference
 from syncer.run import RunOutcome, RunResult
 

@@ -12,8 +12,9 @@ from syncer.cli.process import say, say_error
 from syncer.config import Config, Rule
 from syncer.diagnostics import ConfigError
 from syncer.errors import RegistryError, source_not_found
-from syncer.events import Observer, ProjectMade
+from syncer.events import ProjectMade
 from syncer.observe import words
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.rules.tags import OneDigest, TheseTags
 

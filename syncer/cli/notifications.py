@@ -14,9 +14,9 @@ import click
 
 from syncer.cli.files import FileOptions
 from syncer.cli.secret_files import read_secret
-from syncer.events import Observer
 from syncer.notify.occasions import OCCASIONS, USUALLY
 from syncer.observe.report import ReportObserver
+from syncer.observers import Observer
 from syncer.rules.rule import Rule
 from syncer.state.lock import StateUnusable
 

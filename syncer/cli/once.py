@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -33,7 +32,6 @@ from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.engine.ledger import BlobCache
-from syncer.events import Observer
 from syncer.observe import words
 from syncer.observe.closing_line import ClosingLine
 from syncer.observe.log_observer import LogObserver
@@ -41,6 +39,7 @@ from syncer.observe.logs import LogFileError, Logging, configure_logging
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
+from syncer.observers import Observer
 from syncer.rules.attestations import Attestations
 from syncer.rules.rule import Rule
 from syncer.run import Run, RunOptions, RunResult
@@ -339,6 +338,8 @@ def _show_plan(report: ReportObserver) -> None:
     from syncer.observe.plan_table import render_plan
 
     styled = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    import shutil
+
     width = shutil.get_terminal_size((100, 24)).columns
     for line in render_plan(report.plan(), width=width, styled=styled):
         if not say(line):

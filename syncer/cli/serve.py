@@ -40,11 +40,11 @@ from syncer.daemon.server import Server, listen, server_for
 from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
 from syncer.diagnostics import ConfigError
-from syncer.events import Observer
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.outcomes import OutcomeLists
 from syncer.observe.progress import Progress, open_progress
 from syncer.observe.report import ReportObserver
+from syncer.observers import Observer
 from syncer.rules.rule import Rule
 from syncer.rules.schedules import InvalidSchedule, check_schedule
 from syncer.run import Run

@@ -142,7 +142,7 @@ def _meant(key: str) -> str:
 
 
 def _unknown(key: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+    from difflib import get_close_matches  # only a mistake needs it
 
     close = get_close_matches(key[:40].lower(), _KNOWN, 1, 0.7)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KNOWN)}"

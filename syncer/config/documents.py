@@ -8,6 +8,7 @@ from syncer.config.json_reader import read_json
 from syncer.config.nodes import Node
 from syncer.diagnostics import ConfigError, Findings, Place, Problem
 from syncer.files import read_bytes, why
+from syncer.lazy_pattern import lazy_pattern
 
 __all__ = ["MAX_FILE_SIZE", "ConfigError", "Findings", "Problem", "expand", "read_document", "variable_named"]
 
@@ -15,7 +16,7 @@ MAX_FILE_SIZE = 32 * 1024 * 1024
 """Bytes; room for more than 100,000 rules."""
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_REFERENCE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})\}})", re.ASCII)
+_REFERENCE = lazy_pattern(rf"\$(?:({_NAME})|\{{({_NAME})\}})", re.ASCII)
 
 
 class RefusedVariable(KeyError):
@@ -48,7 +49,7 @@ def parse_document(text: str, path: Path, root: str, findings: Findings) -> Node
         return None
     if _is_json(path, text):
         return read_json(text, file, root, findings)
-    from syncer.config.yaml_reader import read_yaml  # noqa: PLC0415 - most files are JSON, and yaml takes 40 ms
+    from syncer.config.yaml_reader import read_yaml  # most files are JSON, and yaml takes 40 ms
 
     problems = len(findings.problems)
     node = read_yaml(text, file, root, findings)

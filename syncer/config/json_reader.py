@@ -7,15 +7,16 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumente
 
 from syncer.config.nodes import Entry, Kind, Mapping, Node, Scalar, Sequence, child_path
 from syncer.diagnostics import Findings, Place, Problem, Unexpected
+from syncer.lazy_pattern import lazy_pattern
 
 MAX_DEPTH = 32
 """Levels of nesting; the deepest file that makes sense has five."""
 
-_BLANKS = re.compile(r"[ \t\n\r]*")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_WORD = re.compile(r"[A-Za-z]+")
+_BLANKS = lazy_pattern(r"[ \t\n\r]*")
+_NUMBER = lazy_pattern(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_WORD = lazy_pattern(r"[A-Za-z]+")
 _OPENING = {"{": "object", "[": "list"}
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SURROGATE = lazy_pattern(r"[\ud800-\udfff]")
 _WORDS: dict[str, Kind] = {"true": "boolean", "false": "boolean", "null": "null"}
 
 

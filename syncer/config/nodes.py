@@ -12,13 +12,14 @@ from typing import Literal
 import msgspec
 
 from syncer.diagnostics import MAX_SHOWN, Place, Problem, shown
+from syncer.lazy_pattern import lazy_pattern
 from syncer.rules.attestations import Attestations
 
-_PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_-]*", re.ASCII)
+_PLAIN_NAME = lazy_pattern(r"[A-Za-z_$][A-Za-z0-9_-]*", re.ASCII)
 _YAML_TRUE = frozenset({"true", "yes", "on", "y"})
 _YAML_FALSE = frozenset({"false", "no", "off", "n"})
-_WHOLE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
-_NUMBER = re.compile(
+_WHOLE = lazy_pattern(r"0|[1-9][0-9]{0,15}", re.ASCII)
+_NUMBER = lazy_pattern(
     r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
 )
 

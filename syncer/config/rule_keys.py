@@ -25,7 +25,6 @@ from syncer.rules.prune import DEFAULT_LIMIT, PruneRule
 from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter, VerificationKey
 from syncer.rules.schedules import InvalidSchedule, check_schedule
 from syncer.rules.tag_filter import FilteredTags
-from syncer.signatures import InvalidKey, MissingExtra, Verifier
 
 T = TypeVar("T")
 MAX_NAME_LENGTH = 200
@@ -134,6 +133,8 @@ def _verification_key(node: Node) -> VerificationKey:
     except (OSError, ValueError) as error:
         raise node.place.unexpected(f"cannot read the key {shown(written)}: {why(error)}") from error
     key = VerificationKey(written, content)
+    from syncer.signatures import InvalidKey, MissingExtra, Verifier
+
     try:
         Verifier((key,))
     except (InvalidKey, MissingExtra) as error:

@@ -1,6 +1,5 @@
 """Reads the key `tags` of a rule: an object, or a glob or list of globs as shorthand for `include`."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ from syncer.config import nodes
 from syncer.config.nodes import Node
 from syncer.diagnostics import Findings, Unexpected, shown
 from syncer.durations import InvalidDuration, parse_duration
+from syncer.lazy_pattern import lazy_pattern
 from syncer.rules.expressions import InvalidPattern, check_pattern
 from syncer.rules.globs import InvalidGlob, check_glob
 from syncer.rules.ranges import InvalidRange, VersionRange, parse_range
@@ -16,7 +16,7 @@ from syncer.rules.tag_filter import FilteredTags, is_literal, is_regex
 EXPECTED = 'a glob, a list of globs, or a mapping, as {semver: ">=1.20", latest: 5}'
 MAX_COUNT = 1_000_000
 _MAX_AGE = 100 * 366 * 86400.0
-_NOT_IN_GLOB = re.compile(r"[^A-Za-z0-9_.*?!\[\]^-]")
+_NOT_IN_GLOB = lazy_pattern(r"[^A-Za-z0-9_.*?!\[\]^-]")
 
 
 def read_tags(node: Node, findings: Findings) -> FilteredTags:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from syncer.config.nodes import Entry, Mapping, Node, Scalar, Sequence
 from syncer.diagnostics import Findings, Place, Unexpected, shown
+from syncer.lazy_pattern import lazy_pattern
 
 MAX_PROBLEMS = 1000
 """Problems after which the rest of a list is not read."""
 _PLATFORM = "--platform="
 _DOCUMENTS = (".json", ".yaml", ".yml")
-_YAML = re.compile(r"- |-$|---|\? |%YAML|.{0,4096}?:(?: |$)")
+_YAML = lazy_pattern(r"- |-$|---|\? |%YAML|.{0,4096}?:(?: |$)")
 
 
 def is_list(path: Path, text: str) -> bool:

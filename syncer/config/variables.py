@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterator, Mapping
 from syncer.config import nodes
 from syncer.config.documents import RefusedVariable, variable_named
 from syncer.config.nodes import Node
+from syncer.lazy_pattern import lazy_pattern
 
-_SECRET_NAME = re.compile(
+_SECRET_NAME = lazy_pattern(
     r"PASSW(?:OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|API_?KEY|PRIVATE"
     r"|(?:^|_)(?:PASS|PWD|PW|KEY|AUTH|JWT|PAT|CREDS?|COOKIE|SESSION)(?:_|$)",
     re.ASCII | re.IGNORECASE,
 )
 _OWN = "SYNCER_"
-_URL_PASSWORD = re.compile(r"://[^/?#@\s]{0,500}@", re.ASCII)
+_URL_PASSWORD = lazy_pattern(r"://[^/?#@\s]{0,500}@", re.ASCII)
 _MIN_CONTAINED = 4
 """A shorter secret may be part of any text: only a value that equals it is refused."""
 

@@ -1,13 +1,13 @@
 """The path under which a reverse proxy serves the daemon: `--base-path`, or else the header `X-Forwarded-Prefix`."""
 
-import re
-
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from syncer.lazy_pattern import lazy_pattern
+
 _KEY = "syncer.base_path"
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}")
+_PATH = lazy_pattern(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}")
 
 
 class InvalidBasePath(ValueError):

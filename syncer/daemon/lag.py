@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterable
 
-from syncer.events import ImageFailed, ImageSkipped, ImageStarted, ImageSynced, Observer
+from syncer.events import ImageFailed, ImageSkipped, ImageStarted, ImageSynced
+from syncer.observers import Observer
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
 from syncer.state.behind import BehindTable

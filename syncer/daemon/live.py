@@ -11,9 +11,10 @@ import msgspec
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.task import KINDS
-from syncer.events import ImageFailed, ImageSynced, Observer, RunFinished, RunStarted, TagsListed
+from syncer.events import ImageFailed, ImageSynced, RunFinished, RunStarted, TagsListed
 from syncer.observe.progress.run_progress import RunProgress
 from syncer.observe.report import BLOB_OUTCOMES
+from syncer.observers import Observer
 from syncer.oci.digest import Digest
 from syncer.state.history import utc
 

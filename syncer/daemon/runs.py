@@ -18,11 +18,12 @@ from syncer.daemon.live import Live
 from syncer.daemon.packing import pack_report
 from syncer.durations import show_duration
 from syncer.engine.graph import TaskGraph
-from syncer.events import Observer, RunFinished
+from syncer.events import RunFinished
 from syncer.notify.changes import Ended
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
 from syncer.observe.rule_outcomes import RuleOutcomes
+from syncer.observers import Observer
 from syncer.rules.rule import Rule
 from syncer.run import Announced, Run
 from syncer.state.history import Document, History, utc

@@ -3,7 +3,6 @@
 Each method answers one endpoint of the specification's table ("Endpoints") or raises `Refusal`.
 """
 
-import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
@@ -12,11 +11,12 @@ from syncer.demo.manifests import MAX_SIZE
 from syncer.demo.messages import Answer, Request
 from syncer.demo.store import Store, StoredManifest, check_name, parse_digest
 from syncer.demo.uploads import Upload, Uploads
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci import media_types
 from syncer.oci.reference import is_tag
 
 MAX_CATALOG_PAGE = 1000
-_PATH = re.compile(
+_PATH = lazy_pattern(
     r"/v2/(?P<name>.+)/(?:"
     r"manifests/(?P<reference>[^/]+)"
     r"|blobs/uploads(?:/(?P<upload>[^/]*))?"
@@ -24,8 +24,8 @@ _PATH = re.compile(
     r"|(?P<tags>tags)/list"
     r"|referrers/(?P<subject>[^/]+))"
 )
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-_NUMBER = re.compile(r"[0-9]{1,9}")
+_RANGE = lazy_pattern(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_NUMBER = lazy_pattern(r"[0-9]{1,9}")
 
 _Endpoint = Callable[[Request, str, str], Awaitable[Answer]]
 

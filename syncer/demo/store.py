@@ -4,7 +4,6 @@ Content belongs to repositories, as in real registries: a blob of one repository
 mounted there.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from typing import Any
 
 from syncer.demo.errors import Refusal
 from syncer.demo.manifests import Manifest, read_manifest
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.reference import is_tag
 
-_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_NAME = lazy_pattern(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _MAX_NAME = 255
 
 

@@ -1,15 +1,15 @@
 """Upload sessions (distribution-spec 1.1, "Pushing blobs")."""
 
 import hashlib
-import re
 import uuid
 from collections.abc import AsyncIterator
 
 from syncer.demo.errors import Refusal
 from syncer.demo.store import Store
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.digest import Digest
 
-_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?")
+_CONTENT_RANGE = lazy_pattern(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?")
 
 
 class Upload:

@@ -355,6 +355,8 @@ class CopyBlob(SourcedTask):
     async def _give_up(self, targets: Iterable[Repository]) -> None:
         download, self.download = self.download, None
         sessions = [self.sessions.pop(target) for target in targets]
+        if download is None and not sessions:
+            return
         with anyio.move_on_after(CANCEL_SECONDS, shield=True):
             if download is not None:
                 await download.__aexit__()

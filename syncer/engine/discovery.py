@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.listing import ListTags, rule_key
+from syncer.engine.listing import ListTags, repositories_key, rule_key
 from syncer.engine.task import Job, Key, Lane, Priority, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import RepositoriesListed, RuleWarning
@@ -254,10 +254,6 @@ class ListRepositories(Task):
         rules = self.rules if self._walks is None else [rule for walk in self._walks for rule in walk.rules]
         for rule in rules:
             _tell_failed(job, rule, rule.source, error)
-
-
-def repositories_key(rules: Sequence[Rule]) -> Key:
-    return ("repositories", rules[0].source.host, rules[0].number)
 
 
 def _stages(rules: Sequence[Rule]) -> list[Rule]:

@@ -2,14 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from syncer.engine.platform_filter import WITHOUT_ATTESTATIONS, IndexFilter
-from syncer.engine.task import Priority
+from syncer.engine.task import Job, Key, Priority
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import BlobCounts, Failure, ImageFailed, ImageSkipped, Observer, SkipReason
+from syncer.events import BlobCounts, Failure, ImageFailed, ImageSkipped, SkipReason
+from syncer.observers import Observer
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import Manifest
@@ -137,3 +138,14 @@ class ImageCopy(msgspec.Struct, eq=False):
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started if self.started else 0.0
+
+
+def add_referrers(
+    job: Job, copies: Sequence[ImageCopy], index: Manifest | None = None
+) -> Mapping[ImageCopy, Sequence[Key]]:
+    """Add tasks for what refers to an image, if a rule wants them. Return the keys that each copy must wait for."""
+    if all(copy.rule.referrers is None for copy in copies):
+        return {}
+    from syncer.engine.referrers import add_image_referrers
+
+    return add_image_referrers(job, copies, index)

@@ -5,13 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import anyio
 
-from syncer.engine.image_copy import ImageBudget, ImageCopy
+from syncer.engine.image_copy import ImageBudget, ImageCopy, add_referrers
 from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
-from syncer.engine.referrers import SkipImage, add_image_referrers
 from syncer.engine.targets import MultiTargetTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
-from syncer.engine.verification import verify_image
 from syncer.errors import Attempt, DigestMismatch, RegistryError, source_not_found
 from syncer.events import (
     BytesMoved,
@@ -100,9 +98,16 @@ class CopyImage(MultiTargetTask[Reference]):
                 current.append(copy)
         if current:
             if wanted is not None:
-                await verify_image(job, self.rule, self.source.repository, wanted)
+                await self._verify(job, wanted)
             self._skip_current(job, current)
         return await self._bring(job) if self.targets else None
+
+    async def _verify(self, job: Job, digest: Digest) -> None:
+        """Check the image's signatures, if the rule has keys. Raises `RegistryError`."""
+        if self.rule.verify:
+            from syncer.engine.verification import verify_image
+
+            await verify_image(job, self.rule, self.source.repository, digest)
 
     async def _skip_announced(self, job: Job) -> set[ImageCopy]:
         """Skip the destinations that have what an event announced. The source is not asked: events are repeated.
@@ -202,7 +207,7 @@ class CopyImage(MultiTargetTask[Reference]):
                 permanent=True,
             )
         job.observer.notify(BytesMoved("pulled", self.source.repository.host, len(found.raw), "manifest"))
-        await verify_image(job, self.rule, self.source.repository, found.digest)
+        await self._verify(job, found.digest)
         if _is_large(found) and (wait := self._queue_up(job)):
             return wait
         fetched: dict[Digest, bytes] = {}
@@ -300,7 +305,7 @@ class CopyImage(MultiTargetTask[Reference]):
         referrers: dict[ImageCopy, Sequence[Key]] = {}
         for manifest in {manifest.digest: manifest for manifest in stale.values()}.values():
             getting = [copy for copy, each in stale.items() if each.digest == manifest.digest]
-            referrers |= add_image_referrers(job, getting, manifest)
+            referrers |= add_referrers(job, getting, manifest)
         for copy, manifest in stale.items():
             repository = copy.destination.repository
             known = job.ledger.has_manifest(repository, manifest.digest) and not job.force
@@ -360,9 +365,11 @@ class CopyImage(MultiTargetTask[Reference]):
 
     def _skip_with_referrers(self, job: Job, copies: Sequence[ImageCopy]) -> None:
         """What is up to date is done, once its referrers are at the destination too."""
-        referrers = add_image_referrers(job, copies)
+        referrers = add_referrers(job, copies)
         for copy in copies:
             if needs := referrers.get(copy):
+                from syncer.engine.referrers import SkipImage
+
                 del self.targets[copy.destination]
                 skip = SkipImage(image_key(copy.destination), copy, SkipReason.UP_TO_DATE)
                 job.graph.add(skip, needs=needs, replaces=self)

@@ -10,7 +10,6 @@ import msgspec
 from syncer.engine.ages import tag_times
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.images import CopyImage, image_key
-from syncer.engine.referrers import CopyListedReferrers
 from syncer.engine.task import Job, Key, Reschedule, Task
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.events import Decision, ImageSkipped, RuleWarning, SkipReason, TagsListed
@@ -24,6 +23,11 @@ from syncer.rules.tags import AllTags, MatchingTags, OneDigest, TheseTags
 
 def rule_key(rule: Rule) -> Key:
     return ("rule", rule.number, rule.source)
+
+
+def repositories_key(rules: Sequence[Rule]) -> Key:
+    """Return the key of the listing of repositories that some rules with patterns need."""
+    return ("repositories", rules[0].source.host, rules[0].number)
 
 
 class SelectedTags(msgspec.Struct, frozen=True):
@@ -259,6 +263,8 @@ class ListTags(Task):
                     copy.tell_failed(job.observer, error.as_failure())
             if copies and (subject := _carried_subject(rule, tag)):
                 if job.open_image is None:
+                    from syncer.engine.referrers import CopyListedReferrers
+
                     yield from (
                         CopyListedReferrers(image_key(copy.destination), subject, copy) for copy in copies
                     )

@@ -7,7 +7,8 @@ from syncer.engine.pool import WorkerPool
 from syncer.engine.prune import prune_tasks
 from syncer.engine.selections import RecordedSelections, Selections
 from syncer.engine.task import Job
-from syncer.events import ImageFailed, Observer, PruneFailed
+from syncer.events import ImageFailed, PruneFailed
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.rules.rule import Rule
 from syncer.rules.writers import Writers

@@ -20,18 +20,19 @@ class ReadyQueues:
             priority: {lane: {kind: deque() for kind in KINDS} for lane in Lane} for priority in Priority
         }
         self._counts = {priority: [0] * len(Lane) for priority in Priority}
+        self._totals = [0] * len(Lane)
         self._held: dict[str, deque[Task]] = {}
 
     def push(self, task: Task) -> None:
         self._queues[task.priority][task.lane][task.kind].append(task)
-        self._counts[task.priority][task.lane] += 1
+        self._count(task.priority, task.lane, 1)
 
     def take(self, lane: Lane, kinds: tuple[Kind, ...], priority: Priority) -> Task | None:
         """Return the next task of the first of `kinds` that has one. Tasks of throttled accounts are held back."""
         for kind in kinds:
             queue = self._queues[priority][lane][kind]
             while queue:
-                self._counts[priority][lane] -= 1
+                self._count(priority, lane, -1)
                 task = queue.popleft()
                 # An open transfer continues: holding it back would occupy its connections.
                 name = None if lane is Lane.TRANSFER else self.throttled_account(task.repositories)
@@ -46,13 +47,13 @@ class ReadyQueues:
         ready = task in queue
         if ready:
             queue.remove(task)
-            self._counts[task.priority][task.lane] -= 1
+            self._count(task.priority, task.lane, -1)
         task.priority = Priority.URGENT
         if ready:
             self.push(task)
 
     def count(self, lane: Lane) -> int:
-        return sum(counts[lane] for counts in self._counts.values())
+        return self._totals[lane]
 
     def count_urgent(self, lane: Lane) -> int:
         return self._counts[Priority.URGENT][lane]
@@ -63,7 +64,11 @@ class ReadyQueues:
     @property
     def empty(self) -> bool:
         """Return whether no task is ready or held back."""
-        return not (self._held or any(map(any, self._counts.values())))
+        return not (self._held or any(self._totals))
+
+    def _count(self, priority: Priority, lane: Lane, change: int) -> None:
+        self._counts[priority][lane] += change
+        self._totals[lane] += change
 
     def throttled_account(self, repositories: Iterable[Repository]) -> str | None:
         """Return the first account that must wait before requests to these repositories, if any."""
@@ -79,7 +84,7 @@ class ReadyQueues:
         for _ in range(released):
             task = held.popleft()
             self._queues[task.priority][task.lane][task.kind].appendleft(task)
-            self._counts[task.priority][task.lane] += 1
+            self._count(task.priority, task.lane, 1)
         if not held:
             self._held.pop(name, None)
         return released

@@ -16,7 +16,7 @@ from syncer.engine.selections import Selections
 from syncer.engine.written import WrittenTags
 from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
-from syncer.events import Observer
+from syncer.observers import Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.oci.signature_layers import SignatureLayer

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 import anyio
-import httpx
 import msgspec
 
 from syncer.accounts.settings import Account
@@ -21,11 +20,12 @@ from syncer.http.login import REFUSAL_TTL, REFUSED, Login
 from syncer.http.request import Answer, Scopes
 from syncer.http.standing import Shared, Standing
 from syncer.http.tokens import FetchToken, Token, TokenService, basic, is_url
+from syncer.http.transport import Headers
 
 MAX_TOKENS = 512
 """Cached tokens per account and registry: more than are in use at once, fewer than there are repositories."""
 
-_UNAUTHORIZED = Answer(401, httpx.Headers(), b"", "")
+_UNAUTHORIZED = Answer(401, Headers(), b"", "")
 V = TypeVar("V")
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Authenticator:
             for scopes in [each for each in kept if any(_is_about(scope, repository) for scope in each)]:
                 del kept[scopes]
 
-    async def challenged(self, headers: httpx.Headers, scopes: Scopes, sent: str | None) -> bool:
+    async def challenged(self, headers: Headers, scopes: Scopes, sent: str | None) -> bool:
         """Handle the challenge of a 401 response. Return True if the request should be sent again.
 
         `sent` is the `Authorization` header of the request. Raises `RegistryError` if the account is rejected.

@@ -6,10 +6,12 @@ from itertools import islice
 
 import msgspec
 
-_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=[\s,]|$)(?!\s*=)")
-_PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9._-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+from syncer.lazy_pattern import lazy_pattern
+
+_SCHEME = lazy_pattern(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=[\s,]|$)(?!\s*=)")
+_PARAMETER = lazy_pattern(r'[\s,]*([A-Za-z][A-Za-z0-9._-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
 # Some registries send a list of actions without quotes. Its commas would otherwise separate parameters.
-_FURTHER_ACTION = re.compile(r",(?:pull|push|delete|\*)(?=[\s,]|$)", re.IGNORECASE)
+_FURTHER_ACTION = lazy_pattern(r",(?:pull|push|delete|\*)(?=[\s,]|$)", re.IGNORECASE)
 _MAX_HEADER = 8192
 _MAX_HEADERS = 16
 

@@ -8,11 +8,9 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import httpx
-
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError, RetryReason
-from syncer.events import Observer, RequestRetried
+from syncer.events import RequestRetried
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.auth import Authenticator
@@ -23,7 +21,10 @@ from syncer.http.request import MAX_BODY, MAX_REDIRECTS, REDIRECTS, Answer, Requ
 from syncer.http.retry import with_retries
 from syncer.http.splice import BodySplice, BodyStream, Check
 from syncer.http.standing import Standing
+from syncer.http.transport import HttpResponse, Transport
+from syncer.http.transport_errors import TransportError
 from syncer.http.wire import ResponseBody
+from syncer.observers import Observer
 from syncer.untrusted import clean
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class RegistryClient:
         address: Address,
         account: Account | None,
         *,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         limits: HostLimits,
         observer: Observer,
         standing: Standing | None = None,
@@ -112,7 +113,7 @@ class RegistryClient:
                 body = await read_body(response, request.attempt, request.limit)
             finally:
                 await self._close(response)
-            return Answer(response.status_code, response.headers, body, response.extensions["url"])
+            return Answer(response.status, response.headers, body, response.url)
 
         return await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
 
@@ -127,7 +128,7 @@ class RegistryClient:
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = frozenset({200}),
         retry: bool = True,
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[HttpResponse]:
         """GET content that the caller verifies by its digest, and stream its body.
 
         Only the request is retried. If the body breaks off, the caller resumes it.
@@ -144,7 +145,7 @@ class RegistryClient:
             read_seconds=self.answer_seconds,
         )
 
-        async def attempt() -> httpx.Response:
+        async def attempt() -> HttpResponse:
             return await self._request(request)
 
         response = await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
@@ -153,26 +154,25 @@ class RegistryClient:
         finally:
             await self._close(response)
 
-    async def chunks(self, response: httpx.Response, attempt: Attempt) -> AsyncIterator[bytes]:
+    async def chunks(self, response: HttpResponse, attempt: Attempt) -> AsyncIterator[bytes]:
         """Yield the body of an opened response as it arrives. Raises `RegistryError` if it breaks off."""
-        assert isinstance(response.stream, httpx.AsyncByteStream)
         try:
-            async for chunk in response.stream:
+            async for chunk in response.body:
                 yield chunk
-        except httpx.HTTPError as error:
+        except TransportError as error:
             failure = failures.from_transport(error, attempt=attempt)
-            if isinstance(error, TooSlow) and self.address.is_own(response.extensions["url"]):
+            if isinstance(error, TooSlow) and self.address.is_own(response.url):
                 self.limits.too_slow(failure)
             raise failure from error
         self.limits.delivered()
 
     @staticmethod
-    def splice(response: httpx.Response, length: int, check: Check) -> BodySplice | None:
+    def splice(response: HttpResponse, length: int, check: Check) -> BodySplice | None:
         """Return the next bytes of an opened response for a thread to move. None if they must be read from `chunks`."""
-        stream = response.stream
-        return stream.splice(length, check) if isinstance(stream, ResponseBody) else None
+        body = response.body
+        return body.splice(length, check) if isinstance(body, ResponseBody) else None
 
-    async def _request(self, request: Request) -> httpx.Response:
+    async def _request(self, request: Request) -> HttpResponse:
         """Send one attempt, with authorization, limits and redirects. The caller passes the response to `_close`.
 
         Raises `RegistryError` if the status is not in `ok`.
@@ -195,8 +195,8 @@ class RegistryClient:
             except BaseException:
                 self.limits.release(stream=request.stream)
                 raise
-            response.extensions["stream"] = request.stream
-            status = response.status_code
+            response.streamed = request.stream
+            status = response.status
             # Even if 401 is in `ok`, try a new token first: the 401 may mean that the token is outdated.
             unproven = status == 401 and scopes is not None and not refreshed
             if authorization is not None and status != 401:
@@ -225,7 +225,7 @@ class RegistryClient:
                 and redirects < MAX_REDIRECTS
             ):
                 redirects += 1
-                strict = strict or not response.extensions["internal"]
+                strict = strict or not response.internal
                 url = self.address.resolve(
                     url, location, downgrade=request.insecure_redirect, attempt=request.attempt
                 )
@@ -247,10 +247,10 @@ class RegistryClient:
                 self.limits.hold(error.retry_after)
 
     def _failure(
-        self, response: httpx.Response, body: bytes, attempt: Attempt, *, elsewhere: str = ""
+        self, response: HttpResponse, body: bytes, attempt: Attempt, *, elsewhere: str = ""
     ) -> RegistryError:
         return failures.from_answer(
-            response.status_code,
+            response.status,
             response.headers,
             body,
             attempt=attempt,
@@ -258,11 +258,11 @@ class RegistryClient:
             elsewhere=elsewhere,
         )
 
-    async def _close(self, response: httpx.Response) -> None:
+    async def _close(self, response: HttpResponse) -> None:
         try:
             await response.aclose()
         finally:
-            self.limits.release(answered=response.status_code < 400, stream=response.extensions["stream"])
+            self.limits.release(answered=response.status < 400, stream=response.streamed)
 
     def _refuse_while_down(self, attempt: Attempt) -> None:
         """Raise the last connection error without a new attempt while the registry counts as down."""
@@ -291,7 +291,7 @@ class RegistryClient:
                 body = await read_error(response, attempt)
             finally:
                 await response.aclose()
-            answer = Answer(response.status_code, response.headers, body, url)
+            answer = Answer(response.status, response.headers, body, url)
             url = self._redirected(answer)
             # Elsewhere nobody is shown who we are.
             if redirects == MAX_REDIRECTS or not url.startswith(f"{base}/"):
@@ -336,7 +336,7 @@ class RegistryClient:
 
         async def attempt() -> Answer:
             response = await self._exchange.send(request, url, own=self.address.is_own(url))
-            granted = 200 <= response.status_code < 400
+            granted = 200 <= response.status < 400
             try:
                 if granted:
                     raw = await read_body(response, request.attempt, MAX_TOKEN_ANSWER)
@@ -346,7 +346,7 @@ class RegistryClient:
                 await response.aclose()
             if not granted:
                 raise self._failure(response, raw, request.attempt)
-            return Answer(response.status_code, response.headers, raw, url)
+            return Answer(response.status, response.headers, raw, url)
 
         return await with_retries(attempt, on_retry=self.tell_retry)
 

@@ -14,12 +14,12 @@ from math import inf
 from typing import cast
 
 import httptools
-import httpx
 
 from syncer.http.framing import content_length, header, is_framed
 from syncer.http.pace import MIN_RATE, Pace, TooSlow
 from syncer.http.sockets import SocketTransport, start_tls
 from syncer.http.splice import BodySplice, BodyStream, Splice
+from syncer.http.transport_errors import ReadError, ReadTimeout, RemoteProtocolError, TransportError
 
 MAX_HEAD = 64 * 1024
 """Maximum size of the status line, headers and trailers of a response in bytes."""
@@ -34,7 +34,7 @@ _JOINED = 64 * 1024
 class Connection(asyncio.BufferedProtocol):
     """A connection to one server. Call `exchange`, then `read` to the end. If it is `reusable`, start again.
 
-    Raises the `TransportError`s of httpx. `gone` is called when the connection has been closed by either side. The
+    Raises `TransportError`. `gone` is called when the connection has been closed by either side. The
     socket is read into `buffer`, which all connections of an event loop may share.
     """
 
@@ -47,7 +47,7 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = inf
         self._full = False
-        self._error: httpx.TransportError | None = None
+        self._error: TransportError | None = None
         self.address = ""
         """The IP address of the server. Empty behind a proxy, unless the host is an IP address."""
         self.internal = False
@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._complete = False
         self._keep = False
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
 
     # --- public -----------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def untouched(self) -> bool:
         """Whether the server closed the connection before any byte of a response. It may not have read the request."""
-        return self.closed and not self._touched and not isinstance(self._error, httpx.TimeoutException)
+        return self.closed and not self._touched and not isinstance(self._error, ReadTimeout)
 
     async def exchange(
         self, head: bytes, body: bytes | BodyStream, *, seconds: float, bodiless: bool
@@ -123,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
     async def read(self, seconds: float) -> bytes:
         """Return the next bytes of the response body, or empty bytes at its end.
 
-        Raises `httpx.ReadTimeout` after `seconds` without data, and `TooSlow` if the rate falls below `MIN_RATE`.
+        Raises `ReadTimeout` after `seconds` without data, and `TooSlow` if the rate falls below `MIN_RATE`.
         """
         while not self._chunks:
             if self._complete:
@@ -259,9 +259,9 @@ class Connection(asyncio.BufferedProtocol):
         elif self._complete:
             self.abort()
         else:
-            self._fail(httpx.ReadTimeout("no response in time"))
+            self._fail(ReadTimeout("no response in time"))
 
-    def _fail(self, error: httpx.TransportError, cause: Exception | None = None) -> None:
+    def _fail(self, error: TransportError, cause: Exception | None = None) -> None:
         error.__cause__ = cause
         self._error = self._error or error
         self.abort()
@@ -327,7 +327,7 @@ class Connection(asyncio.BufferedProtocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not (self.status and self._bodiless):
-                self._fail(httpx.RemoteProtocolError(f"the response is not HTTP: {error}"), error)
+                self._fail(RemoteProtocolError(f"the response is not HTTP: {error}"), error)
                 return
             self._keep = False
         if self.status and self._bodiless:
@@ -339,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
             # Headers, or the trailers of a chunked body.
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
-                self._fail(httpx.RemoteProtocolError(f"the response headers exceed {MAX_HEAD} bytes"))
+                self._fail(RemoteProtocolError(f"the response headers exceed {MAX_HEAD} bytes"))
         if self.status and not self._complete:
             self._left = max(0, content_length(self.headers) - self._received)
 
@@ -352,11 +352,11 @@ class Connection(asyncio.BufferedProtocol):
         self.on_body(data)
         self._complete = not self._left
 
-    def _broken(self, error: Exception | None) -> httpx.TransportError:
+    def _broken(self, error: Exception | None) -> TransportError:
         reason = f": {error}" if error is not None and str(error) else ""
         if not self.status:
-            return httpx.ReadError(f"the server closed the connection before it responded{reason}")
-        return httpx.RemoteProtocolError(
+            return ReadError(f"the server closed the connection before it responded{reason}")
+        return RemoteProtocolError(
             f"the server closed the connection after {self._received} bytes of the body{reason}"
         )
 
@@ -368,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # ignore trailers
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -9,7 +9,6 @@ from functools import cache
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from syncer.accounts.settings import Proxy
@@ -18,6 +17,7 @@ from syncer.http.internal import Guard, InternalAddress, is_internal, literal_ad
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable, ask_socks, authorization
 from syncer.http.request_head import request_head
 from syncer.http.sockets import SocketTransport, start_tls
+from syncer.http.transport_errors import ConnectError, ConnectTimeout
 
 CONNECT_SECONDS = 15.0
 """Seconds to open a connection, including name resolution, proxy and TLS."""
@@ -30,7 +30,7 @@ _PORTS = {"http": 80, "https": 443}
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-class TooManyOpenFiles(httpx.ConnectError):
+class TooManyOpenFiles(ConnectError):
     """The process (EMFILE) or the machine (ENFILE) has reached its limit of open files."""
 
 
@@ -57,7 +57,7 @@ class Dialler:
         """Open `connection` to a host, with TLS if `tls` is set, through `proxy` unless it is `DIRECT`.
 
         `guard` checks the resolved addresses, and only checked addresses are used. Behind a proxy, the host can be
-        checked only if it is an IP address. Raises `httpx.ConnectError`, `ConnectTimeout`, `InternalAddress`,
+        checked only if it is an IP address. Raises `ConnectError`, `ConnectTimeout`, `InternalAddress`,
         `TooManyOpenFiles`, `ProxyUnreachable` or `ProxyRefused`; the original error is the cause.
         """
         host, port = host_and_port(netloc, "https" if tls else "http")
@@ -69,11 +69,11 @@ class Dialler:
                     _check_literal(connection, host, port, guard)
                     await self._connect_by_proxy(connection, host, port, tls, proxy)
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(f"no connection within {CONNECT_SECONDS:.0f} s") from error
+            raise ConnectTimeout(f"no connection within {CONNECT_SECONDS:.0f} s") from error
         except OSError as error:
             if error.errno in _NO_DESCRIPTORS:
                 raise TooManyOpenFiles(error.strerror or str(error)) from error
-            raise httpx.ConnectError(str(error) or type(error).__name__) from error
+            raise ConnectError(str(error) or type(error).__name__) from error
 
     async def _connect_by_proxy(
         self, connection: Connection, host: str, port: int, tls: ssl.SSLContext | None, proxy: Proxy
@@ -175,7 +175,7 @@ async def _speak_through_tls(connection: Connection, opened: socket.socket, host
         raise
 
 
-def _proxy_unreachable(error: OSError) -> httpx.ConnectError:
+def _proxy_unreachable(error: OSError) -> ConnectError:
     if error.errno in _NO_DESCRIPTORS:
         return TooManyOpenFiles(error.strerror or str(error))
     return ProxyUnreachable(str(error) or type(error).__name__)

@@ -5,15 +5,11 @@ It adds headers, the guard and the bandwidth limit. Retries, authentication and 
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from functools import cache
-from typing import Any
-
-import httpx
 
 from syncer import __version__
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.events import Observer, QuotaLow, RateLimitSeen, RequestSent
+from syncer.events import QuotaLow, RateLimitSeen, RequestSent
 from syncer.http import failures
 from syncer.http.address import Address
 from syncer.http.dialling import TooManyOpenFiles
@@ -22,7 +18,9 @@ from syncer.http.limits import HostLimits
 from syncer.http.quota import read_quota
 from syncer.http.request import Request
 from syncer.http.splice import BodySplice
-from syncer.http.wire import RequestBody
+from syncer.http.transport import Headers, HttpRequest, HttpResponse, ResponseStream, Transport, origin_of
+from syncer.http.transport_errors import ConnectError, ConnectTimeout, TransportError
+from syncer.observers import Observer
 from syncer.untrusted import clean
 
 MAX_ERROR = 64 * 1024
@@ -34,12 +32,12 @@ USER_AGENT = f"image-syncer/{__version__}"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
-class _Metered(httpx.AsyncByteStream):
+class _Metered:
     """A response body with a bandwidth limit."""
 
     def __init__(
         self,
-        stream: httpx.AsyncByteStream,
+        stream: ResponseStream,
         metered: Callable[[AsyncIterable[bytes]], AsyncGenerator[bytes]],
     ) -> None:
         self._stream = stream
@@ -60,7 +58,7 @@ class Exchange:
         address: Address,
         account: Account | None,
         *,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         limits: HostLimits,
         observer: Observer,
     ) -> None:
@@ -78,21 +76,15 @@ class Exchange:
         *,
         own: bool,
         guard: Guard | None = None,
-    ) -> httpx.Response:
+    ) -> HttpResponse:
         """Send a request to `url` and return the response before its body is read.
 
         `own`: the URL belongs to the registry. `guard` blocks internal addresses in place of the registry's own guard.
         Raises `RegistryError` if there is no response.
         """
-        # Parse and cache the origin only, and pass the path in the `target` extension of httpx. To parse each URL
-        # would take as long as the rest of a request.
         path = url.find("/", 8)
         if path < 0:
             url, path = f"{url}/", len(url)
-        extensions = self._extensions(request, url, own=own)
-        extensions["target"] = url[path:].encode("ascii")
-        if guard := guard or self._address.guard():
-            extensions["guard"] = guard
         # Without this header, registries and CDNs may compress blobs, and digests would not match.
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
         if authorization:
@@ -104,21 +96,27 @@ class Exchange:
                 await self._limits.spend(len(content))
         elif self._limits.metered:
             content = self._metered(content)
+        tls = self._address.tls(own=own) if url.startswith("https:") else None
         start = time.perf_counter()
         status = 0
         try:
-            message = httpx.Request(
+            scheme, netloc = origin_of(url[:path])
+            message = HttpRequest(
                 request.method,
-                _origin(url[:path]),
-                headers=headers,
-                stream=RequestBody(content),
-                extensions=extensions,
+                scheme,
+                netloc,
+                url[path:].encode("ascii"),
+                headers,
+                content,
+                tls=tls,
+                read_seconds=request.read_seconds,
+                proxy=self._address.settings.proxy,
+                guard=guard or self._address.guard(),
+                prewarm=(request.prewarm, self._limits.window) if request.prewarm and own else None,
             )
-            response = await self._transport.handle_async_request(message)
-            status = response.status_code
-        except httpx.InvalidURL as error:
-            raise RegistryError(Kind.INVALID, f"invalid URL: {error}", attempt=request.attempt) from error
-        except httpx.HTTPError as error:
+            response = await self._transport.send(message)
+            status = response.status
+        except TransportError as error:
             failure = failures.from_transport(
                 error, attempt=request.attempt, insecure=self._address.settings.insecure
             )
@@ -136,21 +134,9 @@ class Exchange:
                     time.perf_counter() - start,
                 )
             )
-        response.request = message
-        response.extensions["url"] = url
+        response.url = url
         self._learn(response, request, own=own)
         return response
-
-    def _extensions(self, request: Request, url: str, *, own: bool) -> dict[str, Any]:
-        """Return the extensions for the transport."""
-        extensions: dict[str, Any] = {"ssl": self._address.tls(own=own)} if url.startswith("https:") else {}
-        if request.read_seconds is not None:
-            extensions["read_seconds"] = request.read_seconds
-        if self._address.settings.proxy is not None:
-            extensions["proxy"] = self._address.settings.proxy
-        if request.prewarm and own:
-            extensions["prewarm"] = request.prewarm, self._limits.window
-        return extensions
 
     async def _metered(self, chunks: AsyncIterable[bytes | BodySplice]) -> AsyncGenerator[bytes]:
         """Yield the chunks at the registry's `bandwidth`. Uploads with a bandwidth have no splices."""
@@ -159,20 +145,17 @@ class Exchange:
             await self._limits.spend(len(chunk))
             yield chunk
 
-    def _learn(self, response: httpx.Response, request: Request, *, own: bool) -> None:
+    def _learn(self, response: HttpResponse, request: Request, *, own: bool) -> None:
         """Record what a response says about its host: reachability, kind of address and quota."""
-        # Only transports of tests do not set it.
-        internal = response.extensions.setdefault("internal", True)
         if own:
             self._limits.connected()
-            self._address.answered(internal=internal)
+            self._address.answered(internal=response.internal)
         if self._limits.metered:
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            response.stream = _Metered(response.stream, self._metered)
+            response.body = _Metered(response.body, self._metered)
         if "ratelimit-remaining" in response.headers:
             self._note_quota(response.headers, counted=request.counts_as_pull)
 
-    def _note_quota(self, headers: httpx.Headers, *, counted: bool) -> None:
+    def _note_quota(self, headers: Headers, *, counted: bool) -> None:
         """Record the remaining pulls that Docker Hub reports. A pull is a GET of a manifest."""
         quota = read_quota(headers)
         if quota is None:
@@ -185,13 +168,12 @@ class Exchange:
                 self._observer.notify(QuotaLow(self._address.host, account, quota.remaining, wait))
 
 
-async def read_body(response: httpx.Response, attempt: Attempt, limit: int) -> bytes:
+async def read_body(response: HttpResponse, attempt: Attempt, limit: int) -> bytes:
     """Read the whole body. Raises `RegistryError` if it is larger than `limit` bytes or arrives too slowly."""
     parts: list[bytes] = []
     size, until = 0, time.monotonic() + BODY_SECONDS
-    assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
-        async for chunk in response.stream:
+        async for chunk in response.body:
             size += len(chunk)
             if size > limit:
                 raise RegistryError(
@@ -199,22 +181,21 @@ async def read_body(response: httpx.Response, attempt: Attempt, limit: int) -> b
                 )
             parts.append(chunk)
             _check_pace(size, until, attempt)
-    except httpx.HTTPError as error:
+    except TransportError as error:
         raise failures.from_transport(error, attempt=attempt) from error
     return b"".join(parts)
 
 
-async def read_error(response: httpx.Response, attempt: Attempt) -> bytes:
+async def read_error(response: HttpResponse, attempt: Attempt) -> bytes:
     """Read at most `MAX_ERROR` bytes of an error's body. If it breaks off, return what arrived."""
     body, until = b"", time.monotonic() + BODY_SECONDS
-    assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
-        async for chunk in response.stream:
+        async for chunk in response.body:
             body += chunk
             if len(body) >= MAX_ERROR:
                 break
             _check_pace(len(body), until, attempt)
-    except (httpx.HTTPError, RegistryError):
+    except (TransportError, RegistryError):
         pass  # the status is enough
     return body[:MAX_ERROR]
 
@@ -224,9 +205,9 @@ def _check_pace(size: int, until: float, attempt: Attempt) -> None:
         raise RegistryError(Kind.TIMEOUT, "timed out: the response arrived too slowly", attempt=attempt)
 
 
-def _is_unreachable(error: httpx.HTTPError) -> bool:
+def _is_unreachable(error: TransportError) -> bool:
     """Whether a host is unreachable. Blocked addresses and local limits do not count."""
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not isinstance(
+    return isinstance(error, ConnectError | ConnectTimeout) and not isinstance(
         error, InternalAddress | TooManyOpenFiles
     )
 
@@ -235,8 +216,3 @@ def _path(target: str, asked: str) -> str:
     """Return the path of a request without its query. If it comes from a redirect, make it safe to show."""
     path = target.partition("?")[0]
     return path if target == asked else clean(path)
-
-
-@cache
-def _origin(url: str) -> httpx.URL:
-    return httpx.URL(url)

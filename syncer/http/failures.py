@@ -6,10 +6,8 @@ import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
 import msgspec
 
 from syncer import untrusted
@@ -21,6 +19,15 @@ from syncer.http.internal import InternalAddress
 from syncer.http.pace import TooSlow
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable
 from syncer.http.status_rows import MAX_WORDS, Circumstances
+from syncer.http.transport import Headers
+from syncer.http.transport_errors import (
+    ConnectError,
+    ConnectTimeout,
+    TimeoutException,
+    TransportError,
+    UnsupportedProtocol,
+)
+from syncer.lazy_pattern import lazy_pattern
 from syncer.untrusted import clean
 
 _REASONS = {401: "unauthorized", 403: "forbidden", 404: "not found", 429: "too many requests"}
@@ -33,14 +40,14 @@ _SINCE_1970 = 1e9
 SLOW_SECONDS = 10.0
 """Seconds before the retry of a request whose response was too slow."""
 
-_NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
-_TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
-_SECONDS = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,9})?", re.ASCII)
+_NOT_TLS = lazy_pattern(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
+_TITLE = lazy_pattern(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
+_SECONDS = lazy_pattern(r"-?[0-9]{1,20}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 def from_answer(
     status: int,
-    headers: httpx.Headers,
+    headers: Headers,
     body: bytes,
     *,
     attempt: Attempt,
@@ -86,11 +93,18 @@ def from_answer(
 
 
 def _status_words(status: int) -> str:
-    word = _REASONS.get(status) or httpx.codes.get_reason_phrase(status).lower()
+    word = _REASONS.get(status)
+    if word is None:
+        from http import HTTPStatus
+
+        try:
+            word = HTTPStatus(status).phrase.lower()
+        except ValueError:
+            word = ""
     return f"{status} {word}".strip()
 
 
-def from_transport(error: httpx.HTTPError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
+def from_transport(error: TransportError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
     """Return the error for a connection that could not be opened or that broke."""
     kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
     # An immediate retry would be as slow. Other requests go first.
@@ -98,15 +112,15 @@ def from_transport(error: httpx.HTTPError, *, attempt: Attempt, insecure: bool =
     return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent, retry_after=wait)
 
 
-def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:
+def _broken(error: TransportError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:
     text = clean(str(error), 300) or type(error).__name__
     cause = error.__cause__
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, ConnectTimeout):
         advice = (
             f"a firewall or NetworkPolicy may block connections to {registry}: allow connections to its port"
         )
         return Kind.TIMEOUT, f"timed out: {text}", advice, None
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, TimeoutException):
         return Kind.TIMEOUT, f"timed out: {text}", "", None
     if isinstance(error, InternalAddress):
         message = f"the registry redirects to an internal address ({text}), which is not allowed"
@@ -142,12 +156,12 @@ def _broken(error: httpx.HTTPError, registry: str, *, insecure: bool) -> tuple[K
             else f'if {registry} does not use TLS, set "plain_http": true for it in the auth file'
         )
         return Kind.TLS, f"TLS handshake failed: {text}", advice, bool(_NOT_TLS.search(str(cause)))
-    if isinstance(error, httpx.UnsupportedProtocol):
+    if isinstance(error, UnsupportedProtocol):
         return Kind.INVALID, text, "", None
     if isinstance(cause, socket.gaierror):
         advice = "check the spelling of the registry's name, and the DNS settings of this machine"
         return Kind.CONNECTION, f"cannot resolve the host name {registry}: {text}", advice, None
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, ConnectError):
         advice = f"check that {registry} is running and that the port is correct"
         return Kind.CONNECTION, f"cannot connect: {text}", advice, None
     return Kind.CONNECTION, f"connection lost: {text}", "", None
@@ -166,6 +180,8 @@ def retry_after(value: str | None) -> float | None:
         if seconds > _SINCE_1970:
             seconds -= time.time()
     else:
+        from email.utils import parsedate_to_datetime
+
         try:
             when = parsedate_to_datetime(text)
             seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
@@ -174,7 +190,7 @@ def retry_after(value: str | None) -> float | None:
     return min(max(seconds, _MIN_WAIT), _MAX_WAIT)
 
 
-def is_html(headers: httpx.Headers, body: bytes) -> bool:
+def is_html(headers: Headers, body: bytes) -> bool:
     """Whether a response is a web page. Captive portals, proxies and broken mirrors send them with any status."""
     return "text/html" in headers.get("content-type", "").lower() or body[:64].lstrip()[:1] == b"<"
 
@@ -185,7 +201,7 @@ def page_title(body: bytes) -> str:
     return clean(title[1].decode("utf-8", "replace")) if title else ""
 
 
-def _own_words(headers: httpx.Headers, body: bytes) -> tuple[tuple[str, ...], str]:
+def _own_words(headers: Headers, body: bytes) -> tuple[tuple[str, ...], str]:
     """Return the registry's error codes and message from any of the known formats."""
     if not body:
         return (), ""

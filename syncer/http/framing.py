@@ -6,8 +6,11 @@ Fields = Iterable[tuple[bytes, bytes]]
 
 
 def header(fields: Fields, name: bytes) -> bytes:
-    """Return the first value of a header, whose `name` is in lower case. Empty if it is missing."""
-    return next((value for key, value in fields if key.lower() == name), b"")
+    """Return the first value of a header. Empty if it is missing. All names are in lower case."""
+    for key, value in fields:
+        if key == name:
+            return value
+    return b""
 
 
 def content_length(fields: Fields) -> int:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterable
 from functools import lru_cache
 
-import httpx
+from syncer.http.transport_errors import ConnectError
 
 INTERNAL_NETWORKS = tuple(
     ipaddress.ip_network(network)
@@ -36,7 +36,7 @@ _EMBEDDING = (  # networks that embed an IPv4 address, and the offset of the add
 )
 
 
-class InternalAddress(httpx.ConnectError):
+class InternalAddress(ConnectError):
     """A public registry redirected to an internal address. `host` is the redirect target."""
 
     def __init__(self, host: str, address: str) -> None:

@@ -1,6 +1,6 @@
 """`Pace`: whether a body arrives fast enough, while a reader waits for it."""
 
-import httpx
+from syncer.http.transport_errors import ReadTimeout
 
 MIN_RATE = 1024
 """Minimum rate of a body in bytes per second, while a reader waits for it."""
@@ -9,7 +9,7 @@ RATE_SECONDS = 10.0
 MAX_WAIT = 3.0
 
 
-class TooSlow(httpx.ReadTimeout):
+class TooSlow(ReadTimeout):
     """The body arrives more slowly than `MIN_RATE`."""
 
 

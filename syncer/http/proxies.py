@@ -4,16 +4,15 @@ import asyncio
 import base64
 import ipaddress
 import os
-import re
 import socket
 from collections.abc import Mapping
 
-import httpx
-
 from syncer.accounts.proxy import InvalidProxy, parse_proxy
 from syncer.accounts.settings import DIRECT, Proxy
+from syncer.http.transport_errors import ConnectError, ProxyError, UnsupportedProtocol
+from syncer.lazy_pattern import lazy_pattern
 
-_SEPARATORS = re.compile(r"[\s,]+")
+_SEPARATORS = lazy_pattern(r"[\s,]+")
 _SOCKS_ERRORS = {
     1: "general failure",
     2: "connection not allowed",
@@ -26,11 +25,11 @@ _SOCKS_ERRORS = {
 }
 
 
-class ProxyUnreachable(httpx.ConnectError):
+class ProxyUnreachable(ConnectError):
     """The proxy cannot be reached."""
 
 
-class ProxyRefused(httpx.ProxyError):
+class ProxyRefused(ProxyError):
     """The proxy refuses to connect to the host. `status` is its HTTP response to CONNECT, 0 for a SOCKS proxy."""
 
     def __init__(self, status: int, message: str = "") -> None:
@@ -53,7 +52,7 @@ class ProxyChoice:
             self._http = ""  # a CGI program gets HTTP_PROXY from the client's `Proxy` header
 
     def proxy_for(self, scheme: str, host: str, port: int) -> Proxy:
-        """Return the proxy for a host, or `DIRECT`. Raises `httpx.UnsupportedProtocol` if the variable is invalid."""
+        """Return the proxy for a host, or `DIRECT`. Raises `UnsupportedProtocol` if the variable is invalid."""
         named = (self._https if scheme == "https" else self._http) or self._all
         if not named.strip() or bypasses(self._no_proxy, host, port):
             return DIRECT
@@ -61,7 +60,7 @@ class ProxyChoice:
             return parse_proxy(named)
         except InvalidProxy as error:
             # Do not show the URL: it may contain a password.
-            raise httpx.UnsupportedProtocol(
+            raise UnsupportedProtocol(
                 f"{scheme.upper()}_PROXY or ALL_PROXY in the environment: {error}"
             ) from None
 

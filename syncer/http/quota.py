@@ -2,10 +2,12 @@
 
 import re
 
-import httpx
 import msgspec
 
-_QUOTA = re.compile(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII)
+from syncer.http.transport import Headers
+from syncer.lazy_pattern import lazy_pattern
+
+_QUOTA = lazy_pattern(r"\s{0,8}(\d{1,9})\s{0,8}(?:;\s{0,8}w=(\d{1,8}))?", re.ASCII)
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -16,7 +18,7 @@ class Quota(msgspec.Struct, frozen=True):
     period: float = 0.0
 
 
-def read_quota(headers: httpx.Headers) -> Quota | None:
+def read_quota(headers: Headers) -> Quota | None:
     """Return the quota from the headers of a response, or None if there is none."""
     left = _QUOTA.match(headers.get("ratelimit-remaining", ""))
     if left is None:

@@ -8,6 +8,7 @@ import re
 
 from syncer.errors import Kind
 from syncer.http.status_rows import IN_REPOSITORY, MANIFEST, READS, STORED, UPLOAD, WRITES, Row, of
+from syncer.lazy_pattern import lazy_pattern
 
 _REFUSED = of(400, 401, 403, 404, 405, 409, 412, 413, 422)
 _GARBAGE_COLLECTION = 60.0
@@ -26,7 +27,7 @@ POLICY = (
 
 
 def _words(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
+    return lazy_pattern(pattern, re.IGNORECASE)
 
 
 _QUOTA = _words(r"quota|exceed\w{0,8}\W.{0,80}limit|upper limit")

@@ -1,10 +1,10 @@
 """`Request` and `Answer`: a request to a registry, and a response that was read completely."""
 
-import httpx
 import msgspec
 
 from syncer.errors import Attempt
 from syncer.http.splice import BodyStream
+from syncer.http.transport import Headers
 
 MAX_BODY = 16 * 1024 * 1024
 """Default maximum size in bytes of a response that is read completely."""
@@ -52,6 +52,6 @@ class Answer(msgspec.Struct, frozen=True):
     """A response that was read completely. `url` is the final URL after redirects."""
 
     status: int
-    headers: httpx.Headers
+    headers: Headers
     body: bytes
     url: str

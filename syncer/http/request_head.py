@@ -1,21 +1,21 @@
 """Writes the request line and the headers of a request (RFC 9112, sections 3 and 5)."""
 
-import re
 from collections.abc import Iterable
 
-import httpx
+from syncer.http.transport_errors import LocalProtocolError
+from syncer.lazy_pattern import lazy_pattern
 
-_TARGET = re.compile(rb"[\x21-\x7e]+")
-_UNSAFE = re.compile(rb"[\r\n\0]")
+_TARGET = lazy_pattern(rb"[\x21-\x7e]+")
+_UNSAFE = lazy_pattern(rb"[\r\n\0]")
 
 
 def request_head(method: str, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the request line and headers. Raises `httpx.LocalProtocolError` if a value would break a line."""
+    """Return the request line and headers. Raises `LocalProtocolError` if a value would break a line."""
     if not _TARGET.fullmatch(target):
-        raise httpx.LocalProtocolError("the URL contains spaces or control characters")
+        raise LocalProtocolError("the URL contains spaces or control characters")
     lines = []
     for name, value in fields:
         if _UNSAFE.search(value):
-            raise httpx.LocalProtocolError(f"the header {name.decode('latin-1')} contains a line break")
+            raise LocalProtocolError(f"the header {name.decode('latin-1')} contains a line break")
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode("ascii"), target, b"".join(lines))

@@ -21,7 +21,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _backoff(state: "RetryCallState") -> float:
-    from tenacity import wait_random_exponential  # noqa: PLC0415
+    from tenacity import wait_random_exponential
 
     return wait_random_exponential(multiplier=0.5, max=20)(state)
 
@@ -61,7 +61,7 @@ async def with_retries(
             raise
         failed.append(error)
     # Use tenacity only after a failure: its import slows the startup, and it adds a quarter to the time of a request.
-    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay  # noqa: PLC0415
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay
 
     return await AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(RETRY_SECONDS),

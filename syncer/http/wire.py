@@ -1,4 +1,4 @@
-"""An httpx transport with its own connection pool.
+"""The transport of registries: HTTP/1.1 over a connection pool.
 
 Bodies are passed through unchanged as they arrive. The transport does not decompress, store cookies or follow
 redirects, and does not handle registries.
@@ -7,13 +7,12 @@ redirects, and does not handle registries.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from functools import partial
 from math import inf
 from typing import NamedTuple
 
 import anyio
-import httpx
 
 from syncer.accounts.settings import Proxy
 from syncer.http.connection import Connection
@@ -21,10 +20,9 @@ from syncer.http.dialling import Dialler, host_and_port, usual_context
 from syncer.http.internal import Guard, InternalAddress
 from syncer.http.proxies import ProxyChoice, authorization
 from syncer.http.request_head import request_head
-from syncer.http.splice import BodySplice, BodyStream, Check, SpliceThreads
-
-Transport = httpx.AsyncBaseTransport
-"""The type of a transport: `ConnectionPool`, or httpx's `MockTransport` in tests."""
+from syncer.http.splice import BodySplice, Check, SpliceThreads
+from syncer.http.transport import Headers, HttpRequest, HttpResponse, Transport
+from syncer.http.transport_errors import TransportError
 
 READ_SECONDS = 60.0
 """Seconds to wait for the headers after the request was sent, and for more data within a body."""
@@ -51,13 +49,8 @@ class Origin(NamedTuple):
     proxy: Proxy
 
 
-class ConnectionPool(httpx.AsyncBaseTransport):
-    """Sends httpx requests over pooled connections, one request per connection at a time.
-
-    Extensions of a request: `ssl` (the `ssl.SSLContext` for an https URL), `read_seconds`, `target` (of httpx: the path
-    and query), `prewarm` (the number of connections to open for the following requests, and the maximum number to the
-    origin), `proxy` (`DIRECT` for none; by default `HTTPS_PROXY` and `NO_PROXY` of the environment), and `guard`
-    (blocks internal addresses). Extension of a response: `internal` (whether the address was internal).
+class ConnectionPool(Transport):
+    """Sends requests over pooled connections, one request per connection at a time.
 
     The caller limits the concurrent requests. With `most` connections open, an idle one is closed before another is
     opened.
@@ -65,7 +58,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 
     def __init__(self, most: float = inf) -> None:
         self._most = most
-        self._proxies: dict[tuple[str, bytes], Proxy] = {}
+        self._proxies: dict[tuple[str, str], Proxy] = {}
         self._idle: dict[Origin, list[Connection]] = {}
         self._warming: dict[Origin, deque[asyncio.Task[Connection]]] = {}
         """Connections that are being prewarmed and that no request waits for yet."""
@@ -75,20 +68,19 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._threads = SpliceThreads()
         self._closing: anyio.Event | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: HttpRequest) -> HttpResponse:
         origin = self._origin(request)
-        guard: Guard | None = request.extensions.get("guard")
-        body = request.stream.content if isinstance(request.stream, RequestBody) else request.content
+        guard, body = request.guard, request.body
         head = _head(request, origin)
-        seconds: float = request.extensions.get("read_seconds", READ_SECONDS)
+        seconds = READ_SECONDS if request.read_seconds is None else request.read_seconds
         repeatable = isinstance(body, bytes) and request.method in _IDEMPOTENT
         found = (
             self._idle_connection(origin)
             or self._claimed(origin)
             or self._opened(self._begun(origin), origin, guard)
         )
-        if prewarm := request.extensions.get("prewarm"):
-            self._prewarm(origin, guard, *prewarm)
+        if request.prewarm is not None:
+            self._prewarm(origin, guard, *request.prewarm)
         while True:
             reused = isinstance(found, Connection)
             connection = found if isinstance(found, Connection) else await found
@@ -97,7 +89,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 self._check(connection, origin, guard)
             try:
                 await connection.exchange(head, body, seconds=seconds, bodiless=request.method == "HEAD")
-            except httpx.TransportError:
+            except TransportError:
                 connection.abort()
                 # A server may close an idle connection just when it is reused (RFC 9112, section 9.3.1).
                 if not (reused and repeatable and connection.untouched):
@@ -107,28 +99,21 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 connection.abort()
                 raise
             else:
-                response = httpx.Response(
+                return HttpResponse(
                     connection.status,
-                    headers=connection.headers,
-                    stream=ResponseBody(connection, self, min(seconds, READ_SECONDS)),
-                    request=request,
-                    extensions={"internal": connection.internal},
+                    Headers(connection.headers),
+                    ResponseBody(connection, self, min(seconds, READ_SECONDS)),
+                    internal=connection.internal,
                 )
-                # Set an encoding that accepts any byte. Otherwise httpx tries several encodings on all headers.
-                response.headers.encoding = "iso-8859-1"
-                return response
 
-    def _origin(self, request: httpx.Request) -> Origin:
-        url = request.url
-        scheme, netloc = url.scheme, url.netloc
-        if scheme not in {"http", "https"} or not netloc:
-            raise httpx.UnsupportedProtocol(f"not a URL: {str(url)[:200]}", request=request)
-        tls = request.extensions.get("ssl") or usual_context() if scheme == "https" else None
-        proxy = request.extensions.get("proxy") or self._proxies.get((scheme, netloc))
+    def _origin(self, request: HttpRequest) -> Origin:
+        scheme, netloc = request.scheme, request.netloc
+        tls = request.tls or usual_context() if scheme == "https" else None
+        proxy = request.proxy or self._proxies.get((scheme, netloc))
         if proxy is None:
-            proxy = ProxyChoice().proxy_for(scheme, *host_and_port(netloc.decode("ascii"), scheme))
+            proxy = ProxyChoice().proxy_for(scheme, *host_and_port(netloc, scheme))
             self._proxies[scheme, netloc] = proxy
-        return Origin(scheme, netloc.decode("ascii"), tls, proxy)
+        return Origin(scheme, netloc, tls, proxy)
 
     def _idle_connection(self, origin: Origin) -> Connection | None:
         """Return the most recently used idle connection."""
@@ -231,38 +216,18 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 await self._closing.wait()
 
 
-def _head(request: httpx.Request, origin: Origin) -> bytes:
-    """Return the request line and headers for the server or the proxy. Raises `httpx.LocalProtocolError`."""
-    target: bytes = request.extensions.get("target") or request.url.raw_path
-    fields = request.headers.raw
-    if "host" not in request.headers:
-        fields = [(b"Host", origin.netloc.encode("ascii")), *fields]
+def _head(request: HttpRequest, origin: Origin) -> bytes:
+    """Return the request line and headers for the server or the proxy. Raises `LocalProtocolError`."""
+    target = request.target
+    fields = [(b"Host", origin.netloc.encode("ascii"))]
+    fields += [(name.encode("ascii"), value.encode("utf-8")) for name, value in request.headers.items()]
     if origin.tls is None and origin.proxy.scheme in _FORWARDING:
         target = f"http://{origin.netloc}".encode("ascii") + target
-        fields = [*fields, *authorization(origin.proxy)]
+        fields += authorization(origin.proxy)
     return request_head(request.method, target, fields)
 
 
-class RequestBody(httpx.AsyncByteStream):
-    """A request body: bytes, or chunks from a generator. The caller sets `Content-Length`.
-
-    It avoids httpx's own encoding of content, which takes as long as sending a short request.
-    """
-
-    def __init__(self, content: bytes | BodyStream) -> None:
-        self.content = content
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the content for transports other than `ConnectionPool`. Their responses have no splices."""
-        if isinstance(self.content, bytes):
-            yield self.content
-        else:
-            async for chunk in self.content:
-                assert isinstance(chunk, bytes)
-                yield chunk
-
-
-class ResponseBody(httpx.AsyncByteStream):
+class ResponseBody:
     """A response body, in chunks as they arrive. It is not a generator, because an unfinished generator needs closing."""
 
     def __init__(self, connection: Connection, pool: ConnectionPool, seconds: float) -> None:
@@ -275,7 +240,7 @@ class ResponseBody(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         if self._connection is None:
-            raise httpx.StreamClosed
+            raise RuntimeError("the response is closed")
         chunk = await self._connection.read(self._seconds)
         if not chunk:
             raise StopAsyncIteration

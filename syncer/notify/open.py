@@ -15,6 +15,6 @@ def open_channel(url: str, *, secret: Secret | None = None, link: str = "") -> C
         raise InvalidAddress("expected a URL such as https://host/path or lark://TOKEN")
     if scheme.lower() in ("http", "https"):
         return Webhook(url, secret=secret)
-    from syncer.notify.services import AppriseService  # noqa: PLC0415 - only what is used
+    from syncer.notify.services import AppriseService  # only what is used
 
     return AppriseService(url, link=link)

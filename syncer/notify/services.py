@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.notify.channel import Channel, InvalidAddress, Unanswered
 from syncer.notify.message import MAX_TEXT, Notification
 from syncer.untrusted import KNOWN, clean
@@ -28,7 +29,7 @@ _MIN_SECRET = 8
 """Minimum number of characters of a part of a URL that is masked. Shorter ones are names of channels, or ports."""
 _REPLACED = {"msteams": "workflows"}
 """Schemes of earlier versions of Apprise. Microsoft has replaced the connectors of Teams by workflows."""
-_MENTION = re.compile(r"(?i)@(?=(?:all|channel|everyone|here|room)\b)")
+_MENTION = lazy_pattern(r"(?i)@(?=(?:all|channel|everyone|here|room)\b)")
 
 
 class AppriseService(Channel):
@@ -126,7 +127,7 @@ def _reasons() -> _Reasons:
 
 def _plugin(url: str, scheme: str, link: str) -> "apprise.NotifyBase":
     try:
-        import apprise  # noqa: PLC0415 - part of an extra
+        import apprise  # part of an extra
     except ImportError:
         raise InvalidAddress(
             f"{_known_form(scheme)} requires the extra notify: pip install 'image-syncer[notify]'"

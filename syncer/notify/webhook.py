@@ -11,7 +11,8 @@ import httpx
 import msgspec
 
 from syncer.accounts.settings import Secret
-from syncer.http.wire import ConnectionPool, Transport
+from syncer.http.httpx_transport import HttpxTransport
+from syncer.http.wire import ConnectionPool
 from syncer.notify.channel import Channel, InvalidAddress, Refused, Unanswered
 from syncer.notify.message import Notification
 
@@ -20,6 +21,10 @@ SIGNATURE_HEADER = "X-Syncer-Signature-256"
 _ANSWER_SECONDS = 10.0
 _MIN_SECRET = 8
 """Minimum number of characters. A shorter path, such as `/hook`, is not a secret, and other texts may contain it."""
+
+
+def _pooled() -> httpx.AsyncBaseTransport:
+    return HttpxTransport(ConnectionPool())
 
 
 class Webhook(Channel):
@@ -32,7 +37,7 @@ class Webhook(Channel):
         url: str,
         *,
         secret: Secret | None = None,
-        transport: Callable[[], Transport] = ConnectionPool,
+        transport: Callable[[], httpx.AsyncBaseTransport] = _pooled,
     ) -> None:
         self._name = _shown(url)
         self._url = url
@@ -63,7 +68,7 @@ class Webhook(Channel):
         try:
             with anyio.fail_after(_ANSWER_SECONDS):
                 async with (
-                    httpx.AsyncClient(transport=self._transport(), timeout=_ANSWER_SECONDS) as client,
+                    httpx.AsyncClient(transport=self._transport()) as client,
                     # Redirects are not followed: the notification is for this URL only.
                     client.stream("POST", self._url, content=body, headers=headers) as response,
                 ):

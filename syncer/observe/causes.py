@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.state.history import Document
 
 MAX_CAUSES = 20
@@ -11,8 +12,8 @@ MAX_CAUSES = 20
 MAX_EXAMPLES = 5
 """Maximum number of example images per cause."""
 
-_WORD = re.compile(r"[\w./@:-]+")
-_DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]+")
+_WORD = lazy_pattern(r"[\w./@:-]+")
+_DIGEST = lazy_pattern(r"sha(?:256|384|512):[0-9a-f]+")
 
 
 @dataclass(slots=True)

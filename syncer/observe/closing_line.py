@@ -1,6 +1,10 @@
 """Holds back the last line of a log until everything else is written."""
 
-from syncer.events import Observer, RunFinished
+from collections.abc import Callable
+from typing import Any
+
+from syncer.events import RunFinished
+from syncer.observers import Observer, receiver_of
 
 
 class ClosingLine(Observer):
@@ -14,11 +18,11 @@ class ClosingLine(Observer):
         self._log = log
         self._end: RunFinished | None = None
 
-    def notify(self, event: object) -> None:
-        if isinstance(event, RunFinished):
-            self._end = event
-        else:
-            self._log.notify(event)
+    def handler_of(self, kind: type) -> Callable[[Any], None] | None:
+        return self._hold if kind is RunFinished else receiver_of(self._log, kind)
+
+    def _hold(self, end: RunFinished) -> None:
+        self._end = end
 
     def tell(self) -> None:
         if self._end is not None:

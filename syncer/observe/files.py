@@ -5,7 +5,6 @@ If the path is not a regular file (a pipe, `/dev/null`, `/dev/stdout`, `-`), it 
 
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -68,7 +67,7 @@ def _straight(path: Path, _mode: int | None) -> Iterator[BinaryIO]:
 def _replacing(path: Path, mode: int | None) -> Iterator[BinaryIO]:
     target = path.resolve()  # keep a symbolic link
     # Neither node_exporter nor a reader of *.json picks up this suffix.
-    beside = target.with_name(f".syncer-{secrets.token_hex(8)}.tmp")
+    beside = target.with_name(f".syncer-{os.urandom(8).hex()}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -6,6 +6,7 @@ This is a second safeguard for log lines. Untrusted text is sanitized before: se
 import re
 from collections.abc import Callable, Iterable
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.untrusted import MASK, SecretIndex
 
 # Quantifiers are bounded, so that the time is linear in the length of the text.
@@ -16,7 +17,7 @@ _NAMES = (
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     # A header with its value, in any format.
     (
-        re.compile(
+        lazy_pattern(
             r"""(?i)\b((?:proxy-)?authorization["']?\s{0,8}[:=,]\s{0,8}(?:b(?=["']))?["']?)"""
             r"""(?:[a-z]{1,32}\s{1,8})?[^\s"',;]{1,8192}"""
         ),
@@ -24,7 +25,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # An authentication scheme with its credentials, but not a challenge or an ordinary sentence.
     (
-        re.compile(
+        lazy_pattern(
             r"(?i)\b(bearer|basic)(\s{1,8})"
             r"(?!realm=|(?:auth|authentication|authorization|challenge|credentials|tokens?)(?![\w~+/=-]|\.\w))"
             r"[\w.~+/=-]{1,8192}"
@@ -32,15 +33,15 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1\2{MASK}",
     ),
     # Values in queries, forms and JSON.
-    (re.compile(rf"""(?i)(?<![a-z0-9])({_NAMES}=)[^&\s"'<>]{{1,8192}}"""), rf"\1{MASK}"),
+    (lazy_pattern(rf"""(?i)(?<![a-z0-9])({_NAMES}=)[^&\s"'<>]{{1,8192}}"""), rf"\1{MASK}"),
     (
-        re.compile(
+        lazy_pattern(
             rf"""(?i)(["']{_NAMES}["']\s{{0,8}}:\s{{0,8}})(?:"(?:[^"\\]|\\.){{0,8192}}"|'[^']{{0,8192}}')"""
         ),
         rf'\1"{MASK}"',
     ),
     # The password of a URL.
-    (re.compile(r"(://[^\s/:@]{0,256}:)[^\s/@]{1,1024}@"), rf"\1{MASK}@"),
+    (lazy_pattern(r"(://[^\s/:@]{0,256}:)[^\s/@]{1,1024}@"), rf"\1{MASK}@"),
 )
 
 

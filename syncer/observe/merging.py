@@ -3,7 +3,6 @@
 Images are kept as the bytes in the files, so that a million of them fit in memory.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
@@ -12,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.rules.shard import InvalidShard, Shard
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 _MAX_SHOWN = 10
-_BYTE = re.compile(r" \(byte (\d+)\)$")
+_BYTE = lazy_pattern(r" \(byte (\d+)\)$")
 
 
 class MergeError(Exception):

@@ -32,7 +32,6 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    Observer,
     RateLimitSeen,
     RequestRetried,
     RequestSent,
@@ -43,6 +42,7 @@ from syncer.events import (
 )
 from syncer.observe.files import write_beside
 from syncer.observe.pushing import PushFailed, push_metrics
+from syncer.observers import Observer
 
 __all__ = ["CONTENT_TYPE", "MetricsObserver", "PushFailed"]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from syncer.config.image_lists import merge_entries
-from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced
 from syncer.observe.files import write_beside
+from syncer.observers import Observer
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
 from syncer.rules.tag_filter import FilteredTags
@@ -170,7 +171,7 @@ def write_list(path: Path, document: dict[str, object], form: Literal["yaml", "j
 
 def as_yaml(document: dict[str, object]) -> str:
     """An images file as YAML text, an entry a line where that is possible."""
-    import yaml  # noqa: PLC0415 - takes 40 ms, and few runs write lists
+    import yaml  # takes 40 ms, and few runs write lists
 
     base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

@@ -124,9 +124,9 @@ def _plain(rows: Sequence[_Row]) -> Iterator[str]:
 
 def _drawn(rows: Sequence[_Row], width: int) -> Iterator[str]:
     # Importing rich is slow, and only a terminal needs it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         return

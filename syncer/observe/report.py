@@ -20,6 +20,7 @@ from syncer.events import (
     TagPruned,
     TagsListed,
 )
+from syncer.lazy_pattern import lazy_pattern
 from syncer.observe import words
 from syncer.observe.files import open_beside
 from syncer.observe.plan_table import render_plan
@@ -31,7 +32,7 @@ __all__ = ["ReportObserver", "render_plan", "write_parts", "write_report"]
 
 OUTCOMES = ("synced", "skipped", "failed")
 BLOB_OUTCOMES = ("copied", "mounted", "present", "shared")
-_NUMBER = re.compile(r"(\d+)", re.ASCII)
+_NUMBER = lazy_pattern(r"(\d+)", re.ASCII)
 
 _Ended = ImageSynced | ImageSkipped | ImageFailed
 

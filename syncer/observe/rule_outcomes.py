@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from syncer.events import ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.events import ImageFailed, ImageSkipped, ImageSynced
+from syncer.observers import Observer
 from syncer.rules.rule import Rule
 
 

@@ -4,9 +4,11 @@ import hashlib
 import re
 from typing import Protocol, Self
 
+from syncer.lazy_pattern import lazy_pattern
+
 _HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
 ALGORITHMS = tuple(_HEX_LENGTH)
-_FORM = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
+_FORM = lazy_pattern(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
 
 
 class InvalidDigest(ValueError):

@@ -1,10 +1,10 @@
 """Names and lists of referrers: the referrers tag schema (distribution-spec 1.1) and the tags of cosign. Pure data."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
@@ -18,7 +18,7 @@ COSIGN_TYPES = {
     ".sbom": "application/vnd.dev.cosign.artifact.sbom.v1+json",
 }
 """The suffixes of cosign's tags, and the artifact types that cosign gives to the same content if it is a referrer."""
-_REFERRER_TAG = re.compile(
+_REFERRER_TAG = lazy_pattern(
     r"(?:sha256-[0-9a-f]{64}|sha384-[0-9a-f]{96}|sha512-[0-9a-f]{128})(?:\.(?:sig|att|sbom))?"
     r"|sha(?:384|512)-[0-9a-f]{64}"
 )

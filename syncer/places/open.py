@@ -4,29 +4,32 @@ Repositories at registries share one transport, one address per registry, and on
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 
 from syncer.accounts.settings import Account, HostSettings
-from syncer.events import ConcurrencyChanged, Observer
+from syncer.events import ConcurrencyChanged
 from syncer.http.address import Address
 from syncer.http.client import RegistryClient
 from syncer.http.internal import AllowedHosts
 from syncer.http.limits import HostLimits
 from syncer.http.standing import Standing
+from syncer.http.transport import Transport
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, ListsRepositories, Source
-from syncer.places.dry_run import DryRunDestination
-from syncer.places.layout.open import Layouts
 from syncer.places.recent import Recent
 from syncer.places.registry.capabilities import Capabilities
-from syncer.places.registry.catalog import RegistryRepositories
 from syncer.places.registry.destination import RemoteDestination
 from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
-from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
-from syncer.places.registry.push_times import PushTimes, api_host
 from syncer.places.registry.remote import RemoteRepository
+
+if TYPE_CHECKING:
+    from syncer.places.layout.open import Layouts
+    from syncer.places.registry.mirrors import MirrorBackoff
+    from syncer.places.registry.push_times import PushTimes
 
 MAX_OPEN = 5_000
 """Repositories that are kept open. A run of whole projects has many more, each for a short time."""
@@ -45,12 +48,12 @@ class PlaceDirectory:
         *,
         account_for: Callable[[Repository], Account | None],
         settings_for: Callable[[Repository], HostSettings],
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         observer: Observer,
         connections: int,
         allowed: AllowedHosts | None = None,
         dry_run: bool = False,
-        layouts: Layouts | None = None,
+        layouts: "Layouts | None" = None,
     ) -> None:
         self._account_for = account_for
         self._settings_for = settings_for
@@ -68,8 +71,9 @@ class PlaceDirectory:
         self._sources = Recent(self._source, MAX_OPEN)
         self._destinations = Recent(self._destination, MAX_OPEN)
         self._dry_run = dry_run
-        self._layouts = layouts or Layouts()
-        self._resting = MirrorBackoff()
+        self._given_layouts = layouts
+        self._own_layouts: Layouts | None = None
+        self._resting: MirrorBackoff | None = None
         self._capabilities: dict[str, Capabilities] = {}
         self._projects: dict[tuple[RegistryClient, bool], Projects] = {}
         self._lists: dict[RegistryClient, ListsRepositories] = {}
@@ -85,12 +89,7 @@ class PlaceDirectory:
             self.client(name),
             name,
             capabilities=self._capabilities_of(name.host),
-            push_times=PushTimes(
-                name,
-                client=self.client(name),
-                anonymous=lambda: self._anonymous(Repository(api_host(name.host), name.path)),
-                capabilities=self._capabilities_of(name.host),
-            ),
+            push_times=partial(self._push_times, name),
         )
         mirrors = [Repository(host, name.path) for host in self._settings_for(name).mirrors]
         if not mirrors:
@@ -101,7 +100,35 @@ class PlaceDirectory:
             )
             for mirror in mirrors
         ]
+        from syncer.places.registry.mirrors import MirrorBackoff, MirroredSource
+
+        self._resting = self._resting or MirrorBackoff()
         return MirroredSource(registry, repositories, self._resting)
+
+    def _push_times(self, name: Repository) -> "PushTimes":
+        from syncer.places.registry.push_times import PushTimes, api_host
+
+        return PushTimes(
+            name,
+            client=self.client(name),
+            anonymous=lambda: self._anonymous(Repository(api_host(name.host), name.path)),
+            capabilities=self._capabilities_of(name.host),
+        )
+
+    @property
+    def _layouts(self) -> "Layouts":
+        if self._given_layouts is not None:
+            return self._given_layouts
+        if self._own_layouts is None:
+            from syncer.places.layout.open import Layouts
+
+            self._own_layouts = Layouts()
+        return self._own_layouts
+
+    def close(self) -> None:
+        """Close the layouts that this object has opened."""
+        if self._own_layouts is not None:
+            self._own_layouts.close()
 
     def _anonymous(self, name: Repository) -> RegistryClient:
         """Return a client that sends neither credentials nor tokens, for the public API of a vendor."""
@@ -123,7 +150,7 @@ class PlaceDirectory:
     def _destination(self, name: Repository) -> Destination:
         if name.layout is not None:
             layout = self._layouts.destination(name)
-            return DryRunDestination(layout) if self._dry_run else layout
+            return self._kept(layout)
         client, projects = self.client(name), self._projects_for(name)
         # A dry run requests no push scope.
         destination = RemoteDestination(
@@ -133,12 +160,22 @@ class PlaceDirectory:
             capabilities=self._capabilities_of(name.host),
             projects=projects,
         )
-        return DryRunDestination(destination) if self._dry_run else destination
+        return self._kept(destination)
+
+    def _kept(self, destination: Destination) -> Destination:
+        """Return the destination, or for a dry run one that is not written to."""
+        if not self._dry_run:
+            return destination
+        from syncer.places.dry_run import DryRunDestination
+
+        return DryRunDestination(destination)
 
     def listing(self, prefix: Repository) -> ListsRepositories:
         """Return what lists the repositories of a layout, or of a registry for the account that `prefix` has."""
         if prefix.layout is not None:
             return self._layouts.source(Repository(prefix.host, ""))
+        from syncer.places.registry.catalog import RegistryRepositories
+
         client = self.client(prefix)
         return self._lists.setdefault(client, RegistryRepositories(client, self.client))
 

@@ -73,7 +73,7 @@ def _converted(value: object, depth: int) -> Node:
 
 def read_yaml(text: str) -> Iterator[Node]:
     """Yield each document of a YAML text. Raises `Unreadable`; the documents before the error are yielded."""
-    import yaml  # noqa: PLC0415 - takes 40 ms
+    import yaml  # takes 40 ms
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -94,7 +94,7 @@ class _Documents:
     """Builds documents from the events of PyYAML's parser. Tags such as compose's `!reset` are ignored."""
 
     def __init__(self, events: Iterator[Any]) -> None:
-        import yaml  # noqa: PLC0415
+        import yaml
 
         self._yaml = yaml
         self._events = events

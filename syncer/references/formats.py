@@ -1,11 +1,11 @@
 """Tells the format of a file by its name and content, and reads it."""
 
 import json
-import re
 from collections.abc import Iterator
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.references.compose import is_compose, read_compose
 from syncer.references.dockerfile import is_dockerfile_name, is_dockerfile_text, read_dockerfile
 from syncer.references.documents import Node, Text, Unreadable, read_json, read_yaml
@@ -17,8 +17,8 @@ SUFFIXES = frozenset({".yaml", ".yml", ".json", ".txt", ".list"})
 """Ends of names that are read in a folder, besides the names of Dockerfiles."""
 _YAML = frozenset({"yaml", "yml"})
 _DATA = _YAML | {"json"}
-_KEY = re.compile(r"(?:---|[ \t]{0,100}(?:- )?[\"']?[A-Za-z][A-Za-z0-9_./-]{0,100}[\"']?:(?: |\t|$))")
-_IMAGE = re.compile(r"[ \t]{0,200}(?:- )?[\"']?image[\"']?:[ \t]{1,100}")
+_KEY = lazy_pattern(r"(?:---|[ \t]{0,100}(?:- )?[\"']?[A-Za-z][A-Za-z0-9_./-]{0,100}[\"']?:(?: |\t|$))")
+_IMAGE = lazy_pattern(r"[ \t]{0,200}(?:- )?[\"']?image[\"']?:[ \t]{1,100}")
 
 
 def read_references(name: str, text: str) -> Found:

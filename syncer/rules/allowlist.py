@@ -1,15 +1,15 @@
 """Limits the sources, destinations and variables of rules, so that files from untrusted authors can be used."""
 
-import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from syncer.diagnostics import Problem
+from syncer.lazy_pattern import lazy_pattern
 from syncer.rules.globs import matches_any
 from syncer.rules.rule import Rule
 
-_STARS = re.compile(r"\*\*?")
+_STARS = lazy_pattern(r"\*\*?")
 
 
 class Allowlist(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ class InvalidPattern(ValueError):
 @cache
 def compiled(pattern: str) -> Any:
     """Return the compiled pattern. Raises `re2.error`."""
-    import re2  # noqa: PLC0415 - most files have no regular expression
+    import re2  # most files have no regular expression
 
     options = re2.Options()
     options.log_errors = False
@@ -20,7 +20,7 @@ def compiled(pattern: str) -> Any:
 
 def check_pattern(pattern: str) -> str:
     """Return `pattern` if it is valid. Raises `InvalidPattern` with RE2's message."""
-    import re2  # noqa: PLC0415
+    import re2
 
     try:
         compiled(pattern)

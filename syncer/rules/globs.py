@@ -6,10 +6,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+from syncer.lazy_pattern import lazy_pattern
+
 MAX_GLOB_LENGTH = 300
 """Characters."""
-_CLASS = re.compile(r"\[!?[^\]]{1,300}\]")
-_PART = re.compile(r"\*\*|\*|\?|\[!?[^\]]{1,300}\]|.", re.DOTALL)
+_CLASS = lazy_pattern(r"\[!?[^\]]{1,300}\]")
+_PART = lazy_pattern(r"\*\*|\*|\?|\[!?[^\]]{1,300}\]|.", re.DOTALL)
 
 
 class InvalidGlob(ValueError):
@@ -41,7 +43,7 @@ def path_matches_any(globs: Iterable[str], path: str) -> bool:
 @lru_cache(maxsize=1000)
 def _path_pattern(glob: str) -> Any:
     """Compile a path glob with RE2, whose matching takes linear time."""
-    import re2  # noqa: PLC0415 - most files have no glob
+    import re2  # most files have no glob
 
     options = re2.Options()
     options.dot_nl = True

@@ -1,6 +1,5 @@
 """Destinations with placeholders: `harbor.example.com/mirror/{path}`. What they stand for is known once the source is."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -9,6 +8,7 @@ from typing import TypeGuard
 import msgspec
 
 from syncer.diagnostics import Place, shown
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.digest import InvalidDigest
 from syncer.oci.reference import DOCKER_HUB, LAYOUT, InvalidReference, Repository, is_host, split_reference
 from syncer.rules.attestations import Attestations
@@ -20,9 +20,9 @@ SEPARATORS = ("-", "_", ".", "--", "__")
 MAX_TEMPLATE_LENGTH = 4096
 """Characters."""
 _NAMES = ("host", "path", "name", "parent", "full", "tag")
-_PART = re.compile(r"(\$\{[^{}]{0,200}\})|\{([^{}]{0,200})\}|([{}])")
-_NOT_ALLOWED = re.compile(r"[^a-z0-9._/*-]{1,4096}")
-_EDGES = re.compile(r"(^|/)[._-]{1,4096}|[._-]{1,4096}(?=/|$)")
+_PART = lazy_pattern(r"(\$\{[^{}]{0,200}\})|\{([^{}]{0,200})\}|([{}])")
+_NOT_ALLOWED = lazy_pattern(r"[^a-z0-9._/*-]{1,4096}")
+_EDGES = lazy_pattern(r"(^|/)[._-]{1,4096}|[._-]{1,4096}(?=/|$)")
 
 
 class Placeholder(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.reference import (
     DOCKER_HUB,
     LAYOUT,
@@ -19,7 +20,7 @@ from syncer.rules.globs import path_matches_any
 
 MAX_PATTERN_LENGTH = 255
 """Characters: as many as a repository's name may have."""
-_PART = re.compile(r"(?:^|/)\*\*/|\*\*|\*|[^*/]{1,255}|/")
+_PART = lazy_pattern(r"(?:^|/)\*\*/|\*\*|\*|[^*/]{1,255}|/")
 
 
 class RepositoryPattern(msgspec.Struct, frozen=True):
@@ -123,7 +124,7 @@ EVERY_REPOSITORY = RepositoryFilter()
 @lru_cache(maxsize=1000)
 def _compiled(path: str) -> Any:
     """Compile a pattern with RE2, whose matching takes linear time."""
-    import re2  # noqa: PLC0415 - most files have no pattern
+    import re2  # most files have no pattern
 
     return re2.compile("".join(_translated(part) for part in _PART.findall(path)))
 

@@ -6,10 +6,11 @@ from typing import Self
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.descriptor import Platform
 
-_PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_PART = lazy_pattern(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_VERSION = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _UNKNOWN = frozenset({"", "unknown"})
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 # The default variants: an index may omit them (containerd's platforms package does the same).

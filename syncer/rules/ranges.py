@@ -8,6 +8,7 @@ import re
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.rules.versions import (
     MAX_NUMBERS,
     Identifier,
@@ -22,12 +23,12 @@ from syncer.rules.versions import (
 MAX_RANGE_LENGTH = 1000
 """Characters."""
 _HYPHEN = " - "
-_OPERATOR = re.compile(r"(?:>=|=>|<=|=<|!=|~>|[<>=~^])?")
-_GAP = re.compile(r"(>=|=>|<=|=<|!=|~>|[<>=~^]) ")
-_VERSION = re.compile(
+_OPERATOR = lazy_pattern(r"(?:>=|=>|<=|=<|!=|~>|[<>=~^])?")
+_GAP = lazy_pattern(r"(>=|=>|<=|=<|!=|~>|[<>=~^]) ")
+_VERSION = lazy_pattern(
     r"v?((?:[0-9]{1,128}|[xX*])(?:\.(?:[0-9]{1,128}|[xX*])){0,3})(-[0-9A-Za-z][0-9A-Za-z.-]{0,128})?"
 )
-_ADMITTED_WORD = re.compile(r"-(?:[0-9]{1,128}|[ab])(?:[.-][0-9A-Za-z]{1,128}){0,20}", re.IGNORECASE)
+_ADMITTED_WORD = lazy_pattern(r"-(?:[0-9]{1,128}|[ab])(?:[.-][0-9A-Za-z]{1,128}){0,20}", re.IGNORECASE)
 _SYNONYMS = {"": "=", "=>": ">=", "=<": "<=", "~>": "~"}
 
 

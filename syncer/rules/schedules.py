@@ -15,7 +15,7 @@ def check_schedule(text: str) -> str:
 
     Raises `InvalidSchedule`.
     """
-    from croniter import CroniterBadDateError, CroniterError, croniter  # noqa: PLC0415 - 60 ms, and most rules have none
+    from croniter import CroniterBadDateError, CroniterError, croniter  # 60 ms, and most rules have none
 
     shown = repr(text[:_MAX_LENGTH])
     fields = text.split()

@@ -4,7 +4,6 @@ Rules that share a destination stay in one shard: the earlier rule still wins th
 common is copied once. Rendezvous hashing is used: if a shard is added or removed, only its part of the rules moves.
 """
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,11 +12,12 @@ from typing import Self
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.reference import Repository
 from syncer.rules.rule import Rule
 
 MAX_SHARES = 1000
-_WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+_WRITTEN = lazy_pattern(r"([0-9]{1,9})/([0-9]{1,9})")
 _WORDS = 8
 """Number of scores in one digest of 64 bytes."""
 

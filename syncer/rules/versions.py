@@ -4,11 +4,13 @@ import re
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
+
 MAX_NUMBERS = 4
-_VERSION = re.compile(r"v?([0-9]{1,128}(?:\.[0-9]{1,128}){0,3})(?!\.?[0-9])(.{0,128})", re.DOTALL)
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_RUN = re.compile(r"[0-9]{1,128}|[A-Za-z]{1,128}")
-_PRERELEASE = re.compile(
+_VERSION = lazy_pattern(r"v?([0-9]{1,128}(?:\.[0-9]{1,128}){0,3})(?!\.?[0-9])(.{0,128})", re.DOTALL)
+_COMMIT = lazy_pattern(r"[0-9a-f]{7,64}")
+_RUN = lazy_pattern(r"[0-9]{1,128}|[A-Za-z]{1,128}")
+_PRERELEASE = lazy_pattern(
     r"(?:[-._]?(?:alpha|beta|rc|cr|dev|snapshot|nightly|pre|preview|prerelease|milestone|canary|ea|eap)"
     r"(?:[-._]?[0-9]{1,128})?"
     # `3.14.0b4` of Python, and `-M2` of Spring.

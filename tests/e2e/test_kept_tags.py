@@ -1,11 +1,13 @@
 """`immutable` and `overwrite: false` against docker-registry: the requests, the report and the exit code."""
 
+import re
 from functools import partial
 
 import pytest
 
 from syncer.oci.digest import Digest
 from tests.e2e.jobs import read_json
+from tests.unit.cli.test_imports import OF_SOME_RUNS, SLOW
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -62,6 +64,23 @@ def test_2000_immutable_tags_take_two_requests(shared_registry, repository_name,
         ("GET", "tags", destination),
         ("GET", "tags", source),
     ]
+
+
+def test_run_with_nothing_to_do_imports_only_what_every_run_needs(
+    shared_registry, repository_name, push, files, run_syncer
+):
+    source, destination = f"{repository_name}/source", f"{repository_name}/destination"
+    for repository in (source, destination):
+        push(repository, "1", b"same")
+    host = shared_registry.host
+    rule = {f"{host}/{source}": f"{host}/{destination}"}
+
+    done = run_syncer("sync", *files(rule, shared_registry), env={"PYTHONPROFILEIMPORTTIME": "1"})
+
+    assert "4 requests, 0 retries" in done.stderr
+    imported = set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "syncer.run" in imported
+    assert imported.isdisjoint((SLOW + OF_SOME_RUNS).split())
 
 
 def test_drift_is_reported_and_fails_the_run_if_asked(

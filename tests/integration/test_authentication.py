@@ -15,8 +15,9 @@ from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.config import load
 from syncer.errors import Kind, RegistryError
-from syncer.events import ImageFailed, Observer
+from syncer.events import ImageFailed
 from syncer.http.wire import ConnectionPool
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
 from syncer.run import Run, RunOptions

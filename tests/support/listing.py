@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from syncer.accounts.settings import Account, HostSettings, Secret
-from syncer.events import Observer
 from syncer.http.wire import ConnectionPool
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.content import RepositoryListing
 from syncer.places.open import PlaceDirectory

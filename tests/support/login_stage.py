@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 from anyio.lowlevel import checkpoint
 
 from syncer.accounts.settings import Account, Secret
@@ -14,6 +13,7 @@ from syncer.errors import Kind, RegistryError
 from syncer.http.auth import Authenticator
 from syncer.http.request import Answer
 from syncer.http.standing import Standing
+from syncer.http.transport import Headers
 
 REALM = "https://auth.example.com/token"
 PULL = ("repository:acme/app:pull",)
@@ -69,7 +69,7 @@ class Stage:
         await checkpoint()
         status, challenge = self.ping(authorization)
         headers = [(b"WWW-Authenticate", challenge.encode())] if challenge else []
-        return Answer(status, httpx.Headers(headers), b"", "")
+        return Answer(status, Headers(headers), b"", "")
 
     async def _fetch(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
         form = parse_qs(body.decode() if body else urlsplit(url).query)
@@ -84,12 +84,12 @@ class Stage:
         if isinstance(answer, Answer):
             return answer
         raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        return Answer(200, httpx.Headers(), raw, url)
+        return Answer(200, Headers(), raw, url)
 
     async def challenge(self, header: str | None = None, scopes=PULL, sent: str | None = None) -> bool:
         header = bearer() if header is None else header
         return await self.auth.challenged(
-            httpx.Headers([(b"WWW-Authenticate", header.encode())] if header else []), scopes, sent
+            Headers([(b"WWW-Authenticate", header.encode())] if header else []), scopes, sent
         )
 
     async def header(self, scopes=PULL) -> str | None:

@@ -22,7 +22,8 @@ from syncer.diagnostics import Findings
 from syncer.engine.ages import ImageTimes
 from syncer.engine.ledger import BlobCache
 from syncer.engine.written import WrittenTags
-from syncer.events import BlobCompleted, BytesMoved, ImageFailed, ImageSkipped, ImageSynced, Observer
+from syncer.events import BlobCompleted, BytesMoved, ImageFailed, ImageSkipped, ImageSynced
+from syncer.observers import Observer
 from syncer.oci.digest import Digest
 from syncer.rules.shard import WHOLE, Shard
 from syncer.run import Announced, Run, RunOptions, RunResult

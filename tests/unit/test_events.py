@@ -2,7 +2,8 @@
 
 import pytest
 
-from syncer.events import BytesMoved, Observer, Observers, RoundStarted, RunStarted
+from syncer.events import BytesMoved, RoundStarted, RunStarted
+from syncer.observers import Observer, Observers
 
 
 class Counting(Observer):

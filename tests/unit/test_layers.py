@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
 ALLOWED = {
-    "syncer.oci": {"syncer.oci"},
-    "syncer.rules": {"syncer.rules", "syncer.oci", "syncer.diagnostics"},
-    "syncer.references": {"syncer.references", "syncer.oci"},
+    "syncer.oci": {"syncer.oci", "syncer.lazy_pattern"},
+    "syncer.rules": {"syncer.rules", "syncer.oci", "syncer.diagnostics", "syncer.lazy_pattern"},
+    "syncer.references": {"syncer.references", "syncer.oci", "syncer.lazy_pattern"},
     "syncer.engine": {
         "syncer.engine",
         "syncer.places.content",
@@ -21,6 +21,7 @@ ALLOWED = {
         "syncer.oci",
         "syncer.errors",
         "syncer.events",
+        "syncer.observers",
     },
 }
 FORBIDDEN = {

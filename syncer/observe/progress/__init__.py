@@ -40,7 +40,7 @@ def _progress(kind: ProgressKind, stream: TextIO, log_format: str) -> Progress:
     if kind == "plain" or not can_draw(stream):
         return PlainProgress(stream)
     # Importing rich is slow: import it only for bars.
-    from syncer.observe.progress.bars import BarProgress  # noqa: PLC0415
+    from syncer.observe.progress.bars import BarProgress
 
     return BarProgress(stream)
 

@@ -11,13 +11,14 @@ from rich.live import Live
 from rich.text import Text
 
 from syncer.events import ImageFailed, RuleWarning, RunFinished, RunStarted
+from syncer.lazy_pattern import lazy_pattern
 from syncer.observe.progress import layout
 from syncer.observe.progress.base import Progress, Sink
 from syncer.observe.progress.run_progress import INTERRUPTED, Clock, FailedImage, RunProgress
 
 DRAWS_PER_SECOND = 5
-_LOG_TIME = re.compile(r"^\S+Z(?= (?:INFO|WARNING|ERROR|CRITICAL)\b)", re.MULTILINE)
-_LOG_LEVEL = re.compile(
+_LOG_TIME = lazy_pattern(r"^\S+Z(?= (?:INFO|WARNING|ERROR|CRITICAL)\b)", re.MULTILINE)
+_LOG_LEVEL = lazy_pattern(
     r"^\S+Z (?:(?P<info>INFO)|(?P<warning>WARNING)|(?P<error>ERROR)|(?P<critical>CRITICAL))\b", re.MULTILINE
 )
 _ASCII = str.maketrans({"✗": "x", "✓": "*", "→": ">", "·": "|", "…": "~"})

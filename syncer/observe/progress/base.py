@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from syncer.events import Observer
+from syncer.observers import Observer
 
 
 class Sink(Protocol):

@@ -1,20 +1,19 @@
 """The layout of the bars and the closing table. Depends only on the arguments."""
 
-import re
-
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.observe import words
 from syncer.observe.progress.run_progress import INTERRUPTED, FailedImage, RunProgress, Transfer
 
 _NARROW = 64
 """Columns. Numbers are omitted in a narrower window."""
 _MAX_REPOSITORY = 44
-_ATTEMPT = re.compile(r"(?:GET|HEAD|PUT|POST|PATCH|DELETE) .*?: ")
+_ATTEMPT = lazy_pattern(r"(?:GET|HEAD|PUT|POST|PATCH|DELETE) .*?: ")
 _GAP = (0, 2, 0, 0)
 _INDENT = (0, 0, 0, 2)
 

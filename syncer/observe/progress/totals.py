@@ -8,13 +8,13 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
-    Observer,
     RequestRetried,
     RequestSent,
     RunStarted,
     TagPruned,
 )
 from syncer.observe import words
+from syncer.observers import Observer
 
 
 class Totals(Observer):

@@ -5,12 +5,12 @@ An entry is named by `org.opencontainers.image.ref.name`. This program writes th
 Unknown fields and entries of other tools are kept.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci import media_types
 from syncer.oci.descriptor import MAX_SIZE, Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
@@ -25,7 +25,7 @@ _MAX_COMMAS = 20 * MAX_ENTRIES
 """In `index.json`. More would be millions of tiny values, which take much more memory than the file has bytes."""
 REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
-_NOT_IN_PATHS = re.compile(r"[^a-z0-9]+")
+_NOT_IN_PATHS = lazy_pattern(r"[^a-z0-9]+")
 
 
 class InvalidIndex(ValueError):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from syncer.errors import Attempt, Kind, RegistryError
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, StreamsBlobs
 from syncer.places.layout.archive import MAX_CONTENTS, ArchiveStore
@@ -18,7 +19,7 @@ from syncer.places.layout.source import LayoutSource
 from syncer.places.layout.stored import BlobStore, WritableStore, as_error
 from syncer.places.layout.stream import StreamLayout, StreamSource, StreamStore
 
-_VOLUME = re.compile(r"(.{1,200})\.[0-9]{1,9}\.tar", re.ASCII)
+_VOLUME = lazy_pattern(r"(.{1,200})\.[0-9]{1,9}\.tar", re.ASCII)
 
 
 class Layouts:

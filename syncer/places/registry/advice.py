@@ -3,13 +3,14 @@
 import re
 
 from syncer.errors import Kind, ManifestRefused, RegistryError
+from syncer.lazy_pattern import lazy_pattern
 from syncer.oci import media_types
 from syncer.oci.attestations import has_attestations
 from syncer.oci.manifest import Manifest
 from syncer.oci.reference import DOCKER_HUB, Repository
 
-_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
-_GOOGLE = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
+_ECR = lazy_pattern(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+_GOOGLE = lazy_pattern(r"([a-z0-9-]+)-docker\.pkg\.dev")
 _ALIBABA = (".aliyuncs.com",)
 _TENCENT = (".tencentcloudcr.com", "ccs.tencentyun.com")
 _HUAWEI = (".myhuaweicloud.com",)
@@ -18,13 +19,13 @@ _REFUSED_CONTENT = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 501})
 _IN_TROUBLE = frozenset({500, 502, 503})
 _OTHER_KINDS = frozenset({Kind.UNAUTHORIZED, Kind.IMMUTABLE, Kind.THROTTLED, Kind.TOO_LARGE})
 # Harbor: "exceed the configured upper limit", "project is in read only mode", content trust and scanning policies.
-_OTHER_REASONS = re.compile(
+_OTHER_REASONS = lazy_pattern(
     r"quota|exceed|upper limit|no space|too many|read.?only|immutab|already\s?exists|overwrit|signed|vulnerab|policy|billing|overdue",
     re.IGNORECASE,
 )
 # Alibaba ACR: "unknown manifest class for application/vnd.oci.empty.v1+json" (matrixorigin/matrixone-operator#613).
 # Huawei SWR: "Invalid image, fail to parse 'manifest.json'" (regclient/regclient#720).
-_NAMES_CONTENT = re.compile(
+_NAMES_CONTENT = lazy_pattern(
     r"manifest|media.?type|attestation|invalid image|unsupported|not support", re.IGNORECASE
 )
 

@@ -1,10 +1,9 @@
 """Classification of responses: success, refusal by the registry, and responses that are not from a registry."""
 
-import httpx
-
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.failures import is_html, page_title
 from syncer.http.request import Answer
+from syncer.http.transport_errors import ReadError, RemoteProtocolError
 
 SUCCESS = frozenset({200, 201, 202, 203, 204})
 """Registries return different success statuses for the same request. The headers and the body decide what follows."""
@@ -25,7 +24,7 @@ def is_refusal(error: RegistryError, endpoint: str) -> bool:
 
 def is_hang_up(error: RegistryError) -> bool:
     """Whether a server took a request and closed the connection instead of answering: some refuse so."""
-    return error.status is None and isinstance(error.__cause__, httpx.RemoteProtocolError | httpx.ReadError)
+    return error.status is None and isinstance(error.__cause__, RemoteProtocolError | ReadError)
 
 
 def is_unusable(error: RegistryError, endpoint: str) -> bool:

@@ -4,6 +4,8 @@ This module implements the protocol only; `syncer.http` sends requests and retri
 """
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -22,10 +24,11 @@ from syncer.places.registry.answers import SUCCESS, invalid, is_hang_up, is_refu
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import min_chunk_size
-from syncer.places.registry.referrers import FallbackTag
 from syncer.places.registry.remote import PREWARM, RemoteRepository
-from syncer.places.registry.removal import TagRemoval
 from syncer.places.registry.upload import RemoteUpload, Session
+
+if TYPE_CHECKING:
+    from syncer.places.registry.removal import TagRemoval
 
 _MISSING = frozenset({401, 403, 404})
 """Statuses that registries return for a missing project."""
@@ -46,7 +49,6 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     ) -> None:
         super().__init__(client, name, writable=writable, capabilities=capabilities)
         self._projects = projects
-        self._removal = TagRemoval(client, name, self._capabilities)
         self._probing = anyio.Lock()
         self._probed = self._found_new = False
         self._unsure: set[tuple[str, Digest]] = set()
@@ -242,7 +244,15 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
             await self.push_manifest(manifest, tag=tag)
 
         attempt = self._attempt("PUT", "manifest", f"referrers of {self.name}@{subject}")
+        from syncer.places.registry.referrers import FallbackTag
+
         await FallbackTag(subject, listing, attempt=attempt, push=push).add(referrers)
+
+    @cached_property
+    def _removal(self) -> "TagRemoval":
+        from syncer.places.registry.removal import TagRemoval
+
+        return TagRemoval(self._client, self.name, self._capabilities)
 
     async def untags(self) -> bool:
         return await self._removal.untags()

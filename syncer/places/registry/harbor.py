@@ -11,14 +11,16 @@ import anyio
 import msgspec
 
 from syncer.errors import Kind, RegistryError
-from syncer.events import Observer, ProjectMade
+from syncer.events import ProjectMade
 from syncer.http.client import RegistryClient
+from syncer.lazy_pattern import lazy_pattern
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.registry.advice import advise
 
 _API = "/api/v2.0/projects"
-_NO_PROJECT = re.compile(r"project \S{1,255} not found", re.IGNORECASE)
-_HAS_PROJECT = re.compile(
+_NO_PROJECT = lazy_pattern(r"project \S{1,255} not found", re.IGNORECASE)
+_HAS_PROJECT = lazy_pattern(
     r"(?:repository|artifact) \S{1,600} not found|unauthorized to access repository", re.IGNORECASE
 )
 _NO_SUCH_API = frozenset({400, 404, 405, 415, 422, 501})

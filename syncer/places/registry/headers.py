@@ -2,11 +2,13 @@
 
 import re
 
+from syncer.lazy_pattern import lazy_pattern
+
 MAX_CHUNK = 512 * 1024 * 1024
 """Bytes. Larger minimum chunk sizes are ignored."""
 
-_CONTENT_RANGE = re.compile(r"bytes[ =]{1,8}([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
-_RANGE = re.compile(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
+_CONTENT_RANGE = lazy_pattern(r"bytes[ =]{1,8}([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
+_RANGE = lazy_pattern(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
 
 
 def content_range(value: str | None) -> tuple[int, int]:

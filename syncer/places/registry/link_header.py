@@ -6,11 +6,13 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from syncer.lazy_pattern import lazy_pattern
+
 MAX_LENGTH = 8192
 """Characters, for all `Link` headers of a response."""
-_TOKEN = re.compile(r"[^\s;,=]*")
-_UNQUOTED = re.compile(r"[^\s;,<>]*")
-_SPACE = re.compile(r"\s*")
+_TOKEN = lazy_pattern(r"[^\s;,=]*")
+_UNQUOTED = lazy_pattern(r"[^\s;,<>]*")
+_SPACE = lazy_pattern(r"\s*")
 
 
 class InvalidLink(ValueError):

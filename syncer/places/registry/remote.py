@@ -3,15 +3,15 @@
 This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
-
-import httpx
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
 from syncer.http.client import RegistryClient
 from syncer.http.request import Answer
+from syncer.http.transport import HttpResponse
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
@@ -27,9 +27,11 @@ from syncer.places.content import BlobBody, ListsReferrers, Source
 from syncer.places.registry.answers import SUCCESS, is_hang_up, is_refusal, refuse_web_page, unreadable
 from syncer.places.registry.capabilities import Capabilities, HeadRequests
 from syncer.places.registry.headers import content_range, number
-from syncer.places.registry.push_times import PushTimes
-from syncer.places.registry.referrers import ReferrersList
 from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
+
+if TYPE_CHECKING:
+    from syncer.places.registry.push_times import PushTimes
+    from syncer.places.registry.referrers import ReferrersList
 
 PREWARM = 4
 """Connections to open in advance, for the requests that follow a tag list."""
@@ -44,7 +46,7 @@ class RemoteRepository(Source, ListsReferrers):
     - `writable`: request the push scope from the start, so that one token serves all requests.
     - `retry`: retry failed reads.
     - `capabilities`: the features that this registry is known to support.
-    - `push_times`: the API that tells when tags were pushed.
+    - `push_times`: returns the API that tells when tags were pushed. It is called when it is first needed.
     """
 
     def __init__(
@@ -55,10 +57,10 @@ class RemoteRepository(Source, ListsReferrers):
         writable: bool = False,
         retry: bool = True,
         capabilities: Capabilities | None = None,
-        push_times: PushTimes | None = None,
+        push_times: "Callable[[], PushTimes] | None" = None,
     ) -> None:
         self.name = name
-        self._push_times = push_times
+        self._push_times = push_times and cache(push_times)
         # A client is one account at one registry. A mount needs one token with both pull and push scopes.
         self.mount_group = client
         self._client = client
@@ -99,7 +101,7 @@ class RemoteRepository(Source, ListsReferrers):
         return next(iter(self._listing_doubts), "")
 
     async def push_times(self, tags: Collection[str]) -> Mapping[str, float]:
-        return await self._push_times.of(tags) if self._push_times else {}
+        return await self._push_times().of(tags) if self._push_times else {}
 
     @property
     def lists_by_tag_only(self) -> bool:
@@ -108,7 +110,9 @@ class RemoteRepository(Source, ListsReferrers):
     async def referrers(self, subject: Digest, *, tagged: bool | None = None) -> Sequence[Descriptor]:
         return await self._referrers_of(subject).referrers(subject, tagged=tagged)
 
-    def _referrers_of(self, subject: Digest) -> ReferrersList:
+    def _referrers_of(self, subject: Digest) -> "ReferrersList":
+        from syncer.places.registry.referrers import ReferrersList
+
         what = f"referrers of {self.name}@{subject}"
 
         async def get(target: str) -> Answer:
@@ -255,7 +259,7 @@ class RemoteRepository(Source, ListsReferrers):
                 if error.status in _NOT_FOR_RANGE or not (is_refusal(error, "blob") or is_hang_up(error)):
                     raise
                 return None
-            if response.status_code != 206:
+            if response.status != 206:
                 body = self._body(response, blob, ranged=False)
             else:
                 start, size = content_range(response.headers.get("content-range"))
@@ -268,7 +272,7 @@ class RemoteRepository(Source, ListsReferrers):
             stack.push_async_exit(opening.pop_all())
             return body
 
-    def _open(self, blob: Descriptor, part: str = "") -> AbstractAsyncContextManager[httpx.Response]:
+    def _open(self, blob: Descriptor, part: str = "") -> AbstractAsyncContextManager[HttpResponse]:
         return self._client.open(
             f"{self._base}/blobs/{blob.digest}",
             endpoint="blob",
@@ -281,7 +285,7 @@ class RemoteRepository(Source, ListsReferrers):
 
     def _body(
         self,
-        response: httpx.Response,
+        response: HttpResponse,
         blob: Descriptor,
         *,
         start: int = 0,

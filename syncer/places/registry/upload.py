@@ -5,7 +5,6 @@ PATCH requests with chunks and an empty PUT. If a registry refuses a method, all
 """
 
 import enum
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
@@ -335,4 +334,8 @@ class RemoteUpload(Upload):
 
 def pause(no_progress: int) -> float:
     """Return the seconds to wait before the next try: exponential backoff with jitter, without a wait at first."""
-    return random.uniform(0.5, 1.0) * min(20.0, 0.25 * 2.0**no_progress) if no_progress > 1 else 0.0  # noqa: S311
+    if no_progress <= 1:
+        return 0.0
+    import random
+
+    return random.uniform(0.5, 1.0) * min(20.0, 0.25 * 2.0**no_progress)  # noqa: S311

@@ -11,6 +11,7 @@ from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, RegistryError
 from syncer.http import failures
 from syncer.http.address import Address
+from syncer.http.transport import Headers
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import InvalidManifest, parse_manifest
 from syncer.places.registry.headers import (
@@ -210,7 +211,7 @@ def test_manifests_of_any_bytes(raw):
 def test_error_answers(status, body):
     error = failures.from_answer(
         status,
-        httpx.Headers({}),
+        Headers(),
         body,
         attempt=Attempt("r", "PUT", "manifest", "manifest r/a:1"),
         account=None,

@@ -7,8 +7,9 @@ from click.testing import CliRunner
 
 from syncer.cli.main import cli
 from syncer.cli.once import EXITS
-from syncer.events import Observer, RuleWarning, RunFinished
+from syncer.events import RuleWarning, RunFinished
 from syncer.observe.closing_line import ClosingLine
+from syncer.observers import Observer
 from tests.support.rules import numbered
 
 

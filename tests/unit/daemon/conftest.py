@@ -27,11 +27,12 @@ from syncer.daemon.schedule import Timetable
 from syncer.daemon.service import Plan, Service
 from syncer.daemon.web import application
 from syncer.diagnostics import Findings
-from syncer.events import Failure, ImageFailed, ImageSynced, Observer, RunFinished, RunStarted
+from syncer.events import Failure, ImageFailed, ImageSynced, RunFinished, RunStarted
 from syncer.notify.changes import Ended, FailureWatch
 from syncer.notify.notifier import Notifier
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.report import ReportObserver
+from syncer.observers import Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.rule import Rule

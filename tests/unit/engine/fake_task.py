@@ -8,7 +8,7 @@ from syncer.engine.ranges import IdleSlots
 from syncer.engine.task import Job, Key, Kind, Lane, Reschedule, Task
 from syncer.errors import Kind as ErrorKind
 from syncer.errors import RegistryError
-from syncer.events import Observer
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 
 Script = Callable[["FakeTask"], Awaitable[Reschedule | None]]

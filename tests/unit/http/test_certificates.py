@@ -6,7 +6,6 @@ import ipaddress
 import ssl
 from pathlib import Path
 
-import httpx
 import pytest
 import trustme
 from cryptography import x509
@@ -18,7 +17,9 @@ from syncer.accounts.settings import HostSettings
 from syncer.errors import Kind, RegistryError
 from syncer.http import certificates
 from syncer.http.address import Address
+from syncer.http.transport_errors import ConnectError
 from syncer.http.wire import ConnectionPool
+from tests.support.messages import request_to
 from tests.support.waiting import OK
 
 
@@ -63,16 +64,15 @@ def context_of(ca: trustme.CA) -> ssl.SSLContext:
 async def ask(host: str, settings: HostSettings, *, own: bool = True) -> int:
     async with ConnectionPool() as pool:
         tls = Address(host, settings).tls(own=own)
-        request = httpx.Request("GET", f"https://{host}/v2/", extensions={"ssl": tls})
-        response = await pool.handle_async_request(request)
+        response = await pool.send(request_to(f"https://{host}/v2/", tls=tls))
         await response.aclose()
-        return response.status_code
+        return response.status
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 async def test_a_ca_in_certs_d_is_trusted_for_its_host(serve, ca, folders, index):
     host = await serve(context_of(ca))
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(ConnectError):
         await ask(host, HostSettings())
     (folders[index] / host).mkdir(parents=True)
     ca.cert_pem.write_to_path(folders[index] / host / "our-ca.crt")
@@ -84,7 +84,7 @@ async def test_a_ca_in_certs_d_is_trusted_for_no_other_host(serve, ca, folders):
     host = await serve(context_of(ca))
     (folders[0] / "127.0.0.1").mkdir(parents=True)
     ca.cert_pem.write_to_path(folders[0] / "127.0.0.1" / "ca.crt")
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(ConnectError):
         await ask(host, HostSettings())
 
 
@@ -93,7 +93,7 @@ async def test_only_the_first_existing_folder_is_used(serve, ca, folders):
     for folder, authority in zip(folders, (trustme.CA(), ca), strict=False):
         (folder / host).mkdir(parents=True)
         authority.cert_pem.write_to_path(folder / host / "ca.crt")
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(ConnectError):
         await ask(host, HostSettings())
 
 
@@ -102,7 +102,7 @@ async def test_ca_file_overrides_certs_d(serve, ca, folders, tmp_path):
     (folders[2] / host).mkdir(parents=True)
     ca.cert_pem.write_to_path(folders[2] / host / "ca.crt")
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(ConnectError):
         await ask(host, HostSettings(ca_file=str(tmp_path / "other.pem")))
 
 
@@ -142,7 +142,7 @@ def test_host_name_cannot_leave_certs_d(folders, host):
 async def test_insecure_does_not_apply_to_redirect_targets(serve, ca):
     host = await serve(context_of(ca))
     assert await ask(host, HostSettings(insecure=True)) == 200
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(ConnectError):
         await ask(host, HostSettings(insecure=True), own=False)
 
 
@@ -205,10 +205,10 @@ async def test_private_ca_without_key_identifiers_works_as_ca_file(old_style, st
     ca_file, server = old_style
     host = await serve(server)
     strict_context = ssl.create_default_context(cafile=str(ca_file))
-    request = httpx.Request("GET", f"https://{host}/", extensions={"ssl": strict_context})
+    request = request_to(f"https://{host}/", tls=strict_context)
     async with ConnectionPool() as pool:
-        with pytest.raises(httpx.ConnectError, match="Key Identifier"):
-            await pool.handle_async_request(request)
+        with pytest.raises(ConnectError, match="Key Identifier"):
+            await pool.send(request)
     assert await ask(host, HostSettings(ca_file=str(ca_file))) == 200
     assert await ask(host, HostSettings(ca_file=str(ca_file)), own=False) == 200
 

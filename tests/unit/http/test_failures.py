@@ -1,11 +1,12 @@
 """Tests of the error messages for error responses and failed connections."""
 
-import httpx
 import pytest
 
 from syncer.accounts.settings import Account, Secret
 from syncer.errors import Attempt, Kind
 from syncer.http import failures
+from syncer.http.transport_errors import ConnectError, ConnectTimeout
+from tests.support.messages import headers_of
 
 ACCOUNT = Account("reg.example/team", "me", Secret("hush"))
 
@@ -14,7 +15,7 @@ def answer(status, body=b"", *, method="GET", account=None, elsewhere="", **head
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return failures.from_answer(
         status,
-        httpx.Headers(named),
+        headers_of(named),
         body,
         attempt=Attempt("reg.example", method, "manifest", "manifest reg.example/app:1"),
         account=account,
@@ -137,7 +138,7 @@ def test_redirect_target_with_a_challenge_is_named_in_the_advice():
 
 def test_connect_timeout_advises_to_check_firewalls():
     attempt = Attempt("reg.example", "GET", "ping", "/v2/")
-    error = failures.from_transport(httpx.ConnectTimeout("no connection within 15 s"), attempt=attempt)
+    error = failures.from_transport(ConnectTimeout("no connection within 15 s"), attempt=attempt)
     assert error.kind is Kind.TIMEOUT
     assert error.retryable
     assert "a firewall or NetworkPolicy may block connections to reg.example" in str(error)
@@ -145,7 +146,7 @@ def test_connect_timeout_advises_to_check_firewalls():
 
 def test_refused_connection_advises_to_check_the_port():
     attempt = Attempt("reg.example", "GET", "ping", "/v2/")
-    error = failures.from_transport(httpx.ConnectError("Connect call failed"), attempt=attempt)
+    error = failures.from_transport(ConnectError("Connect call failed"), attempt=attempt)
     assert error.kind is Kind.CONNECTION
     assert (
         "cannot connect: Connect call failed; check that reg.example is running and that the port is correct"

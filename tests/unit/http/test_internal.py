@@ -4,12 +4,12 @@ import asyncio
 import ipaddress
 import socket
 
-import httpx
 import pytest
 
 from syncer.http import dialling, internal
 from syncer.http.internal import AllowedHosts, Guard, InternalAddress, is_internal, literal_address
 from syncer.http.wire import ConnectionPool
+from tests.support.messages import request_to
 from tests.support.waiting import OK
 
 
@@ -151,9 +151,8 @@ async def pool(servers):
 
 
 async def ask(pool, host, port, *, guard=None):
-    request = httpx.Request("GET", f"http://{host}:{port}/", extensions={"guard": guard} if guard else {})
-    response = await pool.handle_async_request(request)
-    async for _ in response.stream:
+    response = await pool.send(request_to(f"http://{host}:{port}/", guard=guard))
+    async for _ in response.body:
         pass
     await response.aclose()
     return response
@@ -188,7 +187,7 @@ async def test_only_admitted_addresses_of_a_name_are_used(pool, servers, names):
     hits, port = servers
     names["cdn.example"] = ["127.0.0.2", "127.0.0.1"]
     response = await ask(pool, "cdn.example", port, guard=Guard(AllowedHosts()))
-    assert response.extensions["internal"] is False
+    assert response.internal is False
     assert hits == ["127.0.0.1"]
 
 
@@ -196,10 +195,10 @@ async def test_only_admitted_addresses_of_a_name_are_used(pool, servers, names):
 async def test_guard_also_checks_a_reused_connection(pool, servers, names):
     hits, port = servers
     names["cdn.example"] = ["127.0.0.2"]
-    assert (await ask(pool, "cdn.example", port)).extensions["internal"] is True
+    assert (await ask(pool, "cdn.example", port)).internal is True
     with pytest.raises(InternalAddress):
         await ask(pool, "cdn.example", port, guard=Guard(AllowedHosts()))
-    assert (await ask(pool, "cdn.example", port, guard=Guard(AllowedHosts(["cdn.example"])))).is_success
+    assert (await ask(pool, "cdn.example", port, guard=Guard(AllowedHosts(["cdn.example"])))).status == 200
     assert hits == ["127.0.0.2"]
 
 
@@ -211,4 +210,4 @@ async def test_literal_address_is_checked_behind_a_proxy(pool, servers, monkeypa
     with pytest.raises(InternalAddress):
         await ask(pool, "127.0.0.2", 80, guard=Guard(AllowedHosts()))
     assert not hits
-    assert (await ask(pool, "cdn.example", 80, guard=Guard(AllowedHosts()))).is_success
+    assert (await ask(pool, "cdn.example", 80, guard=Guard(AllowedHosts()))).status == 200

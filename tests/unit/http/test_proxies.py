@@ -3,13 +3,13 @@
 import asyncio
 from contextlib import suppress
 
-import httpx
 import pytest
 
 from syncer.accounts.proxy import InvalidProxy, parse_proxy
 from syncer.accounts.settings import DIRECT, Secret
 from syncer.http.proxies import ProxyChoice, ProxyRefused, ProxyUnreachable, bypasses
 from syncer.http.wire import ConnectionPool
+from tests.support.messages import request_to
 from tests.support.waiting import OK
 
 # --- NO_PROXY: curl's rules ------------------------------------------------------------------------------------------
@@ -204,10 +204,9 @@ async def registry(listen):
 
 async def ask(url: str, proxy: str) -> int:
     async with ConnectionPool() as pool:
-        request = httpx.Request("GET", url, extensions={"proxy": parse_proxy(proxy)})
-        response = await pool.handle_async_request(request)
+        response = await pool.send(request_to(url, proxy=parse_proxy(proxy)))
         await response.aclose()
-        return response.status_code
+        return response.status
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])

@@ -2,7 +2,6 @@
 
 import json
 
-import httpx
 import pytest
 
 from syncer.accounts.settings import Account, Secret
@@ -12,6 +11,7 @@ from syncer.http.status_rows import Circumstances
 from syncer.http.statuses import TABLE, find
 from tests.support.harbor_answers import recorded
 from tests.support.harbor_recordings import exchanges_of
+from tests.support.messages import headers_of
 
 
 def case(method, endpoint, status, *codes, words="", **circumstances):
@@ -212,7 +212,7 @@ def test_recorded_harbor_refusal_maps_to_kind_and_advice(name):
     told = [
         failures.from_answer(
             exchange.status,
-            httpx.Headers(exchange.response["headers"], encoding="utf-8"),
+            headers_of(exchange.response["headers"]),
             json.dumps(exchange.response["body"]).encode() if "body" in exchange.response else b"",
             attempt=Attempt("harbor.test", exchange.method, _ENDPOINTS.get(exchange.target[1], "ping")),
             account=Account("harbor.test", "robot", Secret("hush-hush")),

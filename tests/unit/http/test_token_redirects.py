@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from syncer.errors import RegistryError
 from syncer.http.request import Answer
 from tests.support.login_stage import ANNA, IDENTITY, KNOWN, PASSWORD, Asked, Stage, asks, bearer
+from tests.support.messages import headers_of
 
 
 def sends_on(*locations: str, status: int = 307) -> Callable[[Asked], object]:
@@ -19,7 +19,7 @@ def sends_on(*locations: str, status: int = 307) -> Callable[[Asked], object]:
         return (
             {"token": "t0ken-2"}
             if location is None
-            else Answer(status, httpx.Headers({"location": location}), b"", "")
+            else Answer(status, headers_of({"location": location}), b"", "")
         )
 
     return answer

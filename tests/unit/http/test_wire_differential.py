@@ -10,6 +10,7 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncer.http.httpx_transport import HttpxTransport
 from syncer.http.wire import ConnectionPool
 from tests.support.generated import examples
 
@@ -104,7 +105,7 @@ def test_response_is_parsed_as_httpx_parses_it(asked, cuts):
         async with answering(answer, cuts) as url:
             with anyio.fail_after(30):
                 return (
-                    await outcome(ConnectionPool(), method, url),
+                    await outcome(HttpxTransport(ConnectionPool()), method, url),
                     await outcome(httpx.AsyncHTTPTransport(), method, url),
                 )
 

@@ -20,7 +20,6 @@ from syncer.events import (
     ImageSkipped,
     ImageSynced,
     IndexFiltered,
-    Observers,
     QuotaLow,
     RequestRetried,
     RequestSent,
@@ -34,6 +33,7 @@ from syncer.events import (
 )
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import configure_logging
+from syncer.observers import Observers
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 from tests.support.rules import numbered

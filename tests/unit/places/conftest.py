@@ -6,8 +6,8 @@ import pytest
 
 from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.demo import MemoryRegistry
-from syncer.events import Observer
 from syncer.http.wire import ConnectionPool
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.open import PlaceDirectory
 from tests.support.backoff import no_backoff  # noqa: F401 - a fixture for all tests here

@@ -1,11 +1,11 @@
 """Advice for failed pushes."""
 
-import httpx
 import pytest
 
 from syncer.accounts.settings import Account, Secret
 from syncer.errors import Attempt
 from syncer.http import failures
+from syncer.http.transport import Headers
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor, Platform
 from syncer.oci.digest import Digest
@@ -19,7 +19,7 @@ REPOSITORY = Repository("reg.example", "team/app")
 
 def refusal(status, body=b"", *, method="POST", endpoint="upload", account=ACCOUNT):
     attempt = Attempt("reg.example", method, endpoint, "upload to reg.example/team/app")
-    return failures.from_answer(status, httpx.Headers(), body, attempt=attempt, account=account)
+    return failures.from_answer(status, Headers(), body, attempt=attempt, account=account)
 
 
 def index_with_attestations():

@@ -12,20 +12,16 @@ import pytest
 
 from syncer.accounts.settings import Account, HostSettings, Secret
 from syncer.errors import RegistryError
-from syncer.events import Observer
+from syncer.http.transport_errors import ConnectError
+from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.content import KnowsPushTimes
 from syncer.places.open import PlaceDirectory
 from tests.support.backoff import no_backoff  # noqa: F401 - a fixture for all tests here
+from tests.support.messages import FakeTransport
 
 TIME = "2026-11-26T05:28:34.198Z"
 SECONDS = datetime(2026, 11, 26, 5, 28, 34, 198000, UTC).timestamp()
-
-
-def target_of(request):
-    """The path and query, which the client passes beside the URL."""
-    target = request.extensions.get("target", request.url.raw_path)
-    return target.decode() if isinstance(target, bytes) else target
 
 
 class Registry:
@@ -37,7 +33,7 @@ class Registry:
 
     def __call__(self, request):
         self.requests.append(request)
-        url = httpx.URL(f"http://{request.url.host}{target_of(request)}")
+        url = httpx.URL(f"http://{request.url.host}{request.url.raw_path.decode()}")
         answer = self.answers.get((url.host, url.path, url.params.get("page", "")))
         answer = answer or self.answers.get((url.host, url.path))
         if isinstance(answer, int):
@@ -48,7 +44,7 @@ class Registry:
         directory = PlaceDirectory(
             account_for=lambda _name: Account("robot", "robot", Secret("password")) if account else None,
             settings_for=lambda name: HostSettings(mirrors=mirrors if name.host != "mirror.test" else ()),
-            transport=httpx.MockTransport(self),
+            transport=FakeTransport(self),
             observer=Observer(),
             connections=4,
         )
@@ -58,7 +54,7 @@ class Registry:
 
     @property
     def targets(self):
-        return [f"{request.url.host}{target_of(request)}" for request in self.requests]
+        return [f"{request.url.host}{request.url.raw_path.decode()}" for request in self.requests]
 
     def authorizations(self, host):
         return {request.headers.get("Authorization") for request in self.requests if request.url.host == host}
@@ -187,7 +183,7 @@ async def test_api_that_fails_for_now_is_an_error(status):
 async def test_unreachable_docker_hub_api_is_an_error_with_advice():
     class Down(Registry):
         def __call__(self, request):
-            raise httpx.ConnectError("refused", request=request)
+            raise ConnectError("refused")
 
     registry = Down({})
     with pytest.raises(RegistryError, match=r"hub\.docker\.com"):
