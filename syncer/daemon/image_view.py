@@ -35,7 +35,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """An image, by its destination. `since` is set if it is behind; `next` is when a rule that may write it runs next."""
+    """An image, by its destination. `since` is set if it is behind; `next` is when a rule that may write it runs next.
+
+    `run` is the run in progress, if the image is behind and this run has not finished it.
+    """
 
     destination: str
     source: str
@@ -43,7 +46,7 @@ class ImageView:
     moments: Sequence[Moment]
     rules: Sequence[str]
     next: str | None
-    in_progress: bool
+    run: str | None
 
     @property
     def last(self) -> Moment | None:
@@ -114,7 +117,7 @@ class Images:
         times = self._service.timetable.next_times()
         due = [times[text] for rule in rules for text in self._service.schedules_of(rule) if text in times]
         current = self._service.runner.current
-        finished = current is not None and any(moment.run["id"] == current.id for moment in moments)
+        is_over = current is None or since is None or any(moment.run["id"] == current.id for moment in moments)
         return ImageView(
             destination,
             source,
@@ -122,7 +125,7 @@ class Images:
             moments[:MAX_MOMENTS],
             list(dict.fromkeys(rule.name for rule in rules)),
             utc(min(due).timestamp()) if due else None,
-            current is not None and since is not None and not finished,
+            None if current is None or is_over else current.id,
         )
 
     async def search(self, query: Mapping[str, str]) -> Found:
