@@ -19,7 +19,9 @@ def violations(page: Page) -> list[str]:
     if not page.evaluate("'axe' in window"):
         page.evaluate(f"void (() => {{ {_script()} }})()")
     found = json.loads(
-        page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(r.violations))")
+        page.evaluate(
+            "axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(r.violations))"
+        )
     )
     return [
         f"{rule['id']}: {node['html']} {node['failureSummary']}" for rule in found for node in rule["nodes"]

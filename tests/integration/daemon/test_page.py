@@ -97,7 +97,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     page.resize(1280, 900)
 
     page.until(lambda: not going(page) and "failing" in page.text("#health"))
-    assert "is failing; none has succeeded yet." in page.text("#health")
+    assert "is failing; it has not succeeded yet." in page.text("#health")
     assert "check the rule's source" in page.text("#failures")
     assert "partial" in page.text("#history")
     assert page.complaints == []

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.browser import Page
 from tests.support.program import Program
 from tests.support.registries import Registry
 
+CORPUS = replace(FOR_TESTS, repositories=4)
 PHONE = (390, 844)
 DESKTOP = (1280, 900)
 SCHEMES = ("light", "dark")
@@ -22,12 +24,13 @@ LANGUAGES = ("en", "zh-CN")
 PAGES = {
     "overview": "/",
     "rules": "/?q=corpus#rules-title",
-    "rule that fails": "/rule?name={failing}",
-    "rule that removed tags": "/rule?name={pruning}",
-    "plan": "/plan?name={failing}",
-    "plan that removes tags": "/plan?name={pruning}",
+    "rule that fails": "/rule?name=fails",
+    "rule that removed tags": "/rule?name=pruned",
+    "plan": "/plan?name=fails",
+    "plan that removes tags": "/plan?name=to+prune",
     "image": "/image?destination={synced}",
     "image that is behind": "/image?destination={failed}",
+    "image that was removed": "/image?destination={removed}",
     "unknown image": "/image?destination=none",
     "runs": "/runs",
     "run": "/runs/{run}",
@@ -54,8 +57,8 @@ def settled(scratch: Path) -> Iterator[Served]:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="access-", dir=scratch))
         stack.callback(shutil.rmtree, folder)
-        corpus = write_corpus(folder / "source", FOR_TESTS)
-        write_corpus(folder / "target", FOR_TESTS)
+        corpus = write_corpus(folder / "source", CORPUS)
+        write_corpus(folder / "target", CORPUS)
         registries = {}
         for name in ("source", "target", "closed"):
             registries[name] = Registry(
@@ -67,31 +70,34 @@ def settled(scratch: Path) -> Iterator[Served]:
         program = Program(folder)
         stack.callback(program.close)
         served = Served(program, folder)
-        one, two, three = corpus.repositories
-        tag = next(image.tag for image in corpus.images if image.repository == three)
-        # The destination of this rule has all tags of the corpus, and the rule selects one of them.
-        pruning = {"to": f"{target.host}/{three}", "tags": {"include": [tag]}}
+        one, two, *pruned = corpus.repositories
+        tag, *_, kept = (image.tag for image in corpus.images if image.repository == one)
+        # The destinations of these rules have all tags of the corpus, and the rules select one of them.
+        keys = {"tags": {"include": [tag]}, "prune": {"foreign": True, "limit": "100%", "keep": [kept]}}
         served.write(
             {
-                f"{source.host}/{one}": f"{target.host}/mirror/one",
-                f"{source.host}/{two}": f"{closed.host}/mirror/two",
-                f"{source.host}/{three}": pruning | {"prune": {"foreign": True, "limit": "100%"}},
+                f"{source.host}/{one}": {"to": f"{target.host}/mirror/one", "name": "works"},
+                f"{source.host}/{two}": {"to": f"{closed.host}/mirror/two", "name": "fails"},
+                f"{source.host}/{pruned[0]}": {"to": f"{target.host}/{pruned[0]}", "name": "pruned"} | keys,
+                f"{source.host}/{pruned[1]}": {"to": f"{target.host}/{pruned[1]}", "name": "to prune"} | keys,
             },
             *registries.values(),
         )
         served.start("--schedule", "0 3 1 1 *", "--prune", "--state-dir", str(folder / "state"))
-        served.run()
+        started = served.post("/api/v1/runs", json={"rules": ["works", "fails", "pruned"]})
+        served.ended(started.json()["id"])
         yield served
 
 
 @pytest.fixture(scope="module")
 def names(settled: Served) -> dict[str, str]:
     """What the addresses of `PAGES` name."""
-    _, failing, pruning = (rule["name"] for rule in settled.get("/api/v1/rules"))
     report = settled.get(f"/api/v1/runs/{settled.runs[0]['id']}")
-    assert report["pruned"]
+    plan = settled.get("/api/v1/rules/to%20prune/plan")
+    assert plan["pruned"]
+    assert plan["not_pruned"]
     images = {image["outcome"]: image["destination"] for image in report["images"]}
-    return {"failing": failing, "pruning": pruning, "run": report["run"]["id"]} | images
+    return {"run": report["run"]["id"], "removed": report["pruned"][0]["destination"]} | images
 
 
 def check(page: Page) -> None:

@@ -158,7 +158,10 @@ def test_reason_why_image_is_behind_is_found_from_the_overview(served, source, r
     first, second, *_ = source.corpus.repositories
     host = source.registry.host
     served.write(
-        {f"{host}/{first}": f"{works.host}/mirror/first", f"{host}/{second}": f"{refuses.host}/mirror/second"},
+        {
+            f"{host}/{first}": f"{works.host}/mirror/first",
+            f"{host}/{second}": f"{refuses.host}/mirror/second",
+        },
         *(source.registry, works, refuses),
     )
     served.start()

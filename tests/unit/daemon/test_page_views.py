@@ -137,6 +137,28 @@ class TestRemovedTags:
     async def test_nothing_is_said_if_nothing_was_removed(self, pruning, path):
         assert "removed" not in words(await page_after(pruning, telling(synced("1")), path=path))
 
+    async def test_page_of_image_says_that_its_tag_was_removed(self, pruning):
+        path = "/image?destination=there.example/team/app:1"
+        html = await page_after(pruning, telling(synced("1")), telling(removed("app", "1")), path=path)
+        assert "The tag was removed, because no rule selects it." in words(html)
+        assert "was complete" not in html
+
+    async def test_image_that_was_copied_again_is_complete(self, pruning):
+        path = "/image?destination=there.example/team/app:1"
+        again = telling(removed("app", "1")), telling(synced("1"))
+        html = await page_after(pruning, telling(synced("1")), *again, path=path)
+        assert "was complete at its destination" in words(html)
+
+    async def test_search_finds_no_tag_that_was_removed(self, pruning):
+        runs = telling(synced("1"), synced("2")), telling(removed("app", "1"))
+        html = await page_after(pruning, *runs, path="/images")
+        assert re.findall(r">there.example/team/app:(\d)</a>", html) == ["2"]
+
+    async def test_search_finds_removed_tag_that_was_copied_again(self, pruning):
+        runs = telling(synced("1")), telling(removed("app", "1")), telling(failed("1", "add labels"))
+        html = await page_after(pruning, *runs, path="/images")
+        assert re.findall(r">there.example/team/app:(\d)</a>", html) == ["1"]
+
     async def test_page_of_run_in_progress_has_number(self, pruning):
         async def work(run):
             run.tell(removed("app", "0.9"))
