@@ -287,7 +287,7 @@ TEXTS: dict[str, str] = {
     "There are more: narrow the search.": "还有更多结果，请缩小查找范围。",
     "The search looks in the latest runs, and among the images that are behind.": "查找范围为最近的几次运行，以及落后的镜像。",
     "The image is behind since {time}.": "镜像自 {time} 起落后。",
-    "The tag was removed, because no rule selects it.": "标签已被删除，因为没有规则选择它。",
+    "The run of {time} removed the tag, because no rule selects it.": "{time} 的运行删除了此标签，因为没有规则选择它。",
     "A run is in progress.": "运行正在进行。",
     "The image is behind since {time}: the last copy failed.": "镜像自 {time} 起落后：上次复制失败。",
     "The image is behind since {time}: it was not copied yet.": "镜像自 {time} 起落后：尚未复制。",
@@ -309,6 +309,8 @@ TEXTS: dict[str, str] = {
     "requests from another origin are not allowed": "不允许来自其他源的请求",
     "requests from another site are not allowed": "不允许来自其他站点的请求",
     "the daemon is stopping": "服务正在停止",
+    "The history has no such run. It keeps only the latest runs.": "历史记录中没有此次运行。历史记录只保留最近的运行。",
+    "The configuration has no rule of this name.": "配置中没有此名称的规则。",
     "the plan took too long": "生成计划超时",
     "The first run of this page is no longer in the history.": "历史记录中已没有本页的第一次运行。",
 }
