@@ -70,6 +70,16 @@ def test_one_rule_is_run_from_its_page_and_its_end_is_seen(mirroring, source, pa
     assert page.complaints == []
 
 
+def test_end_of_run_is_told_in_the_language_of_the_page(mirroring, page):
+    page.speak("zh-CN")
+    page.open(mirroring.url)
+    page.until(lambda: page.text("#link") == "实时更新中")
+    page.click("#start")
+    page.until(lambda: page.text("#spoken").startswith("运行已结束"))
+    assert page.text("#spoken").endswith("成功")
+    assert page.complaints == []
+
+
 def test_plan_of_rule_is_shown_and_nothing_is_written(mirroring, source, page):
     name = source.corpus.repositories[0]
     tags = sum(image.repository == name for image in source.corpus.images)
