@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.corpus import FOR_TESTS, write_corpus
-from tests.integration.daemon.conftest import Served, rules
+from tests.integration.daemon.conftest import Served
 from tests.support.axe import violations
 from tests.support.browser import Page
 from tests.support.program import Program
 from tests.support.registries import Registry
 
 CORPUS = replace(FOR_TESTS, repositories=4)
+LARGE = replace(FOR_TESTS, largest=8_000_000)
 PHONE = (390, 844)
 DESKTOP = (1280, 900)
 SCHEMES = ("light", "dark")
@@ -130,10 +131,12 @@ def test_page_is_accessible_in_each_language_scheme_and_width(settled, names, pa
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_run_in_progress_and_question_for_token_are_accessible(served, source, registry, page, language):
-    target = registry()
+def test_run_in_progress_and_question_for_token_are_accessible(served, registry, page, language):
+    origin, target = registry(), registry()
+    corpus = write_corpus(origin.storage, LARGE)
     # The run goes on for minutes, longer than the test.
-    served.write(rules(source, target), source.registry, target, bandwidth="20KiB")
+    served.write(corpus.rules(origin.host, target.host), origin, target, bandwidth="300KiB")
+    served.options = ["--proc", "1"]
     (served.folder / "token").write_text("s3cret")
     served.start("--api-token-file", str(served.folder / "token"))
     page.speak(language)
