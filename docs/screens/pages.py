@@ -1,7 +1,7 @@
 # ruff: noqa: ASYNC110, INP001 - polls another process; and is a script beside its pictures, no package
 """Runs the daemon between two registries in memory until it has a history, and keeps pictures of its pages.
 
-`scripts/screens` calls it: the page in light and dark, on a phone, and the page of a run.
+`scripts/screens` calls it: the status page in light and dark and on a phone, and the pages of a run, an image and a rule.
 """
 
 import asyncio
@@ -101,8 +101,14 @@ def take() -> None:
         page.until(lambda: not page.text("#live") and "failing" in page.text("#health"), patience=PATIENCE)
         save(page, "page-dark.png")
         page.prefer(prefers_color_scheme="light")
-        page.open(page.evaluate("document.querySelector('.runs a').href"))
-        save(page, "run.png")
+        page.resize(1120, 720)
+        for name, link in (
+            ("run.png", ".runs a"),
+            ("image.png", "#failures .examples a"),
+            ("rule.png", "#image .list a"),
+        ):
+            page.open(page.evaluate(f"document.querySelector({link!r}).href"))
+            save(page, name)
     finally:
         browser.close()
 

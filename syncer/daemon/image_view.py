@@ -35,7 +35,11 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """An image, by its destination. `since` is set if it is behind; `next` is when a rule that may write it runs next."""
+    """An image, by its destination. `since` is set if it is behind; `next` is when a rule that may write it runs next.
+
+    `run` is the run in progress, if the image is behind and this run has not finished it. `removed` is the run that
+    removed the tag, if no later run copied it again.
+    """
 
     destination: str
     source: str
@@ -43,7 +47,8 @@ class ImageView:
     moments: Sequence[Moment]
     rules: Sequence[str]
     next: str | None
-    in_progress: bool
+    run: str | None
+    removed: Document | None
 
     @property
     def last(self) -> Moment | None:
@@ -68,21 +73,23 @@ class Found:
 
 @dataclass(slots=True)
 class _Gathering:
-    """Collects the newest state of each destination that `wanted` selects. Reports are read newest first."""
+    """Collects the newest state of each destination that `wanted` selects. Reports are read newest first.
+
+    Older reports say nothing about the destinations in `removed`.
+    """
 
     wanted: Callable[[Document], bool]
     images: dict[str, Document] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
     cut: bool = False
 
     def see(self, image: Document) -> None:
         destination = image["destination"]
-        if destination in self.seen or not self.wanted(image):
+        if destination in self.images or destination in self.removed or not self.wanted(image):
             return
         if len(self.images) >= MAX_FOUND:
             self.cut = True
             return
-        self.seen.add(destination)
         self.images[destination] = image
 
 
@@ -97,6 +104,7 @@ class Images:
         """Return an image with its history. An unknown image has none. Raises `sqlite3.Error`."""
         destination = destination.strip()[:1000]
         moments: list[Moment] = []
+        removed: Document | None = None
         for run in await self._runs(MAX_RUNS):
             found: list[Document] = []
 
@@ -104,7 +112,9 @@ class Images:
                 if image["destination"] == destination and len(found) < 2:
                     found.append(image)
 
-            await self._read(run, see)
+            pruned = await self._read(run, see)
+            if not moments and removed is None and destination in pruned:
+                removed = run
             moments += (Moment(run, image) for image in found)
             if len(moments) >= MAX_MOMENTS:
                 break
@@ -114,7 +124,9 @@ class Images:
         times = self._service.timetable.next_times()
         due = [times[text] for rule in rules for text in self._service.schedules_of(rule) if text in times]
         current = self._service.runner.current
-        finished = current is not None and any(moment.run["id"] == current.id for moment in moments)
+        is_over = (
+            current is None or since is None or any(moment.run["id"] == current.id for moment in moments)
+        )
         return ImageView(
             destination,
             source,
@@ -122,7 +134,8 @@ class Images:
             moments[:MAX_MOMENTS],
             list(dict.fromkeys(rule.name for rule in rules)),
             utc(min(due).timestamp()) if due else None,
-            current is not None and since is not None and not finished,
+            None if current is None or is_over else current.id,
+            removed,
         )
 
     async def search(self, query: Mapping[str, str]) -> Found:
@@ -138,7 +151,8 @@ class Images:
 
         gathering = _Gathering(matches)
         for run in await self._runs(MAX_REPORTS):
-            await self._read(run, gathering.see)
+            gathering.removed |= await self._read(run, gathering.see)
+        gathering.removed.clear()
         for name in behind:
             # Nothing is known about an image that was announced and not copied yet.
             gathering.see({"source": "", "destination": name, "digest": None, "outcome": "", "bytes": 0})
@@ -157,11 +171,13 @@ class Images:
         found = await anyio.to_thread.run_sync(history.summaries, number)
         return [msgspec.json.decode(text) for text in found]
 
-    async def _read(self, run: Document, see: Callable[[Document], None]) -> None:
+    async def _read(self, run: Document, see: Callable[[Document], None]) -> set[str]:
+        """Call `see` with each image of a run. Return the destinations of the tags that it removed."""
         try:
-            await self._reports.read(run["id"], see)
+            report = await self._reports.read(run["id"], see)
         except (KeyError, sqlite3.Error):
-            return  # The run was deleted, or has just finished and is not stored yet.
+            return set()  # The run was deleted, or has just finished and is not stored yet.
+        return {tag["destination"] for tag in report["pruned"]}
 
     def _rules_of(self, destination: str, source: str) -> list[Rule]:
         """Return the rules that may write an image. Its source is empty if it is not known."""

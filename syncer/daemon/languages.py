@@ -31,6 +31,10 @@ _SCRIPT_TEXTS = {
     "silent": "the daemon does not respond",
     "wrong": "Wrong token. Enter the token of --api-token-file.",
     "planning": "Asking the registries…",
+    "success": "success",
+    "partial": "partial",
+    "failure": "failure",
+    "interrupted": "interrupted",
 }
 
 

@@ -192,7 +192,8 @@ def _troubles(status: Document, failing: Sequence[Document], *, readable: bool) 
         )
         values = {"failing": len(failing), "rules": len(rules), "never": since.count(None)}
         if never := since.count(None):
-            which = "none has" if never == len(since) else f"{never} {'has' if never == 1 else 'have'} not"
+            one = "it" if len(since) == 1 else str(never)
+            which = "none has" if 1 < len(since) == never else f"{one} {'has' if never == 1 else 'have'} not"
             text = f"{whole}; {which} succeeded yet."
             found.append(Statement("bad", text, key="failing, never", values=values))
         else:

@@ -89,9 +89,7 @@ class Pages:
         try:
             view = await self._reports.view(run_id, Search.of(request.query_params))
         except KeyError:
-            raise HTTPException(
-                404, f"Run {run_id[:50]} not found. The history keeps only the latest runs."
-            ) from None
+            raise HTTPException(404, "The history has no such run. It keeps only the latest runs.") from None
         progress = self._service.live.progress()
         current = progress if progress and progress["id"] == run_id else None
         return self._page(
@@ -108,8 +106,8 @@ class Pages:
         name = request.query_params.get("name", "")
         try:
             view = await rule_view(self._service, self._reports, name)
-        except UnknownRule as error:
-            raise HTTPException(404, str(error)) from None
+        except UnknownRule:
+            raise HTTPException(404, "The configuration has no rule of this name.") from None
         return self._page(
             request,
             "rule.html",

@@ -25,11 +25,15 @@ MAX_BEHIND = 20
 
 @dataclass(frozen=True, slots=True)
 class RuleView:
-    """A rule, the images that are behind with the time since when, and why images failed. `body` starts a run of the rule."""
+    """A rule, the images that are behind with the time since when, and why images failed in its last run.
+
+    `pruned` are the tags that its last run removed from its destinations. `body` starts a run of the rule.
+    """
 
     rule: Document
     behind: Sequence[tuple[str, str]]
     causes: Causes
+    pruned: Sequence[Document]
     body: str
 
 
@@ -56,22 +60,23 @@ async def rule_view(service: Service, reports: Reports, name: str) -> RuleView:
     if not documents:
         raise UnknownRule(f"no rule is named {name[:200]!r}")
     rule = documents[0]
+    writes = _destination_filter(rules)
     causes = Causes(source_filter(rules))
-    if rule["last"] is not None and rule["last"]["outcome"] != "success":
+    pruned: list[Document] = []
+    failed = rule["last"] is not None and rule["last"]["outcome"] != "success"
+    if failed or (rule["last"] is not None and any(each.prune for each in rules)):
         with suppress(KeyError, sqlite3.Error):  # the report may have been deleted
-            await reports.read(rule["last"]["run"], causes.see)
+            run = await reports.read(rule["last"]["run"], causes.see)
+            pruned = [tag for tag in run["pruned"] if writes(tag["destination"])]
+    behind = sorted((since, name) for name, since in service.lag.behind().items() if writes(name))
     body = msgspec.json.encode({"rules": [escape(name)]}).decode()
-    return RuleView(rule, _behind(service, rules), causes, body)
+    return RuleView(rule, [(name, utc(since)) for since, name in behind[:MAX_BEHIND]], causes, pruned, body)
 
 
-def _behind(service: Service, rules: Sequence[Rule]) -> list[tuple[str, str]]:
+def _destination_filter(rules: Sequence[Rule]) -> Callable[[str], bool]:
+    """Return a function that tells whether one of the rules may write to a destination."""
     written = tuple(outline for rule in rules for outline in outlines(rule))
-    found = [
-        (since, name)
-        for name, since in service.lag.behind().items()
-        if may_meet((parts_of(name)[0],), written)
-    ]
-    return [(name, utc(since)) for since, name in sorted(found)[:MAX_BEHIND]]
+    return lambda destination: may_meet((parts_of(destination)[0],), written)
 
 
 def source_filter(rules: Sequence[Rule]) -> Callable[[Document], bool]:

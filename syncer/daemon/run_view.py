@@ -10,7 +10,6 @@ import anyio
 import anyio.to_thread
 
 from syncer.daemon.packing import read_report
-from syncer.daemon.runs import summary_of
 from syncer.daemon.service import Service
 from syncer.observe.causes import Causes
 from syncer.observe.report import OUTCOMES
@@ -84,7 +83,10 @@ class Reports:
         return view
 
     async def read(self, run_id: str, see: Callable[[Document], None]) -> Document:
-        """Call `see` with each image of the run, in a thread, and return the run with its totals. Raises the same as `view`."""
+        """Call `see` with each image of the run, in a thread. Raises the same as `view`.
+
+        Return the run with its totals, and under `pruned` the tags that it removed.
+        """
         return await anyio.to_thread.run_sync(self._read, run_id, see, limiter=self._one_at_a_time)
 
     def _read(self, run_id: str, see: Callable[[Document], None]) -> Document:
@@ -92,12 +94,13 @@ class Reports:
         if current is not None and current.id == run_id:
             for image in current.report.ended():
                 see(image)
-            return summary_of(current.report) | {"id": run_id, "trigger": current.trigger}
+            run = current.report.run() | {"id": run_id, "trigger": current.trigger}
+            return {"pruned": []} | run | current.report.end()
         packed = self._service.history.report(run_id)
         if packed is None:
             raise KeyError(run_id)
         document = read_report(packed, see)
-        return {**document["run"], "totals": document["totals"]}
+        return {**document.pop("run"), "pruned": [], **document}
 
 
 def text_of(query: Mapping[str, str]) -> str:

@@ -146,6 +146,10 @@ class Page:
         named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.send("Emulation.setEmulatedMedia", features=named)
 
+    def speak(self, language: str) -> None:
+        """Ask for pages in this language: the value of `Accept-Language`."""
+        self.send("Network.setExtraHTTPHeaders", headers={"accept-language": language})
+
     def set_timezone(self, name: str) -> None:
         self.send("Emulation.setTimezoneOverride", timezoneId=name)
 

@@ -212,7 +212,7 @@ function connect() {
     });
     stream.addEventListener("run", (event) => {
         const { outcome } = JSON.parse(event.data);
-        speak(outcome ? tell(TEXTS.finished, outcome) : TEXTS.started);
+        speak(outcome ? tell(TEXTS.finished, TEXTS[outcome]) : TEXTS.started);
         refreshSoon();
     });
 }

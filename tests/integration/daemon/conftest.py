@@ -5,7 +5,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from benchmarks.corpus import FOR_TESTS, write_corpus
+from tests.support.browser import Browser, Page
 from tests.support.plain_http import NO_AUTHORITIES
 from tests.support.processes import Process
 from tests.support.program import Program
@@ -142,6 +143,11 @@ class Served:
         return time.monotonic() - begun
 
 
+def rules(source: Any, target: Registry) -> dict[str, str]:
+    host = source.registry.host
+    return {f"{host}/{name}": f"{target.host}/mirror/{name}" for name in source.corpus.repositories}
+
+
 @pytest.fixture
 def served(program: Program, tmp_path: Path) -> Served:
     folder = tmp_path / "files"
@@ -194,4 +200,27 @@ def copying(served, registry):
     images: dict[str, object] = {f"{origin.host}/{name}": f"{target.host}/{name}"}
     served.write(images, origin, target)
     served.missing = images | {f"{origin.host}/missing:1": f"{target.host}/missing"}
+    return served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    started = Browser()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def page(browser) -> Iterator[Page]:
+    opened = browser.page()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def slow(served, source, registry):
+    """A daemon whose runs go on for ten seconds, or until somebody stops them."""
+    target = registry()
+    served.write(rules(source, target), source.registry, target, bandwidth="300KiB")
+    served.options = ["--proc", "1"]
     return served

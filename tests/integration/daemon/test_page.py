@@ -1,11 +1,10 @@
 """The pages in a real browser: what a person on call sees and does."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support.browser import Browser, Page
+from tests.integration.daemon.conftest import rules
 
 PHONE = (360, 740)
 HOLD_ANSWERS_TILL_THE_END = """
@@ -22,34 +21,6 @@ void (() => {
     };
 })()
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    started = Browser()
-    yield started
-    started.close()
-
-
-@pytest.fixture
-def page(browser) -> Iterator[Page]:
-    opened = browser.page()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def slow(served, source, registry):
-    """A daemon whose runs go on for ten seconds, or until somebody stops them."""
-    target = registry()
-    served.write(rules(source, target), source.registry, target, bandwidth="300KiB")
-    served.options = ["--proc", "1"]
-    return served
-
-
-def rules(source, target) -> dict[str, str]:
-    host = source.registry.host
-    return {f"{host}/{name}": f"{target.host}/mirror/{name}" for name in source.corpus.repositories}
 
 
 def going(page) -> str:
@@ -126,7 +97,7 @@ def test_a_run_is_started_watched_and_its_failure_found(served, source, registry
     page.resize(1280, 900)
 
     page.until(lambda: not going(page) and "failing" in page.text("#health"))
-    assert "is failing; none has succeeded yet." in page.text("#health")
+    assert "is failing; it has not succeeded yet." in page.text("#health")
     assert "check the rule's source" in page.text("#failures")
     assert "partial" in page.text("#history")
     assert page.complaints == []

@@ -116,7 +116,7 @@ class TestHealth:
         text = words(
             await page_after(daemon, telling(*events, failed("2", "quota exceeded", kind="too_large")))
         )
-        assert "1 of 1 rule is failing; none has succeeded yet." in text
+        assert "1 of 1 rule is failing; it has not succeeded yet." in text
         assert "9 images invalid there.example" in text
         assert text.count("400 bad request; add labels to 1.") == 1
         assert "and 4 more" in text

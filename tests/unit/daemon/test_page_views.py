@@ -8,7 +8,10 @@ from syncer.daemon.base_path import InvalidBasePath, check_base_path
 from syncer.daemon.languages import language_of
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer
-from tests.unit.daemon.conftest import auth_book, until_told
+from syncer.events import TagPruned
+from syncer.oci.reference import Reference, Repository
+from tests.support.rules import numbered
+from tests.unit.daemon.conftest import DIGEST, auth_book, until_told
 from tests.unit.daemon.test_page import failed, page_after, synced, telling, words
 
 CHINESE = {"accept-language": "zh-CN,zh;q=0.9,en;q=0.8"}
@@ -95,6 +98,106 @@ class TestRulePage:
             assert {request.method for request in there.requests} <= {"GET", "HEAD"}
         assert "not at the destination yet" in words(answer.text)
         assert other.status_code == 403
+
+
+class TestRemovedTags:
+    @pytest.fixture
+    def pruning(self, daemon):
+        """A daemon with a rule whose last run removed a tag, and another rule's tag."""
+        daemon.images = {
+            "source.example/team/app": {"to": "there.example/team/app", "prune": {}},
+            "source.example/other": {"to": "there.example/other", "prune": {}},
+        }
+        return daemon
+
+    async def test_page_of_run_has_number_and_names(self, pruning):
+        html = await page_after(pruning, telling(synced("1"), removed("app", "0.9")), path="/runs/{}")
+        assert "1 tag removed" in words(html)
+        assert "Removed tags: 1" in words(html)
+        assert "there.example/team/app:0.9" in html
+
+    async def test_page_of_rule_has_only_tags_of_its_destinations(self, pruning):
+        path = "/rule?name=source.example/team/app"
+        html = await page_after(
+            pruning, telling(synced("1"), removed("app", "0.9"), removed("apple", "1")), path=path
+        )
+        assert "Tags removed in the last run: 1" in words(html)
+        assert "there.example/team/app:0.9" in html
+        assert "apple" not in html
+
+    @pytest.mark.parametrize("path", ["/runs/{}", "/rule?name=source.example/team/app"])
+    async def test_long_list_is_cut(self, pruning, path):
+        html = await page_after(
+            pruning, telling(*(removed("app", f"0.{number}") for number in range(1200))), path=path
+        )
+        assert ": 1,200" in words(html)
+        assert "and 1180 more" in words(html)
+
+    @pytest.mark.parametrize("path", ["/runs/{}", "/rule?name=source.example/team/app"])
+    async def test_nothing_is_said_if_nothing_was_removed(self, pruning, path):
+        assert "removed" not in words(await page_after(pruning, telling(synced("1")), path=path))
+
+    async def test_page_of_image_says_that_its_tag_was_removed(self, pruning):
+        path = "/image?destination=there.example/team/app:1"
+        html = await page_after(pruning, telling(synced("1")), telling(removed("app", "1")), path=path)
+        # The report has the time of the real clock.
+        assert re.search(r"The run of [\w: ]+ removed the tag, because no rule selects it\.", words(html))
+        assert "was complete" not in html
+
+    async def test_image_that_was_copied_again_is_complete(self, pruning):
+        path = "/image?destination=there.example/team/app:1"
+        again = telling(removed("app", "1")), telling(synced("1"))
+        html = await page_after(pruning, telling(synced("1")), *again, path=path)
+        assert "was complete at its destination" in words(html)
+
+    async def test_search_finds_no_tag_that_was_removed(self, pruning):
+        runs = telling(synced("1"), synced("2")), telling(removed("app", "1"))
+        html = await page_after(pruning, *runs, path="/images")
+        assert re.findall(r">there.example/team/app:(\d)</a>", html) == ["2"]
+
+    async def test_search_finds_removed_tag_that_was_copied_again(self, pruning):
+        runs = telling(synced("1")), telling(removed("app", "1")), telling(failed("1", "add labels"))
+        html = await page_after(pruning, *runs, path="/images")
+        assert re.findall(r">there.example/team/app:(\d)</a>", html) == ["1"]
+
+    async def test_page_of_run_in_progress_has_number(self, pruning):
+        async def work(run):
+            run.tell(removed("app", "0.9"))
+            await until_told(run)
+
+        pruning.script = work
+        async with pruning.running() as service, pruning.client() as client:
+            run_id = await service.run_now()
+            await pruning.until(lambda: pruning.blocked)
+            html = (await client.get(f"/runs/{run_id}")).text
+        assert "1 tag removed" in words(html)
+
+    async def test_plan_has_tags_to_remove_and_tags_that_stay(self, daemon):
+        html = await plan_page(daemon, prune={"foreign": True, "keep": ["kept"]})
+        assert re.search(r"Tags to remove with --prune: 1 127\.0\.0\.1:\d+/app:gone", words(html))
+        assert re.search(r"Not removed 127\.0\.0\.1:\d+/app:kept", words(html))
+
+    async def test_plan_without_pruning_says_nothing_of_it(self, daemon):
+        assert "emove" not in words(await plan_page(daemon))
+
+
+async def plan_page(daemon, **keys) -> str:
+    """The plan of a rule with these keys, whose destination has the tags `gone` and `kept` that the source has not."""
+    async with MemoryRegistry() as source, MemoryRegistry() as there:
+        make_image(source.store, "app", "1", layers=[make_layer({"a": b"b"})])
+        for tag in ("gone", "kept"):
+            make_image(there.store, "app", tag, layers=[make_layer({"a": tag.encode()})])
+        daemon.images = {f"{source.host}/app": {"to": f"{there.host}/app", "name": "app"} | keys}
+        daemon.auth = auth_book({host: {"plain_http": True} for host in (source.host, there.host)})
+        async with daemon.running(), daemon.client() as client:
+            answer = await client.get("/plan?name=app")
+    assert answer.status_code == 200
+    return str(answer.text)
+
+
+def removed(name: str, tag: str) -> TagPruned:
+    destination = Reference(Repository("there.example", f"team/{name}"), tag)
+    return TagPruned(numbered(0), destination, DIGEST, "no rule selects it (rule 1)")
 
 
 class TestImages:
