@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, tzinfo
@@ -30,6 +31,7 @@ from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
+from syncer.daemon.hooks.journal import Journal
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.logs import DaemonLog
@@ -54,11 +56,13 @@ from syncer.state.database import Database, open_database
 from syncer.state.history import IN_MEMORY, ON_DISK, History
 from syncer.state.image_times import SqliteImageTimes
 from syncer.state.lock import StateError, hold_lock
+from syncer.state.waiting_events import WaitingEvents
 from syncer.state.written_tags import SqliteWrittenTags
 
 LAST_SECONDS = 25.0
 """Seconds from the signal until the process ends, even if it hangs. Kubernetes kills it after 30 seconds."""
 _CLOSE_SECONDS = 2.0
+_RECENT_NS = 1_000_000_000
 
 
 class ServeOptions(OnceOptions, frozen=True, kw_only=True):
@@ -115,6 +119,7 @@ def run_service(options: ServeOptions) -> int:
             live = Live()
             lag = Lag(BehindTable(database))
             lag.restore()
+            journal = Journal(WaitingEvents(database) if options.state_dir else None)
             preparation = _Preparation(options, log, progress, metrics, database)
             service = Service(
                 plan=plan,
@@ -128,6 +133,7 @@ def run_service(options: ServeOptions) -> int:
                     metrics=metrics,
                     live=live,
                     lag=lag,
+                    journal=journal,
                     lock=lambda: hold_lock(options.state_dir, "run") if options.state_dir else nullcontext(),
                     on_finished=notifier.tell,
                     max_seconds=options.max_run_time,
@@ -137,6 +143,7 @@ def run_service(options: ServeOptions) -> int:
                 metrics=metrics,
                 notifier=notifier,
                 lag=lag,
+                journal=journal,
                 plan_of=preparation.plan,
             )
             _restore_history(history, metrics, log)
@@ -339,18 +346,22 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _token(name: str, path: Path | None) -> Callable[[], Secret] | None:
-    """Return a function that reads the token at each call, because mounted secrets change.
+    """Return a function that reads the token again if its file changed, because mounted secrets change.
 
     If the file cannot be read, the function returns the last token.
     """
     if path is None:
         return None
-    last = read_secret(name, path)
+    last, seen = read_secret(name, path), None
 
     def token() -> Secret:
-        nonlocal last
-        with suppress(click.BadParameter):
-            last = read_secret(name, path)
+        nonlocal last, seen
+        with suppress(OSError, click.BadParameter):
+            found = path.stat()
+            version = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+            # Two changes in quick succession can have the same time.
+            if version != seen or time.time_ns() - found.st_mtime_ns < _RECENT_NS:
+                last, seen = read_secret(name, path), version
         return last
 
     return token

@@ -10,6 +10,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from syncer.daemon.joined_writes import JoinedWrites
 from syncer.daemon.peers import peer_of
 
 _TELL_SECONDS = 60.0
@@ -104,13 +105,18 @@ class WatchedConnection(H11Protocol):
         self.peer = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._joined = JoinedWrites(transport, self.loop)
+        super().connection_made(self._joined)
         self.peer = peer_of(self.client[0] if self.client else "")
         self._book.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._book.remove(self)
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._joined.flush()
+        super().on_response_complete()
 
     def resume_writing(self) -> None:
         self._resumed = True

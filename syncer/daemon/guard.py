@@ -62,7 +62,7 @@ class Guard:
         Without a token, only this machine may send requests. A page of another site whose name resolves to this
         address (DNS rebinding) sends that name as `Host`. It must not read anything. `/hooks` has a check of its own.
         """
-        if connection.url.path.startswith(HOOKS):
+        if connection.scope["path"].startswith(HOOKS):
             return None
         if self.mode == "local" and not is_loopback(_hostname(connection.headers.get("host", ""))):
             return Refusal(

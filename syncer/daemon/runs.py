@@ -13,6 +13,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from syncer.config import Config
+from syncer.daemon.hooks.journal import Journal
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.packing import pack_report
@@ -120,6 +121,7 @@ class Runner:
         metrics: MetricsObserver,
         live: Live,
         lag: Lag,
+        journal: Journal,
         lock: Callable[[], AbstractContextManager[None]],
         on_finished: Callable[[Ended], None],
         max_seconds: float | None = None,
@@ -129,6 +131,7 @@ class Runner:
         self._metrics = metrics
         self._live = live
         self._lag = lag
+        self._journal = journal
         self._lock = lock
         self._on_finished = on_finished
         self._max_seconds = max_seconds
@@ -171,7 +174,7 @@ class Runner:
             held.callback(self._set_idle)
             held.enter_context(self._lock())
             report, outcomes = ReportObserver(), RuleOutcomes(work.whole_rules)
-            observers = (report, outcomes, self._metrics, self._live, self._lag)
+            observers = (report, outcomes, self._metrics, self._live, self._lag, self._journal)
             prepared = self._prepare(config, work, observers, trigger)
             current = Current(prepared, observers, report, outcomes, trigger, time.monotonic())
             # Record the run before its id is returned.

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Literal, Protocol
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from syncer.config import Config
 from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
 from syncer.daemon.hooks.arrivals import Arrivals, Batch
+from syncer.daemon.hooks.journal import Journal
 from syncer.daemon.hooks.matching import RuleIndex
 from syncer.daemon.hooks.payloads import Pushed
 from syncer.daemon.lag import Lag
@@ -29,6 +31,7 @@ from syncer.rules.rule import Rule
 from syncer.run import Run
 from syncer.state.history import Document, History
 from syncer.state.lock import StateLocked, StateUnusable
+from syncer.state.waiting_events import EventKey
 
 STOP_SECONDS = 23.5
 """Seconds from the signal until the run must have ended. Kubernetes kills the process after 30 seconds."""
@@ -39,6 +42,8 @@ PLAN_SECONDS = 120.0
 """Seconds that a plan may take."""
 _BATCH_SECONDS = 0.05
 """Seconds between two additions of events to a run."""
+_EVENTS_AT_ONCE = 100
+"""Pushes of one request that are matched before other requests get their turn."""
 _AGAIN_SECONDS = 5.0
 """Seconds until a run of events that could not start is tried again."""
 
@@ -91,6 +96,7 @@ class Service:
         metrics: MetricsObserver,
         notifier: Notifier,
         lag: Lag,
+        journal: Journal,
         plan_of: PlanOf,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
@@ -111,6 +117,7 @@ class Service:
         self._now = now
         self._sleep = sleep
         self._group: TaskGroup | None = None
+        self._journal = journal
         self._arrivals = Arrivals()
         self._index: tuple[Config, RuleIndex] | None = None
         self._queued: frozenset[str] = frozenset()
@@ -147,6 +154,8 @@ class Service:
             group.start_soon(self._watch_files)
             group.start_soon(self._start_queued_runs)
             group.start_soon(self._run_schedules)
+            await self._restore_events()
+            group.start_soon(self._journal.run)
             group.start_soon(self._run_events)
             self._group = group
             if self.plan.run_on_start:
@@ -265,10 +274,23 @@ class Service:
 
     # --- events ---------------------------------------------------------------------------------------------------
 
-    def take_events(self, pushes: Iterable[Pushed]) -> int:
-        """Take pushes that registries announced. Return how many of them a rule selects. Raises `Stopping`."""
-        if self.stopping:
-            raise Stopping
+    async def take_events(self, pushes: Sequence[Pushed]) -> int:
+        """Take pushes that registries announced. Return how many of them a rule selects. Raises `Stopping`.
+
+        With a state folder, what was taken is stored when this returns.
+        """
+        taken, added = 0, dict[EventKey, str]()
+        for start in range(0, len(pushes), _EVENTS_AT_ONCE):
+            if self.stopping or self._group is None:
+                raise Stopping
+            taken += self._take_events(pushes[start : start + _EVENTS_AT_ONCE], added)
+            if start + _EVENTS_AT_ONCE < len(pushes):
+                # Other requests are answered meanwhile.
+                await anyio.lowlevel.checkpoint()
+        await self._journal.add(added)
+        return taken
+
+    def _take_events(self, pushes: Iterable[Pushed], added: dict[EventKey, str]) -> int:
         config = self.files.config
         if self._index is None or self._index[0] is not config:
             self._index = (
@@ -285,8 +307,18 @@ class Service:
                 taken += 1
                 for arrival in match.arrivals:
                     self.lag.expect(arrival.rule, arrival.tag)
-                self._arrivals.put(match)
+                added |= self._arrivals.put(match)
         return taken
+
+    async def _restore_events(self) -> None:
+        events = await self._journal.load()
+        self._journal.forget(self._arrivals.restore(events, self.files.config.rules))
+        if events:
+            _log.info("taken up from the state folder: %s", count(len(events), "event"))
+
+    def _take_waiting(self, config: Config) -> Batch:
+        self._journal.take()
+        return self._arrivals.take(config.rules)
 
     async def _run_events(self) -> None:
         """Copy announced tags: in the run in progress, or else in a run of their own."""
@@ -295,7 +327,7 @@ class Service:
             if not self.runner.busy:
                 await self._sleep(self.plan.hook_delay)
             if self.runner.is_open:
-                batch = self._arrivals.take(self.files.config.rules)
+                batch = self._take_waiting(self.files.config)
                 self.runner.add(Work(batch.rules, announced=batch.announced))
                 await anyio.sleep(_BATCH_SECONDS)
             elif self.runner.busy:
@@ -307,7 +339,7 @@ class Service:
         taken: list[Batch] = []
 
         def choose(config: Config) -> Work:
-            batch = self._arrivals.take(config.rules)
+            batch = self._take_waiting(config)
             taken.append(batch)
             return Work(batch.rules, announced=batch.announced)
 
@@ -315,6 +347,7 @@ class Service:
             return True
         for batch in taken:
             self._arrivals.put_back(batch)
+            self._journal.put_back()
         return False
 
     # --- time -----------------------------------------------------------------------------------------------------

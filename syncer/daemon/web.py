@@ -60,7 +60,8 @@ def application(
 ) -> Starlette:
     """Return the ASGI application. `pages` are the routes of `syncer.daemon.page.Pages`; `base_path` is `--base-path`."""
     return Starlette(
-        routes=[*_Api(service, guard).routes(), *Hooks(service, guard).routes(), *pages],
+        # Routes are tried in order. Events come more often than anything else.
+        routes=[*Hooks(service, guard).routes(), *_Api(service, guard).routes(), *pages],
         middleware=[
             Middleware(BasePath, base_path),
             Middleware(_SecurityHeaders),

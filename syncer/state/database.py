@@ -91,6 +91,16 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (repository, tag)
     ) WITHOUT ROWID;
     """,
+    # 7: events of registries that wait for their copy (waiting_events.py)
+    """
+    CREATE TABLE waiting_events (
+        rule TEXT NOT NULL,
+        source TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        PRIMARY KEY (rule, source, tag)
+    ) WITHOUT ROWID;
+    """,
 )
 """Migrations: script N migrates the file from version N-1 to N. Only append to this list."""
 

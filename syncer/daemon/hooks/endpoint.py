@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import anyio.to_thread
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +15,9 @@ from syncer.daemon.hooks.payloads import READERS, NoEvent, Pushed, read_event
 from syncer.daemon.service import Service, Stopping
 
 Outcome = Literal["taken", "ignored", "refused"]
+
+LARGE_EVENT = 32 * 1024
+"""Bytes of a body from which on a thread reads it."""
 
 
 class Hooks:
@@ -37,7 +41,7 @@ class Hooks:
             self._count(kind, "refused")
             raise
         try:
-            taken = self._service.take_events(pushes)
+            taken = await self._service.take_events(pushes)
         except Stopping:
             # The registry sends the event again.
             raise HTTPException(503, "the daemon is stopping") from None
@@ -48,7 +52,10 @@ class Hooks:
     async def _read(self, kind: str, request: Request) -> tuple[Pushed, ...]:
         body = await admit_hook(self._guard, request)
         try:
-            return read_event(kind, body, request.headers)
+            if len(body) < LARGE_EVENT:
+                return read_event(kind, body, request.headers)
+            # It has hundreds of pushes: other requests are answered meanwhile.
+            return await anyio.to_thread.run_sync(read_event, kind, body, request.headers)
         except NoEvent as error:
             raise HTTPException(400, f"no event of the kind {kind}: {error}") from None
 

@@ -1,6 +1,7 @@
 """Finds the rules that select a pushed tag."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -13,6 +14,8 @@ from syncer.rules.rule import Destination, Rule
 from syncer.rules.tags import OneDigest, TheseTags
 
 _DEFAULT_PORTS = (":443", ":80")
+_MAX_KNOWN = 4096
+"""Repositories about which the index keeps what it computed: a flood of events is about few of them."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -47,6 +50,13 @@ class _Pattern(msgspec.Struct, frozen=True):
     meets_itself: bool
 
 
+class _Reader(msgspec.Struct, frozen=True):
+    """A rule without a pattern, and the names of its source's registry."""
+
+    rule: Rule
+    hosts: frozenset[str]
+
+
 class RuleIndex:
     """The rules by the repository that they read. `events_from` returns the other host names of a repository's registry.
 
@@ -61,14 +71,21 @@ class RuleIndex:
     ) -> None:
         self._events_from = events_from
         self._allowed = allowed
-        self._by_path: dict[str, list[Rule]] = {}
+        self._readers: dict[str, list[_Reader]] = {}
         self._writers: dict[Repository, list[Rule]] = {}
         self._patterns: dict[int, _Pattern] = {}
+        self._patterns_by_start: dict[str, list[_Pattern]] = {}
+        self._hosts_of = lru_cache(_MAX_KNOWN)(self._find_hosts)
+        self._patterns_writing = lru_cache(_MAX_KNOWN)(self._find_patterns_writing)
         for rule in rules:
             if rule.pattern is not None:
-                self._patterns[rule.number] = _Pattern(rule, outlines(rule), meets_itself(rule))
+                pattern = _Pattern(rule, outlines(rule), meets_itself(rule))
+                self._patterns[rule.number] = pattern
+                start = rule.pattern.prefix.partition("/")[0]
+                self._patterns_by_start.setdefault(start, []).append(pattern)
                 continue
-            self._by_path.setdefault(rule.source.path, []).append(rule)
+            reader = _Reader(rule, self._find_hosts(rule.source))
+            self._readers.setdefault(rule.source.path, []).append(reader)
             for destination in rule.destinations:
                 self._writers.setdefault(destination.repository, []).append(rule)
 
@@ -87,16 +104,22 @@ class RuleIndex:
         return Match(tuple(arrivals), tuple(competing[number] for number in sorted(competing)))
 
     def _reading(self, push: Pushed) -> Iterator[Rule]:
-        for rule in self._by_path.get(push.path, ()):
-            if self._is_from(push, rule.source):
-                yield rule
-        for pattern in self._patterns.values():
-            repository = Repository(pattern.rule.source.host, push.path)
-            if self._is_from(push, repository) and (made := self._rule_for(pattern, repository)):
-                yield made
+        for reader in self._readers.get(push.path, ()):
+            if _names(push, reader.hosts):
+                yield reader.rule
+        # A pattern that begins with a `*` has an empty start.
+        for start in ("", push.path.partition("/")[0]):
+            for pattern in self._patterns_by_start.get(start, ()):
+                repository = Repository(pattern.rule.source.host, push.path)
+                if _names(push, self._hosts_of(repository)) and (made := self._rule_for(pattern, repository)):
+                    yield made
 
-    def _is_from(self, push: Pushed, source: Repository) -> bool:
-        return any(_names(push, host) for host in (source.host, *self._events_from(source)))
+    def _find_hosts(self, source: Repository) -> frozenset[str]:
+        return frozenset(_without_default_port(host) for host in (source.host, *self._events_from(source)))
+
+    def _find_patterns_writing(self, destination: Repository) -> tuple[_Pattern, ...]:
+        outline = (str(destination),)
+        return tuple(each for each in self._patterns.values() if may_meet(outline, each.outlines))
 
     def _rule_for(self, pattern: _Pattern, repository: Repository) -> Rule | None:
         """Return the rule for one repository. What has no valid or allowed destination is left to the next whole run."""
@@ -114,9 +137,8 @@ class RuleIndex:
                 earlier = other.number < rule.number and other.source != rule.source
                 if earlier and any(_may_write(other, destination.repository, each) for each in written):
                     yield other
-            for pattern in self._patterns.values():
-                earlier = pattern.rule.number < rule.number
-                if earlier and may_meet((str(destination.repository),), pattern.outlines):
+            for pattern in self._patterns_writing(destination.repository):
+                if pattern.rule.number < rule.number:
                     same = not pattern.meets_itself and self._rule_for(pattern, rule.source)
                     if not (same and same.writes_to(destination.repository)):
                         yield pattern.rule
@@ -153,12 +175,11 @@ def _may_write(rule: Rule, repository: Repository, tag: str) -> bool:
     )
 
 
-def _names(push: Pushed, host: str) -> bool:
-    """Return whether the event may come from the registry `host`."""
-    plain = _without_default_port(host)
-    if any(plain == _without_default_port(each) for each in push.hosts):
+def _names(push: Pushed, hosts: frozenset[str]) -> bool:
+    """Return whether the event may come from the registry that has these names, without default ports."""
+    if any(_without_default_port(each) in hosts for each in push.hosts):
         return True
-    return any(plain.endswith(ending) for ending in push.endings)
+    return any(host.endswith(ending) for ending in push.endings for host in hosts)
 
 
 def _without_default_port(host: str) -> str:

@@ -19,6 +19,7 @@ from syncer.config.json_reader import read_json
 from syncer.config.rule_reader import rules_from
 from syncer.daemon.files import ConfigFiles
 from syncer.daemon.guard import Guard
+from syncer.daemon.hooks.journal import Journal
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
 from syncer.daemon.page import Pages
@@ -41,6 +42,7 @@ from syncer.state.behind import BehindTable
 from syncer.state.database import open_database
 from syncer.state.failures import FailureTable
 from syncer.state.history import Bounds, History
+from syncer.state.waiting_events import WaitingEvents
 from tests.support.rules import numbered
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -160,17 +162,20 @@ class Daemon:
     guard: Guard = field(default_factory=lambda: Guard("127.0.0.1"))
     lock: Callable[[], AbstractContextManager[None]] = nullcontext
     load: Callable[[], Config] | None = None
+    folder: Path | None = None
+    keeps_events: bool = False
     write_outcome: Callable[[ReportObserver], None] = lambda _report: None
     runs: list[Scripted] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
 
     @contextmanager
     def built(self) -> Iterator[Service]:
-        self.database = open_database(None)
+        self.database = open_database(self.folder)
         self.history = History(self.database, bounds=self.bounds)
         self.metrics = MetricsObserver()
         self.live = Live()
         self.lag = Lag(BehindTable(self.database), now=lambda: self.clock().timestamp())
+        self.journal = Journal(WaitingEvents(self.database) if self.keeps_events else None)
         self.files = ConfigFiles(self.load or self._config, [], metrics=self.metrics)
         self.runner = Runner(
             prepare=self._prepare,
@@ -178,6 +183,7 @@ class Daemon:
             metrics=self.metrics,
             live=self.live,
             lag=self.lag,
+            journal=self.journal,
             lock=self.lock,
             on_finished=self.ended.append,
         )
@@ -191,6 +197,7 @@ class Daemon:
             metrics=self.metrics,
             notifier=Notifier([], FailureWatch(FailureTable(self.database))),
             lag=self.lag,
+            journal=self.journal,
             plan_of=self._plan_of,
             now=self.clock,
             sleep=self.clock.sleep,
