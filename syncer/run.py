@@ -143,6 +143,7 @@ class Run:
         self._rules = rules
         self._tags = tags
         self._announced = announced
+        self._announcing: list[ListAnnounced] = []
         self._auth = auth
         self._credentials = credentials or Credentials(auth)
         known = cache or BlobCache()
@@ -352,7 +353,15 @@ class Run:
 
         self._join([each.rule for each in announced])
         for each in announced:
-            self._graph.add(ListAnnounced(each.rule, each.tags))
+            task = ListAnnounced(each.rule, each.tags)
+            self._announcing.append(task)
+            self._graph.add(task)
+
+    @property
+    def announced_waiting(self) -> int:
+        """Return the number of announced images that are not begun yet."""
+        self._announcing = [each for each in self._announcing if each.waiting]
+        return sum(each.waiting for each in self._announcing)
 
     def _outcome(self) -> RunOutcome:
         if self._interrupted:

@@ -147,6 +147,7 @@ def run_service(options: ServeOptions) -> int:
                 plan_of=preparation.plan,
             )
             _restore_history(history, metrics, log)
+            service.restore_events()
             if share := describe_share(files.config, options.shard):
                 log.tell(share)
             log.tell(f"listening on http://{_shown(bound)}")

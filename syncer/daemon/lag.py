@@ -22,11 +22,13 @@ class Lag(Observer):
         self._table = table
         self._now = now
         self._since: dict[str, float] = {}
+        self._by_repository: dict[str, dict[str, float]] = {}
         self._changed: dict[str, float | None] = {}
 
     def restore(self) -> None:
         """Load the times that an earlier process stored. Raises `sqlite3.Error`."""
-        self._since = self._table.load()
+        for name, since in sorted(self._table.load().items(), key=lambda item: item[1]):
+            self._set(name, since)
 
     def flush(self) -> None:
         """Store the times. Raises `sqlite3.Error`."""
@@ -79,22 +81,31 @@ class Lag(Observer):
     def _add(self, destination: Reference) -> None:
         name = str(destination)
         if name not in self._since and len(self._since) < MAX_BEHIND:
-            self._since[name] = self._changed[name] = self._now()
+            self._changed[name] = self._now()
+            self._set(name, self._changed[name])
+
+    def _set(self, name: str, since: float) -> None:
+        self._since[name] = since
+        # The first one of a repository is the one that has been behind for longest.
+        self._by_repository.setdefault(_repository_of(name), {})[name] = since
 
     def _remove(self, name: str) -> None:
         if self._since.pop(name, None) is not None:
             self._changed[name] = None
+            repository = _repository_of(name)
+            del self._by_repository[repository][name]
+            if not self._by_repository[repository]:
+                del self._by_repository[repository]
 
     # --- state ----------------------------------------------------------------------------------------------------
 
     def by_host(self, rules: Iterable[Rule]) -> dict[str, float]:
         """Return the longest lag in seconds of each registry that one of `rules` writes to."""
         longest = {each.repository.host: 0.0 for rule in rules for each in rule.destinations}
-        now = self._now()
-        for name, since in self._since.items():
-            host = name.partition("/")[0]
+        for repository, (_, lag) in self.by_repository().items():
+            host = repository.partition("/")[0]
             if host in longest:
-                longest[host] = max(longest[host], now - since)
+                longest[host] = max(longest[host], lag)
         return longest
 
     def behind(self) -> dict[str, float]:
@@ -103,12 +114,13 @@ class Lag(Observer):
 
     def by_repository(self) -> dict[str, tuple[int, float]]:
         """Return the number of images that are behind, and the longest lag in seconds, of each destination repository."""
-        found: dict[str, tuple[int, float]] = {}
         now = self._now()
-        for name, since in self._since.items():
-            repository = name.partition("@")[0]
-            head, slash, last = repository.rpartition("/")
-            repository = f"{head}{slash}{last.partition(':')[0]}"
-            number, longest = found.get(repository, (0, 0.0))
-            found[repository] = number + 1, max(longest, now - since)
-        return found
+        return {
+            repository: (len(names), now - next(iter(names.values())))
+            for repository, names in self._by_repository.items()
+        }
+
+
+def _repository_of(name: str) -> str:
+    head, slash, last = name.partition("@")[0].rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"

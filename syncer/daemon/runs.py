@@ -153,6 +153,11 @@ class Runner:
         is_old = time.monotonic() - current.began > EVENT_SECONDS
         return not (is_old and current.prepared.run.only_announced)
 
+    @property
+    def events_waiting(self) -> int:
+        """The number of announced images that the run in progress has not begun."""
+        return self.current.prepared.run.announced_waiting if self.current is not None else 0
+
     def add(self, work: Work) -> None:
         """Add work to the run in progress, which must be open. Its images become a part of that run's report."""
         assert self.current is not None

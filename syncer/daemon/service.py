@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from syncer.config import Config
 from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
-from syncer.daemon.hooks.arrivals import Arrivals, Batch
+from syncer.daemon.hooks.arrivals import MAX_WAITING, Arrivals, Batch
 from syncer.daemon.hooks.journal import Journal
 from syncer.daemon.hooks.matching import RuleIndex
 from syncer.daemon.hooks.payloads import Pushed
@@ -154,7 +154,6 @@ class Service:
             group.start_soon(self._watch_files)
             group.start_soon(self._start_queued_runs)
             group.start_soon(self._run_schedules)
-            await self._restore_events()
             group.start_soon(self._journal.run)
             group.start_soon(self._run_events)
             self._group = group
@@ -281,7 +280,7 @@ class Service:
         """
         taken, added = 0, dict[EventKey, str]()
         for start in range(0, len(pushes), _EVENTS_AT_ONCE):
-            if self.stopping or self._group is None:
+            if self.stopping:
                 raise Stopping
             taken += self._take_events(pushes[start : start + _EVENTS_AT_ONCE], added)
             if start + _EVENTS_AT_ONCE < len(pushes):
@@ -305,13 +304,14 @@ class Service:
         for push in pushes:
             if match := self._index[1].match(push):
                 taken += 1
-                for arrival in match.arrivals:
+                for arrival in match.arrivals if push.is_image else ():
                     self.lag.expect(arrival.rule, arrival.tag)
                 added |= self._arrivals.put(match)
         return taken
 
-    async def _restore_events(self) -> None:
-        events = await self._journal.load()
+    def restore_events(self) -> None:
+        """Take up the events that an earlier process left. Call this before `run`; it may block."""
+        events = self._journal.load()
         self._journal.forget(self._arrivals.restore(events, self.files.config.rules))
         if events:
             _log.info("taken up from the state folder: %s", count(len(events), "event"))
@@ -326,7 +326,10 @@ class Service:
             await self._arrivals.wait()
             if not self.runner.busy:
                 await self._sleep(self.plan.hook_delay)
-            if self.runner.is_open:
+            if self.runner.is_open and self.runner.events_waiting >= MAX_WAITING:
+                # A run that is behind gets no more: what waits here is bounded, and each tag waits once.
+                await anyio.sleep(_BATCH_SECONDS)
+            elif self.runner.is_open:
                 batch = self._take_waiting(self.files.config)
                 self.runner.add(Work(batch.rules, announced=batch.announced))
                 await anyio.sleep(_BATCH_SECONDS)

@@ -39,6 +39,11 @@ class ReferrerLists:
         """Record all tags of a source, which were listed for another reason."""
         self._tags[repository] = frozenset(filter(is_referrer_tag, tags))
 
+    def forget(self, repository: Repository) -> None:
+        """Forget what a source has, because a registry announced a new referrer."""
+        self._tags.pop(repository, None)
+        self.completed.clear()
+
     def has_none(self, source: Source) -> bool:
         """Return whether it is known that nothing at a source refers to anything."""
         by_tag_only = not isinstance(source, ListsReferrers) or source.lists_by_tag_only

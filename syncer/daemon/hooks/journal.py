@@ -37,12 +37,12 @@ class Journal(Observer):
         self._written = anyio.Event()
         self._failing = False
 
-    async def load(self) -> Mapping[EventKey, str]:
-        """Return the events that an earlier process left. They wait again."""
+    def load(self) -> Mapping[EventKey, str]:
+        """Return the events that an earlier process left. They wait again. May block."""
         if self._table is None:
             return {}
         try:
-            self._waiting = await anyio.to_thread.run_sync(self._table.load)
+            self._waiting = self._table.load()
         except sqlite3.Error as error:
             _log.error("cannot read the events that waited: %s", error)
         return dict(self._waiting)

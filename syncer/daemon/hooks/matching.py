@@ -21,6 +21,9 @@ _MAX_KNOWN = 4096
 class Arrival(msgspec.Struct, frozen=True):
     """A pushed tag that a rule selects. `tag` is None for a rule of one digest that has no tag.
 
+    If the rule copies referrers or verifies signatures, it is also the tag of a referrer, or the digest of a manifest
+    that has no tag.
+
     For a rule with a pattern, `rule` is the rule for the repository.
     """
 
@@ -94,6 +97,10 @@ class RuleIndex:
         arrivals: list[Arrival] = []
         competing: dict[int, Rule] = {}
         for rule in self._reading(push):
+            if _may_be_referrer(rule, push):
+                # A signature, for example. It competes with nothing, whatever other rules write.
+                arrivals.append(Arrival(rule, push.tag or str(push.digest), push.digest))
+                continue
             tags = list(_selected(rule, push))
             rivals = {each.number: each for tag in tags for each in self._rivals(rule, tag)}
             pattern = self._patterns.get(rule.number)
@@ -142,6 +149,13 @@ class RuleIndex:
                     same = not pattern.meets_itself and self._rule_for(pattern, rule.source)
                     if not (same and same.writes_to(destination.repository)):
                         yield pattern.rule
+
+
+def _may_be_referrer(rule: Rule, push: Pushed) -> bool:
+    """Return whether the rule needs referrers, and this may be one. Without a tag, it may also be a child of an index."""
+    if isinstance(rule.selection, OneDigest) and rule.selection.digest == push.digest:
+        return False
+    return (rule.referrers is not None or bool(rule.verify)) and not push.is_image
 
 
 def _selected(rule: Rule, push: Pushed) -> Iterable[str | None]:

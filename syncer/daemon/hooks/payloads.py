@@ -14,6 +14,7 @@ import msgspec
 from syncer.oci import media_types
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.reference import DOCKER_HUB, InvalidReference, canonical_host, is_path, is_tag
+from syncer.oci.referrers import is_referrer_tag
 
 T = TypeVar("T")
 
@@ -34,6 +35,11 @@ class Pushed(msgspec.Struct, frozen=True):
     digest: Digest | None = None
     hosts: tuple[str, ...] = ()
     endings: tuple[str, ...] = ()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a tag was pushed that is not that of a signature or of another referrer."""
+        return self.tag is not None and not is_referrer_tag(self.tag)
 
 
 Reader = Callable[[bytes, Mapping[str, str]], tuple[Pushed, ...]]

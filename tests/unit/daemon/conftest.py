@@ -42,7 +42,7 @@ from syncer.state.behind import BehindTable
 from syncer.state.database import open_database
 from syncer.state.failures import FailureTable
 from syncer.state.history import Bounds, History
-from syncer.state.waiting_events import WaitingEvents
+from syncer.state.waiting_events import EventKey, WaitingEvents
 from tests.support.rules import numbered
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -83,11 +83,16 @@ class Scripted(WatchedRun):
         self.stopped = anyio.Event()
         self.go_on = anyio.Event()
         self.waiting = False
+        self.behind = 0
         self._script = script
 
     @property
     def stopping(self) -> bool:
         return self.stopped.is_set()
+
+    @property
+    def announced_waiting(self) -> int:
+        return self.behind
 
     def stop(self) -> None:
         self.stopped.set()
@@ -162,19 +167,20 @@ class Daemon:
     guard: Guard = field(default_factory=lambda: Guard("127.0.0.1"))
     lock: Callable[[], AbstractContextManager[None]] = nullcontext
     load: Callable[[], Config] | None = None
-    folder: Path | None = None
     keeps_events: bool = False
+    left: dict[EventKey, str] = field(default_factory=dict)
     write_outcome: Callable[[ReportObserver], None] = lambda _report: None
     runs: list[Scripted] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
 
     @contextmanager
     def built(self) -> Iterator[Service]:
-        self.database = open_database(self.folder)
+        self.database = open_database(None)
         self.history = History(self.database, bounds=self.bounds)
         self.metrics = MetricsObserver()
         self.live = Live()
         self.lag = Lag(BehindTable(self.database), now=lambda: self.clock().timestamp())
+        WaitingEvents(self.database).save(self.left)
         self.journal = Journal(WaitingEvents(self.database) if self.keeps_events else None)
         self.files = ConfigFiles(self.load or self._config, [], metrics=self.metrics)
         self.runner = Runner(
@@ -203,6 +209,7 @@ class Daemon:
             sleep=self.clock.sleep,
         )
         self.clock.busy = lambda: self.runner.busy and not self.blocked
+        self.service.restore_events()
         yield self.service
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 
+import anyio
 import pytest
 
 from syncer.accounts.book import AuthBook
@@ -11,11 +12,18 @@ from syncer.config import Config
 from syncer.config.rule_reader import rules_from
 from syncer.daemon.admission import MAX_EVENT
 from syncer.daemon.guard import Guard
-from syncer.daemon.hooks.arrivals import MAX_WAITING
+from syncer.daemon.hooks import arrivals
+from syncer.daemon.hooks.arrivals import Arrivals
+from syncer.daemon.hooks.endpoint import LARGE_EVENT
+from syncer.daemon.hooks.journal import Journal
 from syncer.daemon.service import Plan
+from syncer.events import ImageSynced, RunFinished
 from syncer.oci.digest import Digest
+from syncer.oci.reference import Reference
 from syncer.rules.allowlist import Allowlist
+from syncer.state.database import open_database
 from syncer.state.lock import StateLocked
+from syncer.state.waiting_events import ALL_TAGS, EventKey, WaitingEvents
 from tests.unit.daemon.conftest import auth_book, until_told
 
 DIGEST = Digest.of(b"pushed")
@@ -305,14 +313,45 @@ class TestRuns:
             await event_run(daemon)
         assert announced(daemon.runs[0].first) == {"source.example/team/app": {"1.0": DIGEST}}
 
-    async def test_flood_of_distinct_tags_becomes_a_run_of_the_whole_rule(self, daemon):
+    async def test_flood_of_distinct_tags_becomes_a_run_of_the_whole_rule(self, daemon, monkeypatch):
+        monkeypatch.setattr(arrivals, "MAX_WAITING", 200)
         daemon.images = {"source.example/team/app": "there.example/app"}
         async with daemon.running(), daemon.client() as client:
-            for start in range(0, MAX_WAITING + 2000, 2000):
-                await client.post(HOOK, content=pushed(*(f"t{start + each}" for each in range(2000))))
+            for start in range(0, 220, 20):
+                await client.post(HOOK, content=pushed(*(f"t{start + each}" for each in range(20))))
             await event_run(daemon)
         assert daemon.sources() == ["source.example/team/app"]
         assert daemon.runs[0].first.announced == ()
+
+    async def test_run_that_is_behind_gets_no_more_events(self, daemon, monkeypatch):
+        monkeypatch.setattr("syncer.daemon.service.MAX_WAITING", 2)
+        daemon.images = {"source.example/team/app": "there.example/app"}
+        daemon.script = until_told
+        async with daemon.running() as service, daemon.client() as client:
+            await service.run_now()
+            await daemon.settle()
+            run = daemon.runs[0]
+            run.behind = 2
+            for _ in range(3):
+                await client.post(HOOK, content=pushed("1.0"))
+            await anyio.sleep(0.2)
+            assert run.added == []
+            run.behind = 0
+            await daemon.until(lambda: run.added)
+            run.go_on.set()
+            await daemon.settle()
+        assert announced(run.added[1]) == {"source.example/team/app": {"1.0": DIGEST}}
+
+    async def test_event_with_many_pushes_is_taken_whole(self, daemon):
+        daemon.images = {"source.example/team/app": "there.example/app"}
+        tags = [f"t{number}" for number in range(500)]
+        body = pushed(*tags)
+        assert len(body) > LARGE_EVENT
+        async with daemon.running(), daemon.client() as client:
+            assert (await client.post(HOOK, content=body)).json() == {"pushed": 500, "taken": 500}
+            assert (await client.post(HOOK, content=body.replace(b"t7", b"/7"))).status_code == 400
+            await event_run(daemon)
+        assert announced(daemon.runs[0].first) == {"source.example/team/app": dict.fromkeys(tags, DIGEST)}
 
     async def test_rule_with_own_schedule_joins_the_run_of_other_rules(self, daemon):
         daemon.images = {
@@ -333,6 +372,143 @@ class TestRuns:
         assert len(daemon.runs) == 1
         assert daemon.history.rule_results().keys() == {"source.example/a:1", "source.example/b:1"}
         assert daemon.sample("syncer_runs_skipped_total", reason="overlap") == 1
+
+
+class TestReferrers:
+    SIGNATURE = f"sha256-{DIGEST.hex}.sig"
+
+    @pytest.mark.parametrize(
+        ("extra", "event", "status"),
+        [
+            ({"referrers": True}, pushed(SIGNATURE), 202),
+            ({"referrers": True}, pushed(f"sha256-{DIGEST.hex}"), 202),
+            ({"referrers": True}, pushed(str(DIGEST)), 202),
+            ({"referrers": True}, pushed("other"), 200),
+            ({}, pushed(SIGNATURE), 200),
+            ({}, pushed(str(DIGEST)), 200),
+        ],
+        ids=range(6),
+    )
+    async def test_referrer_is_taken_by_a_rule_that_needs_it(self, daemon, extra, event, status):
+        daemon.images = {"source.example/team/app:1.0": {"to": "there.example/app", **extra}}
+        async with daemon.running() as service, daemon.client() as client:
+            assert (await client.post(HOOK, content=event)).status_code == status
+            assert service.lag.behind() == {}
+
+
+class TestJournal:
+    """What is left of the events for the next process."""
+
+    IMAGES = {"source.example/team/app": "there.example/app", "source.example/x/**": "there.example/{path}"}
+
+    @pytest.fixture
+    def daemon(self, daemon):
+        daemon.keeps_events = True
+        daemon.images = self.IMAGES
+        return daemon
+
+    @pytest.fixture
+    def database(self):
+        opened = open_database(None)
+        yield opened
+        opened.close()
+
+    def rows(self, daemon):
+        return {
+            (key.rule, key.source, key.tag): digest
+            for key, digest in WaitingEvents(daemon.database).load().items()
+        }
+
+    async def test_answered_event_is_stored(self, daemon):
+        async with daemon.running(), daemon.client() as client:
+            assert (await client.post(HOOK, content=pushed("1.0"))).status_code == 202
+            await client.post(HOOK, content=pushed("2.0", path="x/y"))
+            assert self.rows(daemon) == {
+                ("source.example/team/app", "source.example/team/app", "1.0"): DIGEST,
+                ("source.example/x/**", "source.example/x/y", "2.0"): DIGEST,
+            }
+
+    async def test_event_of_an_earlier_process_is_copied(self, daemon):
+        digest = str(DIGEST)
+        daemon.left = {
+            EventKey("source.example/team/app", "source.example/team/app", "1.0"): digest,
+            EventKey("source.example/x/**", "source.example/x/y", "2.0"): "",
+            EventKey("gone", "source.example/gone", "1.0"): digest,
+        }
+        async with daemon.running():
+            await event_run(daemon)
+            assert announced(daemon.runs[0].first) == {
+                "source.example/team/app": {"1.0": DIGEST},
+                "source.example/x/**": {"2.0": None},
+            }
+        assert self.rows(daemon) == {}
+
+    async def test_rule_to_be_run_as_a_whole_is_kept(self, daemon):
+        daemon.images = {"a.example/x": "there.example/x", "b.example/x": "there.example/x"}
+        async with daemon.running(), daemon.client() as client:
+            await client.post(HOOK, content=pushed("1", path="x", host="b.example"))
+            left = WaitingEvents(daemon.database).load()
+        assert {key.tag for key in left} == {ALL_TAGS}
+        again = Arrivals()
+        assert again.restore(left, daemon.files.config.rules) == []
+        assert [rule.name for rule in again.take(daemon.files.config.rules).rules] == [
+            "a.example/x",
+            "b.example/x",
+        ]
+
+    @pytest.mark.parametrize(
+        ("outcome", "left"),
+        [("success", set()), ("partial", set()), ("failure", set()), ("interrupted", {"1.0"})],
+    )
+    async def test_events_of_a_run_are_removed_unless_it_was_interrupted(self, daemon, outcome, left):
+        async def end(_run):
+            return outcome
+
+        daemon.script = end
+        async with daemon.running(), daemon.client() as client:
+            await client.post(HOOK, content=pushed("1.0"))
+            await event_run(daemon)
+        assert {tag for _, _, tag in self.rows(daemon)} == left
+
+    async def test_event_that_comes_during_its_copy_is_kept(self, database):
+        newer = Digest.of(b"newer")
+        journal = Journal(WaitingEvents(database))
+        key = EventKey("source.example/team/app", "source.example/team/app", "1.0")
+        rule = rules_from(self.IMAGES)[0]
+        source, destination = Reference(rule.source, "1.0"), Reference(rule.destinations[0].repository, "1.0")
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.run)
+            await journal.add({key: str(DIGEST)})
+            journal.take()
+            await journal.add({key: str(newer)})
+            journal.notify(ImageSynced(rule, source, destination, DIGEST, None, 1, 0.1))
+            journal.notify(RunFinished("r", "event", "success", 0.1))
+            group.cancel_scope.cancel()
+        assert WaitingEvents(database).load() == {key: str(newer)}
+
+    async def test_complete_image_is_removed_before_the_run_ends(self, database):
+        journal = Journal(WaitingEvents(database))
+        rule = rules_from(self.IMAGES)[0]
+        keys = {tag: EventKey(rule.name, str(rule.source), tag) for tag in ("1.0", "2.0")}
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.run)
+            await journal.add(dict.fromkeys(keys.values(), str(DIGEST)))
+            journal.take()
+            for tag, digest in (("1.0", DIGEST), ("2.0", Digest.of(b"another image"))):
+                there = Reference(rule.destinations[0].repository, tag)
+                journal.notify(ImageSynced(rule, Reference(rule.source, tag), there, digest, None, 1, 0.1))
+            group.cancel_scope.cancel()
+        assert WaitingEvents(database).load() == {keys["2.0"]: str(DIGEST)}
+
+    async def test_event_is_answered_although_it_cannot_be_stored(self, daemon, caplog):
+        async with daemon.running(), daemon.client() as client:
+            with daemon.database.transaction() as connection:
+                connection.execute("DROP TABLE waiting_events")
+            for tag in ("1.0", "2.0"):
+                assert (await client.post(HOOK, content=pushed(tag))).status_code == 202
+            await event_run(daemon)
+            assert len(announced(daemon.runs[0].first)["source.example/team/app"]) == 2
+        assert caplog.text.count("cannot store waiting events") == 1
 
 
 class TestTargetedRuns:
