@@ -44,6 +44,10 @@ _BATCH_SECONDS = 0.05
 """Seconds between two additions of events to a run."""
 _EVENTS_AT_ONCE = 100
 """Pushes of one request that are matched before other requests get their turn."""
+_FLOOD = 200
+"""Events since the last look, a second ago or more, that make a flood. The run for them starts when it is over."""
+_MAX_FLOOD_SECONDS = 15
+"""Seconds that the run waits for the end of a flood."""
 _AGAIN_SECONDS = 5.0
 """Seconds until a run of events that could not start is tried again."""
 
@@ -119,6 +123,7 @@ class Service:
         self._group: TaskGroup | None = None
         self._journal = journal
         self._arrivals = Arrivals()
+        self._events = 0
         self._index: tuple[Config, RuleIndex] | None = None
         self._queued: frozenset[str] = frozenset()
         self._queue_changed = anyio.Event()
@@ -304,6 +309,7 @@ class Service:
         for push in pushes:
             if match := self._index[1].match(push):
                 taken += 1
+                self._events += 1
                 for arrival in match.arrivals if push.is_image else ():
                     self.lag.expect(arrival.rule, arrival.tag)
                 added |= self._arrivals.put(match)
@@ -325,7 +331,7 @@ class Service:
         while True:
             await self._arrivals.wait()
             if not self.runner.busy:
-                await self._sleep(self.plan.hook_delay)
+                await self._let_events_come()
             if self.runner.is_open and self.runner.events_waiting >= MAX_WAITING:
                 # A run that is behind gets no more: what waits here is bounded, and each tag waits once.
                 await anyio.sleep(_BATCH_SECONDS)
@@ -337,6 +343,16 @@ class Service:
                 await anyio.sleep(_BATCH_SECONDS)
             elif self._arrivals and not await self._begin_announced():
                 await self._sleep(_AGAIN_SECONDS)
+
+    async def _let_events_come(self) -> None:
+        """Wait for further events. A flood is answered before its images are copied, so that it is over sooner."""
+        seen = self._events
+        await self._sleep(self.plan.hook_delay)
+        for _ in range(_MAX_FLOOD_SECONDS):
+            if self._events - seen < _FLOOD:
+                return
+            seen = self._events
+            await self._sleep(1)
 
     async def _begin_announced(self) -> bool:
         taken: list[Batch] = []

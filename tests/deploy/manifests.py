@@ -22,7 +22,7 @@ KUBECTL = Path(sys.executable).with_name("kubectl")
 SHARED = ("dockerconfig", "private-ca", "proxy", "pull-secret")
 COMPONENTS = {
     "cronjob": (*SHARED, "pushgateway", "prometheusrule-jobs"),
-    "daemon": (*SHARED, "podmonitor", "prometheusrule-daemon"),
+    "daemon": (*SHARED, "podmonitor", "prometheusrule-daemon", "hooks"),
     "sharded": (*SHARED, "pushgateway", "prometheusrule-jobs"),
 }
 """The components that a user can add to each overlay."""

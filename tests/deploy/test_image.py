@@ -188,7 +188,7 @@ def has_what_is_locked_and_no_tools_to_build_with(image):
     assert "image_syncer" in installed
     assert not installed & {"pip", "setuptools", "wheel"}
     assert not list(image.glob("app/bin/pip*"))
-    lock = (ROOT / "requirements/runtime.txt").read_text()
+    lock = (ROOT / "requirements/image.txt").read_text()
     locked = re.findall(r"^([\w.-]+)==(\S+) \\$", lock, re.MULTILINE)
     assert {f"{name.replace('-', '_')}-{version}.dist-info".lower() for name, version in locked} <= have
 

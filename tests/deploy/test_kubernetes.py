@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from syncer import __version__
+from syncer.daemon.guard import HOOKS
 from syncer.rules.schedules import check_schedule
 from tests.deploy import standards
 from tests.deploy.manifests import (
@@ -461,6 +462,23 @@ DAEMON = with_components("daemon", COMPONENTS["daemon"])
 @pytest.fixture
 def daemon():
     return DAEMON.pod("Deployment/image-syncer")
+
+
+def test_component_hooks_gives_the_token_and_opens_the_path_of_events_only(daemon):
+    file = Path(daemon.command.options["hook_token_file"])
+    mount = daemon.mount_of(file)
+    assert mount
+    assert daemon.volume(mount["name"])["secret"]["secretName"] == "image-syncer-hook-token"
+    assert "hook_token_file" not in overlay("daemon").pod("Deployment/image-syncer").command.options
+    (ingress,) = DAEMON.find("Ingress").values()
+    (rule,) = ingress["spec"]["rules"]
+    assert [rule["host"]] == ingress["spec"]["tls"][0]["hosts"]
+    (path,) = rule["http"]["paths"]
+    assert (path["path"], path["pathType"]) == (HOOKS, "Prefix")
+    (service,) = DAEMON.find("Service").values()
+    backend = path["backend"]["service"]
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"]["name"] in [port["name"] for port in service["spec"]["ports"]]
 
 
 def test_there_is_one_daemon_at_a_time():

@@ -208,6 +208,10 @@ class Change:
 
 NO_CPU = {"requests": {"cpu": "300m"}}
 POD_MONITOR = {"podMonitor": {"enabled": True}}
+INGRESS_OFF = {
+    "daemon": {"hookToken": {"existingSecret": "hooks"}, "ingress": {"host": "syncer.example.com"}}
+}
+INGRESS = {"daemon": INGRESS_OFF["daemon"] | {"ingress": {"enabled": True, "host": "syncer.example.com"}}}
 CHANGES = [
     Change("mode", "daemon", "kind: Deployment"),
     Change("mode", "sharded", "completionMode: Indexed"),
@@ -273,6 +277,13 @@ CHANGES = [
     Change("sharded.merge.resources.limits.memory", "3333Mi", "memory: 3333Mi", "sharded"),
     Change("daemon.runOnStart", True, "- --run-on-start", "daemon", {"daemon": {"runOnStart": False}}),
     Change("daemon.apiToken.existingSecret", "my-token", 'secretName: "my-token"', "daemon"),
+    Change("daemon.hookToken.existingSecret", "my-hooks", 'secretName: "my-hooks"', "daemon"),
+    Change("daemon.hookToken.existingSecret", "my-hooks", "- --hook-token-file=", "daemon"),
+    Change("daemon.ingress.enabled", True, "path: /hooks/", "daemon", INGRESS_OFF),
+    Change("daemon.ingress.className", "inner", 'ingressClassName: "inner"', "daemon", INGRESS),
+    Change("daemon.ingress.host", "a.example.com", 'host: "a.example.com"', "daemon", INGRESS),
+    Change("daemon.ingress.tlsSecret", "my-tls", 'secretName: "my-tls"', "daemon", INGRESS),
+    Change("daemon.ingress.annotations", {"in": "gress"}, "in: gress", "daemon", INGRESS),
     Change("daemon.service.type", "NodePort", 'type: "NodePort"', "daemon"),
     Change("daemon.service.port", 8888, "port: 8888", "daemon"),
     Change("daemon.service.annotations", {"lb": "inner"}, "lb: inner", "daemon"),
@@ -367,6 +378,13 @@ def test_a_wrong_value_is_an_error_that_names_it(path, value):
     assert done.returncode != 0
     named = next(iter(value), "") if isinstance(value, dict) else ""
     assert (named or path.rpartition(".")[2]) in done.stderr
+
+
+def test_path_of_events_is_not_opened_without_a_token():
+    values = {"mode": "daemon", "daemon": {"ingress": INGRESS["daemon"]["ingress"]}}
+    done = helm("template", "image-syncer", CHART, values=values)
+    assert done.returncode != 0
+    assert "hookToken" in done.stderr
 
 
 def test_long_names_leave_room_for_the_names_of_pods():

@@ -1,6 +1,9 @@
 """Events of a real docker-registry: a pushed tag is copied without a schedule."""
 
+import random
+import re
 import signal
+import time
 
 import pytest
 
@@ -26,10 +29,22 @@ def announcing(served, registry, tmp_path):
     served.options += ["--hook-token-file", str(tmp_path / "token"), "--hook-delay", "0.2"]
     served.options += ["--state-dir", str(tmp_path / "state"), "--log-level", "debug"]
     served.start()
-    origin.events_to = f"{served.url}/hooks/distribution?token={TOKEN}"
-    origin.restart()
+    served.counted = lambda outcome: _counted(served.text("/metrics"), outcome)
+    served.origin = origin
+    announce_to(served)
     served.origin, served.target, served.corpus = origin, target, corpus
     return served
+
+
+def announce_to(served):
+    """Let the source send its events to the daemon, whose port is another one after each start."""
+    served.origin.events_to = f"{served.url}/hooks/distribution?token={TOKEN}"
+    served.origin.restart()
+
+
+def _counted(metrics, outcome):
+    found = re.search(rf'syncer_events_total{{.*outcome="{outcome}"}} (\d+)', metrics)
+    return int(found[1]) if found else 0
 
 
 def holds(registry, repository, tag):
@@ -73,6 +88,33 @@ def test_kill_during_an_event_leaves_whole_images(announcing):
     assert holds(announcing.target, f"mirror/{image.repository}", "brand-new")
     killed = next(each for each in announcing.runs if each["trigger"] == "event")
     assert killed["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_daemon_completes_the_events_that_it_answered(announcing, seed):
+    """Kills at seeded moments: after the answer, at the start of the run, and while images are copied."""
+    moments = random.Random(seed)
+    names = []
+    for number, image in enumerate(announcing.corpus.images[:6]):
+        tag = f"new-{number}"
+        before = announcing.counted("taken")
+        add_tag(announcing.origin, image.repository, image.tag, tag)
+        wait_until(lambda before=before: announcing.counted("taken") > before)
+        names.append(f"{image.repository}:{tag}")
+        if number % 2:
+            time.sleep(moments.uniform(0, 0.4))
+            announcing.signal(signal.SIGKILL)
+            announcing.process.wait(timeout=20)
+            whole_storage(announcing.target.storage)
+            announcing.start()
+            announce_to(announcing)
+    # Nobody starts a run: what was answered is enough.
+    for name in names:
+        repository, _, tag = name.partition(":")
+        wait_until(
+            lambda repository=repository, tag=tag: holds(announcing.target, f"mirror/{repository}", tag)
+        )
+    judge(announcing.origin, announcing.target, [(name, f"mirror/{name}") for name in names])
 
 
 def test_run_of_one_rule_and_tag_by_the_api(announcing):

@@ -11,11 +11,13 @@ from syncer.demo.images import make_artifact, make_image, make_index, make_layer
 from syncer.demo.messages import Answer, Request
 from syncer.demo.store import Store
 from syncer.engine import referrers as engine_referrers
+from syncer.events import ImageSynced
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.referrers import cosign_tags, fallback_tag, merge_referrers
 from syncer.places.registry import referrers as registry_referrers
+from syncer.run import Announced
 from tests.support.wire import kinds, refuse, without_referrers_api
 
 LAYER = make_layer({"a": b"b"})
@@ -437,3 +439,42 @@ async def test_a_fallback_tag_that_others_overwrite_is_written_again_within_boun
     else:
         assert "others overwrote the tag" in outcome.failed[0].failure.message
         assert written == registry_referrers.MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("api", [True, False], ids=["by the API", "by the fallback tag"])
+async def test_announced_referrer_is_copied_with_its_subject_unchanged(net, source, destination, image, api):
+    if not api:
+        without_referrers_api(source)
+    await net.sync(APP)
+    added = attach(source.store, image, b"later")
+    name = str(added.digest)
+    if not api:
+        attach_by_tag(source.store, image, [added])
+        name = fallback_tag(image.digest)
+    outcome = await net.sync(APP, announced={name: added.digest})
+    assert outcome.counts == (0, 1, 0)
+    assert destination.store.manifest("app", str(added.digest)) is not None
+
+
+async def test_announced_child_of_an_index_costs_one_request(net, source, destination, image):
+    await net.sync(APP)
+    net.forget()
+    outcome = await net.sync(APP, announced={str(image.digest): image.digest})
+    assert outcome.counts == (0, 0, 0)
+    assert kinds(source) == {"GET manifest": 1}
+    assert kinds(destination) == {}
+
+
+async def test_referrer_announced_during_the_run_is_not_missed(net, source, destination, image):
+    """The run has listed the referrers of the image before the signature came."""
+    added: list[Descriptor] = []
+
+    def heard(event):
+        if isinstance(event, ImageSynced) and not added:
+            added.append(attach(source.store, image, b"later"))
+            run.announce([Announced(event.rule, {str(added[0].digest): added[0].digest})])
+
+    run, recorder = net.run(APP, heard=heard)
+    outcome = await net.finish(run, recorder)
+    assert outcome.failed == []
+    assert destination.store.manifest("app", str(added[0].digest)) is not None
