@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,9 +14,9 @@ from anyio.abc import TaskGroup
 
 from syncer.config import Config
 from syncer.daemon.files import LOOK_SECONDS, ConfigFiles
-from syncer.daemon.hooks.arrivals import MAX_WAITING, Arrivals, Batch
+from syncer.daemon.hooks.arrivals import MAX_WAITING, Batch
+from syncer.daemon.hooks.intake import Intake
 from syncer.daemon.hooks.journal import Journal
-from syncer.daemon.hooks.matching import RuleIndex
 from syncer.daemon.hooks.payloads import Pushed
 from syncer.daemon.lag import Lag
 from syncer.daemon.live import Live
@@ -31,7 +31,6 @@ from syncer.rules.rule import Rule
 from syncer.run import Run
 from syncer.state.history import Document, History
 from syncer.state.lock import StateLocked, StateUnusable
-from syncer.state.waiting_events import EventKey
 
 STOP_SECONDS = 23.5
 """Seconds from the signal until the run must have ended. Kubernetes kills the process after 30 seconds."""
@@ -42,8 +41,6 @@ PLAN_SECONDS = 120.0
 """Seconds that a plan may take."""
 _BATCH_SECONDS = 0.05
 """Seconds between two additions of events to a run."""
-_EVENTS_AT_ONCE = 100
-"""Pushes of one request that are matched before other requests get their turn."""
 _FLOOD = 200
 """Events since the last look, a second ago or more, that make a flood. The run for them starts when it is over."""
 _MAX_FLOOD_SECONDS = 15
@@ -122,9 +119,7 @@ class Service:
         self._sleep = sleep
         self._group: TaskGroup | None = None
         self._journal = journal
-        self._arrivals = Arrivals()
-        self._events = 0
-        self._index: tuple[Config, RuleIndex] | None = None
+        self._intake = Intake(lambda: files.config, lag, journal)
         self._queued: frozenset[str] = frozenset()
         self._queue_changed = anyio.Event()
         self._stop = anyio.Event()
@@ -283,90 +278,54 @@ class Service:
 
         With a state folder, what was taken is stored when this returns.
         """
-        taken, added = 0, dict[EventKey, str]()
-        for start in range(0, len(pushes), _EVENTS_AT_ONCE):
-            if self.stopping:
-                raise Stopping
-            taken += self._take_events(pushes[start : start + _EVENTS_AT_ONCE], added)
-            if start + _EVENTS_AT_ONCE < len(pushes):
-                # Other requests are answered meanwhile.
-                await anyio.lowlevel.checkpoint()
-        await self._journal.add(added)
-        return taken
-
-    def _take_events(self, pushes: Iterable[Pushed], added: dict[EventKey, str]) -> int:
-        config = self.files.config
-        if self._index is None or self._index[0] is not config:
-            self._index = (
-                config,
-                RuleIndex(
-                    config.rules,
-                    lambda name: config.auth.settings_for(name).events_from,
-                    config.allowed,
-                ),
-            )
-        taken = 0
-        for push in pushes:
-            if match := self._index[1].match(push):
-                taken += 1
-                self._events += 1
-                for arrival in match.arrivals if push.is_image else ():
-                    self.lag.expect(arrival.rule, arrival.tag)
-                added |= self._arrivals.put(match)
-        return taken
+        if self.stopping:
+            raise Stopping
+        return await self._intake.put(pushes)
 
     def restore_events(self) -> None:
         """Take up the events that an earlier process left. Call this before `run`; it may block."""
-        events = self._journal.load()
-        self._journal.forget(self._arrivals.restore(events, self.files.config.rules))
-        if events:
-            _log.info("taken up from the state folder: %s", count(len(events), "event"))
-
-    def _take_waiting(self, config: Config) -> Batch:
-        self._journal.take()
-        return self._arrivals.take(config.rules)
+        self._intake.restore()
 
     async def _run_events(self) -> None:
         """Copy announced tags: in the run in progress, or else in a run of their own."""
         while True:
-            await self._arrivals.wait()
+            await self._intake.wait()
             if not self.runner.busy:
                 await self._let_events_come()
             if self.runner.is_open and self.runner.events_waiting >= MAX_WAITING:
                 # A run that is behind gets no more: what waits here is bounded, and each tag waits once.
                 await anyio.sleep(_BATCH_SECONDS)
             elif self.runner.is_open:
-                batch = self._take_waiting(self.files.config)
+                batch = self._intake.take(self.files.config)
                 self.runner.add(Work(batch.rules, announced=batch.announced))
                 await anyio.sleep(_BATCH_SECONDS)
             elif self.runner.busy:
                 await anyio.sleep(_BATCH_SECONDS)
-            elif self._arrivals and not await self._begin_announced():
+            elif self._intake and not await self._begin_announced():
                 await self._sleep(_AGAIN_SECONDS)
 
     async def _let_events_come(self) -> None:
         """Wait for further events. A flood is answered before its images are copied, so that it is over sooner."""
-        seen = self._events
+        seen = self._intake.total
         await self._sleep(self.plan.hook_delay)
         for _ in range(_MAX_FLOOD_SECONDS):
-            if self._events - seen < _FLOOD:
+            if self._intake.total - seen < _FLOOD:
                 return
-            seen = self._events
+            seen = self._intake.total
             await self._sleep(1)
 
     async def _begin_announced(self) -> bool:
         taken: list[Batch] = []
 
         def choose(config: Config) -> Work:
-            batch = self._take_waiting(config)
+            batch = self._intake.take(config)
             taken.append(batch)
             return Work(batch.rules, announced=batch.announced)
 
         if await self._begin("event", choose):
             return True
         for batch in taken:
-            self._arrivals.put_back(batch)
-            self._journal.put_back()
+            self._intake.put_back(batch)
         return False
 
     # --- time -----------------------------------------------------------------------------------------------------

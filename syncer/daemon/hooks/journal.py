@@ -35,6 +35,7 @@ class Journal(Observer):
         self._changes: dict[EventKey, str | None] = {}
         self._added = anyio.Event()
         self._written = anyio.Event()
+        self._writing: anyio.Event | None = None
         self._failing = False
 
     def load(self) -> Mapping[EventKey, str]:
@@ -47,15 +48,20 @@ class Journal(Observer):
             _log.error("cannot read the events that waited: %s", error)
         return dict(self._waiting)
 
-    async def add(self, events: Mapping[EventKey, str]) -> None:
-        """Add events with the digests that they named, and return once they are stored."""
-        if self._table is None or not events:
-            return
-        self._waiting |= events
-        self._changes |= events
-        written = self._written
-        self._added.set()
-        await written.wait()
+    def put(self, events: Mapping[EventKey, str]) -> None:
+        """Add events with the digests that they named."""
+        if self._table is not None:
+            self._waiting |= events
+            self._changes |= events
+
+    async def stored(self) -> None:
+        """Return once all that was added is stored."""
+        if self._changes:
+            self._added.set()
+            written = self._written
+            await written.wait()
+        elif self._writing is not None:
+            await self._writing.wait()
 
     async def run(self) -> None:
         """Write changes, until cancelled."""
@@ -73,6 +79,7 @@ class Journal(Observer):
     async def _write(self, table: WaitingEvents) -> None:
         changes, self._changes = self._changes, {}
         written, self._written = self._written, anyio.Event()
+        self._writing = written
         self._added = anyio.Event()
         try:
             if changes:
@@ -85,6 +92,7 @@ class Journal(Observer):
                 _log.error("cannot store waiting events: %s", error)
             self._failing = True
         finally:
+            self._writing = None
             written.set()
 
     # --- what becomes of events -----------------------------------------------------------------------------------

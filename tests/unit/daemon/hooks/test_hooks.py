@@ -478,9 +478,11 @@ class TestJournal:
         source, destination = Reference(rule.source, "1.0"), Reference(rule.destinations[0].repository, "1.0")
         async with anyio.create_task_group() as group:
             group.start_soon(journal.run)
-            await journal.add({key: str(DIGEST)})
+            journal.put({key: str(DIGEST)})
+            await journal.stored()
             journal.take()
-            await journal.add({key: str(newer)})
+            journal.put({key: str(newer)})
+            await journal.stored()
             journal.notify(ImageSynced(rule, source, destination, DIGEST, None, 1, 0.1))
             journal.notify(RunFinished("r", "event", "success", 0.1))
             group.cancel_scope.cancel()
@@ -492,7 +494,8 @@ class TestJournal:
         keys = {tag: EventKey(rule.name, str(rule.source), tag) for tag in ("1.0", "2.0")}
         async with anyio.create_task_group() as group:
             group.start_soon(journal.run)
-            await journal.add(dict.fromkeys(keys.values(), str(DIGEST)))
+            journal.put(dict.fromkeys(keys.values(), str(DIGEST)))
+            await journal.stored()
             journal.take()
             for tag, digest in (("1.0", DIGEST), ("2.0", Digest.of(b"another image"))):
                 there = Reference(rule.destinations[0].repository, tag)
