@@ -353,7 +353,8 @@ def _token(name: str, path: Path | None) -> Callable[[], Secret] | None:
     """
     if path is None:
         return None
-    last, seen = read_secret(name, path), None
+    last = read_secret(name, path)
+    seen: tuple[int, ...] = ()
 
     def token() -> Secret:
         nonlocal last, seen

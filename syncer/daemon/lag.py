@@ -81,8 +81,8 @@ class Lag(Observer):
     def _add(self, destination: Reference) -> None:
         name = str(destination)
         if name not in self._since and len(self._since) < MAX_BEHIND:
-            self._changed[name] = self._now()
-            self._set(name, self._changed[name])
+            since = self._changed[name] = self._now()
+            self._set(name, since)
 
     def _set(self, name: str, since: float) -> None:
         self._since[name] = since

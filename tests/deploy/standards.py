@@ -17,7 +17,7 @@ from tests.deploy.manifests import KUBECTL, ROOT, Manifests, Pod, Resource
 SCHEMAS = ("1.31", "1.37")
 """The oldest version in which podFailurePolicy needs no switch, and a new one."""
 BY_HAND = {
-    *("image-syncer-passwords", "image-syncer-api-token", "image-syncer-docker"),
+    *("image-syncer-passwords", "image-syncer-api-token", "image-syncer-hook-token", "image-syncer-docker"),
     *("image-syncer-ca", "image-syncer-state", "image-syncer-reports"),
 }
 """What no overlay makes: Secrets, the authorities' ConfigMap and the claims."""

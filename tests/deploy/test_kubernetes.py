@@ -469,7 +469,7 @@ def test_component_hooks_gives_the_token_and_opens_the_path_of_events_only(daemo
     mount = daemon.mount_of(file)
     assert mount
     assert daemon.volume(mount["name"])["secret"]["secretName"] == "image-syncer-hook-token"
-    assert "hook_token_file" not in overlay("daemon").pod("Deployment/image-syncer").command.options
+    assert overlay("daemon").pod("Deployment/image-syncer").command.options["hook_token_file"] is None
     (ingress,) = DAEMON.find("Ingress").values()
     (rule,) = ingress["spec"]["rules"]
     assert [rule["host"]] == ingress["spec"]["tls"][0]["hosts"]

@@ -177,7 +177,7 @@ def test_alerts_and_dashboard_are_those_of_the_project(mode):
     (rule,) = manifests.find("PrometheusRule").values()
     given = [each for group in rule["spec"]["groups"] for each in group["rules"]]
     job = [each for each in alerts() if each["alert"].startswith("ImageSyncerJob")]
-    of_both = ("Incomplete", "Drift", "Throttled", "QuotaNearlyGone")
+    of_both = ("Incomplete", "Drift", "ManyTagsPruned", "Throttled", "QuotaNearlyGone")
     shared = [each for each in alerts() if each["alert"].removeprefix("ImageSyncer") in of_both]
     daemon = [each for each in alerts() if each not in job and each not in shared]
     assert given == [*(daemon if mode == "daemon" else job), *shared]
