@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import anyio
 import anyio.to_thread
 
-from syncer.events import ImageSkipped, ImageSynced, Observer, RunFinished
+from syncer.events import ImageSkipped, ImageSynced, RunFinished
+from syncer.observers import Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 from syncer.rules.rule import Rule
