@@ -38,6 +38,7 @@ from syncer.rules.rule import Rule
 from syncer.rules.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
+    from syncer.engine.announced import ListAnnounced
     from syncer.engine.discovery import ListRepositories
     from syncer.engine.pruning import Pruning
     from syncer.places.layout.open import Layouts
@@ -193,7 +194,6 @@ class Run:
                 self.run_id, self._trigger, len(self._all_rules()), options.dry_run, **options.shard.fields
             )
         )
-        width = options.transfers
         transport, connections = self._connections()
         directory = PlaceDirectory(
             account_for=self._credentials.account_for,
@@ -212,7 +212,7 @@ class Run:
             self._graph,
             directory,
             self._observer,
-            IdleSlots(width, lambda: self._graph.transfers_wanted),
+            IdleSlots(options.transfers, lambda: self._graph.transfers_wanted),
             ledger,
             force=self._options.force or self._read_only,
             trust_sources=self._options.trust_sources,
@@ -352,15 +352,14 @@ class Run:
         from syncer.engine.announced import ListAnnounced
 
         self._join([each.rule for each in announced])
+        self._announcing = [each for each in self._announcing if each.waiting]
         for each in announced:
-            task = ListAnnounced(each.rule, each.tags)
-            self._announcing.append(task)
-            self._graph.add(task)
+            self._announcing.append(ListAnnounced(each.rule, each.tags))
+            self._graph.add(self._announcing[-1])
 
     @property
     def announced_waiting(self) -> int:
         """Return the number of announced images that are not begun yet."""
-        self._announcing = [each for each in self._announcing if each.waiting]
         return sum(each.waiting for each in self._announcing)
 
     def _outcome(self) -> RunOutcome:
