@@ -2,7 +2,8 @@
 
 Three parts, each with a daemon of its own between two registries in memory, all processes of their own:
 - a tag that is pushed while the daemon copies 10,000 images: the time from its event until it is at the destination,
-- a flood: events of distinct tags over connections that are kept open, and a request for the page ten times a second,
+- a flood while no run is in progress: events of distinct tags over connections that are kept open, and a request for the
+  page ten times a second,
 - many runs of repeated events: the memory of the daemon after each tenth of them.
 The exit code is 1 if a bar is not held.
 """
