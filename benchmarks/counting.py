@@ -44,9 +44,12 @@ def count(source: Iterable[Request], destination: Iterable[Request], sizes: Mapp
 
 
 def kind(request: Request) -> str:
-    """`HEAD manifest`, `GET blob`, `POST upload`, `POST mount`, `PUT upload`, `GET tags`, …"""
+    """`HEAD manifest`, `GET blob`, `POST upload`, `POST mount`, `PUT upload`, `GET tags`, …
+
+    A mount from the repository itself opens an upload, unless the blob is there.
+    """
     endpoint = request.endpoint
-    if endpoint == "upload" and "mount" in _query(request):
+    if endpoint == "upload" and _query(request).get("from", [request.repository]) != [request.repository]:
         endpoint = "mount"
     return f"{request.method} {endpoint}"
 

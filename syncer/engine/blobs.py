@@ -261,16 +261,17 @@ class CopyBlob(SourcedTask):
 
         async def start(target: Repository) -> None:
             try:
-                if target not in self.sessions:
-                    self.sessions[target] = await job.repositories.destination(target).start_upload()
-                self.failures[target] = None
+                if target in self.sessions or await self._start_upload(job, target):
+                    self.failures[target] = None
+                else:
+                    del self.failures[target]
             except RegistryError as error:
                 self.failures[target] = error
 
         refused: RegistryError | None = None
         try:
             async with anyio.create_task_group() as group:
-                for target in self.failures:
+                for target in list(self.failures):
                     group.start_soon(start, target)
                 try:
                     await self.download.open()
@@ -283,6 +284,24 @@ class CopyBlob(SourcedTask):
             self.failures = dict.fromkeys(self.failures, _UNFINISHED)
             await self._end(job)
             raise
+
+    async def _start_upload(self, job: Job, target: Repository) -> bool:
+        """Start an upload. Return False if it turned out that the repository has the blob, which completes the target.
+
+        An interrupted run may have uploaded the blob to a repository that has no tag yet.
+        """
+        destination = job.repositories.destination(target)
+        is_known = target in self.absent or job.ledger.is_doubted(target, self.blob.digest)
+        if is_known or not job.ledger.is_new(target):
+            self.sessions[target] = await destination.start_upload()
+            return True
+        upload = await destination.upload_if_missing(self.blob.digest)
+        if upload is None:
+            self._say(job, f"{target} has it")
+            self._complete(job, target, "present")
+            return False
+        self.sessions[target] = upload
+        return True
 
     async def _deliver(self, job: Job) -> None:
         """Transfer the blob. Raises the source's error, or that of a destination if it is retryable."""

@@ -209,6 +209,10 @@ class Destination(Source, Protocol):
 
     async def start_upload(self) -> Upload: ...
 
+    async def upload_if_missing(self, digest: Digest) -> Upload | None:
+        """Return an upload for a blob, or None if the repository has it. One request does both where that is possible."""
+        ...
+
     async def push_manifest(self, manifest: Manifest, *, tag: str | None = None) -> Digest:
         """Push a manifest by its digest, and by a tag if one is given.
 

@@ -56,6 +56,9 @@ class DryRunDestination(Destination, RecordsReferrers):
     async def start_upload(self) -> Upload:
         return _NoUpload()
 
+    async def upload_if_missing(self, digest: Digest) -> Upload | None:
+        return _NoUpload()
+
     async def untags(self) -> bool:
         return await self._removing().untags()
 

@@ -66,6 +66,30 @@ def test_2000_immutable_tags_take_two_requests(shared_registry, repository_name,
     ]
 
 
+def test_blobs_of_an_interrupted_run_without_a_tag_are_not_sent_again(
+    shared_registry, repository_name, push, files, run_syncer
+):
+    source, destination = f"{repository_name}/source", f"{repository_name}/destination"
+    push(source, "1", b"config of the image")
+    digest = Digest.of(b"config of the image")
+    with shared_registry.client() as client:
+        started = client.post(f"/v2/{destination}/blobs/uploads/").raise_for_status()
+        client.put(f"{started.headers['location']}&digest={digest}", content=b"config of the image")
+    host = shared_registry.host
+    # As another registry, since a blob of the same registry is mounted.
+    other = host.replace("127.0.0.1", "localhost")
+    shared_registry.clear_access_log()
+
+    rule, auth = {f"{other}/{source}": f"{host}/{destination}"}, {other: {"plain_http": True}}
+    done = run_syncer("sync", *files(rule, shared_registry, auth=auth))
+
+    assert done.returncode == 0, done.stderr
+    assert "1 synced" in done.stderr
+    assert "1 present" in done.stderr
+    uploads = [each.method for each in shared_registry.access_log() if each.endpoint == "upload"]
+    assert uploads == ["POST"]
+
+
 def test_run_with_nothing_to_do_imports_only_what_every_run_needs(
     shared_registry, repository_name, push, files, run_syncer
 ):

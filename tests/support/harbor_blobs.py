@@ -88,6 +88,9 @@ class Blobs:
         if not source or self._access.refusal(request, source, "pull", self._url()):
             raise NotRecorded("a mount from a repository that the token does not cover")
         if digest in self.collecting | self.stuck or not self._store.mount(repository, digest, source):
+            if source == repository:
+                # distribution-spec 1.1, end-11: "unable to mount the requested blob, it SHOULD return a 202".
+                return self._session(rows.UPLOAD_STARTED, self._uploads.start(repository))
             raise NotRecorded("a mount of a blob that is not there")
         return rows.MOUNTED.answer(url=self._url(), repository=repository, digest=digest)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlencode
 
 import anyio
 
@@ -189,9 +190,14 @@ def own_tasks(tasks: Iterable["asyncio.Task[Any]"]) -> list[str]:
 
 
 def kind(request: Recorded | Request) -> str:
-    """`HEAD manifest`, `GET blob`, `POST upload`, `POST mount`, `PUT upload`, `GET tags`, …"""
+    """`HEAD manifest`, `GET blob`, `POST upload`, `POST mount`, `PUT upload`, `GET tags`, …
+
+    A mount from the repository itself opens an upload, unless the blob is there.
+    """
     endpoint = next((name for pattern, name in _ENDPOINTS if pattern.search(request.path)), "ping")
-    if endpoint == "upload" and "mount" in request.query:
+    query = request.query if isinstance(request.query, str) else urlencode(request.query)
+    asked = parse_qs(query)
+    if "mount" in asked and not request.path.startswith(f"/v2/{asked['from'][0]}/blobs/"):
         endpoint = "mount"
     return f"{request.method} {endpoint}"
 

@@ -168,6 +168,9 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
     async def start_upload(self) -> Upload:
         return LayoutUpload(self)
 
+    async def upload_if_missing(self, digest: Digest) -> Upload | None:
+        return await self.mount(digest, from_=self.name)
+
     async def store(self, digest: Digest, size: int, content: bytes | Content) -> None:
         """Store a blob or manifest, verified. Raises `RegistryError`."""
         attempt = self._attempt("upload", f"blob {digest} to {self.name}")

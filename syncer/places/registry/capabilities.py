@@ -56,6 +56,7 @@ class Capabilities:
     - `page_size`: tags per page of a tag list; None means the registry's default.
     - `uploads`: the upload methods that the registry accepts.
     - `removes_tags`: whether the registry removes tags, and not only manifests by digest.
+    - `mounts_from_itself`: whether a mount from the repository itself is answered, as every other mount is.
     - `push_times`: whether the registry may have an API that tells when tags were pushed.
     - `referrers`: its referrers API.
     """
@@ -66,5 +67,6 @@ class Capabilities:
         self.page_size: int | None = PAGE_SIZES[0]
         self.uploads = UploadMethods()
         self.removes_tags = True
+        self.mounts_from_itself = True
         self.push_times = True
         self.referrers = ReferrersApi()

@@ -12,7 +12,7 @@ import anyio
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.http import failures
 from syncer.http.client import RegistryClient
-from syncer.http.request import Answer
+from syncer.http.request import Answer, Scopes
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest, InvalidDigest
 from syncer.oci.manifest import Manifest
@@ -117,17 +117,50 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
         return self._found_new
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:
-        answer = await self._client.send(
+        answer = await self._mount(digest, from_, (*self._scopes, f"repository:{from_.path}:pull"))
+        if session := self._mount_session(answer):
+            return self._upload(session)
+        return None if answer.status == 201 else await self.start_upload()
+
+    async def upload_if_missing(self, digest: Digest) -> Upload | None:
+        """Mount the blob from this repository: 201 means that it is there, 202 opens an upload.
+
+        A registry that refuses is not asked again. distribution-spec 1.1, "Mounting a blob from another repository".
+        """
+        if not self._capabilities.mounts_from_itself:
+            return await self.start_upload()
+        try:
+            answer = await self._mount(digest, self.name, self._scopes, retry=False)
+        except RegistryError as error:
+            if not is_refusal(error, "upload"):
+                raise
+        else:
+            if session := self._mount_session(answer):
+                return self._upload(session)
+            if answer.status == 201:
+                return None
+        # The refusal may have another cause, such as a missing project. If so, this is refused too.
+        upload = await self.start_upload()
+        self._capabilities.mounts_from_itself = False
+        return upload
+
+    async def _mount(
+        self, digest: Digest, from_: Repository, scopes: Scopes, *, retry: bool = True
+    ) -> Answer:
+        return await self._client.send(
             "POST",
             f"{self._base}/blobs/uploads/?mount={digest}&from={from_.path}",
             endpoint="upload",
-            scopes=(*self._scopes, f"repository:{from_.path}:pull"),
+            scopes=scopes,
             what=f"mount of {digest} from {from_.path} into {self.name}",
             ok=SUCCESS | {400, 401, 403, 404, 405},
+            retry=retry,
         )
-        if answer.status in SUCCESS and "/blobs/uploads/" in answer.headers.get("location", ""):
-            return self._upload(self._session(answer))
-        return None if answer.status == 201 else await self.start_upload()
+
+    def _mount_session(self, answer: Answer) -> Session | None:
+        """Return the upload session that a registry opened in place of a mount."""
+        opened = answer.status in SUCCESS and "/blobs/uploads/" in answer.headers.get("location", "")
+        return self._session(answer) if opened else None
 
     async def start_upload(self) -> Upload:
         return self._upload(await self._begin())

@@ -21,6 +21,18 @@ def base(size):
     return make_layer({"base": noise("base", size)})
 
 
+def says_unknown(registry) -> None:
+    """docker-registry 2.8 and registry 3 answer so for a repository that has blobs and no tag."""
+
+    @registry.before
+    async def answer(request):
+        if kind(request) != "GET tags":
+            return None
+        return Answer(
+            404, body=b'{"errors": [{"code": "NAME_UNKNOWN", "message": "repository name not known"}]}'
+        )
+
+
 def downloads(registry) -> int:
     """The most often that one blob was asked for."""
     return max(Counter(paths(registry, "GET blob")).values())
@@ -139,7 +151,7 @@ async def test_failed_upload_is_replaced_by_the_waiting_task(source, destination
 async def test_temporarily_failed_upload_is_replaced_before_the_next_round(source, destination, net, size):
     for name in ("a", "b"):
         make_image(source.store, name, "1", layers=[base(size)])
-    refuse(destination, "POST upload", 500, where="/a/", times=8)
+    refuse(destination, "POST upload", 500, where="/a/", times=10)
     outcome = await net.sync({"source/a": "destination/a", "source/b": "destination/b"}, retries=3)
     assert outcome.counts == (2, 0, 0)
     assert [event.destination.repository.path for event in outcome.synced] == ["b", "a"]
@@ -213,3 +225,47 @@ async def test_child_missing_at_one_source_comes_from_another_images_source(
     assert outcome.counts == (2, 0, 0)
     assert is_whole(destination.store, "app", "1")
     assert is_whole(destination.store, "app", "2")
+
+
+@SIZES
+async def test_blobs_that_an_interrupted_run_left_without_a_tag_are_not_sent_again(
+    source, destination, net, size
+):
+    image = make_image(source.store, "app", "1", layers=[base(size), TOP])
+    for blob in source.store.blobs("app").values():
+        destination.store.put_blob("app", blob)
+    says_unknown(destination)
+    outcome = await net.sync({"source/app": "destination/app"})
+    assert kinds(destination) == {"GET tags": 1, "POST upload": 3, "PUT manifest": 1}
+    assert outcome.blobs == {"present": 3}
+    assert destination.store.digest("app", "1") == image.digest
+    assert destination.open_uploads == 0
+
+
+async def test_some_blobs_left_by_an_interrupted_run_are_completed(source, destination, net):
+    make_image(source.store, "app", "1", layers=[SMALL, LARGE, TOP])
+    destination.store.put_blob("app", SMALL.content)
+    says_unknown(destination)
+    outcome = await net.sync({"source/app": ["destination/app", "destination/other"]})
+    assert outcome.blobs == {"present": 1, "copied": 3, "mounted": 4}
+    assert same(source.store, destination.store, "app")
+    assert same(source.store, destination.store, "other")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 422, 500, 501])
+async def test_registry_that_refuses_to_mount_from_the_repository_itself_is_soon_not_asked(
+    source, destination, net, status
+):
+    for number in range(10):
+        make_image(source.store, "app", str(number), layers=[make_layer({"n": bytes([number])})])
+
+    @destination.before
+    async def refuse_mounts(request):
+        return Answer(status) if "mount" in request.query else None
+
+    outcome = await net.sync({"source/app": "destination/app"}, transfers=1)
+    assert outcome.counts == (10, 0, 0)
+    mounts = [request for request in destination.requests if "mount" in request.query]
+    # Five are sent at once, before the first answer. After a 401, each is sent with a new token.
+    assert 1 <= len(mounts) <= (10 if status == 401 else 5)
+    assert same(source.store, destination.store, "app")
