@@ -140,7 +140,9 @@ class Dialler:
 
 
 def _addresses(host: str, port: int, flags: int) -> Sequence[AddrInfoType]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    # The codec for IDNA, which encodes text, takes longer to import than the lookup.
+    name = host.encode("ascii") if host.isascii() else host
+    return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
 
 
 def _check_literal(connection: Connection, host: str, port: int, guard: Guard | None) -> None:
