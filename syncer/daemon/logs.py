@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from syncer.events import Decision, RateLimitSeen, RequestSent
 from syncer.observe.log_observer import LogObserver
 from syncer.observe.logs import Logging, configure_logging
 from syncer.observe.progress import Progress
@@ -36,7 +35,6 @@ class DaemonLog:
         self._own = frozenset(own_secrets)
         self._bind = bind
         self._secrets = frozenset(secrets)
-        self._watching: RunLog | None = None
         self.current = self._open(file, self._secrets)
 
     def __enter__(self) -> Self:
@@ -49,11 +47,9 @@ class DaemonLog:
         """Log a message that does not belong to a run."""
         self.current.logger.info("daemon", message=message)
 
-    def observer(self) -> "RunLog":
+    def observer(self) -> LogObserver:
         """Return the observer that logs the next run."""
-        beside_bars = self._stream.draws and self._file is None
-        self._watching = RunLog(self.current, beside_bars=beside_bars)
-        return self._watching
+        return LogObserver(self.current, beside_bars=self._stream.draws and self._file is None)
 
     def renew(self, secrets: Iterable[str]) -> None:
         """Mask new secrets. The previous ones stay masked, because responses may still contain them."""
@@ -73,8 +69,6 @@ class DaemonLog:
         """Switch between debug and the level set at start. If that level is debug, switch to info."""
         self._level = self._calm if self._level == "debug" else "debug"
         self.current.set_level(self._level)
-        if self._watching is not None:
-            self._watching.look_again()
         self.current.logger.warning("daemon", message=f"log level set to {self._level}")
 
     def _open(self, file: Path | None, secrets: frozenset[str]) -> Logging:
@@ -86,19 +80,3 @@ class DaemonLog:
             secrets=self._own | secrets,
             bind=self._bind,
         )
-
-
-class RunLog(LogObserver):
-    """Logs one run. The log level may change during the run."""
-
-    def look_again(self) -> None:
-        """Apply a new log level."""
-        wanted: dict[type, Any] = {
-            RequestSent: self._request_sent,
-            Decision: self._decision,
-            RateLimitSeen: self._rate_limit_seen,
-        }
-        for kind, handler in wanted.items():
-            self._handlers.pop(kind, None)
-            if self._logging.debug:
-                self._handlers[kind] = handler

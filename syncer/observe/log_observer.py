@@ -47,11 +47,6 @@ class LogObserver(Totals):
         self._tell = self._log.debug if self._beside_bars else self._log.info
         self._warned: set[tuple[str, str]] = set()
         self._refusals: set[str] = set()
-        if log.debug:
-            # There are thousands of these events per second: handle them only at level debug.
-            self._handlers[RequestSent] = self._request_sent
-            self._handlers[Decision] = self._decision
-            self._handlers[RateLimitSeen] = self._rate_limit_seen
 
     # --- the run ------------------------------------------------------------------------------------------------
 
@@ -279,8 +274,12 @@ class LogObserver(Totals):
             wait=round(event.wait, 3),
         )
 
-    def _request_sent(self, event: RequestSent) -> None:
-        self.on_request_sent(event)
+    # The level of the daemon's log may change during a run.
+
+    def on_request_sent(self, event: RequestSent) -> None:
+        super().on_request_sent(event)
+        if not self._logging.debug:
+            return
         milliseconds = round(event.seconds * 1000, 1)
         self._log.debug(
             "request",
@@ -293,10 +292,11 @@ class LogObserver(Totals):
             milliseconds=milliseconds,
         )
 
-    def _decision(self, event: Decision) -> None:
-        self._log.debug("decision", message=f"{event.subject}: {event.message}", subject=event.subject)
+    def on_decision(self, event: Decision) -> None:
+        if self._logging.debug:
+            self._log.debug("decision", message=f"{event.subject}: {event.message}", subject=event.subject)
 
-    def _rate_limit_seen(self, event: RateLimitSeen) -> None:
+    def on_rate_limit_seen(self, event: RateLimitSeen) -> None:
         self._log.debug(
             "rate limit",
             message=f"{event.registry}: {event.remaining} requests left for {event.account}",

@@ -311,7 +311,7 @@ def test_pushgateway_is_pushed_to_by_jobs_and_can_be_reached():
 def test_the_operator_gets_the_alerts_that_fit(name, component):
     (rule,) = with_components(name, COMPONENTS[name]).find("PrometheusRule").values()
     given = [each for group in rule["spec"]["groups"] for each in group["rules"]]
-    other = "Job" if component.endswith("daemon") else "(?!Job|Incomplete|Drift|Throttled|Quota)"
+    other = "Job" if component.endswith("daemon") else "(?!Job|Incomplete|Drift|ManyTags|Throttled|Quota)"
     assert given == [each for each in alerts() if not re.match(f"ImageSyncer{other}", each["alert"])]
 
 

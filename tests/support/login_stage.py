@@ -68,7 +68,7 @@ class Stage:
         self.pings.append(authorization)
         await checkpoint()
         status, challenge = self.ping(authorization)
-        headers = [(b"WWW-Authenticate", challenge.encode())] if challenge else []
+        headers = [(b"www-authenticate", challenge.encode())] if challenge else []
         return Answer(status, Headers(headers), b"", "")
 
     async def _fetch(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
@@ -89,7 +89,7 @@ class Stage:
     async def challenge(self, header: str | None = None, scopes=PULL, sent: str | None = None) -> bool:
         header = bearer() if header is None else header
         return await self.auth.challenged(
-            Headers([(b"WWW-Authenticate", header.encode())] if header else []), scopes, sent
+            Headers([(b"www-authenticate", header.encode())] if header else []), scopes, sent
         )
 
     async def header(self, scopes=PULL) -> str | None:

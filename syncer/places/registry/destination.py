@@ -139,10 +139,9 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
                 return self._upload(session)
             if answer.status == 201:
                 return None
-        # The refusal may have another cause, such as a missing project. If so, this is refused too.
-        upload = await self.start_upload()
+        # If the refusal has another cause, such as a missing project, this is refused too.
         self._capabilities.mounts_from_itself = False
-        return upload
+        return await self.start_upload()
 
     async def _mount(
         self, digest: Digest, from_: Repository, scopes: Scopes, *, retry: bool = True

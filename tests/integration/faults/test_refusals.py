@@ -80,7 +80,8 @@ async def test_read_only_project_is_reported(there, failure, status, message):
     on_retry = await failure(retries=3)
     assert on_retry.kind == "forbidden"
     assert "does not accept pushes" in on_retry.message
-    assert there.count("POST") <= 2
+    # Two blobs, each once as a mount from the repository itself.
+    assert there.count("POST") <= 4
 
 
 async def test_registry_without_push_support_is_reported(registry, net, failure):

@@ -212,12 +212,26 @@ def test_debug_shows_requests_and_decisions():
     ]
 
 
-def test_at_info_a_decision_costs_no_more_than_a_look_up():
+def test_at_info_no_text_of_a_decision_or_request_is_made():
+    class NoText(str):
+        def __format__(self, spec):
+            raise AssertionError("formatted")
+
     with logging_to(io.StringIO()) as log:
         observer = LogObserver(log)
-        observer.notify(Decision("a", "b"))
+        observer.notify(Decision(NoText("a"), "b"))
+        observer.notify(RequestSent(NoText("r"), "GET", "tags", "/v2/", 200, 0.1))
 
-        assert observer._handlers[Decision] is None
+
+def test_level_that_changes_during_a_run_holds_for_requests_at_once():
+    written = io.StringIO()
+    with logging_to(written) as log:
+        observer = LogObserver(log)
+        both = Observers([observer])
+        for level in ("info", "debug", "info"):
+            log.set_level(level)
+            both.notify(RequestSent("r", "GET", "tags", f"/v2/{level}", 200, 0.1))
+    assert written.getvalue().count("GET r/v2/") == written.getvalue().count("GET r/v2/debug") == 1
 
 
 def test_with_bars_only_other_events_are_logged():
