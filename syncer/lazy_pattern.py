@@ -9,10 +9,10 @@ def lazy_pattern(expression: AnyStr, flags: re.RegexFlag = re.NOFLAG) -> re.Patt
 
     Only for expressions of this program: an invalid one is found late.
     """
-    return cast("re.Pattern[AnyStr]", _Lazy(expression, flags))
+    return cast("re.Pattern[AnyStr]", LazyPattern(expression, flags))
 
 
-class _Lazy:
+class LazyPattern:
     """Keeps each attribute of the compiled pattern that was asked for, so that a second access costs nothing more."""
 
     def __init__(self, expression: str | bytes, flags: re.RegexFlag) -> None:

@@ -9,7 +9,9 @@ from re import _parser as parser  # type: ignore[attr-defined]
 import pytest
 
 import syncer
+from syncer.lazy_pattern import LazyPattern
 
+PATTERN = (re.Pattern, LazyPattern)
 USERS_OWN = (
     "syncer.cli",
     "syncer.config",
@@ -47,11 +49,11 @@ def patterns():
             continue
         loaded = importlib.import_module(module.name)
         for name, value in vars(loaded).items():
-            found = [value] if isinstance(value, re.Pattern) else []
+            found = [value] if isinstance(value, PATTERN) else []
             if isinstance(value, tuple):
                 for entry in value:
                     parts = entry if isinstance(entry, tuple) else [getattr(entry, "words", None)]
-                    found += [part for part in parts if isinstance(part, re.Pattern)]
+                    found += [part for part in parts if isinstance(part, PATTERN)]
             for pattern in found:
                 yield f"{module.name}.{name}", pattern
 

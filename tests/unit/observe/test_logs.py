@@ -214,6 +214,8 @@ def test_debug_shows_requests_and_decisions():
 
 def test_at_info_no_text_of_a_decision_or_request_is_made():
     class NoText(str):
+        __slots__ = ()
+
         def __format__(self, spec):
             raise AssertionError("formatted")
 
