@@ -403,7 +403,8 @@ async def test_cancelled_token_request_is_taken_over_by_a_waiting_one():
                 await stage.header()
 
         group.start_soon(leader)
-        await begun.wait()
+        with anyio.fail_after(10):
+            await begun.wait()
         group.start_soon(request)
         group.start_soon(request)
         await checkpoint()

@@ -233,7 +233,8 @@ async def test_cancelled_first_login_is_taken_over_by_a_waiting_one():
                 await stage.header()
 
         group.start_soon(leader)
-        await begun.wait()
+        with anyio.fail_after(10):
+            await begun.wait()
         group.start_soon(request, 1)
         group.start_soon(request, 2)
         await checkpoint()
