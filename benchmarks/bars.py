@@ -1,10 +1,13 @@
-"""The bars that the program has to hold at full scale, as data."""
+"""The bars that the program has to hold at full scale, as data.
+
+Times and CPU depend on the machine. They are ratios to another program in the same run, or to the ideal of the network.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from benchmarks.cases import PROC
-from benchmarks.results import GIB, CaseResult, Measurement, Outcome
+from benchmarks.results import CaseResult, Measurement, Outcome
 
 METADATA_CONNECTIONS = 4 * PROC
 """The width of the metadata lane."""
@@ -43,20 +46,40 @@ def judge(results: Iterable[CaseResult]) -> list[Verdict]:
     verdicts = []
     for bar in BARS:
         result = by_name.get(bar.case)
-        ours = result.outcome("syncer", PROC) if result else None
-        value = bar.of(result, ours) if result and ours else None
+        value = bar.of(result, result.ours) if result and result.ours else None
         if value is not None:
             verdicts.append(Verdict(bar, value))
     return verdicts
 
 
-def _run(of: Callable[[Measurement], float | None]) -> Of:
-    """A figure of the median run."""
-    return lambda _result, ours: of(ours.median)
-
-
 def _seconds(run: Measurement) -> float:
     return run.seconds
+
+
+def _cpu_seconds(run: Measurement) -> float:
+    return run.cpu_seconds
+
+
+def _cpu_per_gib(run: Measurement) -> float | None:
+    return run.cpu_per_gib
+
+
+def _of(program: str, figure: Callable[[Measurement], float | None]) -> Of:
+    """A figure of the median run, divided by that of another program in the same case."""
+
+    def of(result: CaseResult, ours: Outcome) -> float | None:
+        other = result.outcome(program)
+        theirs = figure(other.median) if other else None
+        mine = figure(ours.median)
+        return mine / theirs if mine is not None and theirs else None
+
+    return of
+
+
+def _of_best_peer(result: CaseResult, ours: Outcome) -> float | None:
+    """The time, divided by that of the fastest of the peers."""
+    best = min((peer.median.seconds for peer in result.peers), default=None)
+    return ours.median.seconds / best if best else None
 
 
 def _against(program: str, proc: int | None = None) -> Of:
@@ -69,10 +92,8 @@ def _against(program: str, proc: int | None = None) -> Of:
     return of
 
 
-def _cpu_budget(run: Measurement) -> float | None:
-    """CPU against 0.3 s for start-up, 0.9 s a GiB, and 0.5 ms a request."""
-    pulled = run.traffic.pulled if run.traffic else 0
-    return run.cpu_seconds / (0.3 + 0.9 * pulled / GIB + 0.0005 * run.requests)
+def _times_ideal(_result: CaseResult, ours: Outcome) -> float | None:
+    return ours.times_ideal
 
 
 def _peak_mb(_result: CaseResult, ours: Outcome) -> float:
@@ -93,28 +114,27 @@ def _requests_for(allowed: Callable[[CaseResult], int]) -> Of:
 
 
 BARS: tuple[Bar, ...] = (
-    Bar("start-request", "seconds until the first request", _run(_seconds), at_most=0.3),
-    Bar("loopback-cold", "times as fast as skopeo (0.35 of its time)", _against("skopeo"), at_least=1 / 0.35),
-    Bar("loopback-cold", "CPU / (0.3 s + 0.9 s/GiB + 0.5 ms/request)", _run(_cpu_budget), at_most=1),
-    Bar("loopback-same", "seconds", _run(_seconds), at_most=0.35),
-    Bar("long-cold", "times the ideal", lambda _result, ours: ours.times_ideal, at_most=1.7),
+    Bar("layers-tls", "time / crane's", _of("crane", _seconds), at_most=1),
+    Bar("layers-tls", "CPU per GiB / crane's", _of("crane", _cpu_per_gib), at_most=1.21),
+    Bar("layers", "time / crane's", _of("crane", _seconds), at_most=1),
+    Bar("memory", "MB", _peak_mb, at_most=120),
+    Bar("memory-tls", "MB", _peak_mb, at_most=120),
+    Bar("loopback-cold-tls", "time / regsync's", _of("regsync", _seconds), at_most=0.5),
+    Bar("loopback-cold-tls", "CPU / regsync's", _of("regsync", _cpu_seconds), at_most=0.85),
+    Bar("loopback-cold-tls", "MB", _peak_mb, at_most=60),
+    Bar("long-cold-tls", "time / ideal", _times_ideal, at_most=1.4),
+    Bar("long-cold-tls-24", "time / that of the best peer", _of_best_peer, at_most=0.35),
+    Bar("loopback-same", "time / regsync's", _of("regsync", _seconds), at_most=2.15),
+    Bar("small-cold", "CPU / crane's", _of("crane", _cpu_seconds), at_most=1),
+    Bar("loopback-cold", "time / skopeo's", _of("skopeo", _seconds), at_most=0.35),
+    Bar("long-cold", "time / ideal", _times_ideal, at_most=1.7),
     Bar("long-cold", "times as fast as skopeo", _against("skopeo"), at_least=15),
     Bar("long-cold", "connections open at once to a host", _most_open, at_most=PROC + METADATA_CONNECTIONS),
-    Bar("long-same", "seconds", _run(_seconds), at_most=0.8),
     Bar("long-same", "times as fast as skopeo", _against("skopeo"), at_least=80),
     Bar("long-blob", "times as fast as over one connection", _against("syncer", 1), at_least=3.2),
     Bar("capped-cold", "times as fast as skopeo", _against("skopeo"), at_least=1),
-    Bar("small-cold", "CPU ms for each request", _run(lambda run: run.cpu_ms_per_request), at_most=0.45),
     Bar("small-cold", "requests for each blob", _requests_for(lambda result: result.blobs), at_most=4.2),
-    Bar("small-same", "CPU ms for each tag", lambda result, ours: ours.median.cpu_seconds * 1e3 / result.units, at_most=0.7),
     Bar("small-same", "requests / (2 a tag + 2 a repository)", _requests_for(lambda result: 2 * (result.units + result.repositories)), at_most=1),
     Bar("tags-100000", "MB", _peak_mb, at_most=250),
-    Bar("layers", "times as fast as crane", _against("crane"), at_least=1),
-    Bar("layers-tls", "times as fast as crane", _against("crane"), at_least=1),
-    Bar("layers-tls", "CPU s/GiB", lambda _result, ours: ours.median.cpu_per_gib, at_most=2.3),
-    Bar("loopback-cold-tls", "times as fast as regsync (0.5 of its time)", _against("regsync"), at_least=2),
-    Bar("loopback-cold-tls", "MB", _peak_mb, at_most=60),
-    Bar("memory", "MB", _peak_mb, at_most=120),
-    Bar("memory-tls", "MB", _peak_mb, at_most=120),
     *(Bar(case, "downloads of a blob", _most_downloads, at_most=1) for case in ("loopback-cold", "long-cold", "long-blob", "capped-cold", "small-cold", "memory")),
 )  # fmt: skip

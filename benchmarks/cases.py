@@ -44,7 +44,7 @@ class Contender:
     """
 
     name: str
-    program: Literal["syncer", "skopeo", "crane", "regsync"] = "syncer"
+    program: Literal["syncer", "skopeo", "crane", "regsync", "regctl"] = "syncer"
     proc: int = PROC
     shares: int = 1
     once: bool = False
@@ -54,8 +54,8 @@ SYNCER = Contender("syncer")
 ONE_TRANSFER = Contender("syncer --proc 1", proc=1)
 SKOPEO = Contender("skopeo sync --all", "skopeo", once=True)
 
-PEERS = (Contender("regsync", "regsync"), Contender("crane", "crane"))
-"""Tools that `--peers` adds, with as many transfers as syncer."""
+PEERS = (Contender("regsync", "regsync"), Contender("crane", "crane"), Contender("regctl", "regctl"))
+"""Tools that `--peers` adds, with as many transfers as the first contender of the case."""
 
 Before = Literal["nothing", "everything", "an older state"]
 
@@ -79,7 +79,8 @@ class CopyCase:
         return replace(self, content=_scaled(self.content, factor))
 
     def with_peers(self) -> "CopyCase":
-        return replace(self, contenders=(*self.contenders, *PEERS))
+        peers = (replace(peer, proc=self.contenders[0].proc) for peer in PEERS)
+        return replace(self, contenders=(*self.contenders, *peers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,14 @@ CASES: tuple[Case, ...] = (
     CopyCase("small-cold", "2,000 small images, cold", MANY_SMALL),
     CopyCase("small-same", "2,000 small images, nothing to do", MANY_SMALL, "everything"),
     CopyCase("loopback-cold-tls", "Loopback, cold, TLS", tls=True),
+    CopyCase("long-cold-tls", "Long path, cold, TLS", network=LONG_PATH, tls=True, contenders=(SYNCER,)),
+    CopyCase(
+        "long-cold-tls-24",
+        "Long path, cold, TLS, 24 transfers",
+        network=LONG_PATH,
+        tls=True,
+        contenders=(Contender("syncer --proc 24", proc=24),),
+    ),
     CopyCase("loopback-same-tls", "Loopback, nothing to do, TLS", before="everything", tls=True),
     CopyCase("layers", "Four layers of 256 MiB", _FOUR_LAYERS),
     CopyCase("layers-tls", "Four layers of 256 MiB, TLS", _FOUR_LAYERS, tls=True),

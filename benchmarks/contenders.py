@@ -35,6 +35,8 @@ def copy_programs(
         return [(_regsync(folder, repositories, (source, destination), contender.proc, ca_file), folder)]
     if contender.program == "crane":
         return [(_crane(repositories, source, destination, contender.proc, ca_file), folder)]
+    if contender.program == "regctl":
+        return [(_regctl(folder, repositories, (source, destination), contender.proc, ca_file), folder)]
     entry = {"ca_file": str(ca_file)} if ca_file else {"plain_http": True}
     images = {f"{source}/{name}": f"{destination}/{name}" for name in repositories}
     command = syncer_command(folder, images, {source: entry, destination: entry}, proc=contender.proc)
@@ -83,10 +85,9 @@ def _regsync(
     folder: Path, repositories: Iterable[str], hosts: tuple[str, str], proc: int, ca_file: Path | None
 ) -> list[str]:
     source, destination = hosts
-    tls = {"tls": "enabled", "regcert": ca_file.read_text()} if ca_file else {"tls": "disabled"}
     document = {
         "version": 1,
-        "creds": [{"registry": host, "reqConcurrent": proc, **tls} for host in hosts],
+        "creds": [{"registry": host, **_regclient_host(proc, ca_file)} for host in hosts],
         "defaults": {"parallel": proc},
         "sync": [
             {"source": f"{source}/{name}", "target": f"{destination}/{name}", "type": "repository"}
@@ -107,3 +108,24 @@ def _crane(
     crane = shlex.quote(str(TOOLS / "crane"))
     calls = [f"{trust}{crane} cp {options} {source}/{name} {destination}/{name}" for name in repositories]
     return ["sh", "-c", " && ".join(calls)]
+
+
+def _regctl(
+    folder: Path, repositories: Iterable[str], hosts: tuple[str, str], proc: int, ca_file: Path | None
+) -> list[str]:
+    """One call for each repository, since regctl copies one."""
+    source, destination = hosts
+    document = {"hosts": {host: {"hostname": host, **_regclient_host(proc, ca_file)} for host in hosts}}
+    path = folder / ".regctl/config.json"  # `folder` is its home
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document))
+    regctl = shlex.quote(str(TOOLS / "regctl"))
+    options = f"--concurrent {proc} -v error"
+    calls = [f"{regctl} repo copy {options} {source}/{name} {destination}/{name}" for name in repositories]
+    return ["sh", "-c", " && ".join(calls)]
+
+
+def _regclient_host(proc: int, ca_file: Path | None) -> dict[str, str | int]:
+    """What regsync and regctl, which share a client, are told of a host."""
+    tls = {"tls": "enabled", "regcert": ca_file.read_text()} if ca_file else {"tls": "disabled"}
+    return {"reqConcurrent": proc, **tls}

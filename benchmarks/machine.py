@@ -8,6 +8,8 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from benchmarks.cases import PEERS
+from benchmarks.contenders import TOOLS
 from benchmarks.processes import ROOT
 from syncer import __version__
 
@@ -25,7 +27,7 @@ def facts() -> dict[str, str]:
         "Python": platform.python_version(),
         "docker-registry": _version("docker-registry", "--version"),
         "skopeo": _version("skopeo", "--version"),
-    }
+    } | {peer.name: _version(str(TOOLS / peer.program), "version") for peer in PEERS}
 
 
 def sha256_rate(nbytes: int = 512 * 1024 * 1024) -> float:

@@ -1,9 +1,9 @@
 """What was measured, and what follows from it by arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.cases import Case, Contender
+from benchmarks.cases import PEERS, Case, Contender
 from benchmarks.counting import Traffic
 
 GIB = 1024**3
@@ -89,12 +89,26 @@ class CaseResult:
                 return outcome
         return None
 
-    def ratio(self, outcome: Outcome) -> float | None:
-        """How many times as long it took as the first contender."""
-        first = self.outcomes[0]
-        if first.problem or outcome.problem:
+    @property
+    def ours(self) -> Outcome | None:
+        """Of the program under test, which is the first contender, if it did its work."""
+        return None if self.outcomes[0].problem else self.outcomes[0]
+
+    @property
+    def peers(self) -> tuple[Outcome, ...]:
+        """Of the tools that `--peers` adds, as far as they did their work."""
+        names = {peer.program for peer in PEERS}
+        return tuple(each for each in self.outcomes if each.contender.program in names and not each.problem)
+
+    def ratio(self, outcome: Outcome, figure: Callable[[Measurement], float]) -> float | None:
+        """A figure of the median run, divided by that of the first contender.
+
+        None if one of them has a problem. The time of a program that was stopped counts: it takes at least so long.
+        """
+        if self.ours is None or (outcome.problem and not outcome.median.timed_out):
             return None
-        return outcome.median.seconds / first.median.seconds
+        first = figure(self.ours.median)
+        return figure(outcome.median) / first if first else None
 
 
 def failed(results: Sequence[CaseResult]) -> bool:

@@ -103,7 +103,9 @@ def report(results: Sequence[CaseResult], options: Options, facts: Mapping[str, 
         "# Results",
         "\n".join(f"- {name}: {value}" for name, value in facts.items()),
         f"To repeat: `{options.command}`. What the columns mean is in [README.md](README.md).",
-        "## Cases\n\n" + "\n".join(f"- `{result.case.name}`: {result.case.title}" for result in results),
+        "## Beside syncer",
+        "syncer is 1.00. A program with 2.00 takes twice the time, CPU or memory.",
+        *(_comparison(result) for result in results),
         "## Time, CPU, memory\n\n" + table.times(results),
         "## At the wire\n\n" + table.wire(results),
         "## Requests by kind\n\n" + table.requests(results),
@@ -130,9 +132,13 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
         "--scale", type=float, default=1.0, metavar="X", help="0.05: a twentieth of the work, to try it"
     )
     parser.add_argument("--skip-skopeo", action="store_true", help="it takes minutes on the long path")
-    parser.add_argument("--peers", action="store_true", help="also measure regsync and crane")
+    parser.add_argument("--peers", action="store_true", help="also measure regsync, crane and regctl")
     parser.add_argument(
-        "--cap", type=float, default=900, metavar="SECONDS", help="stop a run of skopeo after so long (900)"
+        "--cap",
+        type=float,
+        default=900,
+        metavar="SECONDS",
+        help="stop a run of another program after so long (900)",
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there too")
     chosen = parser.parse_args(arguments)
@@ -171,6 +177,13 @@ def main(arguments: Sequence[str]) -> int:
     if written_to:
         written_to.write_text(text)
     return 1 if failed(results) else 0
+
+
+def _comparison(result: CaseResult) -> str:
+    heading = f"### {result.case.name}\n\n{result.case.title}."
+    return (
+        f"{heading}\n\n{table.ratios(result)}" if len(result.outcomes) > 1 else f"{heading} Only syncer ran."
+    )
 
 
 def _outcomes(

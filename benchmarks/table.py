@@ -10,9 +10,15 @@ NOTHING = "-"
 Row = Sequence[str]
 
 
+def ratios(result: CaseResult) -> str:
+    """Time, CPU and memory of each program, divided by those of the first."""
+    rows = [_ratio_row(result, outcome) for outcome in result.outcomes]
+    return render(["program", "time", "CPU", "memory"], rows, left=1)
+
+
 def times(results: Iterable[CaseResult]) -> str:
     """Time, CPU and memory."""
-    head = ["case", "program", "s", "runs", "/ first", "ideal s", "/ ideal", "CPU s", "ms/request", "CPU s/GiB", "MB"]  # fmt: skip
+    head = ["case", "program", "s", "runs", "ideal s", "/ ideal", "CPU s", "ms/request", "CPU s/GiB", "MB"]  # fmt: skip
     return render(head, [_times_row(result, outcome) for result, outcome in _pairs(results)], left=2)
 
 
@@ -72,19 +78,34 @@ def _pairs(results: Iterable[CaseResult]) -> list[tuple[CaseResult, Outcome]]:
     return [(result, outcome) for result in results for outcome in result.outcomes]
 
 
+def _ratio_row(result: CaseResult, outcome: Outcome) -> Row:
+    time = result.ratio(outcome, lambda run: run.seconds)
+    if outcome.median.timed_out:
+        return [outcome.contender.name, f"> {_ratio(time)}" if time else NOTHING, NOTHING, NOTHING]
+    if outcome.problem:
+        return [outcome.contender.name, "FAILED", NOTHING, NOTHING]
+    cpu = result.ratio(outcome, lambda run: run.cpu_seconds)
+    memory = result.ratio(outcome, lambda run: run.peak_bytes)
+    return [outcome.contender.name, *map(_ratio, (time, cpu, memory))]
+
+
+def _ratio(value: float | None) -> str:
+    """As a number, but 1 is 1.00 as its neighbours are."""
+    return f"{value:.2f}" if value is not None and value < 10 else number(value)
+
+
 def _times_row(result: CaseResult, outcome: Outcome) -> Row:
     first = [result.case.name, outcome.contender.name]
     run = outcome.median
     if outcome.problem:
         shown = f"> {number(run.seconds)}" if run.timed_out else "FAILED"
-        return [*first, shown, *[NOTHING] * 8]
+        return [*first, shown, *[NOTHING] * 7]
     slowest, fastest = outcome.spread
     spread = number(run.seconds) if len(outcome.runs) == 1 else f"{number(slowest)} … {number(fastest)}"
     return [
         *first,
         number(run.seconds),
         NOTHING if len(outcome.runs) == 1 else spread,
-        number(result.ratio(outcome)),
         number(outcome.ideal),
         number(outcome.times_ideal),
         number(run.cpu_seconds),

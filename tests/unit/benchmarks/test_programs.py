@@ -1,13 +1,20 @@
 """Programs under measurement: how they are called, and what is told of how they ended."""
 
 import json
+import shlex
 import sys
 
 import pytest
 
-from benchmarks.cases import ONE_TRANSFER, SKOPEO, Contender
+from benchmarks.cases import CASES, ONE_TRANSFER, SKOPEO, Contender, CopyCase
 from benchmarks.contenders import copy_programs
 from benchmarks.processes import helper, run_measured, run_together
+
+REGCTL = Contender("regctl", "regctl", proc=24)
+
+
+def regctl_hosts(home):
+    return json.loads((home / ".regctl/config.json").read_text())["hosts"]
 
 
 def test_syncer_is_told_to_copy_each_repository(tmp_path):
@@ -35,6 +42,47 @@ def test_skopeo_is_told_to_keep_the_names(tmp_path):
     assert command[-1] == "two:2/corpus"
     with pytest.raises(ValueError, match="several folders"):
         copy_programs(SKOPEO, tmp_path, ["corpus/a", "other/b"], "one:1", "two:2")
+
+
+def test_regctl_copies_repository_by_repository(tmp_path):
+    [(command, home)] = copy_programs(REGCTL, tmp_path, ["corpus/a", "corpus/b"], "one:1", "two:2")
+    assert home == tmp_path
+    first, second = (shlex.split(call) for call in command[-1].split(" && "))
+    assert first[1:] == [
+        "repo",
+        "copy",
+        "--concurrent",
+        "24",
+        "-v",
+        "error",
+        "one:1/corpus/a",
+        "two:2/corpus/a",
+    ]
+    assert second[-2:] == ["one:1/corpus/b", "two:2/corpus/b"]
+
+
+def test_regctl_without_tls_finds_both_hosts_in_its_home(tmp_path):
+    copy_programs(REGCTL, tmp_path, ["corpus/a"], "one:1", "two:2")
+    assert regctl_hosts(tmp_path) == {
+        host: {"hostname": host, "reqConcurrent": 24, "tls": "disabled"} for host in ("one:1", "two:2")
+    }
+
+
+def test_regctl_with_tls_trusts_the_ca(tmp_path):
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text("PEM")
+    copy_programs(REGCTL, tmp_path / "home", ["corpus/a"], "one:1", "two:2", ca_file=ca_file)
+    for host in regctl_hosts(tmp_path / "home").values():
+        assert (host["tls"], host["regcert"]) == ("enabled", "PEM")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if isinstance(case, CopyCase)], ids=lambda case: case.name
+)
+def test_peers_get_as_many_transfers_as_the_first_contender(case):
+    added = case.with_peers().contenders[len(case.contenders) :]
+    assert [peer.program for peer in added] == ["regsync", "crane", "regctl"]
+    assert {peer.proc for peer in added} == {case.contenders[0].proc}
 
 
 def test_the_time_cpu_and_memory_of_a_program_are_its_own(tmp_path):
