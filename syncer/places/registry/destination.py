@@ -125,16 +125,27 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     async def upload_if_missing(self, digest: Digest) -> Upload | None:
         """Mount the blob from this repository: 201 means that it is there, 202 opens an upload.
 
-        A registry that refuses is not asked again. distribution-spec 1.1, "Mounting a blob from another repository".
+        A registry that refuses, or hangs up each time, is not asked again. distribution-spec 1.1, "Mounting a blob from
+        another repository".
         """
         if not self._capabilities.mounts_from_itself:
             return await self.start_upload()
-        try:
-            answer = await self._mount(digest, self.name, self._scopes, retry=False)
-        except RegistryError as error:
-            if not is_refusal(error, "upload"):
+
+        async def ask() -> Answer | None:
+            try:
+                return await self._mount(digest, self.name, self._scopes, retry=False)
+            except RegistryError as error:
+                if is_refusal(error, "upload"):
+                    return None
                 raise
-        else:
+
+        try:
+            answer = await self._client.with_retries(ask)
+        except RegistryError as error:
+            if error.kind not in _UNANSWERED:
+                raise
+            answer = None
+        if answer is not None:
             if session := self._mount_session(answer):
                 return self._upload(session)
             if answer.status == 201:

@@ -414,6 +414,58 @@ async def test_mount_refused_falls_back_to_upload(there, net, source, target, st
     assert same(source.store, target.store, "other")
 
 
+# --- mounts from the repository itself ------------------------------------------------------------------------------
+
+FROM_ITSELF = "/v2/app/blobs/uploads/?mount=*"
+
+
+def opened(faults):
+    """Return whether each upload was opened as a mount, in order."""
+    return ["mount=" in asked.target for asked in faults.requests if asked.method == "POST"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [200, 202, 203, 204, 301, 303, 400, 401, 403, 404, 405, 409, 415, 422, 499, 500, 501, 502, 504, 599],
+)
+async def test_mount_from_itself_refused_opens_upload(there, net, arrived, status):
+    there.on("POST", FROM_ITSELF, status=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert opened(there).count(False) == 2
+
+
+async def test_connection_closed_instead_of_each_mount_from_itself_opens_upload(there, net, arrived):
+    there.on("POST", FROM_ITSELF, reset=True)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert opened(there).count(False) == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [{"reset": True}, {"lose": True}, {"status": 429}], ids=["reset", "lose", "429"]
+)
+async def test_mount_from_itself_that_fails_once_is_asked_again(there, net, arrived, fault):
+    there.on("POST", FROM_ITSELF, times=1, **fault)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert opened(there) == [True, True, True]
+
+
+async def test_mount_from_itself_granted_without_blob_is_pushed_in_the_same_run(there, net, arrived):
+    there.on("POST", FROM_ITSELF, status=201, headers={"Location": "/v2/app/blobs/sha256:0"})
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+async def test_mount_from_itself_with_upload_location_starts_upload(there, net, arrived, status):
+    there.on("POST", FROM_ITSELF, restatus=status)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert opened(there) == [True, True]
+
+
 # --- manifests -----------------------------------------------------------------------------------------------------------
 
 
