@@ -33,7 +33,9 @@ class HttpxTransport(httpx.AsyncBaseTransport):
             response = await self._transport.send(message)
         except TransportError as error:
             raise _as_httpx(error, request) from error
-        return httpx.Response(response.status, headers=[*response.headers], stream=_Body(response, request))
+        return httpx.Response(
+            response.status, headers=[*response.headers.raw], stream=_Body(response, request)
+        )
 
     async def aclose(self) -> None:
         await self._transport.aclose()

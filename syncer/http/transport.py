@@ -6,7 +6,7 @@ rest of a short request. `syncer.http.httpx_transport` makes a transport for htt
 
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import Protocol, Self, overload
@@ -35,9 +35,10 @@ class Headers:
     def __init__(self, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._fields = fields
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Yield the name and the value of each line."""
-        return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._fields)
+    @property
+    def raw(self) -> Sequence[tuple[bytes, bytes]]:
+        """The name and the value of each line."""
+        return self._fields
 
     def __contains__(self, name: str) -> bool:
         return bool(self._lines(name))
@@ -61,7 +62,7 @@ class Headers:
 
 
 class HttpRequest(msgspec.Struct, gc=False):
-    """A request on the wire. Raises nothing until it is sent.
+    """A request. It is checked when it is sent.
 
     `scheme` and `netloc` (host and port) are those of the URL, `target` its path and query. `tls` is for an https URL,
     None for the CAs of the system. `read_seconds`: seconds to wait for the headers. `proxy`: `DIRECT` for none; None

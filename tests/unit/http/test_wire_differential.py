@@ -15,7 +15,7 @@ from syncer.http.wire import ConnectionPool
 from tests.support.generated import examples
 
 TOKEN = st.text("abcXYZ-09", min_size=1, max_size=8).map(lambda text: f"X-{text}")
-VALUE = st.text("abc =;,/\"'()<>:%", max_size=20).map(str.strip)
+VALUE = st.text("abc =;,/\"'()<>:%é", max_size=20).map(str.strip)
 HEADERS = st.lists(st.tuples(TOKEN, VALUE), max_size=4)
 BODIES = st.binary(max_size=300)
 

@@ -1,5 +1,6 @@
 """Webhooks: what is sent, how often it is tried, and what is never shown."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -112,6 +113,31 @@ async def test_permanent_failure_is_logged_without_url(watch, answer, tries, cap
     assert "https://hooks.example/… failed" in caplog.text
     assert "s3cret" not in caplog.text
     assert "T000" not in caplog.text
+
+
+async def test_response_with_any_bytes_in_its_headers_is_accepted(watch, caplog):
+    taken = []
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        taken.append(await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0])))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nX-Room: caf\xe9\r\nx-room: \xff\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n"
+        )
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        channel = Webhook(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook")
+        notifier = Notifier([channel], watch, wait=wait_none())
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(notifier.run)
+                await anyio.to_thread.run_sync(notifier.tell, ended(failed=["1.0"]))
+                await notifier.drain()
+                group.cancel_scope.cancel()
+    assert len(taken) == 1
+    assert caplog.text == ""
 
 
 async def test_failure_that_no_url_accepted_is_named_after_the_next_run(watch):
