@@ -86,9 +86,11 @@ class Journal(Observer):
             if changes:
                 await anyio.to_thread.run_sync(table.save, changes, abandon_on_cancel=True)
             self._failing = False
-        except sqlite3.Error as error:
-            # The events are still in memory.
+        except BaseException as error:
+            # The events are still in memory. If this is cancelled, nobody knows whether the thread stores them.
             self._changes = changes | self._changes
+            if not isinstance(error, sqlite3.Error):
+                raise
             if not self._failing:
                 _log.error("cannot store waiting events: %s", error)
             self._failing = True

@@ -1,6 +1,8 @@
 """What `POST /hooks/{kind}` answers, and what comes of it: with runs that do as they are told."""
 
 import json
+import sqlite3
+import threading
 from contextlib import contextmanager
 
 import anyio
@@ -502,6 +504,27 @@ class TestJournal:
                 journal.notify(ImageSynced(rule, Reference(rule.source, tag), there, digest, None, 1, 0.1))
             group.cancel_scope.cancel()
         assert WaitingEvents(database).load() == {keys["2.0"]: str(DIGEST)}
+
+    async def test_event_whose_write_fails_after_the_stop_is_written_again(self, database):
+        began, locked = threading.Event(), threading.Event()
+
+        class Locked(WaitingEvents):
+            def save(self, changes):
+                if not began.is_set():
+                    began.set()
+                    locked.wait(30)
+                    raise sqlite3.OperationalError("database is locked")
+                super().save(changes)
+
+        journal = Journal(Locked(database))
+        key = EventKey("source.example/team/app", "source.example/team/app", "1.0")
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.run)
+            journal.put({key: str(DIGEST)})
+            await anyio.to_thread.run_sync(began.wait, 30)
+            group.cancel_scope.cancel()
+        locked.set()
+        assert WaitingEvents(database).load() == {key: str(DIGEST)}
 
     async def test_event_is_answered_although_it_cannot_be_stored(self, daemon, caplog):
         async with daemon.running(), daemon.client() as client:
