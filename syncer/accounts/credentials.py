@@ -5,16 +5,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from syncer.accounts.book import AuthBook
-from syncer.accounts.helpers import HelperAccount
 from syncer.accounts.logins import Logins, read_logins
 from syncer.accounts.settings import Account, Secret
 from syncer.diagnostics import Problem
 from syncer.oci.reference import Repository
+
+if TYPE_CHECKING:
+    from syncer.accounts.helpers import HelperAccount
 
 
 class Credentials:
@@ -75,7 +78,7 @@ class Credentials:
         }
         return self._book.secrets() | frozenset(found - {""})
 
-    def _known(self, repository: Repository) -> Iterator[Account | HelperAccount]:
+    def _known(self, repository: Repository) -> Iterator["Account | HelperAccount"]:
         """Yield the helpers and accounts to try, in order. The first stored account is the last one."""
         for logins in self._logins:
             if name := logins.helper_for(repository.host):
@@ -97,9 +100,11 @@ class Credentials:
             self._keys[account] = _as_google_key(account, account.password)
         return self._keys[account]
 
-    def _helper(self, name: str, host: str, *, required: bool) -> HelperAccount:
+    def _helper(self, name: str, host: str, *, required: bool) -> "HelperAccount":
         key = (name, host, required)
         if key not in self._helpers:
+            from syncer.accounts.helpers import HelperAccount
+
             self._helpers[key] = HelperAccount(
                 name, host, required=required, environment=self._environment, clock=self._clock
             )
@@ -109,7 +114,7 @@ class Credentials:
 class _InTurn(msgspec.Struct, frozen=True):
     """An `AccountProvider` that returns the first account that one of its sources has."""
 
-    known: tuple[Account | HelperAccount, ...]
+    known: "tuple[Account | HelperAccount, ...]"
 
     async def account(self, *, refused: Account | None = None) -> Account | None:
         for each in self.known:

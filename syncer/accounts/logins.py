@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from syncer.accounts.helpers import is_helper_name
 from syncer.accounts.settings import API_PATHS, Account, Secret
 from syncer.diagnostics import Problem, shown
 from syncer.files import read_bytes, why
@@ -163,6 +162,8 @@ def _helpers(given: Mapping[str, object], file: str, warnings: list[Problem]) ->
 def _helper_name(value: object, place: str, file: str, warnings: list[Problem]) -> str:
     if value is None or value == "":
         return ""
+    from syncer.accounts.helpers import is_helper_name
+
     if isinstance(value, str) and is_helper_name(value):
         return value
     warnings.append(

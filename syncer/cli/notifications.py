@@ -1,4 +1,4 @@
-"""The options about notifications, and what they mean. Imports what sends them only if there is a URL."""
+"""Sends notifications as the options say. Imports what sends them only if there is a URL."""
 
 import itertools
 import logging
@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import anyio
 import click
 
-from syncer.cli.files import FileOptions
+from syncer.cli.notify_options import NotifyOptions
 from syncer.cli.secret_files import read_secret
-from syncer.notify.occasions import OCCASIONS, USUALLY
+from syncer.notify.occasions import OCCASIONS
 from syncer.observe.report import ReportObserver
 from syncer.observers import Observer
 from syncer.rules.rule import Rule
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from syncer.state.database import Database
 
 _log = logging.getLogger(__name__)
-
-
-class NotifyOptions(FileOptions, frozen=True, kw_only=True):
-    """The options about notifications, named as on the command line."""
-
-    notify: Sequence[str] = ()
-    notify_file: Path | None = None
-    notify_on: Sequence[str] = USUALLY
-    notify_secret_file: Path | None = None
-    external_url: str | None = None
 
 
 def open_channels(options: NotifyOptions) -> list["Channel"]:

@@ -25,9 +25,7 @@ from syncer.cli.files import (
     with_referrers,
     without_overwriting,
 )
-from syncer.cli.notifications import RunNotice, open_channels, secrets_of
 from syncer.cli.once_options import OnceOptions
-from syncer.cli.outcome_files import write_outcome
 from syncer.cli.process import say
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
@@ -46,6 +44,7 @@ from syncer.run import Run, RunOptions, RunResult
 from syncer.state.lock import StateError, hold_lock
 
 if TYPE_CHECKING:
+    from syncer.cli.notifications import RunNotice
     from syncer.observe.metrics import MetricsObserver
 
 EXITS = {
@@ -139,7 +138,7 @@ class Session:
         log: Logging,
         progress: Progress,
         state: Mapping[str, Any],
-        notice: RunNotice | None,
+        notice: "RunNotice | None",
         restore: Callable[[], None],
     ) -> None:
         self.config = config
@@ -192,7 +191,10 @@ class Session:
 
     async def finish(self) -> None:
         """Write the files that the options name, send notifications, then write the last line of the log."""
-        write_outcome(self.options, self.log, report=self.report, metrics=self.metrics, lists=self.lists)
+        if self.options.writes_outcome:
+            from syncer.cli.outcome_files import write_outcome
+
+            write_outcome(self.options, self.log, report=self.report, metrics=self.metrics, lists=self.lists)
         if self._notice is not None:
             await self._notice.send(self.report, self.options.state_dir)
         self.closing.tell()
@@ -202,7 +204,15 @@ class Session:
 def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
     """Open logs, progress and state, and log the warnings. Raises `LogFileError` if the log cannot be opened."""
     credentials = Credentials(config.auth)
-    channels = open_channels(options)
+    secrets: list[str] = []
+    notice = None
+    if options.notifies:
+        from syncer.cli.notifications import RunNotice, open_channels, secrets_of
+
+        channels = open_channels(options)
+        secrets = secrets_of(options, channels)
+        if channels and not options.dry_run:
+            notice = RunNotice(options, channels, config.rules)
     with ExitStack() as stack:
         progress = stack.enter_context(
             open_progress(
@@ -216,7 +226,7 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
             format=options.log_format,
             file=options.log,
             stream=progress,
-            secrets=[*credentials.secrets(), *secrets_of(options, channels)],
+            secrets=[*credentials.secrets(), *secrets],
             bind=options.shard.fields,
         )
         stack.callback(log.close)
@@ -232,7 +242,7 @@ def open_session(config: Config, options: OnceOptions) -> Iterator[Session]:
             log=log,
             progress=progress,
             state=state,
-            notice=RunNotice(options, channels, config.rules) if channels and not options.dry_run else None,
+            notice=notice,
             restore=stack.close,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from syncer.cli.notifications import NotifyOptions
+from syncer.cli.notify_options import NotifyOptions
 from syncer.observe.progress import ProgressKind
 from syncer.rules.shard import WHOLE, Shard
 
@@ -37,3 +37,9 @@ class OnceOptions(NotifyOptions, frozen=True, kw_only=True):
     state_dir: Path | None = None
     shard: Shard = WHOLE
     allow_internal: Sequence[str] = ()
+
+    @property
+    def writes_outcome(self) -> bool:
+        """Whether a file, or a push of metrics, is asked for."""
+        lists = (self.output_success_images, self.output_failed_images)
+        return any((*lists, self.report, self.metrics_file, self.metrics_push))

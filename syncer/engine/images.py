@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import anyio
 
 from syncer.engine.image_copy import ImageBudget, ImageCopy, add_referrers
-from syncer.engine.manifests import PushManifest, Successors
 from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
 from syncer.engine.targets import MultiTargetTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
@@ -298,6 +297,8 @@ class CopyImage(MultiTargetTask[Reference]):
         for copy, manifest in stale.items():
             why = f"it names {copy.previous} there" if copy.previous else "it is not there"
             job.observer.notify(Decision(str(copy.destination), f"gets {manifest.digest}: {why}"))
+        from syncer.engine.manifests import PushManifest, Successors
+
         successors = Successors(
             self.source.repository, found, tuple(stale), depth=0, fetched=fetched, dropped=dropped
         )

@@ -4,7 +4,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -19,9 +19,11 @@ from syncer.errors import RegistryError
 from syncer.observers import Observer
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
-from syncer.oci.signature_layers import SignatureLayer
 from syncer.places.content import Destination, ListsRepositories, Source
 from syncer.rules.referrers import VerificationKey
+
+if TYPE_CHECKING:
+    from syncer.oci.signature_layers import SignatureLayer
 
 Key = tuple[object, ...]
 Kind = Literal["tags", "image", "blob", "manifest"]
@@ -132,7 +134,7 @@ ImageOpener = Callable[..., Iterator["Task"]]
 class Verifier(Protocol):
     """Checks signatures with some public keys."""
 
-    def accepts(self, layer: SignatureLayer, content: bytes, image: Digest) -> bool:
+    def accepts(self, layer: "SignatureLayer", content: bytes, image: Digest) -> bool:
         """Return whether the content of a layer proves that one of the keys has signed the image."""
         ...
 

@@ -2,16 +2,20 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 
 from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.http.certificates import TlsContexts
 from syncer.http.internal import AllowedHosts, Guard
 from syncer.oci.reference import DOCKER_HUB
 from syncer.untrusted import clean
+
+if TYPE_CHECKING:
+    from syncer.http.certificates import TlsContexts
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
 _PORTS = {"http": 80, "https": 443}
@@ -44,9 +48,14 @@ class Address:
         self.settings = settings
         self._scheme = "http" if settings.plain_http else None if settings.insecure else "https"
         self._lock = anyio.Lock()
-        self._contexts = TlsContexts(host, settings)
         self._guard = Guard(allowed)
         self._public = False
+
+    @cached_property
+    def _contexts(self) -> "TlsContexts":
+        from syncer.http.certificates import TlsContexts
+
+        return TlsContexts(self.host, self.settings)
 
     @property
     def secure(self) -> bool:

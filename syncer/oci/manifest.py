@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from syncer.oci import media_types, schema1
+from syncer.oci import media_types
 from syncer.oci.descriptor import MAX_SIZE, Descriptor, Platform
 from syncer.oci.digest import Digest, InvalidDigest
 
@@ -153,6 +153,8 @@ def _digests(raw: bytes, media_type: str, algorithm: str) -> tuple[Digest, ...]:
     whole = Digest.of(raw, algorithm)
     if media_type != media_types.DOCKER_SCHEMA1_SIGNED:
         return (whole,)
+    from syncer.oci import schema1
+
     try:
         return Digest.of(schema1.payload(raw), algorithm), whole
     except schema1.InvalidSignatures as error:

@@ -19,7 +19,6 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
 from syncer.oci.referrers import lacks
 from syncer.places.content import Destination, RecordsReferrers, Upload
-from syncer.places.registry.advice import advise
 from syncer.places.registry.answers import SUCCESS, invalid, is_hang_up, is_refusal, is_unusable
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.harbor import Projects, says_new
@@ -309,6 +308,8 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
         return found is not None and manifest.is_named_by(found.digest)
 
     def _advised(self, error: RegistryError, manifest: Manifest | None = None) -> RegistryError:
+        from syncer.places.registry.advice import advise
+
         scheme = "https" if self._client.address.secure else "http"
         error = advise(error, self.name, manifest, scheme=scheme)
         return self._projects.advise(error, self.name) if self._projects is not None else error

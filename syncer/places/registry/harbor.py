@@ -16,7 +16,6 @@ from syncer.http.client import RegistryClient
 from syncer.lazy_pattern import lazy_pattern
 from syncer.observers import Observer
 from syncer.oci.reference import Repository
-from syncer.places.registry.advice import advise
 
 _API = "/api/v2.0/projects"
 _NO_PROJECT = lazy_pattern(r"project \S{1,255} not found", re.IGNORECASE)
@@ -61,6 +60,8 @@ class MissingProjects(Projects):
     async def provide(self, repository: Repository, answer: RegistryError) -> bool:
         self.check(repository)
         if _NO_PROJECT.search(answer.message):
+            from syncer.places.registry.advice import advise
+
             scheme = "https" if self._client.address.secure else "http"
             self._lacks(repository, answer, advise(answer, repository, scheme=scheme).advice)
         return False

@@ -8,8 +8,10 @@ SLOW = """
     random re2 rich shutil sqlite3 starlette tarfile tempfile tenacity urllib.request uvicorn yaml
 """
 OF_SOME_RUNS = """
-    syncer.engine.announced syncer.engine.discovery syncer.engine.pruning syncer.engine.receiving syncer.engine.referrers
-    syncer.engine.verification syncer.notify.channel syncer.places.dry_run syncer.places.layout
+    syncer.accounts.helpers syncer.cli.notifications syncer.cli.outcome_files syncer.engine.announced syncer.engine.blobs
+    syncer.engine.discovery syncer.engine.manifests syncer.engine.pruning syncer.engine.receiving syncer.engine.referrers
+    syncer.engine.verification syncer.http.certificates syncer.notify.channel syncer.oci.schema1 syncer.oci.signature_layers
+    syncer.places.dry_run syncer.places.layout syncer.places.registry.advice
     syncer.places.registry.catalog syncer.places.registry.mirrors syncer.places.registry.push_times
     syncer.places.registry.referrers syncer.places.registry.removal syncer.signatures
 """
