@@ -20,4 +20,4 @@ class NotifyOptions(FileOptions, frozen=True, kw_only=True):
     def notifies(self) -> bool:
         """Whether any of these options is set."""
         given = (self.notify, self.notify_file, self.notify_secret_file, self.external_url)
-        return any(given) or self.notify_on != USUALLY
+        return any(given) or tuple(self.notify_on) != USUALLY
