@@ -114,7 +114,7 @@ class _Reader:
         except JSONDecodeError as error:
             message = error.msg.removesuffix(" at").removesuffix(" starting").lower()
             raise self._bad(error.pos, f"bad text: {message}") from None
-        if _SURROGATE.search(text):
+        if not text.isascii() and _SURROGATE.search(text):
             raise self._bad(at, "bad text: half of a \\u surrogate pair")
         return text, end
 
