@@ -165,7 +165,8 @@ async def test_large_upload_cut_twice_is_resumed(big, keeping, copied, zeros):
     assert code == 0
     assert kept.stored[zeros] == SIZE
     assert there.received < SIZE + 2 * LOST
-    assert big.sent < SIZE + 2 * LOST
+    # Each cut also drops what was on its way from the source, over two connections.
+    assert big.sent < SIZE + 4 * LOST
     assert memory < MAX_MEMORY
 
 
