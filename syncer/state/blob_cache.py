@@ -3,8 +3,6 @@
 All facts are hints. If a blob no longer exists, the check costs one request, and the fact is removed.
 """
 
-import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +10,7 @@ from syncer.engine.ledger import BlobCache
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.state.database import Database
+from syncer.state.optional_table import OptionalTable
 
 MAX_PENDING = 500
 """Maximum number of facts that are written in one transaction."""
@@ -20,20 +19,20 @@ MAX_HOLDERS = 3
 KEPT_DAYS = 90
 
 _DAY = 86400
-_log = logging.getLogger(__name__)
 
 
-class SqliteBlobCache(BlobCache):
+class SqliteBlobCache(OptionalTable, BlobCache):
     """Facts in the state folder's database. `now` returns seconds since the epoch.
 
     If the database cannot be written, this is logged once, and no further facts are recorded.
     """
 
+    trouble = "cannot write the blob cache"
+
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
-        self._database = database
+        super().__init__(database)
         self._today = int(now() // _DAY)
         self._recorded: list[tuple[str, str, str, int]] = []
-        self._usable = True
         self._write("DELETE FROM blobs WHERE seen < ?", [(self._today - KEPT_DAYS,)])
         self._write("DELETE FROM narrowed WHERE seen < ?", [(self._today - KEPT_DAYS,)])
 
@@ -71,26 +70,3 @@ class SqliteBlobCache(BlobCache):
     def flush(self) -> None:
         record, self._recorded = self._recorded, []
         self._write("INSERT OR REPLACE INTO blobs (host, digest, path, seen) VALUES (?, ?, ?, ?)", record)
-
-    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[str, ...]]:
-        if not self._usable:
-            return []
-        try:
-            with self._database.reading() as connection:
-                return connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            self._give_up(error)
-            return []
-
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if not rows or not self._usable:
-            return
-        try:
-            with self._database.transaction() as connection:
-                connection.executemany(statement, rows)
-        except sqlite3.Error as error:
-            self._give_up(error)
-
-    def _give_up(self, error: sqlite3.Error) -> None:
-        self._usable = False
-        _log.warning("cannot write the blob cache: %s", error)
