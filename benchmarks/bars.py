@@ -15,13 +15,17 @@ METADATA_CONNECTIONS = 4 * PROC
 Of = Callable[[CaseResult, Outcome], float | None]
 
 
+def _nothing(_result: CaseResult, _ours: Outcome) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """`of` gives what was measured of syncer, or None where that was not; it must stay within one of the limits."""
 
     case: str
     text: str
-    of: Of
+    of: Of = _nothing
     at_most: float = float("inf")
     at_least: float = 0.0
 

@@ -18,16 +18,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 
 import httpx
 
 from benchmarks import machine
+from benchmarks.bars import Bar, Verdict
 from benchmarks.contenders import syncer_command
 from benchmarks.many_tags import MANIFEST, REPOSITORY
 from benchmarks.processes import START_SECONDS, helper
 from benchmarks.stage import scratch
-from benchmarks.table import number, render
+from benchmarks.table import number, verdicts
 from tests.support.processes import Process
 
 CONNECTIONS = 32
@@ -36,23 +38,8 @@ COPY_SECONDS = 300.0
 _LISTENING = re.compile(r"listening on http://([\d.]+):(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A figure, and the most or the least that it may be."""
-
-    text: str
-    value: float
-    at_most: float = float("inf")
-    at_least: float = 0.0
-
-    @property
-    def held(self) -> bool:
-        return self.at_least <= self.value <= self.at_most
-
-    @property
-    def row(self) -> list[str]:
-        limit = f"≥ {self.at_least:g}" if self.at_least else f"≤ {self.at_most:g}"
-        return [self.text, limit, number(self.value), "yes" if self.held else "NO"]
+def _verdict(text: str, value: float, *, at_most: float = inf, at_least: float = 0.0) -> Verdict:
+    return Verdict(Bar("events", text, at_most=at_most, at_least=at_least), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +136,7 @@ async def look(at: Daemon, pages: list[float]) -> None:
             await asyncio.sleep(0.1)
 
 
-def pushed_during_a_run(folder: Path, images: int) -> list[Bar]:
+def pushed_during_a_run(folder: Path, images: int) -> list[Verdict]:
     with daemon(folder, images, "--run-on-start") as copying:
         _wait(lambda: copying.tags() > images // 20)
         where = f"http://{copying.source}/v2/{REPOSITORY}/manifests"
@@ -169,10 +156,12 @@ def pushed_during_a_run(folder: Path, images: int) -> list[Bar]:
         seconds = time.monotonic() - begun
         if not copying.busy:
             raise RuntimeError("the run was over before the tag was pushed: it says nothing")
-    return [Bar(f"seconds until a tag is complete, during a run of {images:,} images", seconds, at_most=5)]
+    return [
+        _verdict(f"seconds until a tag is complete, during a run of {images:,} images", seconds, at_most=5)
+    ]
 
 
-def flood(folder: Path, rate: float, seconds: float) -> list[Bar]:
+def flood(folder: Path, rate: float, seconds: float) -> list[Verdict]:
     events = round(rate * seconds)
     with daemon(folder, events, "--hook-delay", "2") as flooded:
         pages: list[float] = []
@@ -192,15 +181,17 @@ def flood(folder: Path, rate: float, seconds: float) -> list[Bar]:
         lost = events - flooded.tags()
     pages.sort()
     return [
-        Bar("events answered a second", events / lasted, at_least=0.98 * rate),
-        Bar("ms until an event is answered, 99%", 1e3 * took[int(0.99 * len(took))], at_most=100),
-        Bar("ms until the page is answered meanwhile, 99%", 1e3 * pages[int(0.99 * len(pages))], at_most=100),
-        Bar("events lost", lost, at_most=0),
-        Bar("MB more after all images are copied", after - before, at_most=40),
+        _verdict("events answered a second", events / lasted, at_least=0.98 * rate),
+        _verdict("ms until an event is answered, 99%", 1e3 * took[int(0.99 * len(took))], at_most=100),
+        _verdict(
+            "ms until the page is answered meanwhile, 99%", 1e3 * pages[int(0.99 * len(pages))], at_most=100
+        ),
+        _verdict("events lost", lost, at_most=0),
+        _verdict("MB more after all images are copied", after - before, at_most=40),
     ]
 
 
-def many_runs(folder: Path, events: int, runs: int) -> list[Bar]:
+def many_runs(folder: Path, events: int, runs: int) -> list[Verdict]:
     each = max(1, events // runs)
     sizes = []
     with daemon(folder, each, "--hook-delay", "0.1") as running:
@@ -211,7 +202,7 @@ def many_runs(folder: Path, events: int, runs: int) -> list[Bar]:
                 sizes.append(running.megabytes)
     print("MB after each tenth of the runs:", ", ".join(map(number, sizes)), file=sys.stderr)
     return [
-        Bar(
+        _verdict(
             f"MB after {events:,} events in {runs} runs, / after a fifth",
             sizes[-1] / sizes[len(sizes) // 5],
             at_most=1.1,
@@ -241,7 +232,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="(200)")
     options = parser.parse_args()
     parts = options.parts.split(",")
-    bars: list[Bar] = []
+    bars: list[Verdict] = []
     with scratch() as room:
         if "run" in parts:
             bars += pushed_during_a_run(room.folder / "run", options.images)
@@ -250,7 +241,7 @@ def main() -> int:
         if "memory" in parts:
             bars += many_runs(room.folder / "memory", options.events, options.runs)
     print("\n".join(f"- {name}: {value}" for name, value in machine.facts().items()), end="\n\n")
-    print(render(["bar", "limit", "measured", "held"], [bar.row for bar in bars], left=1))
+    print(verdicts(bars))
     return 0 if all(bar.held for bar in bars) else 1
 
 
