@@ -11,6 +11,7 @@ import anyio
 from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.internal import AllowedHosts, Guard
+from syncer.http.transport import PORTS
 from syncer.oci.reference import DOCKER_HUB
 from syncer.untrusted import clean
 
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
     from syncer.http.certificates import TlsContexts
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
-_PORTS = {"http": 80, "https": 443}
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Return the origin of a URL (RFC 6454, section 4): scheme, host and port. Return None if the URL is invalid."""
     parts = urlsplit(url)
     try:
-        port = parts.port or _PORTS[parts.scheme]
+        port = parts.port or PORTS[parts.scheme]
     except (ValueError, KeyError):
         return None
     return None if parts.username or not parts.hostname else (parts.scheme, parts.hostname, port)

@@ -17,6 +17,7 @@ from syncer.http.internal import Guard, InternalAddress, is_internal, literal_ad
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable, ask_socks, authorization
 from syncer.http.request_head import request_head
 from syncer.http.sockets import SocketTransport, start_tls
+from syncer.http.transport import PORTS
 from syncer.http.transport_errors import ConnectError, ConnectTimeout
 
 CONNECT_SECONDS = 15.0
@@ -26,7 +27,6 @@ NAME_SECONDS = 60.0
 NEXT_ADDRESS_SECONDS = 0.25
 """Seconds before the next address is tried in parallel (RFC 8305)."""
 
-_PORTS = {"http": 80, "https": 443}
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -196,4 +196,4 @@ async def _tunnel(connection: Connection, host: str, port: int, tls: ssl.SSLCont
 
 def host_and_port(netloc: str, scheme: str) -> tuple[str, int]:
     parts = urlsplit(f"//{netloc}")
-    return parts.hostname or "", parts.port or _PORTS[scheme]
+    return parts.hostname or "", parts.port or PORTS[scheme]

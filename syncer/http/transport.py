@@ -19,7 +19,8 @@ from syncer.http.internal import Guard
 from syncer.http.splice import BodyStream
 from syncer.http.transport_errors import UnsupportedProtocol
 
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
+"""The default port of each scheme that can be requested."""
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:%")
 """Of names and addresses (RFC 3986, section 3.2.2)."""
 
@@ -148,8 +149,8 @@ def origin_of(url: str) -> tuple[str, str]:
             host = host.encode("idna").decode("ascii")
     except ValueError:
         raise invalid from None
-    if scheme not in _PORTS or not host or not _HOST_CHARACTERS.issuperset(host):
+    if scheme not in PORTS or not host or not _HOST_CHARACTERS.issuperset(host):
         raise invalid
     if ":" in host:
         host = f"[{host}]"
-    return scheme, host if port in (None, _PORTS[scheme]) else f"{host}:{port}"
+    return scheme, host if port in (None, PORTS[scheme]) else f"{host}:{port}"
