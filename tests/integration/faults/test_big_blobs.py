@@ -71,7 +71,7 @@ async def big(registry, zeros) -> AsyncIterator[Faults]:
 async def copied(tmp_path, big):
     """Run the program to copy the image. Return the exit code and the peak memory in KiB."""
 
-    async def copy(host: str) -> tuple[int, int]:
+    async def copy(host: str, *options: str) -> tuple[int, int]:
         (tmp_path / "images.json").write_text(json.dumps({f"{big.host}/big:1": f"{host}/big"}))
         entries = {big.host: {"plain_http": True}, host: {"plain_http": True}}
         (tmp_path / "auth.json").write_text(json.dumps(entries))
@@ -86,6 +86,7 @@ async def copied(tmp_path, big):
                 "auth.json",
                 "--retries",
                 "0",
+                *options,
             ],
             cwd=tmp_path,
             env={"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
@@ -161,12 +162,12 @@ async def test_large_upload_cut_twice_is_resumed(big, keeping, copied, zeros):
     kept, there = keeping
     there.on("PUT", UPLOADS, cut_upload=SIZE // 3, over=1_000_000, times=1)
     there.on("PATCH", UPLOADS, cut_upload=SIZE // 3, times=1)
-    code, memory = await copied(there.host)
+    # A slow download is fetched over idle connections too, and each cut drops what is on its way over all of them.
+    code, memory = await copied(there.host, "--proc", "1")
     assert code == 0
     assert kept.stored[zeros] == SIZE
     assert there.received < SIZE + 2 * LOST
-    # Each cut also drops what was on its way from the source, over two connections.
-    assert big.sent < SIZE + 4 * LOST
+    assert big.sent < SIZE + 2 * LOST
     assert memory < MAX_MEMORY
 
 
