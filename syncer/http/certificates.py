@@ -8,7 +8,7 @@ import msgspec
 
 from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.http.dialling import usual_context
+from syncer.http.trust import new_context, usual_context
 
 
 def certificate_folders() -> tuple[Path, ...]:
@@ -86,10 +86,10 @@ class TlsContexts:
         authorities = self._certificates().authorities
         if not authorities and not clients and not insecure:
             return usual_context()
-        context = ssl.create_default_context()
-        tried = ""
+        tried = authorities[0] if authorities else ""
         try:
-            for tried in authorities:
+            context = new_context(tried or None)
+            for tried in authorities[1:]:
                 context.load_verify_locations(tried)
             for certificate, key in clients:
                 tried = f"{certificate}, {key or 'no key_file'}"

@@ -5,7 +5,6 @@ import errno
 import socket
 import ssl
 from collections.abc import Sequence
-from functools import cache
 from urllib.parse import urlsplit
 
 import anyio
@@ -19,6 +18,7 @@ from syncer.http.request_head import request_head
 from syncer.http.sockets import SocketTransport, start_tls
 from syncer.http.transport import PORTS
 from syncer.http.transport_errors import ConnectError, ConnectTimeout
+from syncer.http.trust import is_partial, trust_system, usual_context
 
 CONNECT_SECONDS = 15.0
 """Seconds to open a connection, including name resolution, proxy and TLS."""
@@ -32,12 +32,6 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 class TooManyOpenFiles(ConnectError):
     """The process (EMFILE) or the machine (ENFILE) has reached its limit of open files."""
-
-
-@cache
-def usual_context() -> ssl.SSLContext:
-    """Return the TLS context with the CAs of the system. It is cached because loading the CAs is slow."""
-    return ssl.create_default_context()
 
 
 class Dialler:
@@ -64,8 +58,10 @@ class Dialler:
         try:
             with anyio.fail_after(CONNECT_SECONDS):
                 if proxy.is_direct:
-                    await self._connect(connection, host, port, tls, guard)
+                    await self._connect_trusting(connection, host, port, tls, guard)
                 else:
+                    if tls is not None:
+                        trust_system(tls)
                     _check_literal(connection, host, port, guard)
                     await self._connect_by_proxy(connection, host, port, tls, proxy)
         except TimeoutError as error:
@@ -103,6 +99,19 @@ class Dialler:
             return await self._opened(await self._look_up(proxy.host, proxy.port))
         except OSError as error:
             raise _proxy_unreachable(error) from error
+
+    async def _connect_trusting(
+        self, connection: Connection, host: str, port: int, tls: ssl.SSLContext | None, guard: Guard | None
+    ) -> None:
+        """Connect. If the certificate is not trusted, connect once more with the CAs of the system."""
+        partial = tls is not None and is_partial(tls)
+        try:
+            await self._connect(connection, host, port, tls, guard)
+        except ssl.SSLCertVerificationError:
+            if tls is None or not partial:
+                raise
+            trust_system(tls)
+            await self._connect(connection, host, port, tls, guard)
 
     async def _connect(
         self, connection: Connection, host: str, port: int, tls: ssl.SSLContext | None, guard: Guard | None
@@ -168,9 +177,11 @@ async def _speak(
 
 async def _speak_through_tls(connection: Connection, opened: socket.socket, host: str) -> None:
     """Start TLS with a proxy. Only asyncio's own transport can start TLS with a registry within it."""
+    tls = usual_context()
+    trust_system(tls)
     try:
         await asyncio.get_running_loop().create_connection(
-            lambda: connection, sock=opened, ssl=usual_context(), server_hostname=host
+            lambda: connection, sock=opened, ssl=tls, server_hostname=host
         )
     except BaseException:
         opened.close()

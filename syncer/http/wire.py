@@ -16,13 +16,14 @@ import anyio
 
 from syncer.accounts.settings import Proxy
 from syncer.http.connection import Connection
-from syncer.http.dialling import Dialler, host_and_port, usual_context
+from syncer.http.dialling import Dialler, host_and_port
 from syncer.http.internal import Guard, InternalAddress
 from syncer.http.proxies import ProxyChoice, authorization
 from syncer.http.request_head import request_head
 from syncer.http.splice import BodySplice, Check, SpliceThreads
 from syncer.http.transport import Headers, HttpRequest, HttpResponse, Transport
 from syncer.http.transport_errors import TransportError
+from syncer.http.trust import usual_context
 
 READ_SECONDS = 60.0
 """Seconds to wait for the headers after the request was sent, and for more data within a body."""
