@@ -106,8 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._opened()
         whole = True
         if not isinstance(body, bytes):
-            transport.write(head)
-            whole = await self._stream(transport, body)
+            whole = await self._stream(transport, head, body)
         elif len(body) <= _JOINED:
             transport.write(head + body)
         else:
@@ -202,11 +201,15 @@ class Connection(asyncio.BufferedProtocol):
             raise self._broken(None)
         return self._transport
 
-    async def _stream(self, transport: asyncio.Transport, body: BodyStream) -> bool:
+    async def _stream(self, transport: asyncio.Transport, head: bytes, body: BodyStream) -> bool:
         """Send a body chunk by chunk. Return False if a response arrived before the end of the body."""
+        unsent = head  # It is sent with the first bytes: each write costs a system call and wakes the server.
         async with aclosing(body):
             async for chunk in body:
                 if isinstance(chunk, BodySplice):
+                    if unsent:
+                        transport.write(unsent)
+                        unsent = b""
                     self._full = transport.get_write_buffer_size() > 0
                 while self._full and not self.status:
                     await self._news(inf)
@@ -214,11 +217,14 @@ class Connection(asyncio.BufferedProtocol):
                     return False
                 self._opened()
                 if isinstance(chunk, bytes):
-                    transport.write(chunk)
+                    transport.write(unsent + chunk if unsent else chunk)
+                    unsent = b""
                     continue
                 transport.write(await chunk.move_to(self))
                 while self._full and not self.status:
                     await self._news(inf)
+        if unsent:
+            transport.write(unsent)
         return True
 
     async def _news(self, until: float) -> None:

@@ -197,8 +197,7 @@ def _proxy_unreachable(error: OSError) -> ConnectError:
 async def _tunnel(connection: Connection, host: str, port: int, tls: ssl.SSLContext, proxy: Proxy) -> None:
     """Open a tunnel through the proxy with CONNECT (RFC 9110, section 9.3.6), and start TLS with the host."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    name = target.encode("ascii")
-    head = request_head("CONNECT", name, ((b"Host", name), *authorization(proxy)))
+    head = request_head("CONNECT", target.encode("ascii"), (("Host", target), *authorization(proxy)))
     await connection.exchange(head, b"", seconds=CONNECT_SECONDS, bodiless=True)
     if not 200 <= connection.status < 300:
         raise ProxyRefused(connection.status)

@@ -120,13 +120,13 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return (found.version == 6 and found.ipv4_mapped) or found
 
 
-def authorization(proxy: Proxy) -> tuple[tuple[bytes, bytes], ...]:
+def authorization(proxy: Proxy) -> tuple[tuple[str, str], ...]:
     """Return the `Proxy-Authorization` header for an HTTP proxy, if it has a user name."""
     if proxy.username is None:
         return ()
     password = proxy.password.reveal() if proxy.password else ""
     user = f"{proxy.username}:{password}".encode()
-    return ((b"Proxy-Authorization", b"Basic " + base64.b64encode(user)),)
+    return (("Proxy-Authorization", f"Basic {base64.b64encode(user).decode()}"),)
 
 
 async def ask_socks(connected: socket.socket, proxy: Proxy, host: str, port: int) -> None:

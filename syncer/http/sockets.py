@@ -13,6 +13,8 @@ from collections.abc import Callable
 WRITE_LIMIT = 64 * 1024
 """Unsent bytes above which the protocol is asked to pause writing, until all of them are sent."""
 
+SHORT_RECORD = 1024
+"""Bytes of a TLS record, below which no further record is read at once."""
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -214,7 +216,10 @@ def receive(opened: socket.socket, buffer: memoryview) -> tuple[int, bool]:
             got += count
             if not isinstance(opened, ssl.SSLSocket):
                 break
-            # Each read returns at most one record of TLS.
+            # Each read returns at most one record of TLS. A short one is most likely a whole response, and a read that
+            # finds nothing costs more than the record. If there is more, the socket stays readable.
+            if count < SHORT_RECORD and not opened.pending():
+                break
     except WOULD_BLOCK:
         pass
     except OSError:

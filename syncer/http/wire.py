@@ -220,8 +220,7 @@ class ConnectionPool(Transport):
 def _head(request: HttpRequest, origin: Origin) -> bytes:
     """Return the request line and headers for the server or the proxy. Raises `LocalProtocolError`."""
     target = request.target
-    fields = [(b"Host", origin.netloc.encode("ascii"))]
-    fields += [(name.encode("ascii"), value.encode("utf-8")) for name, value in request.headers.items()]
+    fields = [("Host", origin.netloc), *request.headers.items()]
     if origin.tls is None and origin.proxy.scheme in _FORWARDING:
         target = f"http://{origin.netloc}".encode("ascii") + target
         fields += authorization(origin.proxy)

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -21,6 +22,7 @@ from syncer.http.connection import MAX_HEAD, READ_AHEAD, Connection
 from syncer.http.dialling import TooManyOpenFiles
 from syncer.http.failures import from_transport
 from syncer.http.proxies import ProxyRefused, ProxyUnreachable
+from syncer.http.sockets import SocketTransport
 from syncer.http.transport import HttpResponse
 from syncer.http.transport_errors import (
     ConnectError,
@@ -893,6 +895,86 @@ async def test_connections_with_different_tls_contexts_are_not_shared(listen, po
     await ask(pool, f"https://{host}/", tls=client)
     with pytest.raises(ConnectError):
         await ask(pool, f"https://{host}/")
+
+
+# --- few system calls ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """Gets what the client writes, one item for each write."""
+    written: list[bytes] = []
+    real = SocketTransport.write
+
+    def write(self: SocketTransport, data: bytes) -> None:
+        written.append(bytes(data))
+        real(self, data)
+
+    monkeypatch.setattr(SocketTransport, "write", write)
+    return written
+
+
+async def test_streamed_body_starts_in_the_write_of_the_head(peer, pool, writes):
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield b"first"
+        yield b"second"
+
+    server = await peer(OK)
+    assert (await ask(pool, server.url, "PUT", body=chunks(), headers={"Content-Length": "11"}))[1] == b"ok"
+    head, second = writes
+    assert head.startswith(b"PUT /v2/ HTTP/1.1\r\n")
+    assert head.endswith(b"\r\n\r\nfirst")
+    assert second == b"second"
+    assert server.bodies == [b"firstsecond"]
+
+
+async def test_streamed_body_without_bytes_is_sent(peer, pool, writes):
+    async def chunks() -> AsyncGenerator[bytes]:
+        for _ in range(0):
+            yield b""
+
+    server = await peer(OK)
+    assert (await ask(pool, server.url, "PUT", body=chunks(), headers={"Content-Length": "0"}))[1] == b"ok"
+    (head,) = writes
+    assert head.endswith(b"\r\n\r\n")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Gets the size of each read from a TLS socket of the client, 0 for one that found nothing."""
+    sizes: list[int] = []
+    real = ssl.SSLSocket.recv_into
+
+    def recv_into(self: ssl.SSLSocket, *arguments: Any) -> int:
+        sizes.append(0)
+        sizes[-1] = real(self, *arguments)
+        return sizes[-1]
+
+    monkeypatch.setattr(ssl.SSLSocket, "recv_into", recv_into)
+    return sizes
+
+
+async def test_short_response_over_tls_is_read_at_once(listen, pool, secured, reads):
+    server, client = secured
+    host = await listen(Peer([OK] * 20).serve, ssl=server)
+    for _ in range(20):
+        assert (await ask(pool, f"https://{host}/", tls=client))[1] == b"ok"
+    assert reads.count(len(OK)) == 20
+    assert len(reads) <= 22  # tickets for the next session come without data
+
+
+async def test_short_records_that_arrive_together_are_all_read(listen, pool, secured):
+    server, client = secured
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n")
+        for _ in range(30):
+            writer.write(b"x" * 10)  # asyncio encrypts each write as one record
+        await writer.drain()
+
+    host = await listen(serve, ssl=server)
+    assert (await ask(pool, f"https://{host}/", tls=client))[1] == b"x" * 300
 
 
 # --- through a proxy ---------------------------------------------------------------------------------------------------
