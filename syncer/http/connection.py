@@ -27,8 +27,6 @@ READ_AHEAD = 256 * 1024
 """Bytes of a body that are buffered before reading from the socket is paused."""
 HEAD_SECONDS = 10.0
 """Seconds from the first byte of the headers to the last."""
-_JOINED = 64 * 1024
-"""A request body of at most so many bytes is sent in one write with the head."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -107,11 +105,8 @@ class Connection(asyncio.BufferedProtocol):
         whole = True
         if not isinstance(body, bytes):
             whole = await self._stream(transport, head, body)
-        elif len(body) <= _JOINED:
-            transport.write(head + body)
         else:
-            transport.write(head)
-            transport.write(body)
+            transport.write(head + body)
         until = self._loop.time() + seconds
         while not self.status:
             await self._news(until)
