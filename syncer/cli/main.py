@@ -252,8 +252,6 @@ def demo(*, serve: bool) -> None:
 
 def run() -> object:
     """Run the command line and return the code of `SystemExit`: a number, or None for success."""
-    # Imports create hundreds of thousands of objects, and none of them is garbage.
-    gc.disable()
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
     except SystemExit as end:

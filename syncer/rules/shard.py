@@ -6,11 +6,11 @@ common is copied once. Rendezvous hashing is used: if a shard is added or remove
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.reference import Repository

@@ -41,3 +41,25 @@ def test_no_expression_of_the_program_is_compiled_at_startup():
         "import syncer.cli.once\n"
     )
     assert printed(code) == []
+
+
+def test_nothing_is_collected_while_the_program_starts():
+    code = (
+        "import gc, sys\n"
+        "from syncer.__main__ import main\n"
+        "gc.callbacks.append(lambda *_: print('collected'))\n"
+        "sys.argv = ['syncer', '--version']\n"
+        "main()\n"
+    )
+    assert "collected" not in printed(code)
+
+
+def test_options_of_several_commands_are_built_once():
+    code = (
+        "import click\n"
+        "from syncer.cli.main import cli\n"
+        "for name in ('sync', 'plan', 'save', 'serve'): print(*(id(each) for each in cli.commands[name].params))\n"
+    )
+    options = printed(code)
+    assert len(options) > 150
+    assert len(set(options)) < 70
