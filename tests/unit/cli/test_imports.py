@@ -8,12 +8,14 @@ SLOW = """
     random re2 rich shutil sqlite3 starlette tarfile tempfile tenacity urllib.request uvicorn yaml
 """
 OF_SOME_RUNS = """
-    syncer.accounts.helpers syncer.cli.notifications syncer.cli.outcome_files syncer.engine.announced syncer.engine.blobs
-    syncer.engine.discovery syncer.engine.manifests syncer.engine.pruning syncer.engine.receiving syncer.engine.referrers
-    syncer.engine.verification syncer.http.certificates syncer.notify.channel syncer.oci.schema1 syncer.oci.signature_layers
-    syncer.places.dry_run syncer.places.layout syncer.places.registry.advice
-    syncer.places.registry.catalog syncer.places.registry.mirrors syncer.places.registry.push_times
-    syncer.places.registry.referrers syncer.places.registry.removal syncer.signatures
+    syncer.accounts.helpers syncer.cli.notifications syncer.cli.outcome_files syncer.engine.announced
+    syncer.engine.blobs syncer.engine.discovery syncer.engine.download syncer.engine.manifests syncer.engine.pruning
+    syncer.engine.receiving syncer.engine.referrers syncer.engine.verification syncer.http.certificates
+    syncer.http.registry_words syncer.http.statuses syncer.notify.channel syncer.observe.plan_table
+    syncer.oci.schema1 syncer.oci.signature_layers syncer.places.dry_run syncer.places.layout
+    syncer.places.registry.advice syncer.places.registry.catalog syncer.places.registry.mirrors
+    syncer.places.registry.pieces syncer.places.registry.push_times syncer.places.registry.referrers
+    syncer.places.registry.removal syncer.signatures
 """
 
 
