@@ -3,13 +3,13 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from syncer.cli.process import say_error
 from syncer.config import Config, DefaultDestination, load

@@ -4,12 +4,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from syncer.cli.archives import Prepared, run_prepared
 from syncer.cli.files import chosen

@@ -13,16 +13,16 @@ from click.core import ParameterSource
 from syncer import __version__
 from syncer.cli import exits
 from syncer.cli.options import (
+    DRY_RUN,
+    FILE_OPTIONS,
     HELP,
     PATH,
+    RUN_OPTIONS,
+    SERVE_OPTIONS,
     DefaultGroup,
     GroupedCommand,
+    Option,
     SizeText,
-    dry_run_option,
-    file_options,
-    option,
-    run_options,
-    serve_options,
 )
 from syncer.cli.process import say_error
 
@@ -38,10 +38,7 @@ def cli() -> None:
     """
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
-@file_options
-@run_options
-@dry_run_option
+@cli.command(cls=GroupedCommand, context_settings=HELP, params=[*FILE_OPTIONS, *RUN_OPTIONS, DRY_RUN])
 def sync(*, dry_run: bool, **options: Any) -> None:
     """Copy the images of all rules to their destinations, once."""
     from syncer.cli.once import run_once
@@ -51,12 +48,17 @@ def sync(*, dry_run: bool, **options: Any) -> None:
     sys.exit(run_once(OnceOptions(dry_run=dry_run, **options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
+@cli.command(
+    cls=GroupedCommand,
+    context_settings=HELP,
+    params=[
+        *FILE_OPTIONS,
+        *RUN_OPTIONS,
+        Option("--dry-run", is_flag=True, group="Work", help="Show what would be done, and change nothing."),
+    ],
+)
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", required=False, metavar="[DESTINATION]")
-@file_options
-@run_options
-@option("--dry-run", is_flag=True, group="Work", help="Show what would be done, and change nothing.")
 @click.pass_context
 def copy(context: click.Context, /, *, images: tuple[Path, ...], **options: Any) -> None:
     """Copy the images of one rule, once.
@@ -72,9 +74,7 @@ def copy(context: click.Context, /, *, images: tuple[Path, ...], **options: Any)
     sys.exit(run_once(OnceOptions(**options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
-@file_options
-@run_options
+@cli.command(cls=GroupedCommand, context_settings=HELP, params=[*FILE_OPTIONS, *RUN_OPTIONS])
 def plan(**options: Any) -> None:
     """Show what `sync` would do, and why. Reads from the registries, and changes nothing."""
     from syncer.cli.once import run_once
@@ -84,33 +84,38 @@ def plan(**options: Any) -> None:
     sys.exit(run_once(OnceOptions(dry_run=True, **options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
-@option(
-    "--output",
-    type=PATH,
-    required=True,
-    metavar="FOLDER|FILE.tar",
-    group="Archive",
-    help="Where to write: a folder, or a tar file.",
+@cli.command(
+    cls=GroupedCommand,
+    context_settings=HELP,
+    params=[
+        Option(
+            "--output",
+            type=PATH,
+            required=True,
+            metavar="FOLDER|FILE.tar",
+            group="Archive",
+            help="Where to write: a folder, or a tar file.",
+        ),
+        Option(
+            "--since",
+            type=PATH,
+            multiple=True,
+            metavar="FILE",
+            group="Archive",
+            help="Contents file of an earlier archive: leave out what it lists. May be repeated.",
+        ),
+        Option(
+            "--volume-size",
+            type=SizeText(),
+            metavar="SIZE",
+            group="Archive",
+            help="Split a tar file into volumes of at most this size (4GiB): FILE.0.tar, FILE.1.tar, ...",
+        ),
+        *FILE_OPTIONS,
+        *RUN_OPTIONS,
+        DRY_RUN,
+    ],
 )
-@option(
-    "--since",
-    type=PATH,
-    multiple=True,
-    metavar="FILE",
-    group="Archive",
-    help="Contents file of an earlier archive: leave out what it lists. May be repeated.",
-)
-@option(
-    "--volume-size",
-    type=SizeText(),
-    metavar="SIZE",
-    group="Archive",
-    help="Split a tar file into volumes of at most this size (4GiB): FILE.0.tar, FILE.1.tar, ...",
-)
-@file_options
-@run_options
-@dry_run_option
 def save(**options: Any) -> None:
     """Save the images of all rules to an OCI image layout, in a folder or a tar file.
 
@@ -122,11 +127,8 @@ def save(**options: Any) -> None:
     sys.exit(run_save(SaveOptions(**options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
+@cli.command(cls=GroupedCommand, context_settings=HELP, params=[*FILE_OPTIONS, *RUN_OPTIONS, DRY_RUN])
 @click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
-@file_options
-@run_options
-@dry_run_option
 def load(**options: Any) -> None:
     """Push the images of archives to registries. FILE is a tar file, a folder, or - for standard input.
 
@@ -138,10 +140,7 @@ def load(**options: Any) -> None:
     sys.exit(run_load(LoadOptions(**options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
-@file_options
-@serve_options
-@run_options
+@cli.command(cls=GroupedCommand, context_settings=HELP, params=[*FILE_OPTIONS, *SERVE_OPTIONS, *RUN_OPTIONS])
 def serve(**options: Any) -> None:
     """Run on schedule as a daemon, with metrics, an API and a status page."""
     from syncer.cli.serve import ServeOptions, run_service
@@ -150,9 +149,16 @@ def serve(**options: Any) -> None:
     sys.exit(run_service(ServeOptions(**options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
-@file_options
-@option("--online", is_flag=True, group="Work", help="Also check the credentials with every registry.")
+@cli.command(
+    cls=GroupedCommand,
+    context_settings=HELP,
+    params=[
+        *FILE_OPTIONS,
+        Option(
+            "--online", is_flag=True, group="Work", help="Also check the credentials with every registry."
+        ),
+    ],
+)
 def check(*, online: bool, **files: Any) -> None:
     """Check the configuration files and report every problem with its location."""
     from syncer.cli.check import check_files
@@ -162,11 +168,16 @@ def check(*, online: bool, **files: Any) -> None:
     sys.exit(check_files(FileOptions(**files), online=online))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP)
-@file_options
-@run_options
-@option("--deep", is_flag=True, group="Work", help="Download every blob and check its digest.")
-@option("--repair", is_flag=True, group="Work", help="Copy what is missing or damaged.")
+@cli.command(
+    cls=GroupedCommand,
+    context_settings=HELP,
+    params=[
+        *FILE_OPTIONS,
+        *RUN_OPTIONS,
+        Option("--deep", is_flag=True, group="Work", help="Download every blob and check its digest."),
+        Option("--repair", is_flag=True, group="Work", help="Copy what is missing or damaged."),
+    ],
+)
 def audit(*, deep: bool, repair: bool, **options: Any) -> None:
     """Check that the images of all rules are complete at their destinations.
 
@@ -199,17 +210,24 @@ def report() -> None:
     """Process reports that --report has written."""
 
 
-@report.command(cls=GroupedCommand, context_settings=HELP)
-@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
-@option(
-    "--output",
-    type=PATH,
-    default="-",
-    metavar="FILE",
-    group="Output",
-    help="Write to this file instead of stdout.",
+@report.command(
+    cls=GroupedCommand,
+    context_settings=HELP,
+    params=[
+        Option(
+            "--output",
+            type=PATH,
+            default="-",
+            metavar="FILE",
+            group="Output",
+            help="Write to this file instead of stdout.",
+        ),
+        Option(
+            "--partial", is_flag=True, group="Work", help="Merge even if reports of some shares are missing."
+        ),
+    ],
 )
-@option("--partial", is_flag=True, group="Work", help="Merge even if reports of some shares are missing.")
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 def merge(*, files: tuple[Path, ...], output: Path, partial: bool) -> None:
     """Merge the reports of all shares into one report.
 
@@ -234,8 +252,6 @@ def demo(*, serve: bool) -> None:
 
 def run() -> object:
     """Run the command line and return the code of `SystemExit`: a number, or None for success."""
-    # Imports create hundreds of thousands of objects, and none of them is garbage.
-    gc.disable()
     try:
         cli(prog_name=Path(sys.argv[0]).name if sys.argv else "syncer", standalone_mode=True)
     except SystemExit as end:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class EnvironmentOption(click.Option):
-    """An option that `SYNCER_<NAME>` also sets. If it may be repeated, newlines or `;` separate the values."""
+class Option(click.Option):
+    """An option that `SYNCER_<NAME>` also sets, and that belongs to a group in `--help`.
 
-    def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    If it may be repeated, newlines or `;` separate the values. Several commands can share one, as `params`.
+    """
+
+    def __init__(self, *names: str, group: str, **attributes: Any) -> None:
+        super().__init__(names, **attributes)
         self.group = group
         longest = max(self.opts, key=len)
         self.envvar = "SYNCER_" + longest.lstrip("-").upper().replace("-", "_")
@@ -81,23 +84,6 @@ class DefaultGroup(click.Group):
                 formatter.write_paragraph()
                 formatter.write_text(f"Options of the default command {self.default}:")
                 default.format_options(default_ctx, formatter)
-
-
-def option(*names: str, group: str, **attributes: Any) -> Callable[[F], F]:
-    """Declare an option that belongs to a group in `--help`."""
-    attributes.setdefault("cls", EnvironmentOption)
-    return click.option(*names, group=group, **attributes)
-
-
-def together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """Combine options into one decorator, in the order of `--help`."""
-
-    def decorate(function: F) -> F:
-        for each in reversed(options):
-            function = each(function)
-        return function
-
-    return decorate
 
 
 class CommaSeparated(click.ParamType[list[str]]):
@@ -180,122 +166,116 @@ def shard_of_job() -> "Shard":
 PATH = click.Path(path_type=Path)
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-dry_run_option = option(
+DRY_RUN = Option(
     "--dry-run",
     is_flag=True,
     group="Work",
     help="Show what would be done, and change nothing. Same as `plan`.",
 )
 
-file_options = together(
-    [
-        option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
-        option("--images", type=PATH, multiple=True, metavar="FILE", group="Files",
-               help="Rules: which images to copy where (JSON, YAML or a plain list). May be repeated; a folder means the files in it, "
-               "and - standard input."),
-        option("--config", type=PATH, metavar="FILE", group="Files", help='One file with both: {"auth": …, "images": …}.'),
-        option("--to", metavar="PLACE", group="Files",
-               help="Destination of rules that name none, for example harbor.example.com/mirror/{path}. Without a placeholder, "
-               "/{name} is appended."),
-        option("--rule", multiple=True, metavar="PATTERN", group="Files",
-               help="Use only the rules whose name, source or destination matches (* matches slashes). May be repeated."),
-        option("--registry", metavar="REGISTRY", group="Files",
-               help="Registry of rules with an empty destination: REGISTRY/NAMESPACE/{name}. Requires --namespace."),
-        option("--namespace", metavar="NAMESPACE", group="Files",
-               help="Namespace of rules with an empty destination. Requires --registry."),
-        option("--allow-source", multiple=True, metavar="GLOB", group="Files",
-               help="Allow only these sources, for example quay.io/coreos/* (* matches slashes). May be repeated."),
-        option("--allow-destination", multiple=True, metavar="GLOB", group="Files",
-               help="Allow only these destinations. May be repeated."),
-        option("--allow-env", multiple=True, metavar="NAME", group="Files",
-               help="Allow rules to use only these environment variables. Default: all except secrets. May be repeated."),
-    ]
+FILE_OPTIONS = (
+    Option("--auth", type=PATH, metavar="FILE", group="Files", help="Credentials and settings of registries (JSON or YAML)."),
+    Option("--images", type=PATH, multiple=True, metavar="FILE", group="Files",
+           help="Rules: which images to copy where (JSON, YAML or a plain list). May be repeated; a folder means the files in it, "
+           "and - standard input."),
+    Option("--config", type=PATH, metavar="FILE", group="Files", help='One file with both: {"auth": …, "images": …}.'),
+    Option("--to", metavar="PLACE", group="Files",
+           help="Destination of rules that name none, for example harbor.example.com/mirror/{path}. Without a placeholder, "
+           "/{name} is appended."),
+    Option("--rule", multiple=True, metavar="PATTERN", group="Files",
+           help="Use only the rules whose name, source or destination matches (* matches slashes). May be repeated."),
+    Option("--registry", metavar="REGISTRY", group="Files",
+           help="Registry of rules with an empty destination: REGISTRY/NAMESPACE/{name}. Requires --namespace."),
+    Option("--namespace", metavar="NAMESPACE", group="Files",
+           help="Namespace of rules with an empty destination. Requires --registry."),
+    Option("--allow-source", multiple=True, metavar="GLOB", group="Files",
+           help="Allow only these sources, for example quay.io/coreos/* (* matches slashes). May be repeated."),
+    Option("--allow-destination", multiple=True, metavar="GLOB", group="Files",
+           help="Allow only these destinations. May be repeated."),
+    Option("--allow-env", multiple=True, metavar="NAME", group="Files",
+           help="Allow rules to use only these environment variables. Default: all except secrets. May be repeated."),
 )  # fmt: skip
 
-run_options = together(
-    [
-        option("-p", "--proc", type=click.IntRange(1, 1000), default=5, show_default=True, metavar="N", group="Work",
-               help="Maximum number of concurrent blob transfers."),
-        option("-r", "--retries", type=click.IntRange(0, 1000), default=2, show_default=True, metavar="N", group="Work",
-               help="How often to retry a failed task after all other tasks have run."),
-        option("--os", "os_", type=CommaSeparated(), multiple=True, metavar="OS", group="Work",
-               help="Copy only these operating systems (linux, windows:10.0.x)."),
-        option("--arch", type=CommaSeparated(), multiple=True, metavar="ARCH", group="Work",
-               help="Copy only these architectures (amd64, arm64:v8)."),
-        option("--attestations", type=click.Choice(["keep", "drop", "auto"]), default=None, group="Work",
-               help="What to do with BuildKit attestations in an index. Default: auto, which drops them with a platform filter.",
-               ),
-        option("--force", is_flag=True, group="Work",
-               help="Trust nothing at the destination: check every blob, push every manifest."),
-        option("--no-clobber", is_flag=True, group="Work",
-               help="Keep every tag that exists at the destination (overwrite: false for all rules)."),
-        option("--fail-on-drift", is_flag=True, group="Work",
-               help="Exit with 1 if a tag that is not overwritten differs from the source."),
-        option("--referrers", is_flag=True, group="Work",
-               help="Copy signatures and other referrers too (referrers: true for all rules)."),
-        option("--prune", is_flag=True, group="Work", help="Remove what the prune keys of the rules allow to remove."),
-        option("--trust-sources", is_flag=True, group="Work",
-               help="Mount blobs from any repository of the destination, without checking that the source has them."),
-        option("--allow-internal", multiple=True, metavar="HOST", group="Work",
-               help="Allow registries with public addresses to redirect to this internal host. May be repeated."),
-        option("--log", type=PATH, metavar="FILE", group="Output", help="Log to this file instead of stderr."),
-        option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="Log format."),
-        option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-               default="info", group="Output", help="Log level."),
-        option("--progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto", group="Output",
-               help="Progress display. auto: bars on a terminal, otherwise plain lines."),
-        option("--output-success-images", type=PATH, metavar="FILE", group="Outcome",
-               help="Write the images that succeeded, as a file for --images."),
-        option("--output-failed-images", type=PATH, metavar="FILE", group="Outcome",
-               help="Write the images that failed, as a file for --images."),
-        option("--output-images-format", type=click.Choice(["yaml", "json"]), default="yaml", group="Outcome",
-               help="Format of these two files."),
-        option("--report", type=PATH, metavar="FILE", group="Outcome", help="Write a complete report as JSON."),
-        option("--metrics-file", type=PATH, metavar="FILE", group="Outcome",
-               help="Write metrics in Prometheus text format at the end."),
-        option("--metrics-push", metavar="URL", group="Outcome", help="Push the metrics to a Pushgateway at the end."),
-        option("--state-dir", type=PATH, metavar="DIR", group="Work",
-               help="Folder for state that is kept between runs (SQLite, on a local disk)."),
-        option("--shard", type=ShardText(), default=shard_of_job, metavar="I/N", group="Work",
-               help="Do only share I of N, counted from 0. Default: JOB_COMPLETION_INDEX of SYNCER_SHARDS, if set."),
-        option("--notify", multiple=True, metavar="URL", group="Notifications",
-               help="Where to send a message when a run ends: a webhook (https://), or a URL of Apprise, such as "
-                    "lark://TOKEN (extra image-syncer[notify]). May be repeated."),
-        option("--notify-file", type=PATH, metavar="FILE", group="Notifications",
-               help="File with more URLs, one per line. Use it for URLs with secrets: options are visible in the process list."),
-        option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
-               metavar="OUTCOMES", group="Notifications", help="Outcomes to notify about."),
-        option("--notify-secret-file", type=PATH, metavar="FILE", group="Notifications",
-               help="File with the secret that signs the requests to webhooks."),
-        option("--external-url", metavar="URL", group="Notifications",
-               help="Address of the status page, or of another page about the runs, for links in messages."),
-    ]
+RUN_OPTIONS = (
+    Option("-p", "--proc", type=click.IntRange(1, 1000), default=5, show_default=True, metavar="N", group="Work",
+           help="Maximum number of concurrent blob transfers."),
+    Option("-r", "--retries", type=click.IntRange(0, 1000), default=2, show_default=True, metavar="N", group="Work",
+           help="How often to retry a failed task after all other tasks have run."),
+    Option("--os", "os_", type=CommaSeparated(), multiple=True, metavar="OS", group="Work",
+           help="Copy only these operating systems (linux, windows:10.0.x)."),
+    Option("--arch", type=CommaSeparated(), multiple=True, metavar="ARCH", group="Work",
+           help="Copy only these architectures (amd64, arm64:v8)."),
+    Option("--attestations", type=click.Choice(["keep", "drop", "auto"]), default=None, group="Work",
+           help="What to do with BuildKit attestations in an index. Default: auto, which drops them with a platform filter.",
+           ),
+    Option("--force", is_flag=True, group="Work",
+           help="Trust nothing at the destination: check every blob, push every manifest."),
+    Option("--no-clobber", is_flag=True, group="Work",
+           help="Keep every tag that exists at the destination (overwrite: false for all rules)."),
+    Option("--fail-on-drift", is_flag=True, group="Work",
+           help="Exit with 1 if a tag that is not overwritten differs from the source."),
+    Option("--referrers", is_flag=True, group="Work",
+           help="Copy signatures and other referrers too (referrers: true for all rules)."),
+    Option("--prune", is_flag=True, group="Work", help="Remove what the prune keys of the rules allow to remove."),
+    Option("--trust-sources", is_flag=True, group="Work",
+           help="Mount blobs from any repository of the destination, without checking that the source has them."),
+    Option("--allow-internal", multiple=True, metavar="HOST", group="Work",
+           help="Allow registries with public addresses to redirect to this internal host. May be repeated."),
+    Option("--log", type=PATH, metavar="FILE", group="Output", help="Log to this file instead of stderr."),
+    Option("--log-format", type=click.Choice(["text", "json"]), default="text", group="Output", help="Log format."),
+    Option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+           default="info", group="Output", help="Log level."),
+    Option("--progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto", group="Output",
+           help="Progress display. auto: bars on a terminal, otherwise plain lines."),
+    Option("--output-success-images", type=PATH, metavar="FILE", group="Outcome",
+           help="Write the images that succeeded, as a file for --images."),
+    Option("--output-failed-images", type=PATH, metavar="FILE", group="Outcome",
+           help="Write the images that failed, as a file for --images."),
+    Option("--output-images-format", type=click.Choice(["yaml", "json"]), default="yaml", group="Outcome",
+           help="Format of these two files."),
+    Option("--report", type=PATH, metavar="FILE", group="Outcome", help="Write a complete report as JSON."),
+    Option("--metrics-file", type=PATH, metavar="FILE", group="Outcome",
+           help="Write metrics in Prometheus text format at the end."),
+    Option("--metrics-push", metavar="URL", group="Outcome", help="Push the metrics to a Pushgateway at the end."),
+    Option("--state-dir", type=PATH, metavar="DIR", group="Work",
+           help="Folder for state that is kept between runs (SQLite, on a local disk)."),
+    Option("--shard", type=ShardText(), default=shard_of_job, metavar="I/N", group="Work",
+           help="Do only share I of N, counted from 0. Default: JOB_COMPLETION_INDEX of SYNCER_SHARDS, if set."),
+    Option("--notify", multiple=True, metavar="URL", group="Notifications",
+           help="Where to send a message when a run ends: a webhook (https://), or a URL of Apprise, such as "
+                "lark://TOKEN (extra image-syncer[notify]). May be repeated."),
+    Option("--notify-file", type=PATH, metavar="FILE", group="Notifications",
+           help="File with more URLs, one per line. Use it for URLs with secrets: options are visible in the process list."),
+    Option("--notify-on", type=CommaSeparated(), default="failure,partial,recovery", show_default=True,
+           metavar="OUTCOMES", group="Notifications", help="Outcomes to notify about."),
+    Option("--notify-secret-file", type=PATH, metavar="FILE", group="Notifications",
+           help="File with the secret that signs the requests to webhooks."),
+    Option("--external-url", metavar="URL", group="Notifications",
+           help="Address of the status page, or of another page about the runs, for links in messages."),
 )  # fmt: skip
 
-serve_options = together(
-    [
-        option("--schedule", multiple=True, metavar="CRON", group="Service",
-               help="When to run: five cron fields, six with the seconds first, or @daily. May be repeated."),
-        option("--timezone", default="UTC", show_default=True, metavar="TZ", group="Service",
-               help="Time zone of the schedules (Europe/Berlin)."),
-        option("--run-on-start", is_flag=True, group="Service", help="Also run once when the daemon starts."),
-        option("--jitter", type=click.FloatRange(0, 86400), default=0.0, metavar="SECONDS", group="Service",
-               help="Delay each scheduled run by up to this many seconds."),
-        option("--overlap", type=click.Choice(["skip", "queue"]), default="skip", show_default=True, group="Service",
-               help="What to do when a run is due while another run is in progress."),
-        option("--max-run-time", type=DurationText(), metavar="DURATION", group="Service",
-               help="Stop a run that takes longer than this (90m, 2h)."),
-        option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", group="Service",
-               help="Address of the status page, the API and the metrics."),
-        option("--base-path", default="", metavar="PATH", group="Service",
-               help="Path under which a reverse proxy serves the status page, such as /image-syncer. Default: X-Forwarded-Prefix."),
-        option("--api-token-file", type=PATH, metavar="FILE", group="Service",
-               help="File with the token that is required to start and cancel runs."),
-        option("--api-read-token-file", type=PATH, metavar="FILE", group="Service",
-               help="File with the token that is required to read. Default: reading requires no token."),
-        option("--hook-token-file", type=PATH, metavar="FILE", group="Service",
-               help="File with the token that registries send with their events (/hooks)."),
-        option("--hook-delay", type=click.FloatRange(0, 3600), default=5.0, show_default=True, metavar="SECONDS", group="Service",
-               help="How long to collect events before they start a run."),
-    ]
+SERVE_OPTIONS = (
+    Option("--schedule", multiple=True, metavar="CRON", group="Service",
+           help="When to run: five cron fields, six with the seconds first, or @daily. May be repeated."),
+    Option("--timezone", default="UTC", show_default=True, metavar="TZ", group="Service",
+           help="Time zone of the schedules (Europe/Berlin)."),
+    Option("--run-on-start", is_flag=True, group="Service", help="Also run once when the daemon starts."),
+    Option("--jitter", type=click.FloatRange(0, 86400), default=0.0, metavar="SECONDS", group="Service",
+           help="Delay each scheduled run by up to this many seconds."),
+    Option("--overlap", type=click.Choice(["skip", "queue"]), default="skip", show_default=True, group="Service",
+           help="What to do when a run is due while another run is in progress."),
+    Option("--max-run-time", type=DurationText(), metavar="DURATION", group="Service",
+           help="Stop a run that takes longer than this (90m, 2h)."),
+    Option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", group="Service",
+           help="Address of the status page, the API and the metrics."),
+    Option("--base-path", default="", metavar="PATH", group="Service",
+           help="Path under which a reverse proxy serves the status page, such as /image-syncer. Default: X-Forwarded-Prefix."),
+    Option("--api-token-file", type=PATH, metavar="FILE", group="Service",
+           help="File with the token that is required to start and cancel runs."),
+    Option("--api-read-token-file", type=PATH, metavar="FILE", group="Service",
+           help="File with the token that is required to read. Default: reading requires no token."),
+    Option("--hook-token-file", type=PATH, metavar="FILE", group="Service",
+           help="File with the token that registries send with their events (/hooks)."),
+    Option("--hook-delay", type=click.FloatRange(0, 3600), default=5.0, show_default=True, metavar="SECONDS", group="Service",
+           help="How long to collect events before they start a run."),
 )  # fmt: skip

@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from syncer.cli.archives import Prepared, run_prepared
 from syncer.cli.once import load_config

@@ -85,7 +85,7 @@ def _empty(file: str) -> Problem:
 
 def variable_named(text: str) -> str | None:
     """The NAME in a text that is nothing but `$NAME` or `${NAME}`; None for any other text."""
-    match = _REFERENCE.fullmatch(text)
+    match = _REFERENCE.fullmatch(text) if text.startswith("$") else None
     return match and (match.group(1) or match.group(2))
 
 
@@ -94,6 +94,8 @@ def expand(text: str, environment: Mapping[str, str], place: Place) -> str:
 
     Raises `Unexpected` if one is not set, or is refused by a `RuleVariables`. No message shows a value.
     """
+    if "$" not in text:
+        return text
     unset: list[str] = []
     refused: dict[str, str] = {}
 

@@ -57,11 +57,11 @@ class _Reader:
             case '"':
                 text, end = self._string(at)
                 return Scalar(place, text, "text"), end
-        if number := _NUMBER.match(self._text, at):
-            return Scalar(place, number.group(), "number"), number.end()
         word = _WORD.match(self._text, at)
         if word and word.group() in _WORDS:
             return Scalar(place, word.group(), _WORDS[word.group()]), word.end()
+        if number := _NUMBER.match(self._text, at):
+            return Scalar(place, number.group(), "number"), number.end()
         raise self._unexpected(
             at, "expected a value (text in double quotes, {, [, a number, true, false or null)"
         )

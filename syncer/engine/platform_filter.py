@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from syncer.engine.download import Download
 from syncer.oci.attestations import attested_digest, is_attestation
 from syncer.oci.descriptor import Descriptor, Platform
 from syncer.oci.digest import Digest
@@ -94,6 +93,8 @@ async def fetch_config(image: Manifest, source: Source) -> bytes:
     config = image.config
     if config is None:
         return b""
+    from syncer.engine.download import Download
+
     async with Download(source, config, lambda _nbytes: None) as download:
         if config.size < 0:
             # The registry tells the size where the manifest does not.

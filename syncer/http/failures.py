@@ -13,7 +13,6 @@ import msgspec
 from syncer import untrusted
 from syncer.accounts.settings import Account
 from syncer.errors import Attempt, Kind, RegistryError
-from syncer.http import statuses
 from syncer.http.dialling import TooManyOpenFiles
 from syncer.http.internal import InternalAddress
 from syncer.http.pace import TooSlow
@@ -59,6 +58,8 @@ def from_answer(
     `elsewhere` is the host that responded if the registry redirected to another host. The error does not quote the
     body of that host.
     """
+    from syncer.http import statuses
+
     codes, message = ((), "") if elsewhere else _own_words(headers, body)
     waits = retry_after(headers.get("retry-after"))
     row = statuses.find(

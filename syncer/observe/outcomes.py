@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal
+
+from msgspec.structs import replace
 
 from syncer.config.image_lists import merge_entries
 from syncer.events import ImageFailed, ImageSkipped, ImageSynced

@@ -23,12 +23,11 @@ from syncer.events import (
 from syncer.lazy_pattern import lazy_pattern
 from syncer.observe import words
 from syncer.observe.files import open_beside
-from syncer.observe.plan_table import render_plan
 from syncer.observe.progress.totals import Totals
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 
-__all__ = ["ReportObserver", "render_plan", "write_parts", "write_report"]
+__all__ = ["ReportObserver", "write_parts", "write_report"]
 
 OUTCOMES = ("synced", "skipped", "failed")
 BLOB_OUTCOMES = ("copied", "mounted", "present", "shared")

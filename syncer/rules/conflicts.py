@@ -1,9 +1,9 @@
 """Finds rules that cannot both be meant, as far as the file alone shows it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository

@@ -1,12 +1,13 @@
 """Destinations of rules, and how they are parsed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import ClassVar
 
 from syncer.diagnostics import shown
 from syncer.oci.digest import Digest
 from syncer.oci.reference import InvalidReference, Reference, Repository, check_tag, split_reference
 from syncer.rules.attestations import Attestations
+from syncer.rules.compared import Compared
 from syncer.rules.tags import AllTags, OneDigest, TagSelection, TheseTags
 
 TAG = "{tag}"
@@ -14,8 +15,7 @@ TAG = "{tag}"
 _SCHEMES = ("http", "https", "docker", "oci")
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Compared, frozen=True):
     """One destination of a rule. `tags` are the new tags; None keeps the source's tags.
 
     `tag_template` is a tag with `{tag}` in it: each tag of the source gets its new name by it. `attestations` is the
@@ -23,13 +23,15 @@ class Destination:
     without other placeholders. `template` is the text with placeholders, if it had some.
     """
 
+    NOT_COMPARED: ClassVar = frozenset({"written", "template", "attestations"})
+
     repository: Repository
     tags: tuple[str, ...] | None = None
     digest: Digest | None = None
     tag_template: str = ""
-    written: str = field(default="", compare=False)
-    template: str = field(default="", compare=False)
-    attestations: Attestations = field(default=Attestations.AUTO, compare=False)
+    written: str = ""
+    template: str = ""
+    attestations: Attestations = Attestations.AUTO
 
     @property
     def name(self) -> str:

@@ -1,11 +1,11 @@
 """Destinations with placeholders: `harbor.example.com/mirror/{path}`. What they stand for is known once the source is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import TypeGuard
 
 import msgspec
+from msgspec.structs import replace
 
 from syncer.diagnostics import Place, shown
 from syncer.lazy_pattern import lazy_pattern

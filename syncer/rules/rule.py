@@ -4,14 +4,14 @@ Rules are pure data; `syncer.config.rule_reader` reads them from a file.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from syncer.diagnostics import Place
 from syncer.oci.reference import Reference, Repository, split_reference
 from syncer.rules.attestations import Attestations
+from syncer.rules.compared import Compared
 from syncer.rules.destination import Destination
 from syncer.rules.globs import matches_any
 from syncer.rules.naming import DestinationTemplate
@@ -39,8 +39,7 @@ class Part(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Compared, frozen=True):
     """One entry of the images file. `number` is its index among the rules, from 0. If two rules conflict, the earlier wins.
 
     `schedule` is None if the rule uses the common schedule. `written_source` and `written` are the key and the value
@@ -57,6 +56,8 @@ class Rule:
     that the rule is an item of a list and not a key of a mapping.
     """
 
+    NOT_COMPARED: ClassVar = frozenset({"written", "place", "part", "listed", "conflicts"})
+
     number: int
     source: Repository
     selection: TagSelection
@@ -64,8 +65,8 @@ class Rule:
     platforms: PlatformFilter = EVERY_PLATFORM
     schedule: str | None = None
     written_source: str = ""
-    written: Any = field(default=None, compare=False)
-    place: Place = field(default=Place(), compare=False)
+    written: Any = None
+    place: Place = Place()
     name: str = ""
     attestations: Attestations | None = None
     overwrite: bool = True
@@ -75,14 +76,14 @@ class Rule:
     prune: PruneRule | None = None
     pattern: RepositoryPattern | None = None
     repositories: RepositoryFilter = EVERY_REPOSITORY
-    part: Part | None = field(default=None, compare=False)
+    part: Part | None = None
     templates: tuple[DestinationTemplate, ...] = ()
-    listed: bool = field(default=False, compare=False)
-    conflicts: tuple[Conflict, ...] = field(default=(), compare=False)
+    listed: bool = False
+    conflicts: tuple[Conflict, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", self.source_text)
+            msgspec.structs.force_setattr(self, "name", self.source_text)
 
     def __str__(self) -> str:
         return self.name
@@ -117,7 +118,7 @@ class Rule:
         if captures is None or not self.repositories.selects(self.pattern.covered(repository) or ""):
             return None
         resolved = [template.resolve(repository, captures) for template in self.templates]
-        concrete = replace(
+        concrete = msgspec.structs.replace(
             self,
             source=repository,
             destinations=tuple(dict.fromkeys(resolved)),

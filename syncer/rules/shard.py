@@ -6,11 +6,10 @@ common is copied once. Rendezvous hashing is used: if a shard is added or remove
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
-from hashlib import blake2b
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.reference import Repository
@@ -111,6 +110,8 @@ def share_of(repository: Repository | str, shares: int) -> int:
 
     A text must be in the form of `str(Repository)`. The result does not depend on process, machine or version.
     """
+    from hashlib import blake2b
+
     name = str(repository).encode()
     blocks = -(-shares // _WORDS)
     digests = b"".join(

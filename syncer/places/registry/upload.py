@@ -7,6 +7,7 @@ PATCH requests with chunks and an empty PUT. If a registry refuses a method, all
 import enum
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -20,7 +21,9 @@ from syncer.oci.reference import Repository
 from syncer.places.content import Content, Upload
 from syncer.places.registry.answers import SUCCESS
 from syncer.places.registry.headers import session_offset
-from syncer.places.registry.pieces import STALL_SECONDS, Piece, Pieces
+
+if TYPE_CHECKING:
+    from syncer.places.registry.pieces import Piece, Pieces
 
 CHUNK = 16 * 1024 * 1024
 """Bytes of a chunk. Azure accepts less than 20 MB per request."""
@@ -104,6 +107,8 @@ class RemoteUpload(Upload):
         self._breaks: dict[UploadMethod, int] = {}
 
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
+        from syncer.places.registry.pieces import Pieces
+
         no_progress = farthest = mismatches = logins = 0
         while True:
             pieces = Pieces()
@@ -185,7 +190,7 @@ class RemoteUpload(Upload):
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: Pieces) -> None:
+    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: "Pieces") -> None:
         method, resumed = self._way(blob.size), self._offset > 0
         if isinstance(content, bytes):
             pieces.hold(content, self._offset)
@@ -216,7 +221,7 @@ class RemoteUpload(Upload):
             method for method, breaks in self._breaks.items() if breaks > 1 and method < UploadMethod.CHUNKED
         ]
 
-    async def _patch(self, blob: Descriptor, pieces: Pieces, method: UploadMethod) -> None:
+    async def _patch(self, blob: Descriptor, pieces: "Pieces", method: UploadMethod) -> None:
         assert self._session is not None
         most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKED else blob.size
         while self._offset < blob.size:
@@ -245,7 +250,7 @@ class RemoteUpload(Upload):
                 )
             self._offset = end
 
-    async def _finish(self, blob: Descriptor, pieces: Pieces, length: int) -> None:
+    async def _finish(self, blob: Descriptor, pieces: "Pieces", length: int) -> None:
         assert self._session is not None
         location = self._session.location
         await self._request(
@@ -261,7 +266,7 @@ class RemoteUpload(Upload):
         location: str,
         *,
         blob: Descriptor | None = None,
-        body: Piece | None = None,
+        body: "Piece | None" = None,
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = SUCCESS,
         retry: bool = False,
@@ -285,6 +290,8 @@ class RemoteUpload(Upload):
                 if blob
                 else None,
             )
+        from syncer.places.registry.pieces import STALL_SECONDS
+
         raise RegistryError(
             Kind.TIMEOUT,
             f"the registry accepted no data for {STALL_SECONDS:.0f} s",

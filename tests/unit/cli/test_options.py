@@ -10,15 +10,19 @@ import pytest
 from click.testing import CliRunner
 
 from syncer.cli.main import cli
-from syncer.cli.options import CommaSeparated, DefaultGroup, GroupedCommand, option
+from syncer.cli.options import CommaSeparated, DefaultGroup, GroupedCommand, Option
 
 
-@click.command(cls=GroupedCommand)
-@option("--many", multiple=True, group="Several")
-@option("-o", "--one-word", default="default", group="Single")
-@option("--number", type=int, default=5, group="Single")
-@option("--flag", is_flag=True, group="Single")
-@option("--parts", type=CommaSeparated(), multiple=True, group="Several")
+@click.command(
+    cls=GroupedCommand,
+    params=[
+        Option("--many", multiple=True, group="Several"),
+        Option("-o", "--one-word", default="default", group="Single"),
+        Option("--number", type=int, default=5, group="Single"),
+        Option("--flag", is_flag=True, group="Single"),
+        Option("--parts", type=CommaSeparated(), multiple=True, group="Several"),
+    ],
+)
 def shown(**values):
     """Show what came in."""
     click.echo(repr(values))

@@ -1,7 +1,6 @@
 """The lists of what went through and what did not: images files for another run."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from syncer.config import load
 from syncer.config.image_lists import merge_entries

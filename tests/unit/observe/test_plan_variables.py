@@ -4,7 +4,8 @@ import pytest
 
 from syncer.config.rule_reader import rules_from
 from syncer.events import ImageSynced, RunStarted
-from syncer.observe.report import ReportObserver, render_plan
+from syncer.observe.plan_table import render_plan
+from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
 

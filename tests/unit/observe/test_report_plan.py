@@ -18,7 +18,8 @@ from syncer.events import (
     TagsListed,
 )
 from syncer.observe import plan_table
-from syncer.observe.report import ReportObserver, render_plan
+from syncer.observe.plan_table import render_plan
+from syncer.observe.report import ReportObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference, Repository
 from syncer.rules.tag_filter import Step
