@@ -55,8 +55,7 @@ class TaskGraph:
     def __init__(self, *, transfers: int, retries: int) -> None:
         self._retries = retries
         self.on_ready: Callable[[Lane], None] = lambda _lane: None
-        self.throttled: Callable[[Repository], str | None] = lambda _repository: None
-        self._ready = ReadyQueues(lambda repository: self.throttled(repository))  # noqa: PLW0108 - set later
+        self._ready = ReadyQueues()
         self._pending: dict[Key, Task] = {}
         self._waiters: dict[Key, list[_Waiter]] = {}
         self._dispatcher = Dispatcher(
@@ -71,6 +70,14 @@ class TaskGraph:
         self._holders = 0
         # Keys that depend, directly or indirectly, on a deferred task: they do not count as open work.
         self._deferred_keys: set[Key] = set()
+
+    @property
+    def throttled(self) -> Callable[[Repository], str | None]:
+        return self._ready.throttled
+
+    @throttled.setter
+    def throttled(self, throttled: Callable[[Repository], str | None]) -> None:
+        self._ready.throttled = throttled
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -166,10 +173,12 @@ class TaskGraph:
 
     def resume(self, name: str, limit: int) -> None:
         """Release up to `limit` tasks of the account `name`, which `throttled` returned before."""
-        for _ in range(self._ready.resume(name, limit)):
-            self.on_ready(Lane.METADATA)
-        if self._dispatcher.has_lazy and not self._ready.holds(name):
-            self.on_ready(Lane.METADATA)
+        if self._ready.holds(name):
+            for _ in range(self._ready.resume(name, limit)):
+                self.on_ready(Lane.METADATA)
+            if self._ready.holds(name):
+                return
+        self._tell_of_room()
 
     def done(self, task: Task) -> None:
         """Record that `task` succeeded: settle its pending keys."""

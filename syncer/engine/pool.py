@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -69,7 +70,7 @@ class WorkerPool:
         if self._stopping:
             return
         self._graph.on_ready = self._wake
-        self._graph.throttled = lambda repository: self._throttled(job, repository)
+        self._graph.throttled = partial(self._throttled, job)
         job.repositories.on_capacity(lambda name: self._graph.resume(name, 2))
         try:
             async with anyio.create_task_group() as group:
@@ -117,7 +118,7 @@ class WorkerPool:
 
     def _wake(self, lane: Lane) -> None:
         idle = self._idle[lane]
-        if not idle and self._graph.transfers_may_help:
+        if not idle and self._idle[Lane.TRANSFER] and self._graph.transfers_may_help:
             idle = self._idle[Lane.TRANSFER]
         if idle:
             idle.popleft().set()
