@@ -12,7 +12,7 @@ import anyio
 
 from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.mounts import holders, may_mount, same_group
+from syncer.engine.mounts import known_holders, may_mount, same_group
 from syncer.engine.ranges import RangePrefetcher
 from syncer.engine.relay import relay, relay_whole
 from syncer.engine.targets import SourcedTask
@@ -176,29 +176,37 @@ class CopyBlob(SourcedTask):
         job.observer.notify(Decision(str(self), message))
 
     async def _is_mounted(self, job: Job, target: Repository) -> bool:
-        """Try to mount the blob from a repository that is known to hold it. Return whether a mount succeeded."""
-        destination = job.repositories.destination(target)
+        """Try to mount the blob from the first repository that it may be mounted from. Return whether the mount succeeded."""
+        if target in self.unmountable:
+            return False
         digest, rule = self.blob.digest, self.targets[target].rule
-        async for holder in holders(job, digest, self.source, target):
-            if target not in self.unmountable and await may_mount(job, digest, self.source, holder, rule):
-                try:
-                    upload = await destination.mount(digest, from_=holder)
-                except RegistryError as error:
-                    if error.kind in _PASSING:
-                        raise
-                    # Only the mount was refused: an upload may still succeed.
-                    self._say(job, f"not mounted into {target} from {holder.path}: {error}")
-                    self.unmountable.add(target)
-                    return False
-                if upload is None:
-                    self._say(job, f"mounted into {target} from {holder.path}")
-                    self._complete(job, target, "mounted")
-                    return True
-                self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
-                self.sessions[target] = upload
-                # The holder may have lost the blob. If it still has it, a later check records it again.
-                job.ledger.cache.forget(holder, digest)
-                return False
+        for holder in known_holders(job, digest, self.source, target):
+            if await may_mount(job, digest, self.source, holder, rule):
+                return await self._mount(job, target, holder)
+        # A layout tells whether its other repositories hold the blob.
+        shared = await job.repositories.destination(target).shared_by(digest)
+        if shared is not None and await may_mount(job, digest, self.source, shared, rule):
+            return await self._mount(job, target, shared)
+        return False
+
+    async def _mount(self, job: Job, target: Repository, holder: Repository) -> bool:
+        try:
+            upload = await job.repositories.destination(target).mount(self.blob.digest, from_=holder)
+        except RegistryError as error:
+            if error.kind in _PASSING:
+                raise
+            # Only the mount was refused: an upload may still succeed.
+            self._say(job, f"not mounted into {target} from {holder.path}: {error}")
+            self.unmountable.add(target)
+            return False
+        if upload is None:
+            self._say(job, f"mounted into {target} from {holder.path}")
+            self._complete(job, target, "mounted")
+            return True
+        self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
+        self.sessions[target] = upload
+        # The holder may have lost the blob. If it still has it, a later check records it again.
+        job.ledger.cache.forget(holder, self.blob.digest)
         return False
 
     def _complete(self, job: Job, target: Repository, outcome: Outcome) -> None:
@@ -374,7 +382,7 @@ class CopyBlob(SourcedTask):
     async def _give_up(self, targets: Iterable[Repository]) -> None:
         download, self.download = self.download, None
         sessions = [self.sessions.pop(target) for target in targets]
-        if download is None and not sessions:
+        if not sessions and (download is None or not download.is_open):
             return
         with anyio.move_on_after(CANCEL_SECONDS, shield=True):
             if download is not None:

@@ -4,8 +4,6 @@ A registry mounts every blob that the account may read. An image that only names
 the blob that way, so a mount requires proof that the image's source has the blob.
 """
 
-from collections.abc import AsyncIterator
-
 from syncer.engine.task import Job
 from syncer.errors import RegistryError
 from syncer.events import Decision
@@ -20,22 +18,19 @@ def same_group(one: Source, other: Source) -> bool:
     return one.mount_group == other.mount_group
 
 
-async def holders(
-    job: Job, digest: Digest, source: Repository, target: Repository
-) -> AsyncIterator[Repository]:
-    """Yield the repositories from which a blob could be mounted into `target`.
+def known_holders(job: Job, digest: Digest, source: Repository, target: Repository) -> list[Repository]:
+    """Return the repositories from which a blob could be mounted into `target`.
 
-    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob. A layout
-    tells whether its other repositories hold it.
+    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob.
     """
     destination = job.repositories.destination(target)
+    found = []
     if source != target and same_group(job.repositories.source(source), destination):
-        yield source
+        found.append(source)
     for holder in job.ledger.holders(target, digest):
         if holder != source and same_group(job.repositories.destination(holder), destination):
-            yield holder
-    if shared := await destination.shared_by(digest):
-        yield shared
+            found.append(holder)
+    return found
 
 
 async def may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:

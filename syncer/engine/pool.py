@@ -2,8 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from functools import partial
 from typing import Literal
 
@@ -11,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from syncer.engine.graph import TaskGraph
-from syncer.engine.task import Job, Lane, Task
+from syncer.engine.task import Job, Lane, Reschedule, Task
 from syncer.errors import Kind, RegistryError
 from syncer.events import RoundStarted, TaskEnded
 from syncer.oci.reference import Repository
@@ -171,8 +170,7 @@ class WorkerPool:
     async def _perform(self, job: Job, task: Task) -> None:
         error: RegistryError
         try:
-            with self._in_lane(task):
-                reschedule = await task.run(job)
+            reschedule = await (self._run_counted(job, task) if self._rivals else task.run(job))
         except RegistryError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001
@@ -191,23 +189,22 @@ class WorkerPool:
         )
         job.observer.notify(TaskEnded(task.kind, outcome, str(task), error.as_failure()))
 
-    @contextmanager
-    def _in_lane(self, task: Task) -> Iterator[None]:
-        """Count a task for each host that it uses, while it runs in the metadata lane."""
-        if not self._rivals or task.lane is Lane.TRANSFER:
-            yield
-            return
+    async def _run_counted(self, job: Job, task: Task) -> Reschedule | None:
+        """Run a task. Count it for each rival host that it uses, while it runs in the metadata lane."""
+        if task.lane is Lane.TRANSFER:
+            return await task.run(job)
         hosts = {repository.host for repository in task.repositories} & self._rivals.keys()
         for host in hosts:
             self._rivals[host] += 1
         try:
-            yield
+            return await task.run(job)
         finally:
             for host in hosts:
                 self._rivals[host] -= 1
 
     def _settle_accounts(self, job: Job) -> None:
-        self._rested.set()
+        if self._stopping:
+            self._rested.set()
         for task, error in self._graph.failures():
             task.failed(job, error)
         if self._graph.idle:
