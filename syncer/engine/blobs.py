@@ -5,6 +5,7 @@ mounted. Otherwise it is downloaded once and uploaded to every repository that n
 and small blobs run in the metadata lane, large blobs in the transfer lane.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -13,7 +14,7 @@ import anyio
 from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageCopy
 from syncer.engine.mounts import known_holders, may_mount, same_group
-from syncer.engine.ranges import RangePrefetcher
+from syncer.engine.ranges import RangePrefetcher, may_be_split
 from syncer.engine.relay import relay, relay_whole
 from syncer.engine.targets import SourcedTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
@@ -278,9 +279,10 @@ class CopyBlob(SourcedTask):
 
         refused: RegistryError | None = None
         try:
-            async with anyio.create_task_group() as group:
+            # A group of asyncio costs a quarter of one of anyio, and each blob needs one.
+            async with asyncio.TaskGroup() as group:
                 for target in list(self.failures):
-                    group.start_soon(start, target)
+                    group.create_task(start(target))
                 try:
                     await self.download.open()
                 except RegistryError as error:
@@ -347,6 +349,8 @@ class CopyBlob(SourcedTask):
     async def _relay(self, job: Job, uploads: list[Upload]) -> list[RegistryError | None]:
         """Transfer a large blob, over several connections if some are idle."""
         assert self.download is not None
+        if not may_be_split(self.download.blob):
+            return await relay(self.download, uploads)
         outcome: list[RegistryError | None] | RegistryError = _UNFINISHED
         source = job.repositories.source(self.source)
         async with RangePrefetcher(source, self.download.blob, job.idle_slots) as self.download.prefetcher:

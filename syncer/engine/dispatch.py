@@ -66,7 +66,7 @@ class Dispatcher:
 
     def may_pull(self) -> bool:
         """Return whether there is room for a lazy task, whatever its accounts."""
-        return any([self._has_room(priority) for priority, lazy in self._lazy.items() if lazy])
+        return any(self._has_room(priority) for priority, lazy in self._lazy.items() if lazy)
 
     # --- dispatch -------------------------------------------------------------------------------------------------
 

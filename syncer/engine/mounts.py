@@ -24,13 +24,13 @@ def known_holders(job: Job, digest: Digest, source: Repository, target: Reposito
     The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob.
     """
     destination = job.repositories.destination(target)
-    found = []
-    if source != target and same_group(job.repositories.source(source), destination):
-        found.append(source)
-    for holder in job.ledger.holders(target, digest):
-        if holder != source and same_group(job.repositories.destination(holder), destination):
-            found.append(holder)
-    return found
+    found = [
+        holder
+        for holder in job.ledger.holders(target, digest)
+        if holder != source and same_group(job.repositories.destination(holder), destination)
+    ]
+    is_near = source != target and same_group(job.repositories.source(source), destination)
+    return [source, *found] if is_near else found
 
 
 async def may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:
