@@ -44,6 +44,8 @@ class Dispatcher:
         self._lazy: dict[Priority, deque[LazyTasks]] = {priority: deque() for priority in Priority}
         self._opening = 0
         self._transferring = 0
+        self.held_back = False
+        """Whether lazy tasks were not pulled because an account must wait."""
 
     # --- lazy tasks -----------------------------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ class Dispatcher:
             return None
         for lazy in list(self._lazy[priority]):
             if self._ready.throttled_account(lazy.repositories) is not None:
+                self.held_back = True
                 continue
             while self._has_room(priority):
                 task = next(lazy.tasks, None)

@@ -172,7 +172,7 @@ class Download(Content):
         elif self.prefetcher and self._position:
             self.prefetcher.forget()
         self._position = offset
-        if offset == 0:
+        if offset == 0 and self._hashed:
             self._hasher = self.blob.digest.hasher()
             self._hashed = 0
 

@@ -165,6 +165,9 @@ class TaskGraph:
             if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
                 # The prepared transfer has begun: another one may be prepared.
                 self.on_ready(Lane.METADATA)
+            elif task.lane is Lane.OPENING:
+                # One transfer less is queued: there may be room for another image.
+                self._tell_of_room()
         return task
 
     def has_work(self, lane: Lane) -> bool:
@@ -178,7 +181,9 @@ class TaskGraph:
                 self.on_ready(Lane.METADATA)
             if self._ready.holds(name):
                 return
-        self._tell_of_room()
+        if self._dispatcher.held_back:
+            self._dispatcher.held_back = False
+            self._tell_of_room()
 
     def done(self, task: Task) -> None:
         """Record that `task` succeeded: settle its pending keys."""

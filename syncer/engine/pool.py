@@ -1,5 +1,6 @@
 """`WorkerPool`: runs ready tasks of the graph in two lanes, until no task is left or the pool is stopped."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection
@@ -45,7 +46,7 @@ class WorkerPool:
         width = 2 * self._share if self._rivals else self._share
         self._widths = {Lane.TRANSFER: transfers, Lane.METADATA: width}
         self._drain_seconds = drain_seconds
-        self._idle: dict[Lane, deque[anyio.Event]] = {lane: deque() for lane in Lane}
+        self._idle: dict[Lane, deque[asyncio.Event]] = {lane: deque() for lane in Lane}
         self._stopping = False
         self._over = False
         self._round = 0
@@ -145,7 +146,7 @@ class WorkerPool:
                 await self._sleep(lane)
 
     async def _sleep(self, lane: Lane) -> None:
-        event = anyio.Event()
+        event = asyncio.Event()
         self._idle[lane].append(event)
         await event.wait()
 

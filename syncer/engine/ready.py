@@ -55,6 +55,8 @@ class ReadyQueues:
             self.push(task)
 
     def has(self, lane: Lane, kinds: tuple[Kind, ...]) -> bool:
+        if not self.totals[lane]:
+            return False
         return any(queues[lane][kind] for queues in self._queues.values() for kind in kinds)
 
     @property

@@ -69,10 +69,11 @@ class RemoteRepository(Source, ListsReferrers):
         self._blob_heads = HeadRequests()
         self._listing_doubts: list[str] = []
         self._base = f"/v2/{name.path}"
+        self._shown = str(name)
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
     def tags(self) -> AsyncIterator[list[str]]:
-        what = f"tags of {self.name}"
+        what = f"tags of {self._shown}"
 
         async def get(target: str) -> Answer:
             return await self._client.send(
@@ -327,10 +328,10 @@ class RemoteRepository(Source, ListsReferrers):
         return size < 0 or stated in (size, -1)
 
     def _manifest(self, target: str) -> str:
-        return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
+        return f"manifest {self._shown}{'@' if ':' in target else ':'}{target}"
 
     def _blob(self, digest: Digest) -> str:
-        return f"blob {digest} of {self.name}"
+        return f"blob {digest} of {self._shown}"
 
     def _attempt(self, method: str, endpoint: str, subject: str) -> Attempt:
         return Attempt(self.name.host, method, endpoint, subject)
