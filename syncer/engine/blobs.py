@@ -13,7 +13,7 @@ import anyio
 
 from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.mounts import known_holders, may_mount, same_group
+from syncer.engine.mounts import find_holder, same_group
 from syncer.engine.ranges import RangePrefetcher, may_be_split
 from syncer.engine.relay import relay, relay_whole
 from syncer.engine.targets import SourcedTask
@@ -180,17 +180,9 @@ class CopyBlob(SourcedTask):
         """Try to mount the blob from the first repository that it may be mounted from. Return whether the mount succeeded."""
         if target in self.unmountable:
             return False
-        digest, rule = self.blob.digest, self.targets[target].rule
-        for holder in known_holders(job, digest, self.source, target):
-            if await may_mount(job, digest, self.source, holder, rule):
-                return await self._mount(job, target, holder)
-        # A layout tells whether its other repositories hold the blob.
-        shared = await job.repositories.destination(target).shared_by(digest)
-        if shared is not None and await may_mount(job, digest, self.source, shared, rule):
-            return await self._mount(job, target, shared)
-        return False
-
-    async def _mount(self, job: Job, target: Repository, holder: Repository) -> bool:
+        holder = await find_holder(job, self.blob.digest, self.source, target, self.targets[target].rule)
+        if holder is None:
+            return False
         try:
             upload = await job.repositories.destination(target).mount(self.blob.digest, from_=holder)
         except RegistryError as error:

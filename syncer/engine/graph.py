@@ -31,11 +31,6 @@ _ALL_EDGES = frozenset(_Edge)
 _AFTER_ATTEMPT_EDGE = frozenset({_Edge.AFTER_ATTEMPT})
 
 
-class _Waiter(msgspec.Struct):
-    task: Task
-    edge: _Edge
-
-
 class Counts(msgspec.Struct):
     """Tasks of one kind that are currently in the graph."""
 
@@ -55,9 +50,10 @@ class TaskGraph:
     def __init__(self, *, transfers: int, retries: int) -> None:
         self._retries = retries
         self.on_ready: Callable[[Lane], None] = lambda _lane: None
-        self._ready = ReadyQueues()
+        self.throttled: Callable[[Repository], str | None] = lambda _repository: None
+        self._ready = ReadyQueues(lambda repository: self.throttled(repository))  # noqa: PLW0108 - set later
         self._pending: dict[Key, Task] = {}
-        self._waiters: dict[Key, list[_Waiter]] = {}
+        self._waiters: dict[Key, list[tuple[Task, _Edge]]] = {}
         self._dispatcher = Dispatcher(
             self._ready, transfers=transfers, count_open=self._count_open, begin=self._take_keys
         )
@@ -70,14 +66,6 @@ class TaskGraph:
         self._holders = 0
         # Keys that depend, directly or indirectly, on a deferred task: they do not count as open work.
         self._deferred_keys: set[Key] = set()
-
-    @property
-    def throttled(self) -> Callable[[Repository], str | None]:
-        return self._ready.throttled
-
-    @throttled.setter
-    def throttled(self, throttled: Callable[[Repository], str | None]) -> None:
-        self._ready.throttled = throttled
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -145,7 +133,7 @@ class TaskGraph:
             holder = self._pending.get(key)
             if holder is None or (edge is _Edge.AFTER_ATTEMPT and holder.state is State.DEFERRED):
                 continue
-            self._waiters.setdefault(key, []).append(_Waiter(task, edge))
+            self._waiters.setdefault(key, []).append((task, edge))
             task.unmet += 1
             if key in self._deferred_keys and edge is not _Edge.AFTER_ATTEMPT:
                 self._defer_waiting(task)
@@ -176,12 +164,9 @@ class TaskGraph:
 
     def resume(self, name: str, limit: int) -> None:
         """Release up to `limit` tasks of the account `name`, which `throttled` returned before."""
-        if self._ready.holds(name):
-            for _ in range(self._ready.resume(name, limit)):
-                self.on_ready(Lane.METADATA)
-            if self._ready.holds(name):
-                return
-        if self._dispatcher.held_back:
+        for _ in range(self._ready.resume(name, limit)):
+            self.on_ready(Lane.METADATA)
+        if self._dispatcher.held_back and not self._ready.holds(name):
             self._dispatcher.held_back = False
             self._tell_of_room()
 
@@ -344,7 +329,7 @@ class TaskGraph:
                 if self._pending.get(key) is parked and key not in self._deferred_keys:
                     self._deferred_keys.add(key)
                     waiters = self._waiters.get(key, ())
-                    row += [waiter.task for waiter in waiters if waiter.edge is not _Edge.AFTER_ATTEMPT]
+                    row += [task for task, edge in waiters if edge is not _Edge.AFTER_ATTEMPT]
 
     def _tell_of_room(self) -> None:
         if self._dispatcher.may_pull():
@@ -394,18 +379,17 @@ class TaskGraph:
         waiters = self._waiters.pop(key, None)
         if not waiters:
             return ()
-        kept = [waiter for waiter in waiters if waiter.edge not in edges]
+        kept = [waiter for waiter in waiters if waiter[1] not in edges]
         if kept:
             self._waiters[key] = kept
         blocked = []
-        for waiter in waiters:
-            if waiter.edge not in edges:
+        for task, edge in waiters:
+            if edge not in edges:
                 continue
-            task = waiter.task
             task.unmet -= 1
             if task.state is not State.WAITING:
                 continue
-            if error is not None and waiter.edge is _Edge.NEEDS:
+            if error is not None and edge is _Edge.NEEDS:
                 self._enter(task, State.OVER)
                 blocked.append(task)
             elif not task.unmet:

@@ -18,11 +18,24 @@ def same_group(one: Source, other: Source) -> bool:
     return one.mount_group == other.mount_group
 
 
-def known_holders(job: Job, digest: Digest, source: Repository, target: Repository) -> list[Repository]:
-    """Return the repositories from which a blob could be mounted into `target`.
+async def find_holder(
+    job: Job, digest: Digest, source: Repository, target: Repository, rule: Rule
+) -> Repository | None:
+    """Return the first repository from which an image of `source` may mount a blob into `target`, or None.
 
-    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob.
+    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob. A
+    layout tells whether its other repositories hold it.
     """
+    for holder in _known_holders(job, digest, source, target):
+        if await _may_mount(job, digest, source, holder, rule):
+            return holder
+    shared = await job.repositories.destination(target).shared_by(digest)
+    if shared is not None and await _may_mount(job, digest, source, shared, rule):
+        return shared
+    return None
+
+
+def _known_holders(job: Job, digest: Digest, source: Repository, target: Repository) -> list[Repository]:
     destination = job.repositories.destination(target)
     found = [
         holder
@@ -33,7 +46,7 @@ def known_holders(job: Job, digest: Digest, source: Repository, target: Reposito
     return [source, *found] if is_near else found
 
 
-async def may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:
+async def _may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:
     """Return whether an image of `source` may mount a blob from `holder`.
 
     It may if `holder` is the source, if the source has the blob too, or if the rule writes to `holder`. The source is

@@ -15,8 +15,8 @@ class ReadyQueues:
     of all priorities.
     """
 
-    def __init__(self) -> None:
-        self.throttled: Callable[[Repository], str | None] = lambda _repository: None
+    def __init__(self, throttled: Callable[[Repository], str | None]) -> None:
+        self._throttled = throttled
         self._queues: dict[Priority, dict[Lane, dict[Kind, deque[Task]]]] = {
             priority: {lane: {kind: deque() for kind in KINDS} for lane in Lane} for priority in Priority
         }
@@ -71,13 +71,15 @@ class ReadyQueues:
     def throttled_account(self, repositories: Iterable[Repository]) -> str | None:
         """Return the first account that must wait before requests to these repositories, if any."""
         for repository in repositories:
-            if (name := self.throttled(repository)) is not None:
+            if (name := self._throttled(repository)) is not None:
                 return name
         return None
 
     def resume(self, name: str, limit: int) -> int:
         """Release up to `limit` tasks of an account, ahead of all others, and return their number."""
-        held = self._held.get(name, deque())
+        held = self._held.get(name)
+        if held is None:
+            return 0
         released = min(limit, len(held))
         for _ in range(released):
             task = held.popleft()
