@@ -5,6 +5,7 @@ mounted. Otherwise it is downloaded once and uploaded to every repository that n
 and small blobs run in the metadata lane, large blobs in the transfer lane.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -12,8 +13,8 @@ import anyio
 
 from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageCopy
-from syncer.engine.mounts import holders, may_mount, same_group
-from syncer.engine.ranges import RangePrefetcher
+from syncer.engine.mounts import find_holder, same_group
+from syncer.engine.ranges import RangePrefetcher, may_be_split
 from syncer.engine.relay import relay, relay_whole
 from syncer.engine.targets import SourcedTask
 from syncer.engine.task import Job, Key, Lane, Reschedule
@@ -176,29 +177,29 @@ class CopyBlob(SourcedTask):
         job.observer.notify(Decision(str(self), message))
 
     async def _is_mounted(self, job: Job, target: Repository) -> bool:
-        """Try to mount the blob from a repository that is known to hold it. Return whether a mount succeeded."""
-        destination = job.repositories.destination(target)
-        digest, rule = self.blob.digest, self.targets[target].rule
-        async for holder in holders(job, digest, self.source, target):
-            if target not in self.unmountable and await may_mount(job, digest, self.source, holder, rule):
-                try:
-                    upload = await destination.mount(digest, from_=holder)
-                except RegistryError as error:
-                    if error.kind in _PASSING:
-                        raise
-                    # Only the mount was refused: an upload may still succeed.
-                    self._say(job, f"not mounted into {target} from {holder.path}: {error}")
-                    self.unmountable.add(target)
-                    return False
-                if upload is None:
-                    self._say(job, f"mounted into {target} from {holder.path}")
-                    self._complete(job, target, "mounted")
-                    return True
-                self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
-                self.sessions[target] = upload
-                # The holder may have lost the blob. If it still has it, a later check records it again.
-                job.ledger.cache.forget(holder, digest)
-                return False
+        """Try to mount the blob from the first repository that it may be mounted from. Return whether the mount succeeded."""
+        if target in self.unmountable:
+            return False
+        holder = await find_holder(job, self.blob.digest, self.source, target, self.targets[target].rule)
+        if holder is None:
+            return False
+        try:
+            upload = await job.repositories.destination(target).mount(self.blob.digest, from_=holder)
+        except RegistryError as error:
+            if error.kind in _PASSING:
+                raise
+            # Only the mount was refused: an upload may still succeed.
+            self._say(job, f"not mounted into {target} from {holder.path}: {error}")
+            self.unmountable.add(target)
+            return False
+        if upload is None:
+            self._say(job, f"mounted into {target} from {holder.path}")
+            self._complete(job, target, "mounted")
+            return True
+        self._say(job, f"not mounted into {target} from {holder.path}: the registry opened an upload")
+        self.sessions[target] = upload
+        # The holder may have lost the blob. If it still has it, a later check records it again.
+        job.ledger.cache.forget(holder, self.blob.digest)
         return False
 
     def _complete(self, job: Job, target: Repository, outcome: Outcome) -> None:
@@ -270,9 +271,10 @@ class CopyBlob(SourcedTask):
 
         refused: RegistryError | None = None
         try:
-            async with anyio.create_task_group() as group:
+            # A group of asyncio costs a quarter of one of anyio, and each blob needs one.
+            async with asyncio.TaskGroup() as group:
                 for target in list(self.failures):
-                    group.start_soon(start, target)
+                    group.create_task(start(target))
                 try:
                     await self.download.open()
                 except RegistryError as error:
@@ -339,6 +341,8 @@ class CopyBlob(SourcedTask):
     async def _relay(self, job: Job, uploads: list[Upload]) -> list[RegistryError | None]:
         """Transfer a large blob, over several connections if some are idle."""
         assert self.download is not None
+        if not may_be_split(self.download.blob):
+            return await relay(self.download, uploads)
         outcome: list[RegistryError | None] | RegistryError = _UNFINISHED
         source = job.repositories.source(self.source)
         async with RangePrefetcher(source, self.download.blob, job.idle_slots) as self.download.prefetcher:
@@ -374,7 +378,7 @@ class CopyBlob(SourcedTask):
     async def _give_up(self, targets: Iterable[Repository]) -> None:
         download, self.download = self.download, None
         sessions = [self.sessions.pop(target) for target in targets]
-        if download is None and not sessions:
+        if not sessions and (download is None or not download.is_open):
             return
         with anyio.move_on_after(CANCEL_SECONDS, shield=True):
             if download is not None:

@@ -9,6 +9,7 @@ from syncer.engine.ready import ReadyQueues
 from syncer.engine.task import Lane, Priority, Task
 from syncer.oci.reference import Repository
 
+_PRIORITIES = tuple(Priority)
 MAX_OPEN_RULES = 16
 """Rules, for each worker of the transfer lane, whose images may wait when a further rule is begun."""
 
@@ -43,6 +44,8 @@ class Dispatcher:
         self._lazy: dict[Priority, deque[LazyTasks]] = {priority: deque() for priority in Priority}
         self._opening = 0
         self._transferring = 0
+        self.held_back = False
+        """Whether lazy tasks were not pulled because an account must wait."""
 
     # --- lazy tasks -----------------------------------------------------------------------------------------------
 
@@ -65,19 +68,19 @@ class Dispatcher:
 
     def may_pull(self) -> bool:
         """Return whether there is room for a lazy task, whatever its accounts."""
-        return any(lazy and self._has_room(priority) for priority, lazy in self._lazy.items())
+        return any(self._has_room(priority) for priority, lazy in self._lazy.items() if lazy)
 
     # --- dispatch -------------------------------------------------------------------------------------------------
 
     def take(self, lane: Lane) -> Task | None:
         """Return the next task for a worker of `lane`. See `TaskGraph.take`."""
-        task = None
-        for priority in Priority:
-            task = task or self._next(lane, priority)
-        if task is not None:
-            self._opening += task.lane is Lane.OPENING
-            self._transferring += task.lane is Lane.TRANSFER
-        return task
+        for priority in _PRIORITIES:
+            task = self._next(lane, priority)
+            if task is not None:
+                self._opening += task.lane is Lane.OPENING
+                self._transferring += task.lane is Lane.TRANSFER
+                return task
+        return None
 
     def ended(self, task: Task) -> None:
         """Record that a worker is done with `task`, which is still in its lane."""
@@ -87,15 +90,15 @@ class Dispatcher:
     def has_work(self, lane: Lane) -> bool:
         """Return whether `take` would return a task."""
         ready = self._ready
-        if ready.count(lane):
+        if ready.totals[lane]:
             return True
         if lane is Lane.TRANSFER:
             if not self.transfers_may_help:
                 return False
-            if ready.count(Lane.METADATA):
+            if ready.totals[Lane.METADATA]:
                 return True
-        elif (ready.count(Lane.OPENING) and self._may_open_ahead(Priority.NORMAL)) or (
-            ready.count_urgent(Lane.OPENING) and self._may_open_ahead(Priority.URGENT)
+        elif (ready.totals[Lane.OPENING] and self._may_open_ahead(Priority.NORMAL)) or (
+            ready.counts[Priority.URGENT][Lane.OPENING] and self._may_open_ahead(Priority.URGENT)
         ):
             return True
         return any(
@@ -107,7 +110,9 @@ class Dispatcher:
     @property
     def transfers_may_help(self) -> bool:
         """Return whether the transfer lane may open images: it has no work, and no open image waits."""
-        return not (self.transfers_wanted or self._ready.has(Lane.METADATA, ("manifest", "blob")))
+        if self._transferring or self._opening or self._queued_transfers:
+            return False
+        return not self._ready.has(Lane.METADATA, ("manifest", "blob"))
 
     @property
     def transfers_wanted(self) -> int:
@@ -116,24 +121,29 @@ class Dispatcher:
 
     @property
     def _queued_transfers(self) -> int:
-        return self._ready.count(Lane.TRANSFER) + self._ready.count(Lane.OPENING)
+        return self._ready.totals[Lane.TRANSFER] + self._ready.totals[Lane.OPENING]
 
     def _next(self, lane: Lane, priority: Priority) -> Task | None:
         ready, task = self._ready, None
-        if lane is Lane.METADATA and self._may_open_ahead(priority):
+        counts = ready.counts[priority]
+        if lane is Lane.METADATA and counts[Lane.OPENING] and self._may_open_ahead(priority):
             task = ready.take(Lane.OPENING, ("blob",), priority)
-        task = task or ready.take(lane, ("manifest", "blob"), priority)
+        if task is None and counts[lane]:
+            task = ready.take(lane, ("manifest", "blob"), priority)
         if task is None and (lane is Lane.METADATA or self.transfers_may_help):
-            task = (
-                ready.take(Lane.METADATA, ("image",), priority)
-                or self._pull(priority)
-                or ready.take(Lane.METADATA, ("tags",), priority)
-            )
+            if counts[Lane.METADATA]:
+                task = ready.take(Lane.METADATA, ("image",), priority)
+            task = task or self._pull(priority)
+            if task is None and counts[Lane.METADATA]:
+                task = ready.take(Lane.METADATA, ("tags",), priority)
         return task
 
     def _pull(self, priority: Priority) -> Task | None:
+        if not self._lazy[priority] or not self._has_room(priority):
+            return None
         for lazy in list(self._lazy[priority]):
             if self._ready.throttled_account(lazy.repositories) is not None:
+                self.held_back = True
                 continue
             while self._has_room(priority):
                 task = next(lazy.tasks, None)
@@ -158,5 +168,5 @@ class Dispatcher:
     def _may_open_ahead(self, priority: Priority) -> bool:
         """Return whether another transfer may be prepared. The waiting transfers of others do not delay an urgent one."""
         if priority is Priority.URGENT:
-            return self._ready.count_urgent(Lane.TRANSFER) + self._opening < 2 * self._transfers
-        return self._ready.count(Lane.TRANSFER) + self._opening < self._transfers
+            return self._ready.counts[Priority.URGENT][Lane.TRANSFER] + self._opening < 2 * self._transfers
+        return self._ready.totals[Lane.TRANSFER] + self._opening < self._transfers

@@ -5,8 +5,8 @@ an upload reads a second time are not hashed again: the destination registry ver
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing
-from typing import Self
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Self, cast
 
 import msgspec
 
@@ -46,7 +46,7 @@ class Download(Content):
         self._moved = moved
         self._resumed = resumed
         self._content = content
-        self._stack = AsyncExitStack()
+        self._response: AbstractAsyncContextManager[BlobBody] | None = None
         self._body: BlobBody | None = None
         self._begun = False
         self._reading = 0
@@ -68,6 +68,11 @@ class Download(Content):
         """The host of the source registry."""
         return self._source.name.host
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a response is open, so that the download has to be closed."""
+        return self._response is not None
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -81,9 +86,9 @@ class Download(Content):
             # Request only the first part of a large blob: other connections may fetch the parts after it, and
             # canceling a response wastes the bytes that are in transit.
             length = PART if self._position == 0 and self.blob.size >= SPLIT_THRESHOLD else None
-            body = await self._stack.enter_async_context(
-                self._source.fetch_blob(self.blob, offset=self._position, length=length)
-            )
+            response = self._source.fetch_blob(self.blob, offset=self._position, length=length)
+            body = await response.__aenter__()
+            self._response = response
             if self.blob.size < 0 and body.size >= 0:
                 # Schema 1 manifests have no sizes: use the size from the registry.
                 self.blob = msgspec.structs.replace(self.blob, size=body.size)
@@ -98,12 +103,9 @@ class Download(Content):
                     attempt=self._attempt,
                 )
 
-    async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
+    def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield all chunks from `offset` in bytes. Raise `RegistryError` or its subclass `DigestMismatch`."""
-        async with aclosing(self._read(offset, lambda body: body.chunks)) as chunks:
-            async for chunk in chunks:
-                assert isinstance(chunk, bytes)
-                yield chunk
+        return cast("AsyncIterator[bytes]", self._read(offset, lambda body: body.chunks))
 
     def chunks_and_splices(self, offset: int = 0) -> AsyncIterator[bytes | Splice]:
         """Like `chunks`, with a splice wherever a thread can move the bytes."""
@@ -170,7 +172,7 @@ class Download(Content):
         elif self.prefetcher and self._position:
             self.prefetcher.forget()
         self._position = offset
-        if offset == 0:
+        if offset == 0 and self._hashed:
             self._hasher = self.blob.digest.hasher()
             self._hashed = 0
 
@@ -290,7 +292,9 @@ class Download(Content):
 
     async def _close(self) -> None:
         self._body, self._begun = None, False
-        await self._stack.aclose()
+        response, self._response = self._response, None
+        if response is not None:
+            await response.__aexit__(None, None, None)
 
     @property
     def _attempt(self) -> Attempt:

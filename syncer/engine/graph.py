@@ -31,11 +31,6 @@ _ALL_EDGES = frozenset(_Edge)
 _AFTER_ATTEMPT_EDGE = frozenset({_Edge.AFTER_ATTEMPT})
 
 
-class _Waiter(msgspec.Struct):
-    task: Task
-    edge: _Edge
-
-
 class Counts(msgspec.Struct):
     """Tasks of one kind that are currently in the graph."""
 
@@ -58,7 +53,7 @@ class TaskGraph:
         self.throttled: Callable[[Repository], str | None] = lambda _repository: None
         self._ready = ReadyQueues(lambda repository: self.throttled(repository))  # noqa: PLW0108 - set later
         self._pending: dict[Key, Task] = {}
-        self._waiters: dict[Key, list[_Waiter]] = {}
+        self._waiters: dict[Key, list[tuple[Task, _Edge]]] = {}
         self._dispatcher = Dispatcher(
             self._ready, transfers=transfers, count_open=self._count_open, begin=self._take_keys
         )
@@ -138,7 +133,7 @@ class TaskGraph:
             holder = self._pending.get(key)
             if holder is None or (edge is _Edge.AFTER_ATTEMPT and holder.state is State.DEFERRED):
                 continue
-            self._waiters.setdefault(key, []).append(_Waiter(task, edge))
+            self._waiters.setdefault(key, []).append((task, edge))
             task.unmet += 1
             if key in self._deferred_keys and edge is not _Edge.AFTER_ATTEMPT:
                 self._defer_waiting(task)
@@ -158,6 +153,9 @@ class TaskGraph:
             if lane is Lane.TRANSFER and self.has_work(Lane.METADATA):
                 # The prepared transfer has begun: another one may be prepared.
                 self.on_ready(Lane.METADATA)
+            elif task.lane is Lane.OPENING:
+                # One transfer less is queued: there may be room for another image.
+                self._tell_of_room()
         return task
 
     def has_work(self, lane: Lane) -> bool:
@@ -168,8 +166,9 @@ class TaskGraph:
         """Release up to `limit` tasks of the account `name`, which `throttled` returned before."""
         for _ in range(self._ready.resume(name, limit)):
             self.on_ready(Lane.METADATA)
-        if self._dispatcher.has_lazy and not self._ready.holds(name):
-            self.on_ready(Lane.METADATA)
+        if self._dispatcher.held_back and not self._ready.holds(name):
+            self._dispatcher.held_back = False
+            self._tell_of_room()
 
     def done(self, task: Task) -> None:
         """Record that `task` succeeded: settle its pending keys."""
@@ -330,7 +329,7 @@ class TaskGraph:
                 if self._pending.get(key) is parked and key not in self._deferred_keys:
                     self._deferred_keys.add(key)
                     waiters = self._waiters.get(key, ())
-                    row += [waiter.task for waiter in waiters if waiter.edge is not _Edge.AFTER_ATTEMPT]
+                    row += [task for task, edge in waiters if edge is not _Edge.AFTER_ATTEMPT]
 
     def _tell_of_room(self) -> None:
         if self._dispatcher.may_pull():
@@ -380,18 +379,17 @@ class TaskGraph:
         waiters = self._waiters.pop(key, None)
         if not waiters:
             return ()
-        kept = [waiter for waiter in waiters if waiter.edge not in edges]
+        kept = [waiter for waiter in waiters if waiter[1] not in edges]
         if kept:
             self._waiters[key] = kept
         blocked = []
-        for waiter in waiters:
-            if waiter.edge not in edges:
+        for task, edge in waiters:
+            if edge not in edges:
                 continue
-            task = waiter.task
             task.unmet -= 1
             if task.state is not State.WAITING:
                 continue
-            if error is not None and waiter.edge is _Edge.NEEDS:
+            if error is not None and edge is _Edge.NEEDS:
                 self._enter(task, State.OVER)
                 blocked.append(task)
             elif not task.unmet:

@@ -1,9 +1,8 @@
 """`CopyImage`: bring one image to its destinations, unless it is there already."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import anyio
 
 from syncer.engine.image_copy import ImageBudget, ImageCopy, add_referrers
 from syncer.engine.platform_filter import IndexFilter, entry_name, fetch_config, platform_in
@@ -153,9 +152,9 @@ class CopyImage(MultiTargetTask[Reference]):
                 refused[copy] = error
 
         if asked:
-            async with anyio.create_task_group() as group:
+            async with asyncio.TaskGroup() as group:
                 for copy in asked:
-                    group.start_soon(ask, copy)
+                    group.create_task(ask(copy))
                 if wanted is None:
                     try:
                         wanted = (await self._resolve(job)).digest

@@ -5,6 +5,7 @@ makes a copy incomplete.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from syncer.errors import RegistryError
 from syncer.oci.digest import Digest
@@ -188,6 +189,7 @@ class BlobLedger:
         self._new.add(repository)
 
 
+@lru_cache(1024)
 def _short(digest: Digest) -> bytes:
     # Bytes take half the memory of text, and there may be millions of digests.
     return bytes.fromhex(digest.hex)

@@ -4,8 +4,6 @@ A registry mounts every blob that the account may read. An image that only names
 the blob that way, so a mount requires proof that the image's source has the blob.
 """
 
-from collections.abc import AsyncIterator
-
 from syncer.engine.task import Job
 from syncer.errors import RegistryError
 from syncer.events import Decision
@@ -20,25 +18,35 @@ def same_group(one: Source, other: Source) -> bool:
     return one.mount_group == other.mount_group
 
 
-async def holders(
-    job: Job, digest: Digest, source: Repository, target: Repository
-) -> AsyncIterator[Repository]:
-    """Yield the repositories from which a blob could be mounted into `target`.
+async def find_holder(
+    job: Job, digest: Digest, source: Repository, target: Repository, rule: Rule
+) -> Repository | None:
+    """Return the first repository from which an image of `source` may mount a blob into `target`, or None.
 
-    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob. A layout
-    tells whether its other repositories hold it.
+    The image's own `source` comes first, if it is at the same registry, then the repositories known to hold the blob. A
+    layout tells whether its other repositories hold it.
     """
+    for holder in _known_holders(job, digest, source, target):
+        if await _may_mount(job, digest, source, holder, rule):
+            return holder
+    shared = await job.repositories.destination(target).shared_by(digest)
+    if shared is not None and await _may_mount(job, digest, source, shared, rule):
+        return shared
+    return None
+
+
+def _known_holders(job: Job, digest: Digest, source: Repository, target: Repository) -> list[Repository]:
     destination = job.repositories.destination(target)
-    if source != target and same_group(job.repositories.source(source), destination):
-        yield source
-    for holder in job.ledger.holders(target, digest):
-        if holder != source and same_group(job.repositories.destination(holder), destination):
-            yield holder
-    if shared := await destination.shared_by(digest):
-        yield shared
+    found = [
+        holder
+        for holder in job.ledger.holders(target, digest)
+        if holder != source and same_group(job.repositories.destination(holder), destination)
+    ]
+    is_near = source != target and same_group(job.repositories.source(source), destination)
+    return [source, *found] if is_near else found
 
 
-async def may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:
+async def _may_mount(job: Job, digest: Digest, source: Repository, holder: Repository, rule: Rule) -> bool:
     """Return whether an image of `source` may mount a blob from `holder`.
 
     It may if `holder` is the source, if the source has the blob too, or if the rule writes to `holder`. The source is

@@ -1,16 +1,17 @@
 """`WorkerPool`: runs ready tasks of the graph in two lanes, until no task is left or the pool is stopped."""
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from functools import partial
 from typing import Literal
 
 import anyio
 from anyio.abc import TaskGroup
 
 from syncer.engine.graph import TaskGraph
-from syncer.engine.task import Job, Lane, Task
+from syncer.engine.task import Job, Lane, Reschedule, Task
 from syncer.errors import Kind, RegistryError
 from syncer.events import RoundStarted, TaskEnded
 from syncer.oci.reference import Repository
@@ -45,7 +46,7 @@ class WorkerPool:
         width = 2 * self._share if self._rivals else self._share
         self._widths = {Lane.TRANSFER: transfers, Lane.METADATA: width}
         self._drain_seconds = drain_seconds
-        self._idle: dict[Lane, deque[anyio.Event]] = {lane: deque() for lane in Lane}
+        self._idle: dict[Lane, deque[asyncio.Event]] = {lane: deque() for lane in Lane}
         self._stopping = False
         self._over = False
         self._round = 0
@@ -69,7 +70,7 @@ class WorkerPool:
         if self._stopping:
             return
         self._graph.on_ready = self._wake
-        self._graph.throttled = lambda repository: self._throttled(job, repository)
+        self._graph.throttled = partial(self._throttled, job)
         job.repositories.on_capacity(lambda name: self._graph.resume(name, 2))
         try:
             async with anyio.create_task_group() as group:
@@ -117,7 +118,7 @@ class WorkerPool:
 
     def _wake(self, lane: Lane) -> None:
         idle = self._idle[lane]
-        if not idle and self._graph.transfers_may_help:
+        if not idle and self._idle[Lane.TRANSFER] and self._graph.transfers_may_help:
             idle = self._idle[Lane.TRANSFER]
         if idle:
             idle.popleft().set()
@@ -145,7 +146,7 @@ class WorkerPool:
                 await self._sleep(lane)
 
     async def _sleep(self, lane: Lane) -> None:
-        event = anyio.Event()
+        event = asyncio.Event()
         self._idle[lane].append(event)
         await event.wait()
 
@@ -170,8 +171,7 @@ class WorkerPool:
     async def _perform(self, job: Job, task: Task) -> None:
         error: RegistryError
         try:
-            with self._in_lane(task):
-                reschedule = await task.run(job)
+            reschedule = await (self._run_counted(job, task) if self._rivals else task.run(job))
         except RegistryError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001
@@ -190,23 +190,22 @@ class WorkerPool:
         )
         job.observer.notify(TaskEnded(task.kind, outcome, str(task), error.as_failure()))
 
-    @contextmanager
-    def _in_lane(self, task: Task) -> Iterator[None]:
-        """Count a task for each host that it uses, while it runs in the metadata lane."""
-        if not self._rivals or task.lane is Lane.TRANSFER:
-            yield
-            return
+    async def _run_counted(self, job: Job, task: Task) -> Reschedule | None:
+        """Run a task. Count it for each rival host that it uses, while it runs in the metadata lane."""
+        if task.lane is Lane.TRANSFER:
+            return await task.run(job)
         hosts = {repository.host for repository in task.repositories} & self._rivals.keys()
         for host in hosts:
             self._rivals[host] += 1
         try:
-            yield
+            return await task.run(job)
         finally:
             for host in hosts:
                 self._rivals[host] -= 1
 
     def _settle_accounts(self, job: Job) -> None:
-        self._rested.set()
+        if self._stopping:
+            self._rested.set()
         for task, error in self._graph.failures():
             task.failed(job, error)
         if self._graph.idle:

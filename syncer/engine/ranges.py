@@ -29,6 +29,11 @@ FAST = 30_000_000
 """Bytes per second. A download that is as fast over one connection gets no other connections."""
 
 
+def may_be_split(blob: Descriptor) -> bool:
+    """Return whether a blob is large enough to be fetched over several connections."""
+    return blob.size >= SPLIT_THRESHOLD
+
+
 class IdleSlots:
     """The idle workers of the transfer lane that a prefetcher may borrow, and the memory for parts.
 
@@ -185,8 +190,8 @@ class RangePrefetcher:
             # Skip one part that the download reads itself before a prefetched part could arrive.
             following = PART if self._position < PART else self._position + PART
             self._frontier = max(self._frontier, following)
-        large = self._blob.size >= SPLIT_THRESHOLD and self._frontier < self._blob.size
-        return large and self._idle_slots.serves(self._source.name.host) and not self._fast
+        more = may_be_split(self._blob) and self._frontier < self._blob.size
+        return more and self._idle_slots.serves(self._source.name.host) and not self._fast
 
     @property
     def _fast(self) -> bool:

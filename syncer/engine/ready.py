@@ -11,7 +11,8 @@ class ReadyQueues:
     """A first-in, first-out queue for each priority, lane and kind.
 
     `throttled(repository)` returns the name of the account that must wait, or None. Tasks of that account are held
-    back until `resume` is called with the name.
+    back until `resume` is called with the name. `counts` is the number of ready tasks by priority and lane, `totals` that
+    of all priorities.
     """
 
     def __init__(self, throttled: Callable[[Repository], str | None]) -> None:
@@ -19,8 +20,8 @@ class ReadyQueues:
         self._queues: dict[Priority, dict[Lane, dict[Kind, deque[Task]]]] = {
             priority: {lane: {kind: deque() for kind in KINDS} for lane in Lane} for priority in Priority
         }
-        self._counts = {priority: [0] * len(Lane) for priority in Priority}
-        self._totals = [0] * len(Lane)
+        self.counts = {priority: [0] * len(Lane) for priority in Priority}
+        self.totals = [0] * len(Lane)
         self._held: dict[str, deque[Task]] = {}
 
     def push(self, task: Task) -> None:
@@ -29,8 +30,9 @@ class ReadyQueues:
 
     def take(self, lane: Lane, kinds: tuple[Kind, ...], priority: Priority) -> Task | None:
         """Return the next task of the first of `kinds` that has one. Tasks of throttled accounts are held back."""
+        queues = self._queues[priority][lane]
         for kind in kinds:
-            queue = self._queues[priority][lane][kind]
+            queue = queues[kind]
             while queue:
                 self._count(priority, lane, -1)
                 task = queue.popleft()
@@ -52,23 +54,19 @@ class ReadyQueues:
         if ready:
             self.push(task)
 
-    def count(self, lane: Lane) -> int:
-        return self._totals[lane]
-
-    def count_urgent(self, lane: Lane) -> int:
-        return self._counts[Priority.URGENT][lane]
-
     def has(self, lane: Lane, kinds: tuple[Kind, ...]) -> bool:
+        if not self.totals[lane]:
+            return False
         return any(queues[lane][kind] for queues in self._queues.values() for kind in kinds)
 
     @property
     def empty(self) -> bool:
         """Return whether no task is ready or held back."""
-        return not (self._held or any(self._totals))
+        return not (self._held or any(self.totals))
 
     def _count(self, priority: Priority, lane: Lane, change: int) -> None:
-        self._counts[priority][lane] += change
-        self._totals[lane] += change
+        self.counts[priority][lane] += change
+        self.totals[lane] += change
 
     def throttled_account(self, repositories: Iterable[Repository]) -> str | None:
         """Return the first account that must wait before requests to these repositories, if any."""
@@ -79,7 +77,9 @@ class ReadyQueues:
 
     def resume(self, name: str, limit: int) -> int:
         """Release up to `limit` tasks of an account, ahead of all others, and return their number."""
-        held = self._held.get(name, deque())
+        held = self._held.get(name)
+        if held is None:
+            return 0
         released = min(limit, len(held))
         for _ in range(released):
             task = held.popleft()

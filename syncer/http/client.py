@@ -4,7 +4,6 @@ All protocol code uses `send`, which reads the whole response, or `open`, which 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -112,12 +111,11 @@ class RegistryClient:
             try:
                 body = await read_body(response, request.attempt, request.limit)
             finally:
-                await self._close(response)
+                await self.close(response)
             return Answer(response.status, response.headers, body, response.url)
 
         return await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
 
-    @asynccontextmanager
     async def open(
         self,
         target: str,
@@ -128,8 +126,8 @@ class RegistryClient:
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = frozenset({200}),
         retry: bool = True,
-    ) -> AsyncIterator[HttpResponse]:
-        """GET content that the caller verifies by its digest, and stream its body.
+    ) -> HttpResponse:
+        """GET content that the caller verifies by its digest, and streams. The caller passes the response to `close`.
 
         Only the request is retried. If the body breaks off, the caller resumes it.
         """
@@ -148,11 +146,14 @@ class RegistryClient:
         async def attempt() -> HttpResponse:
             return await self._request(request)
 
-        response = await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
+        return await (with_retries(attempt, on_retry=self.tell_retry) if retry else attempt())
+
+    async def close(self, response: HttpResponse) -> None:
+        """Close a response, and free its slot."""
         try:
-            yield response
+            await response.aclose()
         finally:
-            await self._close(response)
+            self.limits.release(answered=response.status < 400, stream=response.streamed)
 
     async def chunks(self, response: HttpResponse, attempt: Attempt) -> AsyncIterator[bytes]:
         """Yield the body of an opened response as it arrives. Raises `RegistryError` if it breaks off."""
@@ -173,7 +174,7 @@ class RegistryClient:
         return body.splice(length, check) if isinstance(body, ResponseBody) else None
 
     async def _request(self, request: Request) -> HttpResponse:
-        """Send one attempt, with authorization, limits and redirects. The caller passes the response to `_close`.
+        """Send one attempt, with authorization, limits and redirects. The caller passes the response to `close`.
 
         Raises `RegistryError` if the status is not in `ok`.
         """
@@ -207,7 +208,7 @@ class RegistryClient:
                 # Do not show the body of another host: it may be an internal host that the user cannot reach.
                 body = await read_error(response, request.attempt) if own else b""
             finally:
-                await self._close(response)
+                await self.close(response)
             if unproven and scopes is not None:
                 refreshed = True
                 outdated = await self._auth.challenged(response.headers, scopes, authorization)
@@ -257,12 +258,6 @@ class RegistryClient:
             account=self._auth.current,
             elsewhere=elsewhere,
         )
-
-    async def _close(self, response: HttpResponse) -> None:
-        try:
-            await response.aclose()
-        finally:
-            self.limits.release(answered=response.status < 400, stream=response.streamed)
 
     def _refuse_while_down(self, attempt: Attempt) -> None:
         """Raise the last connection error without a new attempt while the registry counts as down."""

@@ -59,18 +59,19 @@ class Logging:
         self._handler = handler
         logging.getLogger().addHandler(handler)
         logging.captureWarnings(capture=True)
+        self._own = logging.getLogger(OWN)
         self.set_level(level)
         self.logger = EventLogger(logging.getLogger(f"{OWN}.run"))
 
     @property
     def debug(self) -> bool:
         """Whether requests and decisions are logged."""
-        return logging.getLogger(OWN).isEnabledFor(logging.DEBUG)
+        return self._own.isEnabledFor(logging.DEBUG)
 
     def set_level(self, level: str) -> None:
         """Log records of this program from `level` up, and those of libraries from warning up."""
         number = logging.getLevelNamesMapping()[level.upper()]
-        logging.getLogger(OWN).setLevel(number)
+        self._own.setLevel(number)
         logging.getLogger().setLevel(max(number, logging.WARNING))
 
     def write_line(self, line: str) -> None:

@@ -16,6 +16,7 @@ from syncer.oci.digest import Digest, InvalidDigest
 DOCKER_HUB = "docker.io"
 LAYOUT = "oci:"
 """The scheme of image layouts."""
+_LAYOUT_HOST = f"{LAYOUT}/"
 _INSIDE = "//"
 """Separates the folder of a layout from the repository in it."""
 _DOCKER_HUB_NAMES = frozenset(
@@ -128,7 +129,7 @@ class Repository(msgspec.Struct, frozen=True, order=True):
     @property
     def layout(self) -> str | None:
         """The absolute path of the layout; None at a registry. A host `oci` with a port has no slash after its colon."""
-        return self.host.removeprefix(LAYOUT) if self.host.startswith(f"{LAYOUT}/") else None
+        return self.host.removeprefix(LAYOUT) if self.host.startswith(_LAYOUT_HOST) else None
 
     @property
     def inside(self) -> "Repository":
@@ -144,7 +145,7 @@ class Repository(msgspec.Struct, frozen=True, order=True):
         return not self.path
 
     def __str__(self) -> str:
-        if self.layout is None:
+        if not self.host.startswith(_LAYOUT_HOST):
             return f"{self.host}/{self.path}"
         return f"{self.host}{_INSIDE}{self.path}" if self.path else self.host
 

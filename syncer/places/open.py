@@ -4,7 +4,7 @@ Repositories at registries share one transport, one address per registry, and on
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +20,6 @@ from syncer.http.transport import Transport
 from syncer.observers import Observer
 from syncer.oci.reference import Repository
 from syncer.places.content import Destination, ListsRepositories, Source
-from syncer.places.recent import Recent
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.destination import RemoteDestination
 from syncer.places.registry.harbor import CreatedProjects, MissingProjects, PlannedProjects, Projects
@@ -67,9 +66,10 @@ class PlaceDirectory:
         self._on_capacity: Callable[[str], None] = lambda _name: None
         self._clients: dict[tuple[str, HostSettings, Account | None], RegistryClient] = {}
         self._anonymous_clients: dict[tuple[str, HostSettings], RegistryClient] = {}
-        self._named = Recent(self._client, MAX_OPEN)
-        self._sources = Recent(self._source, MAX_OPEN)
-        self._destinations = Recent(self._destination, MAX_OPEN)
+        self._named = lru_cache(MAX_OPEN)(self._client)
+        self._sources = lru_cache(MAX_OPEN)(self._source)
+        self._destinations = lru_cache(MAX_OPEN)(self._destination)
+        self._limits_for = lru_cache(MAX_OPEN)(self._limits_used_by)
         self._dry_run = dry_run
         self._given_layouts = layouts
         self._own_layouts: Layouts | None = None
@@ -80,7 +80,7 @@ class PlaceDirectory:
         self._standings: dict[tuple[str, Account], Standing] = {}
 
     def source(self, name: Repository) -> Source:
-        return self._sources[name]
+        return self._sources(name)
 
     def _source(self, name: Repository) -> Source:
         if name.layout is not None:
@@ -145,7 +145,7 @@ class PlaceDirectory:
         return self._anonymous_clients[key]
 
     def destination(self, name: Repository) -> Destination:
-        return self._destinations[name]
+        return self._destinations(name)
 
     def _destination(self, name: Repository) -> Destination:
         if name.layout is not None:
@@ -195,10 +195,14 @@ class PlaceDirectory:
         return self._capabilities.setdefault(host, Capabilities())
 
     def wait_for(self, name: Repository) -> tuple[str, float | None]:
-        if name.layout is not None:
+        limits = self._limits_for(name)
+        if limits is None:
             return name.host, None
-        limits = self.client(name).limits
         return limits.name, None if limits.ready else limits.paused
+
+    def _limits_used_by(self, name: Repository) -> HostLimits | None:
+        """Return the limits of the account that a repository uses. A layout has none."""
+        return self.client(name).limits if name.layout is None else None
 
     def recovery(self) -> float:
         return max((limits.down for limits in self._limits.values()), default=0.0)
@@ -231,7 +235,7 @@ class PlaceDirectory:
 
     def client(self, name: Repository) -> RegistryClient:
         """Return the client for a repository's registry, settings and account."""
-        return self._named[name]
+        return self._named(name)
 
     def _client(self, name: Repository) -> RegistryClient:
         settings = self._settings_for(name)

@@ -26,11 +26,11 @@ class PlainProgress(Progress):
 
     def notify(self, event: object) -> None:
         self._progress_now.notify(event)
-        now = self._clock()
-        if isinstance(event, RunStarted):
+        kind, now = type(event), self._clock()
+        if kind is RunStarted:
             self._progress_now.speed()
             self._next = now + EVERY
-        elif isinstance(event, RunFinished):
+        elif kind is RunFinished:
             self._tell()
         elif now >= self._next and not self._progress_now.finished:
             self._next = now + EVERY

@@ -161,7 +161,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
             f"{self._base}/blobs/uploads/?mount={digest}&from={from_.path}",
             endpoint="upload",
             scopes=scopes,
-            what=f"mount of {digest} from {from_.path} into {self.name}",
+            what=f"mount of {digest} from {from_.path} into {self._shown}",
             ok=SUCCESS | {400, 401, 403, 404, 405},
             retry=retry,
         )
@@ -187,7 +187,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
 
     async def _begin(self) -> Session:
         """Open an upload session. Create the project first if it is missing."""
-        what = f"upload to {self.name}"
+        what = f"upload to {self._shown}"
 
         async def post() -> Answer:
             return await self._client.send(
@@ -216,7 +216,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
         if not location:
             raise invalid(
                 "the upload session has no Location",
-                self._attempt("POST", "upload", f"upload to {self.name}"),
+                self._attempt("POST", "upload", f"upload to {self._shown}"),
             )
         return Session(
             self._client.address.resolve(answer.url, location),

@@ -21,7 +21,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self._chunks: AsyncIterator[bytes | Splice] | None = None
-        self._whole = memoryview(b"")
+        self._whole = b""
         self._left = b""
         self._splice: BodySplice | None = None
         self.position = 0
@@ -30,7 +30,7 @@ class Pieces:
     def hold(self, content: bytes, offset: int) -> None:
         """Use content that is in memory, from `offset` in bytes."""
         self.position = offset
-        self._whole = memoryview(content)[offset:]
+        self._whole = content
 
     def read(self, chunks: AsyncIterator[bytes | Splice], offset: int) -> None:
         """Use content that starts at `offset` in bytes."""
@@ -43,11 +43,10 @@ class Pieces:
             await self._chunks.aclose()
 
     def next(self, length: int) -> "Piece":
-        if self._chunks is None:
-            piece, self._whole = self._whole[:length], self._whole[length:]
-            self.position += length
-            return Piece(length, bytes(piece))
-        return Piece(length, self)
+        if self._chunks is not None and length:
+            return Piece(length, None, self)
+        start, self.position = self.position, self.position + length
+        return Piece(length, self._whole[start : self.position], self)
 
     async def stream(self, length: int, scope: anyio.CancelScope) -> BodyStream:
         """Yield the next `length` bytes. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
@@ -91,10 +90,12 @@ class Pieces:
 
 
 class Piece(msgspec.Struct, frozen=True):
-    length: int
-    _source: bytes | Pieces
+    """The body of one request. `content` is None if it must be streamed."""
 
-    def content(self, scope: anyio.CancelScope) -> bytes | BodyStream:
-        if isinstance(self._source, bytes):
-            return self._source
-        return self._source.stream(self.length, scope) if self.length else b""
+    length: int
+    content: bytes | None
+    _pieces: Pieces
+
+    def stream(self, scope: anyio.CancelScope) -> BodyStream:
+        """Yield the body. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
+        return self._pieces.stream(self.length, scope)

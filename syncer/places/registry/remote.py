@@ -4,7 +4,7 @@ This module implements the protocol only; `syncer.http` sends requests and retri
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,11 @@ class RemoteRepository(Source, ListsReferrers):
         self._blob_heads = HeadRequests()
         self._listing_doubts: list[str] = []
         self._base = f"/v2/{name.path}"
+        self._shown = str(name)
         self._scopes = (f"repository:{name.path}:{'pull,push' if writable else 'pull'}",)
 
     def tags(self) -> AsyncIterator[list[str]]:
-        what = f"tags of {self.name}"
+        what = f"tags of {self._shown}"
 
         async def get(target: str) -> Answer:
             return await self._client.send(
@@ -233,47 +234,45 @@ class RemoteRepository(Source, ListsReferrers):
         self, blob: Descriptor, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[BlobBody]:
         part = bool(offset) or length is not None
-        async with AsyncExitStack() as stack:
-            body = None
-            if part and self._capabilities.ranges:
-                body = await self._open_part(blob, offset, length, stack)
-            if body is None:
-                response = await stack.enter_async_context(self._open(blob))
-                if part:
-                    # Only the request for a range was refused.
-                    self._capabilities.ranges = False
-                body = self._body(response, blob, ranged=self._capabilities.ranges)
+        opened = None
+        if part and self._capabilities.ranges:
+            opened = await self._open_part(blob, offset, length)
+        if opened is None:
+            response = await self._open(blob)
+            if part:
+                # Only the request for a range was refused.
+                self._capabilities.ranges = False
+            opened = response, self._body(response, blob, ranged=self._capabilities.ranges)
+        response, body = opened
+        try:
             yield body
+        finally:
+            await self._client.close(response)
 
     async def _open_part(
-        self, blob: Descriptor, offset: int, length: int | None, stack: AsyncExitStack
-    ) -> BlobBody | None:
+        self, blob: Descriptor, offset: int, length: int | None
+    ) -> tuple[HttpResponse, BlobBody] | None:
         """Request a range of a blob (RFC 9110, section 14). Return None if the registry does not serve the range."""
         # Some registries refuse ranges without an end.
         size = blob.size if length is None else offset + length
         asked = f"bytes={offset}-{size - 1 if size > 0 else ''}"
-        async with AsyncExitStack() as opening:
-            try:
-                response = await opening.enter_async_context(self._open(blob, asked))
-            except RegistryError as error:
-                if error.status in _NOT_FOR_RANGE or not (is_refusal(error, "blob") or is_hang_up(error)):
-                    raise
-                return None
-            if response.status != 206:
-                body = self._body(response, blob, ranged=False)
-            else:
-                start, size = content_range(response.headers.get("content-range"))
-                if not 0 <= start <= offset:
-                    return None
-                body = self._body(response, blob, start=start, size=size)
-            if 0 <= body.size != blob.size >= 0:
-                # Some call the part the whole. Whether it has another size the whole itself tells.
-                return None
-            stack.push_async_exit(opening.pop_all())
-            return body
+        try:
+            response = await self._open(blob, asked)
+        except RegistryError as error:
+            if error.status in _NOT_FOR_RANGE or not (is_refusal(error, "blob") or is_hang_up(error)):
+                raise
+            return None
+        start, size, ranged = 0, number(response.headers.get("content-length")), response.status == 206
+        if ranged:
+            start, size = content_range(response.headers.get("content-range"))
+        # Some call the part the whole. Whether it has another size the whole itself tells.
+        if not 0 <= start <= offset or 0 <= size != blob.size >= 0:
+            await self._client.close(response)
+            return None
+        return response, self._body(response, blob, start=start, size=size, ranged=ranged)
 
-    def _open(self, blob: Descriptor, part: str = "") -> AbstractAsyncContextManager[HttpResponse]:
-        return self._client.open(
+    async def _open(self, blob: Descriptor, part: str = "") -> HttpResponse:
+        return await self._client.open(
             f"{self._base}/blobs/{blob.digest}",
             endpoint="blob",
             scopes=self._scopes,
@@ -329,10 +328,10 @@ class RemoteRepository(Source, ListsReferrers):
         return size < 0 or stated in (size, -1)
 
     def _manifest(self, target: str) -> str:
-        return f"manifest {self.name}{'@' if ':' in target else ':'}{target}"
+        return f"manifest {self._shown}{'@' if ':' in target else ':'}{target}"
 
     def _blob(self, digest: Digest) -> str:
-        return f"blob {digest} of {self.name}"
+        return f"blob {digest} of {self._shown}"
 
     def _attempt(self, method: str, endpoint: str, subject: str) -> Attempt:
         return Attempt(self.name.host, method, endpoint, subject)

@@ -7,6 +7,7 @@ PATCH requests with chunks and an empty PUT. If a registry refuses a method, all
 import enum
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -59,10 +60,10 @@ class UploadMethods:
 
     def choose(self, size: int) -> UploadMethod:
         """Return the first method that is not known to be refused for a blob of `size` bytes."""
-        return next(
-            (method for method in UploadMethod if size < self._refused.get(method, size + 1)),
-            UploadMethod.CHUNKED,
-        )
+        method = UploadMethod.MONOLITHIC
+        while method < UploadMethod.CHUNKED and self._refused.get(method, size + 1) <= size:
+            method = UploadMethod(method + 1)
+        return method
 
     def refuse(self, method: UploadMethod, size: int) -> None:
         """Record that a body of `size` bytes was refused. Larger bodies are not sent with this method either."""
@@ -213,8 +214,7 @@ class RemoteUpload(Upload):
             self._methods.refuse(shorter, blob.size)
 
     def _way(self, size: int) -> UploadMethod:
-        method = self._methods.choose(size)
-        return max(method, *(UploadMethod(each + 1) for each in self._given_up()), UploadMethod.MONOLITHIC)
+        return max([self._methods.choose(size), *(UploadMethod(each + 1) for each in self._given_up())])
 
     def _given_up(self) -> list[UploadMethod]:
         return [
@@ -275,21 +275,22 @@ class RemoteUpload(Upload):
         sent = dict(headers or {})
         if body is not None:
             sent |= {"Content-Type": "application/octet-stream", "Content-Length": str(body.length)}
+        send = partial(
+            self._client.send,
+            method,
+            location,
+            endpoint="upload",
+            scopes=self._scopes,
+            what=what,
+            headers=sent,
+            ok=ok,
+            retry=retry,
+            read_seconds=self._client.answer_seconds + blob.size / FINISH_BYTES_PER_SECOND if blob else None,
+        )
+        if body is None or body.content is not None:
+            return await send(content=body.content if body else None)
         with anyio.CancelScope() as scope:
-            return await self._client.send(
-                method,
-                location,
-                endpoint="upload",
-                scopes=self._scopes,
-                what=what,
-                headers=sent,
-                content=body.content(scope) if body else None,
-                ok=ok,
-                retry=retry,
-                read_seconds=self._client.answer_seconds + blob.size / FINISH_BYTES_PER_SECOND
-                if blob
-                else None,
-            )
+            return await send(content=body.stream(scope))
         from syncer.places.registry.pieces import STALL_SECONDS
 
         raise RegistryError(

@@ -9,6 +9,7 @@ from syncer.demo import Answer
 from syncer.events import ConcurrencyChanged
 from syncer.http.wire import ConnectionPool
 from syncer.oci.reference import Repository
+from syncer.places import open as opening
 from syncer.places.open import PlaceDirectory
 from tests.support.waiting import Waiting
 from tests.support.wire import Recorder
@@ -55,3 +56,21 @@ async def test_tag_list_request_prewarms_connections(directory):
         await opener._transport.aclose()
     assert found == [["1"]]
     assert waiting.most == 4
+
+
+async def test_repository_that_was_not_used_for_longest_is_opened_again(memory, monkeypatch):
+    monkeypatch.setattr(opening, "MAX_OPEN", 2)
+    async with ConnectionPool() as transport:
+        directory = PlaceDirectory(
+            account_for=lambda _name: None,
+            settings_for=lambda _name: HostSettings(plain_http=True),
+            transport=transport,
+            observer=Recorder(),
+            connections=4,
+        )
+        first, second, third = (Repository(memory.host, path) for path in ("a", "b", "c"))
+        kept, dropped = directory.source(first), directory.source(second)
+        assert directory.source(first) is kept
+        directory.source(third)
+        assert directory.source(first) is kept
+        assert directory.source(second) is not dropped
