@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from benchmarks.contenders import PYTHON
 from tests.support.processes import Process
 from tests.support.registries import Registry
 
@@ -117,7 +117,7 @@ def run(folder: Path, registry: Registry, *arguments: str | Path) -> Measured:
     auth.write_text(json.dumps({registry.host: registry.auth_entry}))
     before, started = used(folder), time.monotonic()
     process = Process(
-        [sys.executable, "-m", "syncer", *map(str, arguments), "--auth", str(auth), "--progress", "none"],
+        [PYTHON, "-m", "syncer", *map(str, arguments), "--auth", str(auth), "--progress", "none"],
         stdout=folder / "out", stderr=folder / "err", env=environment(folder), cwd=Path.cwd(),
     )  # fmt: skip
     memory = disk = 0

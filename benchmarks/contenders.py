@@ -1,6 +1,7 @@
 """The commands of the programs that are measured: how each is told to copy everything."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from benchmarks.cases import Contender
 
 TOOLS = Path(__file__).parent.parent / ".cache/interop/bin"
 """Where `scripts/interop --build` puts them."""
+PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
+"""The interpreter that runs syncer: the python of a venv in which this checkout is installed."""
 Programs = list[tuple[list[str], Path]]
 """Commands that run at once, each with the folder that is its home."""
 
@@ -56,7 +59,7 @@ def syncer_command(
     auth_file.write_text(json.dumps(auth))
     images_file.write_text(json.dumps(images))
     files = ["--auth", str(auth_file), "--images", str(images_file)]
-    return [sys.executable, "-m", "syncer", *files, "--proc", str(proc)]
+    return [PYTHON, "-m", "syncer", *files, "--proc", str(proc)]
 
 
 def _skopeo_sync(folder: Path, repositories: Iterable[str], source: str, destination: str) -> list[str]:
