@@ -99,6 +99,11 @@ class Address:
         URL is changed to https. `downgrade` allows a redirect from https to http on another host; set it only for
         content that is verified by its digest. Raises `RegistryError` with `attempt` if the URL is not allowed.
         """
+        plain = location.isascii() and location.isprintable() and " " not in location
+        own = f"{self._scheme}://{self.api_host}/"
+        if plain and location.startswith(own) and url.startswith(own):
+            # The usual case: each upload gets a location. There is nothing to parse.
+            return location.partition("#")[0]
         try:
             if "://" not in location.partition("?")[0]:
                 location = urljoin(url.partition("?")[0], location)
@@ -111,7 +116,7 @@ class Address:
             )
         except ValueError:
             valid = False
-        if not valid or not location.isascii() or not location.isprintable() or " " in location:
+        if not valid or not plain:
             raise RegistryError(
                 Kind.INVALID,
                 f"the registry sent an invalid URL: {clean(location)!r}",
