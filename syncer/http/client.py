@@ -151,7 +151,7 @@ class RegistryClient:
     async def close(self, response: HttpResponse) -> None:
         """Close a response, and free its slot."""
         try:
-            await response.aclose()
+            await response.body.aclose()
         finally:
             self.limits.release(answered=response.status < 400, stream=response.streamed)
 

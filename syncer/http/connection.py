@@ -82,6 +82,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._complete and self._keep and not self._paused and not self.closed
 
     @property
+    def ended(self) -> bool:
+        """Whether the response is complete, and `read` has nothing more to return."""
+        return self._complete and not self._chunks
+
+    @property
     def closed(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 

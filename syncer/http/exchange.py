@@ -82,9 +82,10 @@ class Exchange:
         `own`: the URL belongs to the registry. `guard` blocks internal addresses in place of the registry's own guard.
         Raises `RegistryError` if there is no response.
         """
-        path = url.find("/", 8)
-        if path < 0:
-            url, path = f"{url}/", len(url)
+        slash = url.find("/", 8)
+        if slash < 0:
+            url, slash = f"{url}/", len(url)
+        target = url[slash:]
         # Without this header, registries and CDNs may compress blobs, and digests would not match.
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
         if authorization:
@@ -100,12 +101,12 @@ class Exchange:
         start = time.perf_counter()
         status = 0
         try:
-            scheme, netloc = origin_of(url[:path])
+            scheme, netloc = origin_of(url[:slash])
             message = HttpRequest(
                 request.method,
                 scheme,
                 netloc,
-                url[path:].encode("ascii"),
+                target.encode("ascii"),
                 headers,
                 content,
                 tls=tls,
@@ -129,7 +130,7 @@ class Exchange:
                     self._address.host,
                     request.method,
                     request.attempt.endpoint,
-                    _path(url[path:], request.target),
+                    _path(target, request.target),
                     status,
                     time.perf_counter() - start,
                 )
@@ -170,6 +171,8 @@ class Exchange:
 
 async def read_body(response: HttpResponse, attempt: Attempt, limit: int) -> bytes:
     """Read the whole body. Raises `RegistryError` if it is larger than `limit` bytes or arrives too slowly."""
+    if response.empty:
+        return b""
     parts: list[bytes] = []
     size, until = 0, time.monotonic() + BODY_SECONDS
     try:

@@ -136,16 +136,16 @@ class HostLimits:
         self._in_use += 1
         self._streams += stream
         try:
-            await self._pace()
+            return await self._pace()
         except BaseException:
             self.release(stream=stream)
             raise
-        return self._clock()
 
     def _admits(self, stream: bool) -> bool:
         return self._in_use < int(self._window) or (not stream and self._in_use == self._streams)
 
-    async def _pace(self) -> None:
+    async def _pace(self) -> float:
+        """Wait until the pause is over and the request rate allows a request. Returns the time then."""
         while True:
             now = self._clock()
             wait = self._open_at - now
@@ -156,6 +156,7 @@ class HostLimits:
             await anyio.sleep(wait)
         if self._gap:
             self._next_at = max(self._next_at, now - self._gap) + self._gap
+        return now
 
     def release(self, *, answered: bool = False, stream: bool = False) -> None:
         """Free a slot. `answered`: the registry responded without an error, so the window may grow."""
@@ -172,8 +173,10 @@ class HostLimits:
 
     def _wake(self) -> None:
         free = int(self._window) - self._in_use
-        if free > 0 and not self._waiting:
-            self.on_capacity(self.name)
+        if not self._waiting:
+            if free > 0:
+                self.on_capacity(self.name)
+            return
         for _ in range(min(free, len(self._waiting))):
             self._waiting.popleft()[0].set()
         if free <= 0 and self._in_use == self._streams:

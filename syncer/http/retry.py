@@ -40,11 +40,26 @@ async def with_retries(
     Gives up after `ATTEMPTS` attempts or `RETRY_SECONDS` and raises the last error. Before each retry, `on_retry` is
     called with the reason and the seconds to wait.
     """
-    failed: list[BaseException] = []
     began = time.monotonic()
+    try:
+        return await attempt()
+    except RegistryError as error:
+        if not error.retryable or time.monotonic() - began > RETRY_SECONDS:
+            raise
+        first = error
+    return await _repeat(attempt, first, on_retry)
+
+
+async def _repeat(
+    attempt: Callable[[], Awaitable[T]], first: RegistryError, on_retry: Callable[[RetryReason, float], None]
+) -> T:
+    """Repeat `attempt`, whose first call raised `first`."""
+    # Use tenacity only after a failure: its import slows the startup, and it adds a quarter to the time of a request.
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay
+
+    failed = [first]
 
     async def replay() -> T:
-        # The failure of the first attempt, below.
         if failed:
             raise failed.pop()
         return await attempt()
@@ -53,15 +68,6 @@ async def with_retries(
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, RegistryError)
         on_retry(error.retry_reason, state.upcoming_sleep)
-
-    try:
-        return await attempt()
-    except RegistryError as error:
-        if not error.retryable or time.monotonic() - began > RETRY_SECONDS:
-            raise
-        failed.append(error)
-    # Use tenacity only after a failure: its import slows the startup, and it adds a quarter to the time of a request.
-    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay
 
     return await AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(RETRY_SECONDS),

@@ -42,7 +42,11 @@ class Headers:
         return self._fields
 
     def __contains__(self, name: str) -> bool:
-        return bool(self._lines(name))
+        wanted = name.encode()
+        for key, _value in self._fields:  # noqa: SIM110 - a generator costs more, and each response is asked
+            if key == wanted:
+                return True
+        return False
 
     @overload
     def get(self, name: str) -> str | None: ...
@@ -93,15 +97,27 @@ class ResponseStream(Protocol):
 
 
 class HttpResponse:
-    """A response whose body has not been read yet. `internal`: whether the server's address is internal."""
+    """A response whose body has not been read yet.
 
-    __slots__ = ("body", "headers", "internal", "status", "streamed", "url")
+    `internal`: whether the server's address is internal. `empty`: there is no body to read, as after HEAD.
+    """
 
-    def __init__(self, status: int, headers: Headers, body: ResponseStream, *, internal: bool = True) -> None:
+    __slots__ = ("body", "empty", "headers", "internal", "status", "streamed", "url")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        body: ResponseStream,
+        *,
+        internal: bool = True,
+        empty: bool = False,
+    ) -> None:
         self.status = status
         self.headers = headers
         self.body = body
         self.internal = internal
+        self.empty = empty
         self.url = ""
         """The URL of the request."""
         self.streamed = False

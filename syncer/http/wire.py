@@ -105,6 +105,7 @@ class ConnectionPool(Transport):
                     Headers(connection.headers),
                     ResponseBody(connection, self, min(seconds, READ_SECONDS)),
                     internal=connection.internal,
+                    empty=connection.ended,
                 )
 
     def _origin(self, request: HttpRequest) -> Origin:
