@@ -47,6 +47,7 @@ class RegistryClient:
         standing: Standing | None = None,
     ) -> None:
         self.address = address
+        self.host = address.host
         self.account = account
         self.limits = limits
         self._observer = observer
@@ -59,10 +60,6 @@ class RegistryClient:
             secure=lambda: address.secure,
             standing=standing,
         )
-
-    @property
-    def host(self) -> str:
-        return self.address.host
 
     @property
     def answer_seconds(self) -> float:

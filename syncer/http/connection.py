@@ -79,7 +79,8 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether another exchange may follow: the last one is complete, and both sides keep the connection open."""
-        return self._complete and self._keep and not self._paused and not self.closed
+        idle = self._complete and self._keep and not self._paused
+        return idle and self._transport is not None and not self._transport.is_closing()
 
     @property
     def ended(self) -> bool:
@@ -313,12 +314,7 @@ class Connection(asyncio.BufferedProtocol):
             self._take(data)
         else:
             self._parse(data)
-        if (
-            self._held > READ_AHEAD
-            and not self._paused
-            and not self._complete
-            and self._transport is not None
-        ):
+        if self._held > READ_AHEAD and self._transport is not None and not (self._paused or self._complete):
             self._paused = True
             self._transport.pause_reading()
         self._wake()

@@ -55,6 +55,8 @@ class HostLimits:
         self._gap = 1.0 / settings.requests_per_second if settings.requests_per_second else 0.0
         self._next_at = 0.0
         self._byte_rate = settings.bandwidth
+        self.metered = settings.bandwidth > 0
+        """Whether a bandwidth is set."""
         self._bytes_at = 0.0
         self._unreachable = 0
         self._slow = 0
@@ -71,11 +73,6 @@ class HostLimits:
     def window(self) -> int:
         """The current maximum number of concurrent requests."""
         return int(self._window)
-
-    @property
-    def metered(self) -> bool:
-        """Whether a bandwidth is set."""
-        return self._byte_rate > 0
 
     @property
     def paused(self) -> float:

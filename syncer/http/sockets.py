@@ -149,7 +149,7 @@ class SocketTransport(asyncio.Transport):
             self._protocol.buffer_updated(got)
         if (ended or error is not None) and not self._closing:
             self._lose(error)
-        elif self._reading:
+        elif self._reading and got == len(buffer):
             self._read_decrypted()
 
     def _read_decrypted(self) -> None:
@@ -217,8 +217,9 @@ def receive(opened: socket.socket, buffer: memoryview) -> tuple[int, bool]:
             if not isinstance(opened, ssl.SSLSocket):
                 break
             # Each read returns at most one record of TLS. A short one is most likely a whole response, and a read that
-            # finds nothing costs more than the record. If there is more, the socket stays readable.
-            if count < SHORT_RECORD and not opened.pending():
+            # finds nothing costs more than the record. If there is more, the socket stays readable: OpenSSL takes one
+            # record at a time from it, and keeps a rest only of one that did not fit into the buffer.
+            if count < SHORT_RECORD:
                 break
     except WOULD_BLOCK:
         pass

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Awaitable
 from functools import partial
 from math import inf
-from typing import NamedTuple
 
 import anyio
+import msgspec
 
 from syncer.accounts.settings import Proxy
 from syncer.http.connection import Connection
@@ -41,7 +41,7 @@ _FORWARDING = frozenset({"http", "https"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """The destination of a connection. Connections with equal origins are interchangeable."""
 
     scheme: str
