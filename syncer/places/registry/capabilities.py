@@ -1,11 +1,13 @@
 """Features that a registry refused during this run. Requests that use them are not repeated."""
 
-import anyio
+import enum
 
-from syncer.places.registry.upload import UploadMethods
+import anyio
 
 PAGE_SIZES = (1000, 100, None)
 """Page sizes for tag lists, in the order to try: ECR refuses more than 1000, other registries more than 100."""
+CHUNK = 16 * 1024 * 1024
+"""Bytes of a chunk. Azure accepts less than 20 MB per request."""
 MAX_REFUSED_HEADS = 3
 """After this many consecutive refusals, HEAD requests are no longer sent."""
 
@@ -25,6 +27,33 @@ class HeadRequests:
 
     def refused(self) -> None:
         self._refused += 1
+
+
+class UploadMethod(enum.IntEnum):
+    """How a blob is sent, with the fewest requests first."""
+
+    MONOLITHIC = 0
+    STREAMED = 1
+    CHUNKED = 2
+
+
+class UploadMethods:
+    """The methods that a registry refuses, and its chunk size in bytes. Shared by all of its repositories."""
+
+    def __init__(self) -> None:
+        self._refused: dict[UploadMethod, int] = {}
+        self.chunk = CHUNK
+
+    def choose(self, size: int) -> UploadMethod:
+        """Return the first method that is not known to be refused for a blob of `size` bytes."""
+        method = UploadMethod.MONOLITHIC
+        while method < UploadMethod.CHUNKED and self._refused.get(method, size + 1) <= size:
+            method = UploadMethod(method + 1)
+        return method
+
+    def refuse(self, method: UploadMethod, size: int) -> None:
+        """Record that a body of `size` bytes was refused. Larger bodies are not sent with this method either."""
+        self._refused[method] = min(size, self._refused.get(method, size))
 
 
 class ReferrersApi:

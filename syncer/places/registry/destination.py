@@ -24,10 +24,10 @@ from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import min_chunk_size
 from syncer.places.registry.remote import PREWARM, RemoteRepository
-from syncer.places.registry.upload import RemoteUpload, Session
 
 if TYPE_CHECKING:
     from syncer.places.registry.removal import TagRemoval
+    from syncer.places.registry.upload import RemoteUpload, Session
 
 _MISSING = frozenset({401, 403, 404})
 """Statuses that registries return for a missing project."""
@@ -166,7 +166,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
             retry=retry,
         )
 
-    def _mount_session(self, answer: Answer) -> Session | None:
+    def _mount_session(self, answer: Answer) -> "Session | None":
         """Return the upload session that a registry opened in place of a mount."""
         opened = answer.status in SUCCESS and "/blobs/uploads/" in answer.headers.get("location", "")
         return self._session(answer) if opened else None
@@ -174,7 +174,9 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     async def start_upload(self) -> Upload:
         return self._upload(await self._begin())
 
-    def _upload(self, session: Session) -> RemoteUpload:
+    def _upload(self, session: "Session") -> "RemoteUpload":
+        from syncer.places.registry.upload import RemoteUpload
+
         return RemoteUpload(
             self._client,
             self.name,
@@ -185,7 +187,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
             has_blob=self.has_blob,
         )
 
-    async def _begin(self) -> Session:
+    async def _begin(self) -> "Session":
         """Open an upload session. Create the project first if it is missing."""
         what = f"upload to {self._shown}"
 
@@ -211,7 +213,9 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
         except RegistryError as error:
             raise self._advised(error) from error.__cause__
 
-    def _session(self, answer: Answer) -> Session:
+    def _session(self, answer: Answer) -> "Session":
+        from syncer.places.registry.upload import Session
+
         location = answer.headers.get("location", "")
         if not location:
             raise invalid(

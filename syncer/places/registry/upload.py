@@ -4,7 +4,6 @@ The methods are tried in this order: one PUT with the whole body; one PATCH with
 PATCH requests with chunks and an empty PUT. If a registry refuses a method, all of its repositories skip the method.
 """
 
-import enum
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -21,13 +20,12 @@ from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.content import Content, Upload
 from syncer.places.registry.answers import SUCCESS
+from syncer.places.registry.capabilities import UploadMethod, UploadMethods
 from syncer.places.registry.headers import session_offset
 
 if TYPE_CHECKING:
     from syncer.places.registry.pieces import Piece, Pieces
 
-CHUNK = 16 * 1024 * 1024
-"""Bytes of a chunk. Azure accepts less than 20 MB per request."""
 SMALLEST_CHUNK = 1024 * 1024
 """Bytes. Chunks get smaller down to this size if CHUNK is refused: nginx accepts 1 MiB by default."""
 RESUMES = 5
@@ -41,33 +39,6 @@ _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
 _UNKNOWN = frozenset({"NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"})
 """Codes of a 404 for missing content, which says nothing about the upload method."""
 _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
-
-
-class UploadMethod(enum.IntEnum):
-    """How a blob is sent, with the fewest requests first."""
-
-    MONOLITHIC = 0
-    STREAMED = 1
-    CHUNKED = 2
-
-
-class UploadMethods:
-    """The methods that a registry refuses, and its chunk size in bytes. Shared by all of its repositories."""
-
-    def __init__(self) -> None:
-        self._refused: dict[UploadMethod, int] = {}
-        self.chunk = CHUNK
-
-    def choose(self, size: int) -> UploadMethod:
-        """Return the first method that is not known to be refused for a blob of `size` bytes."""
-        method = UploadMethod.MONOLITHIC
-        while method < UploadMethod.CHUNKED and self._refused.get(method, size + 1) <= size:
-            method = UploadMethod(method + 1)
-        return method
-
-    def refuse(self, method: UploadMethod, size: int) -> None:
-        """Record that a body of `size` bytes was refused. Larger bodies are not sent with this method either."""
-        self._refused[method] = min(size, self._refused.get(method, size))
 
 
 class Session(msgspec.Struct):

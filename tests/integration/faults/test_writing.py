@@ -6,7 +6,7 @@ from syncer.demo import MemoryRegistry
 from syncer.demo.images import Layer, make_image, make_index, make_layer, noise
 from syncer.events import SkipReason
 from syncer.oci.digest import Digest
-from syncer.places.registry import pieces, upload
+from syncer.places.registry import capabilities, pieces
 from tests.support.faults import Faults, Reply
 from tests.support.wire import same
 
@@ -71,7 +71,7 @@ async def test_413_affects_only_larger_blobs(there, net, arrived):
 
 
 async def test_single_patch_refused_falls_back_to_chunks(there, net, arrived, monkeypatch):
-    monkeypatch.setattr(upload, "CHUNK", 2_000_000)
+    monkeypatch.setattr(capabilities, "CHUNK", 2_000_000)
 
     there.on("*", UPLOADS, status=413, over=2_000_000)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -82,7 +82,7 @@ async def test_single_patch_refused_falls_back_to_chunks(there, net, arrived, mo
 
 
 async def test_refused_chunks_get_smaller(there, net, arrived, monkeypatch):
-    monkeypatch.setattr(upload, "CHUNK", 4_200_000)
+    monkeypatch.setattr(capabilities, "CHUNK", 4_200_000)
 
     there.on("*", UPLOADS, status=413, over=1_100_000)
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
@@ -90,7 +90,7 @@ async def test_refused_chunks_get_smaller(there, net, arrived, monkeypatch):
 
 
 async def test_chunks_respect_minimum_length_of_registry(here, net, arrived, source, monkeypatch):
-    monkeypatch.setattr(upload, "CHUNK", 1_000_000)
+    monkeypatch.setattr(capabilities, "CHUNK", 1_000_000)
     async with MemoryRegistry(chunk_min_length=3_000_000) as picky, Faults(picky.host) as there:
         net.registries["there"] = there
         there.on("PUT", UPLOADS, status=405, over=0)
@@ -219,7 +219,7 @@ async def test_http_location_of_tls_registry_uses_tls(target, net, ca, tmp_path,
 
 
 async def test_latest_location_is_used(there, net, arrived, monkeypatch):
-    monkeypatch.setattr(upload, "CHUNK", 1_000_000)
+    monkeypatch.setattr(capabilities, "CHUNK", 1_000_000)
     counter = iter(range(1000))
     there.on("POST", UPLOADS, rewrite=at(lambda found: f"{found}?n={next(counter)}"))
     there.on("PATCH", UPLOADS, rewrite=at(lambda found: f"{found}?n={next(counter)}"), skip=0)

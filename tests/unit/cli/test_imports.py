@@ -15,7 +15,7 @@ OF_SOME_RUNS = """
     syncer.oci.schema1 syncer.oci.signature_layers syncer.places.dry_run syncer.places.layout
     syncer.places.registry.advice syncer.places.registry.catalog syncer.places.registry.mirrors
     syncer.places.registry.pieces syncer.places.registry.push_times syncer.places.registry.referrers
-    syncer.places.registry.removal syncer.signatures
+    syncer.places.registry.removal syncer.places.registry.upload syncer.signatures
 """
 
 
