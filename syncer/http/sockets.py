@@ -101,13 +101,13 @@ class SocketTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closing:
             return
-        rest = memoryview(data)
+        sent = 0
         if not self._backlog:
-            sent = self._send(rest)
-            if self._closing or sent == len(rest):
+            sent = self._send(data)
+            if self._closing or sent == len(data):
                 return
-            rest = rest[sent:]
             self._loop.add_writer(self._socket, self._writable)
+        rest = memoryview(data)[sent:]
         self._backlog.append(rest)
         self._unsent += len(rest)
         if self._unsent > WRITE_LIMIT:
@@ -175,7 +175,7 @@ class SocketTransport(asyncio.Transport):
         self._loop.remove_writer(self._socket)
         self._protocol.resume_writing()
 
-    def _send(self, data: memoryview) -> int:
+    def _send(self, data: bytes | bytearray | memoryview) -> int:
         try:
             return self._socket.send(data)
         except WOULD_BLOCK:
