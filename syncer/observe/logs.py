@@ -60,18 +60,16 @@ class Logging:
         logging.getLogger().addHandler(handler)
         logging.captureWarnings(capture=True)
         self._own = logging.getLogger(OWN)
+        self.debug = False
+        """Whether requests and decisions are logged."""
         self.set_level(level)
         self.logger = EventLogger(logging.getLogger(f"{OWN}.run"))
-
-    @property
-    def debug(self) -> bool:
-        """Whether requests and decisions are logged."""
-        return self._own.isEnabledFor(logging.DEBUG)
 
     def set_level(self, level: str) -> None:
         """Log records of this program from `level` up, and those of libraries from warning up."""
         number = logging.getLevelNamesMapping()[level.upper()]
         self._own.setLevel(number)
+        self.debug = self._own.isEnabledFor(logging.DEBUG)
         logging.getLogger().setLevel(max(number, logging.WARNING))
 
     def write_line(self, line: str) -> None:
