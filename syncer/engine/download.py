@@ -6,8 +6,10 @@ an upload reads a second time are not hashed again: the destination registry ver
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from math import inf
 from typing import Self, cast
 
+import anyio
 import msgspec
 
 from syncer.engine.ranges import PART, SPLIT_THRESHOLD, RangePrefetcher
@@ -17,6 +19,8 @@ from syncer.places.content import BlobBody, Content, Source, Splice
 
 RESUMES = 8
 """Consecutive resumes of a download without progress."""
+HELD_SECONDS = 120.0
+"""Seconds that an upload waits for the download to go on. It holds a slot that the downloads before it may wait for."""
 
 Moved = Callable[[int], None]
 _WRONG = "has different content than its digest"
@@ -49,6 +53,7 @@ class Download(Content):
         self._response: AbstractAsyncContextManager[BlobBody] | None = None
         self._body: BlobBody | None = None
         self._begun = False
+        self._patience = HELD_SECONDS
         self._reading = 0
         self._position = 0
         self._end = 0
@@ -144,6 +149,7 @@ class Download(Content):
         """Return the whole content. Fetch it a second time after a digest mismatch. Raise `RegistryError` if it fails."""
         if self._content is not None:
             return self._content
+        self._patience = inf  # no upload waits
         while True:
             try:
                 return b"".join([chunk async for chunk in self.chunks()])
@@ -187,7 +193,8 @@ class Download(Content):
             # Drop the part even if it was empty.
             self.prefetcher.reached(self._position)
             return
-        await self.open()
+        if self._body is None:
+            await self._go_on()
         body = self._body
         assert body is not None
         self._begun = True
@@ -228,6 +235,18 @@ class Download(Content):
                 attempt=self._attempt,
             )
         await self._close()
+
+    async def _go_on(self) -> None:
+        """Open the next response. Give up if it takes too long: the limits of two registries may wait for each other."""
+        try:
+            with anyio.fail_after(self._patience):
+                await self.open()
+        except TimeoutError as error:
+            raise RegistryError(
+                Kind.INTERRUPTED,
+                f"the download could not go on within {self._patience:.0f} s, and an upload waited for it",
+                attempt=self._attempt,
+            ) from error
 
     async def _with_splices(self, body: BlobBody) -> AsyncIterator[bytes | Splice]:
         """Yield a splice wherever the body has one. Read a chunk if the last splice found no data."""

@@ -28,13 +28,17 @@ def broken(message: str = "broken") -> RegistryError:
 
 @dataclass
 class Part:
-    """How one request for the blob is answered: bytes from `start` on (None: as asked), failing after `end`."""
+    """How one request for the blob is answered: bytes from `start` on (None: as asked), failing after `end`.
+
+    It gets no answer if it `waits`.
+    """
 
     end: int | None = None
     start: int | None = None
     content: bytes = CONTENT
     size: int | None = None
     refused: RegistryError | None = None
+    waits: bool = False
 
 
 @dataclass
@@ -61,6 +65,8 @@ class Script:
     async def _body(self, part: Part, offset: int) -> AsyncIterator[BlobBody]:
         if part.refused is not None:
             raise part.refused
+        if part.waits:
+            await anyio.sleep_forever()
         start = offset if part.start is None else part.start
         size = len(part.content) if part.size is None else part.size
         self.open += 1

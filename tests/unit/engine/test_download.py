@@ -1,5 +1,6 @@
 """Downloads are resumed after interruptions, and corrupted content is never passed on."""
 
+import anyio
 import pytest
 
 from syncer.engine.download import RESUMES, Download
@@ -42,6 +43,30 @@ async def test_download_fails_without_progress():
         await fetched(script)
     assert len(script.asked) == 1 + RESUMES + 1
     assert script.open == 0
+
+
+@pytest.mark.parametrize("offset", [350, 0], ids=["after a break", "for a repeated upload"])
+async def test_download_that_cannot_go_on_gives_up_while_an_upload_waits(monkeypatch, offset):
+    monkeypatch.setattr("syncer.engine.download.HELD_SECONDS", 0.01)
+    script = Script([Part(end=350), Part(waits=True)])
+    async with Download(script.source, descriptor(), lambda _count: None) as download:
+        await download.open()
+        if offset == 0:
+            assert await anext(aiter(download.chunks())) == CONTENT[:CHUNK]
+        with anyio.fail_after(10), pytest.raises(RegistryError, match="could not go on") as raised:
+            async for _ in download.chunks():
+                pass
+        assert download.error is raised.value
+    assert not raised.value.permanent
+    assert script.asked == [0, offset]
+    assert script.open == 0
+
+
+async def test_blob_in_memory_waits_for_its_download(monkeypatch):
+    monkeypatch.setattr("syncer.engine.download.HELD_SECONDS", 0.0)
+    script = Script([Part(end=350)])
+    async with Download(script.source, descriptor(), lambda _count: None) as download:
+        assert await download.whole() == CONTENT
 
 
 async def test_truncated_body_is_resumed():

@@ -928,6 +928,51 @@ async def test_streamed_body_starts_in_the_write_of_the_head(peer, pool, writes)
     assert server.bodies == [b"firstsecond"]
 
 
+async def test_head_is_sent_before_a_streamed_body_that_begins_late(listen, pool):
+    # A server closes a connection on which no request arrives, sooner than one on which a body is late.
+    seen = anyio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        seen.set()
+        assert await reader.readexactly(11) == b"firstsecond"
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        with anyio.fail_after(10):
+            await seen.wait()
+        yield b"first"
+        yield b"second"
+
+    url = f"http://{await listen(serve)}/"
+    assert (await ask(pool, url, "PUT", body=chunks(), headers={"Content-Length": "11"}))[1] == b"ok"
+
+
+async def test_response_to_the_head_of_a_late_streamed_body_ends_the_request(listen, pool):
+    closed = anyio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        assert await reader.read() == b""
+        writer.close()
+        closed.set()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        while not [each for each in pool._connections if each.status]:  # noqa: ASYNC110 - nothing tells
+            await anyio.sleep(0.01)
+        yield b"not sent"
+
+    url = f"http://{await listen(serve)}/"
+    response, body = await ask(pool, url, "PUT", body=chunks(), headers={"Content-Length": "8"})
+    assert (response.status, body) == (401, b"no")
+    with anyio.fail_after(10):
+        await closed.wait()
+
+
 async def test_streamed_body_without_bytes_is_sent(peer, pool, writes):
     async def chunks() -> AsyncGenerator[bytes]:
         for _ in range(0):
