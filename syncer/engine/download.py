@@ -19,7 +19,7 @@ from syncer.places.content import BlobBody, Content, Source, Splice
 
 RESUMES = 8
 """Consecutive resumes of a download without progress."""
-HELD_SECONDS = 120.0
+HELD_SECONDS = 300.0
 """Seconds that an upload waits for the download to go on. It holds a slot that the downloads before it may wait for."""
 
 Moved = Callable[[int], None]

@@ -27,8 +27,6 @@ READ_AHEAD = 256 * 1024
 """Bytes of a body that are buffered before reading from the socket is paused."""
 HEAD_SECONDS = 10.0
 """Seconds from the first byte of the headers to the last."""
-HEAD_WAIT = 0.1
-"""Seconds to wait for the first bytes of a streamed body: a head that is sent with them saves a system call."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -112,7 +110,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._opened()
         whole = True
         if not isinstance(body, bytes):
-            whole = await self._stream(transport, head, body)
+            transport.write(head)
+            whole = await self._stream(transport, body)
         else:
             transport.write(head + body)
         until = self._loop.time() + seconds
@@ -204,35 +203,23 @@ class Connection(asyncio.BufferedProtocol):
             raise self._broken(None)
         return self._transport
 
-    async def _stream(self, transport: asyncio.Transport, head: bytes, body: BodyStream) -> bool:
+    async def _stream(self, transport: asyncio.Transport, body: BodyStream) -> bool:
         """Send a body chunk by chunk. Return False if a response arrived before the end of the body."""
-        unsent = [head]
-
-        def send_head() -> None:
-            if unsent:
-                transport.write(unsent.pop())
-
-        late = self._loop.call_later(HEAD_WAIT, send_head)
-        try:
-            async with aclosing(body):
-                async for chunk in body:
-                    if isinstance(chunk, BodySplice):
-                        send_head()
-                        self._full = transport.get_write_buffer_size() > 0
-                    while self._full and not self.status:
-                        await self._news(inf)
-                    if self.status:
-                        return False
-                    self._opened()
-                    if isinstance(chunk, bytes):
-                        transport.write(unsent.pop() + chunk if unsent else chunk)
-                        continue
-                    transport.write(await chunk.move_to(self))
-                    while self._full and not self.status:
-                        await self._news(inf)
-            send_head()
-        finally:
-            late.cancel()
+        async with aclosing(body):
+            async for chunk in body:
+                if isinstance(chunk, BodySplice):
+                    self._full = transport.get_write_buffer_size() > 0
+                while self._full and not self.status:
+                    await self._news(inf)
+                if self.status:
+                    return False
+                self._opened()
+                if isinstance(chunk, bytes):
+                    transport.write(chunk)
+                    continue
+                transport.write(await chunk.move_to(self))
+                while self._full and not self.status:
+                    await self._news(inf)
         return True
 
     async def _news(self, until: float) -> None:
