@@ -5,8 +5,10 @@ this transport uses an `ssl.SSLSocket`, which needs no copies and less memory.
 """
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import termios
 from collections import deque
 from collections.abc import Callable
 
@@ -15,6 +17,7 @@ WRITE_LIMIT = 64 * 1024
 
 SHORT_RECORD = 1024
 """Bytes of a TLS record, below which no further record is read at once."""
+_NO_BYTES = bytes(4)
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -217,9 +220,9 @@ def receive(opened: socket.socket, buffer: memoryview) -> tuple[int, bool]:
             if not isinstance(opened, ssl.SSLSocket):
                 break
             # Each read returns at most one record of TLS. A short one is most likely a whole response, and a read that
-            # finds nothing costs more than the record. If there is more, the socket stays readable: OpenSSL takes one
-            # record at a time from it, and keeps a rest only of one that did not fit into the buffer.
-            if count < SHORT_RECORD:
+            # finds nothing costs more than the record. What has arrived behind a response must be read with it: the
+            # connection must not be reused then.
+            if count < SHORT_RECORD and not _has_data(opened):
                 break
     except WOULD_BLOCK:
         pass
@@ -227,3 +230,8 @@ def receive(opened: socket.socket, buffer: memoryview) -> tuple[int, bool]:
         if not got:
             raise
     return got, False
+
+
+def _has_data(opened: socket.socket) -> bool:
+    """Return whether bytes have arrived that are not read yet, before decryption."""
+    return fcntl.ioctl(opened.fileno(), termios.FIONREAD, _NO_BYTES) != _NO_BYTES

@@ -1016,6 +1016,21 @@ async def test_short_records_that_arrive_together_are_all_read(listen, pool, sec
     assert (await ask(pool, f"https://{host}/", tls=client))[1] == b"x" * 300
 
 
+async def test_record_behind_a_short_response_is_not_read_as_the_next_response(listen, pool, secured):
+    server, client = secured
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(OK)
+                writer.write(OK.replace(b"ok", b"no"))
+        writer.close()
+
+    host = await listen(serve, ssl=server)
+    for _ in range(3):
+        assert (await ask(pool, f"https://{host}/", tls=client))[1] == b"ok"
+
+
 # --- through a proxy ---------------------------------------------------------------------------------------------------
 
 
