@@ -110,9 +110,7 @@ class Dispatcher:
     @property
     def transfers_may_help(self) -> bool:
         """Return whether the transfer lane may open images: it has no work, and no open image waits."""
-        if self._transferring or self._opening or self._queued_transfers:
-            return False
-        return not self._ready.has(Lane.METADATA, ("manifest", "blob"))
+        return not (self.transfers_wanted or self._ready.has(Lane.METADATA, ("manifest", "blob")))
 
     @property
     def transfers_wanted(self) -> int:

@@ -7,7 +7,6 @@ PATCH requests with chunks and an empty PUT. If a registry refuses a method, all
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -22,9 +21,7 @@ from syncer.places.content import Content, Upload
 from syncer.places.registry.answers import SUCCESS
 from syncer.places.registry.capabilities import UploadMethod, UploadMethods
 from syncer.places.registry.headers import session_offset
-
-if TYPE_CHECKING:
-    from syncer.places.registry.pieces import Piece, Pieces
+from syncer.places.registry.pieces import STALL_SECONDS, Piece, Pieces
 
 SMALLEST_CHUNK = 1024 * 1024
 """Bytes. Chunks get smaller down to this size if CHUNK is refused: nginx accepts 1 MiB by default."""
@@ -79,8 +76,6 @@ class RemoteUpload(Upload):
         self._breaks: dict[UploadMethod, int] = {}
 
     async def put(self, blob: Descriptor, content: bytes | Content) -> None:
-        from syncer.places.registry.pieces import Pieces
-
         no_progress = farthest = mismatches = logins = 0
         while True:
             pieces = Pieces()
@@ -162,7 +157,7 @@ class RemoteUpload(Upload):
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: "Pieces") -> None:
+    async def _send(self, blob: Descriptor, content: bytes | Content, pieces: Pieces) -> None:
         method, resumed = self._way(blob.size), self._offset > 0
         if isinstance(content, bytes):
             pieces.hold(content, self._offset)
@@ -192,7 +187,7 @@ class RemoteUpload(Upload):
             method for method, breaks in self._breaks.items() if breaks > 1 and method < UploadMethod.CHUNKED
         ]
 
-    async def _patch(self, blob: Descriptor, pieces: "Pieces", method: UploadMethod) -> None:
+    async def _patch(self, blob: Descriptor, pieces: Pieces, method: UploadMethod) -> None:
         assert self._session is not None
         most = max(self._methods.chunk, self._session.least) if method is UploadMethod.CHUNKED else blob.size
         while self._offset < blob.size:
@@ -221,7 +216,7 @@ class RemoteUpload(Upload):
                 )
             self._offset = end
 
-    async def _finish(self, blob: Descriptor, pieces: "Pieces", length: int) -> None:
+    async def _finish(self, blob: Descriptor, pieces: Pieces, length: int) -> None:
         assert self._session is not None
         location = self._session.location
         await self._request(
@@ -237,7 +232,7 @@ class RemoteUpload(Upload):
         location: str,
         *,
         blob: Descriptor | None = None,
-        body: "Piece | None" = None,
+        body: Piece | None = None,
         headers: dict[str, str] | None = None,
         ok: frozenset[int] = SUCCESS,
         retry: bool = False,
@@ -262,8 +257,6 @@ class RemoteUpload(Upload):
             return await send(content=body.content if body else None)
         with anyio.CancelScope() as scope:
             return await send(content=body.stream(scope))
-        from syncer.places.registry.pieces import STALL_SECONDS
-
         raise RegistryError(
             Kind.TIMEOUT,
             f"the registry accepted no data for {STALL_SECONDS:.0f} s",
