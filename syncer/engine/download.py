@@ -4,6 +4,7 @@ An interrupted download is resumed. The last chunk is passed on only if the dige
 an upload reads a second time are not hashed again: the destination registry verifies them.
 """
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from math import inf
@@ -202,17 +203,23 @@ class Download(Content):
             self.prefetcher.refused()
         skip = self._position - body.start
         stream = body.chunks if skip else items(body)
+        asked = time.monotonic()
         try:
             async for received in stream:
                 if body is not self._body:
                     return
                 if not isinstance(received, bytes):
                     yield received
+                    if self.prefetcher:
+                        self.prefetcher.waited(received.waited, received.moved)
                     self._settle_splice()
                     if self.prefetcher and self.prefetcher.at(self._position):
                         return
+                    asked = time.monotonic()
                     continue
                 self.received += len(received)
+                if self.prefetcher:
+                    self.prefetcher.waited(time.monotonic() - asked, len(received))
                 # The response may start before the requested offset: skip the bytes that are known.
                 chunk, skip = received[skip:], max(0, skip - len(received))
                 while chunk:
@@ -224,6 +231,7 @@ class Download(Content):
                         return
                     # A part that failed without any bytes no longer starts here: this body continues.
                     chunk = chunk[len(piece) :]
+                asked = time.monotonic()
         finally:
             # The body itself stays open: it may go on after a part that failed.
             if stream is not body.chunks and isinstance(stream, AsyncGenerator):

@@ -6,7 +6,6 @@ registry supports ranges. The number of parts in memory is limited for the whole
 from the transfer lane only while no task needs them.
 """
 
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -26,7 +25,9 @@ PART = 8 * 1024 * 1024
 MAX_PARTS = 8
 """Parts in memory, for the whole process."""
 FAST = 30_000_000
-"""Bytes per second. A download that is as fast over one connection gets no other connections."""
+"""Bytes per second. A download whose own connection is as fast gets no other connections."""
+SLOW_SECONDS = 0.05
+"""Seconds without data that do not count. The first packets of a connection wait for each other."""
 
 
 def may_be_split(blob: Descriptor) -> bool:
@@ -113,7 +114,8 @@ class Part:
 class RangePrefetcher:
     """The prefetched parts of one blob. An async context manager.
 
-    The download reports its position with `reached`. The parts are in order and have no gaps between them.
+    The download reports its position with `reached`, and with `waited` how fast its own connection is. The parts are in
+    order and have no gaps between them.
     """
 
     def __init__(self, source: Source, blob: Descriptor, idle_slots: IdleSlots) -> None:
@@ -123,8 +125,8 @@ class RangePrefetcher:
         self._parts: deque[Part] = deque()
         self._position = 0
         self._frontier = 0
-        self._began = time.monotonic()
-        self._first: int | None = None
+        self._received = 0
+        self._waited = 0.0
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -156,13 +158,19 @@ class RangePrefetcher:
 
     def reached(self, position: int) -> None:
         """Drop the parts before `position`, and start fetchers if workers are idle."""
-        if self._first is None:
-            self._first, self._began = position, time.monotonic()
         self._position = position
         while self._parts and self._parts[0].end <= position:
             self._parts.popleft()
             self._idle_slots.leave_room()
         self._start_fetchers()
+
+    def waited(self, seconds: float, received: int) -> None:
+        """Record that the download waited for its own connection, and then had `received` bytes.
+
+        Seconds in which it waited for an upload do not count: other connections would not make it faster.
+        """
+        self._waited += seconds
+        self._received += received
 
     def claim(self, end: int) -> None:
         """Record that the download reads the bytes before `end` itself: no part may start there."""
@@ -196,8 +204,7 @@ class RangePrefetcher:
     @property
     def _fast(self) -> bool:
         """Whether one connection is fast enough."""
-        seconds = time.monotonic() - self._began
-        return self._position - (self._first or 0) >= FAST * seconds
+        return self._received >= FAST * (self._waited - SLOW_SECONDS)
 
     async def _fetch_parts(self) -> None:
         try:

@@ -157,7 +157,8 @@ class Splice:
 class BodySplice:
     """The next bytes of a response body, at most `length`, which a thread can move to another connection.
 
-    An upload that takes it instead of bytes calls `move_to`. `moved` is then the number of bytes that count as sent.
+    An upload that takes it instead of bytes calls `move_to`. `moved` is then the number of bytes that count as sent, and
+    `waited` for how many seconds the source had no data.
     """
 
     def __init__(self, source: "Lender", threads: "SpliceThreads", length: int, check: Check) -> None:
@@ -166,6 +167,7 @@ class BodySplice:
         self._length = length
         self._check = check
         self.moved = 0
+        self.waited = 0.0
 
     def limit(self, length: int) -> None:
         """Move at most `length` bytes."""
@@ -177,7 +179,7 @@ class BodySplice:
         try:
             await self._threads.move(splice)
         finally:
-            self.moved = splice.passed
+            self.moved, self.waited = splice.passed, splice.waited
             self._source.spliced_from(splice)
             destination.spliced_to(splice)
         return splice.unsent

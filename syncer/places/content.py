@@ -21,10 +21,12 @@ Check = Callable[[memoryview], bool]
 class Splice(Protocol):
     """The next bytes of a blob, to be moved by a thread.
 
-    `moved` is then the number of bytes that were passed on. Bytes that fail the check are not.
+    `moved` is then the number of bytes that were passed on. Bytes that fail the check are not. `waited` is for how many
+    seconds the source had no data.
     """
 
     moved: int
+    waited: float
 
     def limit(self, length: int) -> None:
         """Move at most `length` bytes."""

@@ -26,6 +26,7 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(ranges, "SPLIT_THRESHOLD", SIZE // 2)
     # Loopback is faster than the networks for which blobs are split.
     monkeypatch.setattr(ranges, "FAST", float("inf"))
+    monkeypatch.setattr(ranges, "SLOW_SECONDS", -1.0)
 
 
 def layer(name="large"):
@@ -139,6 +140,30 @@ async def test_part_does_not_start_in_bytes_that_a_thread_is_reading():
         prefetcher.reached(PART)
         await anyio.wait_all_tasks_blocked()
         assert prefetcher.next_start() == 8 * PART
+
+
+@pytest.mark.parametrize(("waited", "split"), [(2.0, True), (0.5, False)])
+async def test_blob_is_split_by_the_time_that_its_download_waits_for_the_source(waited, split, monkeypatch):
+    monkeypatch.setattr(ranges, "FAST", PART)
+    monkeypatch.setattr(ranges, "SLOW_SECONDS", 0.0)
+    blob = Descriptor("application/octet-stream", Digest.of(b""), SIZE)
+    async with ranges.RangePrefetcher(cast("Source", Waits()), blob, ranges.IdleSlots(2)) as prefetcher:
+        # However long the upload took.
+        prefetcher.waited(waited, PART)
+        prefetcher.reached(PART)
+        await anyio.wait_all_tasks_blocked()
+        assert (prefetcher.next_start() is not None) is split
+
+
+async def test_prefetched_parts_do_not_make_the_own_connection_look_fast(monkeypatch):
+    monkeypatch.setattr(ranges, "FAST", PART)
+    monkeypatch.setattr(ranges, "SLOW_SECONDS", 0.0)
+    blob = Descriptor("application/octet-stream", Digest.of(b""), SIZE)
+    async with ranges.RangePrefetcher(cast("Source", Waits()), blob, ranges.IdleSlots(2)) as prefetcher:
+        prefetcher.waited(1.1, PART)
+        prefetcher.reached(SIZE - 2 * PART)
+        await anyio.wait_all_tasks_blocked()
+        assert prefetcher.next_start() == SIZE - PART
 
 
 class Waits:
