@@ -1,12 +1,13 @@
 """One run, from rules to outcome. Only this module connects the parts of a run."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-import anyio
 import msgspec
 
 from syncer.accounts.book import AuthBook
@@ -274,9 +275,10 @@ class Run:
         self._interrupted = bool(abandoned)
         for task in abandoned:
             task.failed(job, stopped)
-        with anyio.move_on_after(ABANDON_SECONDS):
-            for task in abandoned:
-                await task.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABANDON_SECONDS):
+                for task in abandoned:
+                    await task.close()
 
     # --- work -----------------------------------------------------------------------------------------------------
 

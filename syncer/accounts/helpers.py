@@ -4,6 +4,7 @@ The protocol is that of github.com/docker/docker-credential-helpers: the command
 and JSON on stdout. Stderr is discarded, because it may contain secrets.
 """
 
+import asyncio
 import logging
 import os
 import signal
@@ -87,7 +88,7 @@ class HelperAccount(AccountProvider):
         self._required = required
         self._environment = environment
         self._clock = clock
-        self._lock = anyio.Lock()
+        self._lock = asyncio.Lock()
         self._answer: _Answer | None = None
 
     @property

@@ -1,5 +1,6 @@
 """`sync` and `plan`: one run from the command line, shown, logged and written down."""
 
+import asyncio
 import itertools
 import os
 import signal
@@ -8,9 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 import msgspec
-from anyio import to_thread
 
 from syncer.accounts.credentials import Credentials
 from syncer.cli import exits
@@ -92,7 +91,7 @@ def run_files(
     try:
         config = read() if read else load_config(options)
         with _state_lock(options):
-            return anyio.run(execute, config)
+            return asyncio.run(execute(config))
     except ConfigError as error:
         tell_problems(error, options.log_format)
     except (StateError, LogFileError) as error:
@@ -270,7 +269,7 @@ async def run_config(
             session.log.logger.error("drift", message=message)
         if complete is not None and not options.dry_run:
             try:
-                await to_thread.run_sync(complete, result)
+                await asyncio.to_thread(complete, result)
             except OSError as error:
                 completed = False
                 session.log.logger.error("archive", message=f"cannot finish the archive: {error}")  # noqa: TRY400 - no traceback
@@ -327,21 +326,21 @@ async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[]
     `tell` says so to the user; `at_once` leaves the terminal as it was before the process is gone.
     """
 
-    async def handle_signals() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                if run.stopping:
-                    at_once()
-                    os._exit(exits.STOPPED)
-                name = signal.Signals(number).name
-                tell(f"{name}: finishing what is under way; once more to stop at once")
-                run.stop()
+    def stop(number: int) -> None:
+        if run.stopping:
+            at_once()
+            os._exit(exits.STOPPED)
+        tell(f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once")
+        run.stop()
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(handle_signals)
-        result = await run.execute()
-        group.cancel_scope.cancel()
-    return result
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await run.execute()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def _show_plan(report: ReportObserver) -> None:

@@ -1,5 +1,6 @@
 """`syncer serve`: the process of the daemon, with its options, log and signals."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -174,7 +175,7 @@ def run_service(options: ServeOptions) -> int:
 
 
 async def _serve(service: Service, server: Server, bound: socket.socket, log: DaemonLog) -> None:
-    closed = anyio.Event()
+    closed = asyncio.Event()
 
     async def answer() -> None:
         await server.serve(sockets=[bound])

@@ -1,9 +1,9 @@
 """Finds out how old images are: when their tags were pushed, when they were created, or when they were first seen."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-import anyio
 import msgspec
 
 from syncer.errors import Attempt, Kind, RegistryError
@@ -78,7 +78,7 @@ async def tag_times(
         found.update(await source.push_times(tags))
     remaining = [tag for tag in dict.fromkeys(tags) if tag not in found]
     errors: list[RegistryError] = []
-    limiter = anyio.CapacityLimiter(CONCURRENT)
+    limiter = asyncio.Semaphore(CONCURRENT)
 
     async def find(tag: str) -> None:
         async with limiter:
@@ -91,9 +91,9 @@ async def tag_times(
                 # Not raised in here: a task group would wrap it.
                 errors.append(error)
 
-    async with anyio.create_task_group() as group:
+    async with asyncio.TaskGroup() as group:
         for tag in remaining:
-            group.start_soon(find, tag)
+            group.create_task(find(tag))
     if errors:
         raise errors[0]
     return found

@@ -4,13 +4,13 @@ An interrupted download is resumed. The last chunk is passed on only if the dige
 an upload reads a second time are not hashed again: the destination registry verifies them.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from math import inf
 from typing import Self, cast
 
-import anyio
 import msgspec
 
 from syncer.engine.ranges import PART, SPLIT_THRESHOLD, RangePrefetcher
@@ -247,7 +247,7 @@ class Download(Content):
     async def _go_on(self) -> None:
         """Open the next response. Give up if it takes too long: the limits of two registries may wait for each other."""
         try:
-            with anyio.fail_after(self._patience):
+            async with asyncio.timeout(self._patience):
                 await self.open()
         except TimeoutError as error:
             raise RegistryError(

@@ -1,10 +1,10 @@
 """`ListTags`: list the tags that a rule selects, and add a lazy task for each image."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
-import anyio
 import msgspec
 
 from syncer.engine.ages import tag_times
@@ -104,10 +104,10 @@ class ListTags(Task):
         # An audit checks immutable tags too.
         trusts_listing = bool(self.rule.immutable) and job.open_image is None
         selected: SelectedTags | RegistryError
-        async with anyio.create_task_group() as group:
+        async with asyncio.TaskGroup() as group:
             if not trusts_listing:
                 for repository in self._destination_repositories():
-                    group.start_soon(self._look_at, job, repository)
+                    group.create_task(self._look_at(job, repository))
             try:
                 selected = await self._selected(job)
             except RegistryError as error:
@@ -116,9 +116,9 @@ class ListTags(Task):
         if isinstance(selected, RegistryError):
             raise selected
         if trusts_listing:
-            async with anyio.create_task_group() as group:
+            async with asyncio.TaskGroup() as group:
                 for repository in self._destination_repositories():
-                    group.start_soon(self._list_immutable, job, repository, selected.tags)
+                    group.create_task(self._list_immutable(job, repository, selected.tags))
         return selected
 
     def _destination_repositories(self) -> Iterable[Repository]:

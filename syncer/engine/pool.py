@@ -3,12 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from functools import partial
-from typing import Literal
-
-import anyio
-from anyio.abc import TaskGroup
+from typing import Any, Literal
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.task import Job, Lane, Reschedule, Task
@@ -20,6 +17,8 @@ METADATA_WIDTH = 4
 """Workers of the metadata lane for each worker of the transfer lane."""
 DRAIN_SECONDS = 20.0
 """Seconds that running tasks may continue after a stop."""
+CANCEL_SECONDS = 10.0
+"""Seconds that cancelled tasks may take to clean up, until they are cancelled again."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +49,9 @@ class WorkerPool:
         self._stopping = False
         self._over = False
         self._round = 0
-        self._group: TaskGroup | None = None
-        self._rested = anyio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._workers: set[asyncio.Task[None]] = set()
+        self._pauses: set[asyncio.Task[None]] = set()
         self._timers: set[str] = set()
         self._recovering = False
 
@@ -73,30 +73,39 @@ class WorkerPool:
         self._graph.throttled = partial(self._throttled, job)
         job.repositories.on_capacity(lambda name: self._graph.resume(name, 2))
         try:
-            async with anyio.create_task_group() as group:
+            async with asyncio.TaskGroup() as group:
                 self._group = group
                 for lane, width in self._widths.items():
                     for _ in range(width):
-                        group.start_soon(self._work, job, lane)
+                        self._start(self._work(job, lane), self._workers)
         finally:
             self._group = None
+
+    def _start(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+        assert self._group is not None
+        task = self._group.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     def stop(self) -> None:
         """Start no further tasks. Cancel running tasks after `drain_seconds`."""
         if self._stopping or self._over:
             return
         self._stopping = True
+        for pause in self._pauses:
+            pause.cancel()
         if self._group is not None:
-            self._group.start_soon(self._drain)
+            self._group.create_task(self._drain())
             self._wake_all()
 
     async def _drain(self) -> None:
-        assert self._group is not None
-        with anyio.move_on_after(self._drain_seconds):
-            while self._graph.running:
-                self._rested = anyio.Event()
-                await self._rested.wait()
-        self._group.cancel_scope.cancel()
+        """Wait until the workers have ended. Cancel them after a while, and again if they do not end."""
+        seconds = self._drain_seconds
+        while self._workers:
+            await asyncio.wait(self._workers, timeout=seconds)
+            for worker in self._workers:
+                worker.cancel()
+            seconds = CANCEL_SECONDS
 
     def _throttled(self, job: Job, repository: Repository) -> str | None:
         """Return the account that must wait before requests to this repository, if any, and schedule its resumption."""
@@ -108,11 +117,11 @@ class WorkerPool:
             return None
         if seconds > 0 and name not in self._timers and self._group is not None:
             self._timers.add(name)
-            self._group.start_soon(self._resume_after, name, seconds)
+            self._start(self._resume_after(name, seconds), self._pauses)
         return name
 
     async def _resume_after(self, name: str, seconds: float) -> None:
-        await anyio.sleep(seconds)
+        await asyncio.sleep(seconds)
         self._timers.discard(name)
         self._graph.resume(name, self._widths[Lane.METADATA])
 
@@ -129,12 +138,12 @@ class WorkerPool:
                 idle.popleft().set()
 
     async def _work(self, job: Job, lane: Lane) -> None:
-        while not self._over:
-            task = None if self._stopping else self._graph.take(lane)
+        while not self._over and not self._stopping:
+            task = self._graph.take(lane)
             if task is not None:
                 await self._perform(job, task)
                 self._settle_accounts(job)
-            elif not self._stopping and not self._recovering and self._graph.idle:
+            elif not self._recovering and self._graph.idle:
                 if self._begin_round(job):
                     continue
                 if self._graph.held:
@@ -142,7 +151,7 @@ class WorkerPool:
                 else:
                     self._over = True
                     self._wake_all()
-            elif not self._graph.has_work(lane) or self._stopping:
+            elif not self._graph.has_work(lane):
                 await self._sleep(lane)
 
     async def _sleep(self, lane: Lane) -> None:
@@ -156,7 +165,7 @@ class WorkerPool:
         if wait > 0 and self._graph.has_deferred and self._group is not None:
             # Nothing else is left to do, so wait until registries that are down may have recovered.
             self._recovering = True
-            self._group.start_soon(self._recover, wait)
+            self._start(self._recover(wait), self._pauses)
             return True
         if count := self._graph.next_round():
             self._round += 1
@@ -164,7 +173,7 @@ class WorkerPool:
         return count > 0
 
     async def _recover(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
+        await asyncio.sleep(seconds)
         self._recovering = False
         self._wake_all()
 
@@ -204,8 +213,6 @@ class WorkerPool:
                 self._rivals[host] -= 1
 
     def _settle_accounts(self, job: Job) -> None:
-        if self._stopping:
-            self._rested.set()
         for task, error in self._graph.failures():
             task.failed(job, error)
         if self._graph.idle:

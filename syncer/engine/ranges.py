@@ -6,13 +6,11 @@ registry supports ranges. The number of parts in memory is limited for the whole
 from the transfer lane only while no task needs them.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
-
-import anyio
-from anyio.abc import TaskGroup
 
 from syncer.errors import RegistryError
 from syncer.oci.descriptor import Descriptor
@@ -89,7 +87,7 @@ class Part:
         self.end = end
         self._pieces: deque[bytes] = deque()
         self._ended = False
-        self._changed = anyio.Event()
+        self._changed = asyncio.Event()
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -100,7 +98,7 @@ class Part:
         self._tell()
 
     def _tell(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
+        changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -127,20 +125,20 @@ class RangePrefetcher:
         self._frontier = 0
         self._received = 0
         self._waited = 0.0
-        self._group: TaskGroup | None = None
+        self._group = asyncio.TaskGroup()
+        self._fetchers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._group = anyio.create_task_group()
         await self._group.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        assert self._group is not None
-        self._group.cancel_scope.cancel()
+    ) -> None:
+        for fetcher in self._fetchers:
+            fetcher.cancel()
         self.forget()
-        return await self._group.__aexit__(kind, error, traceback)
+        await self._group.__aexit__(kind, error, traceback)
 
     def forget(self) -> None:
         """Drop all parts, because the download restarts."""
@@ -189,9 +187,8 @@ class RangePrefetcher:
         return self._parts[0] if self._parts and self._parts[0].start == position else None
 
     def _start_fetchers(self) -> None:
-        assert self._group is not None
         while self._has_more() and self._idle_slots.borrow():
-            self._group.start_soon(self._fetch_parts)
+            self._fetchers.append(self._group.create_task(self._fetch_parts()))
 
     def _has_more(self) -> bool:
         if not self._parts:

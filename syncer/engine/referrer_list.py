@@ -1,8 +1,8 @@
 """What refers to a manifest at a source: the list of its referrers, and cosign's tags."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-import anyio
 import msgspec
 
 from syncer.errors import RegistryError
@@ -33,7 +33,7 @@ class ReferrerLists:
         self.completed: set[tuple[object, ...]] = set()
         self.verified: set[tuple[tuple[VerificationKey, ...], Repository, Digest]] = set()
         self._tags: dict[Repository, frozenset[str] | None] = {}
-        self._listing: dict[Repository, anyio.Lock] = {}
+        self._listing: dict[Repository, asyncio.Lock] = {}
 
     def record_tags(self, repository: Repository, tags: Iterable[str]) -> None:
         """Record all tags of a source, which were listed for another reason."""
@@ -61,7 +61,7 @@ class ReferrerLists:
 
     async def _tags_of(self, source: Source) -> frozenset[str] | None:
         """Return the referrer tags of a source; None if it does not list its tags."""
-        async with self._listing.setdefault(source.name, anyio.Lock()):
+        async with self._listing.setdefault(source.name, asyncio.Lock()):
             if source.name not in self._tags:
                 found: list[str] = []
                 try:

@@ -1,5 +1,6 @@
 """Relays one download to any number of uploads. The download is as fast as the slowest upload."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
@@ -72,7 +73,7 @@ class _Split:
 
     def __init__(self, branches: int) -> None:
         self._queues: dict[int, deque[bytes]] = {number: deque() for number in range(branches)}
-        self._changed = anyio.Event()
+        self._changed = asyncio.Event()
         self._ended = False
         self._error: RegistryError | None = None
 
@@ -108,7 +109,7 @@ class _Split:
         self._tell()
 
     def _tell(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
+        changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
 

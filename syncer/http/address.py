@@ -1,12 +1,11 @@
 """The address of a registry: scheme, API host and TLS settings."""
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
-
-import anyio
 
 from syncer.accounts.settings import HostSettings
 from syncer.errors import Attempt, Kind, RegistryError
@@ -47,7 +46,7 @@ class Address:
         self.api_host = _API_HOSTS.get(host, host)
         self.settings = settings
         self._scheme = "http" if settings.plain_http else None if settings.insecure else "https"
-        self._lock = anyio.Lock()
+        self._lock = asyncio.Lock()
         self._guard = Guard(allowed)
         self._public = False
 

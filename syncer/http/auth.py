@@ -4,12 +4,12 @@ Before the first request with an account, `/v2/` is requested for its challenge 
 Support"): some registries answer an anonymous request with less content instead of a 401.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
-import anyio
 import msgspec
 
 from syncer.accounts.settings import Account
@@ -34,7 +34,7 @@ class _Refresh:
     """A token request in progress. Other requests for the same scopes wait for `done` and share the result."""
 
     def __init__(self) -> None:
-        self.done = anyio.Event()
+        self.done = asyncio.Event()
         self.token: Token | None = None
         self.failure: RegistryError | None = None
 

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-import anyio
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from syncer.accounts.settings import Proxy
@@ -56,7 +55,7 @@ class Dialler:
         """
         host, port = host_and_port(netloc, "https" if tls else "http")
         try:
-            with anyio.fail_after(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS):
                 if proxy.is_direct:
                     await self._connect_trusting(connection, host, port, tls, guard)
                 else:

@@ -5,11 +5,10 @@ congestion. `Retry-After` pauses all requests. The scheduler checks `ready` befo
 not block here while other registries have work.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-
-import anyio
 
 from syncer.accounts.settings import HostSettings
 from syncer.errors import MAX_HOLD, RegistryError
@@ -49,7 +48,7 @@ class HostLimits:
         self._clock = clock
         self._in_use = 0
         self._streams = 0  # requests whose body is read while it is sent on to another request
-        self._waiting: deque[tuple[anyio.Event, bool]] = deque()
+        self._waiting: deque[tuple[asyncio.Event, bool]] = deque()
         self._open_at = 0.0
         self._halved_at = float("-inf")
         self._gap = 1.0 / settings.requests_per_second if settings.requests_per_second else 0.0
@@ -120,7 +119,7 @@ class HostLimits:
         other request is admitted above the window: otherwise the stream and the upload would wait for each other.
         """
         while not self._admits(stream):
-            waiter = (anyio.Event(), stream)
+            waiter = (asyncio.Event(), stream)
             self._waiting.append(waiter)
             try:
                 await waiter[0].wait()
@@ -150,7 +149,7 @@ class HostLimits:
                 wait = max(wait, self._next_at - now)
             if wait <= 0:
                 break
-            await anyio.sleep(wait)
+            await asyncio.sleep(wait)
         if self._gap:
             self._next_at = max(self._next_at, now - self._gap) + self._gap
         return now
@@ -215,4 +214,4 @@ class HostLimits:
         now = self._clock()
         self._bytes_at = max(self._bytes_at, now - SLACK) + nbytes / self._byte_rate
         if self._bytes_at > now:
-            await anyio.sleep(self._bytes_at - now)
+            await asyncio.sleep(self._bytes_at - now)

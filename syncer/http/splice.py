@@ -18,8 +18,6 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
 
-import anyio
-
 from syncer.http.sockets import WOULD_BLOCK, receive
 
 SPLICE_SECONDS = 1.0
@@ -231,8 +229,9 @@ class SpliceThreads:
             await asyncio.shield(returned)
         except BaseException:
             thread.cancel(splice)
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([returned])
+            while not returned.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([returned])
             raise
         finally:
             thread.load -= 1

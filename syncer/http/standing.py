@@ -1,9 +1,8 @@
 """The login state of one account at one registry: unknown, verified or rejected."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, NoReturn, TypeVar
-
-import anyio
 
 from syncer.accounts.settings import Account
 from syncer.errors import RegistryError
@@ -41,7 +40,7 @@ class Shared(Generic[T]):
 
 class _Underway:
     def __init__(self) -> None:
-        self.done = anyio.Event()
+        self.done = asyncio.Event()
         self.failure: RegistryError | None = None
 
 
@@ -61,7 +60,7 @@ class Standing:
         self.proved_at = float("-inf")
         self.refused: tuple[Account | None, RegistryError] | None = None
         self.first_login: Shared[object] = Shared()
-        self.proof = anyio.Lock()
+        self.proof = asyncio.Lock()
         self._rejection: RegistryError | None = None
         self._ended = False
 

@@ -8,10 +8,10 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from math import inf
 
-import anyio
 import msgspec
 
 from syncer.accounts.settings import Proxy
@@ -67,7 +67,7 @@ class ConnectionPool(Transport):
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._dialler = Dialler()
         self._threads = SpliceThreads()
-        self._closing: anyio.Event | None = None
+        self._closing: asyncio.Event | None = None
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         origin = self._origin(request)
@@ -213,9 +213,10 @@ class ConnectionPool(Transport):
             connection.abort()
         if self._connections:
             # The event loop closes the sockets in its next iterations.
-            self._closing = anyio.Event()
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._closing.wait()
+            self._closing = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._closing.wait()
 
 
 def _head(request: HttpRequest, origin: Origin) -> bytes:

@@ -4,9 +4,9 @@ All repositories of a layout share their blobs. As at a registry, an image of on
 another repository has it: its source must have the blob too.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
-import anyio
 from anyio import to_thread
 
 from syncer.errors import Attempt, DigestMismatch, Kind, ManifestRefused, RegistryError
@@ -37,7 +37,7 @@ class WritableLayout(Layout):
         super().__init__(name, store)
         self.written = store
         self.earlier = earlier
-        self._writing = anyio.Lock()
+        self._writing = asyncio.Lock()
         self._pending = self._no_additions()
 
     def _no_additions(self) -> IndexAdditions:
@@ -87,7 +87,7 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
         self._written = layout
         self._own: dict[Digest, int] = {}
         self._own_is_read = False
-        self._reading_own = anyio.Lock()
+        self._reading_own = asyncio.Lock()
 
     # --- what is there --------------------------------------------------------------------------------------------
 

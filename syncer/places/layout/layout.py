@@ -1,10 +1,10 @@
 """An open layout: its content and references, which all of its repositories share."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import anyio
 from anyio import to_thread
 
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
@@ -45,7 +45,7 @@ class Layout:
         self._others = others
         self._contents = contents
         self._problem = problem
-        self._reading = anyio.Lock()
+        self._reading = asyncio.Lock()
         self._index: Index | None = None
         self._archives: Sequence[Layout] = ()
         self._with_referrers: Index | None = None

@@ -4,12 +4,12 @@ Manifests, configs and blobs of an unknown repository are kept in a temporary fi
 is the last member of an archive.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import anyio
 import msgspec
 from anyio import to_thread
 
@@ -175,7 +175,7 @@ class StreamLayout(Layout, StreamsBlobs):
         super().__init__(name, store)
         self.stream = store
         self.coming: _Coming | None = None
-        self._ended = anyio.Event()
+        self._ended = asyncio.Event()
 
     async def next_blob(self) -> StreamedBlob | None:
         with self.translated(self.attempt("", "blob", f"blobs of {self.name}")):

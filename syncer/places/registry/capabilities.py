@@ -1,8 +1,7 @@
 """Features that a registry refused during this run. Requests that use them are not repeated."""
 
+import asyncio
 import enum
-
-import anyio
 
 PAGE_SIZES = (1000, 100, None)
 """Page sizes for tag lists, in the order to try: ECR refuses more than 1000, other registries more than 100."""
@@ -66,7 +65,7 @@ class ReferrersApi:
 
     def __init__(self) -> None:
         self.supported: bool | None = None
-        self.probing = anyio.Lock()
+        self.probing = asyncio.Lock()
         self.records_subjects = False
 
     def answered(self) -> None:

@@ -4,11 +4,11 @@
 Repositories"), and registries implement it in part.
 """
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
-import anyio
 import msgspec
 
 from syncer.errors import Attempt, RegistryError
@@ -41,7 +41,7 @@ class RegistryRepositories(ListsRepositories):
     def __init__(self, client: RegistryClient, client_for: Callable[[Repository], RegistryClient]) -> None:
         self._client = client
         self._client_for = client_for
-        self._lock = anyio.Lock()
+        self._lock = asyncio.Lock()
         self._is_harbor: bool | None = None
         self._listings: dict[str, RepositoryListing] = {}
 

@@ -3,11 +3,10 @@
 This module implements the protocol only; `syncer.http` sends requests and retries them.
 """
 
+import asyncio
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
-
-import anyio
 
 from syncer.errors import DigestMismatch, Kind, RegistryError
 from syncer.http import failures
@@ -48,7 +47,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     ) -> None:
         super().__init__(client, name, writable=writable, capabilities=capabilities)
         self._projects = projects
-        self._probing = anyio.Lock()
+        self._probing = asyncio.Lock()
         self._probed = self._found_new = False
         self._unsure: set[tuple[str, Digest]] = set()
 

@@ -4,10 +4,10 @@ Harbor returns the same status for a missing project and for one that the accoun
 differs.
 """
 
+import asyncio
 import re
 from typing import Protocol
 
-import anyio
 import msgspec
 
 from syncer.errors import Kind, RegistryError
@@ -82,7 +82,7 @@ class CreatedProjects(MissingProjects):
     def __init__(self, client: RegistryClient, observer: Observer) -> None:
         super().__init__(client)
         self._observer = observer
-        self._lock = anyio.Lock()
+        self._lock = asyncio.Lock()
         self._asked: dict[str, bool] = {}
         self._refused: dict[str, RegistryError] = {}
 

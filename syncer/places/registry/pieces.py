@@ -1,8 +1,8 @@
 """Splits the content of a blob into the bodies of the requests of one upload."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import anyio
 import msgspec
 
 from syncer.errors import RegistryError
@@ -48,17 +48,18 @@ class Pieces:
         start, self.position = self.position, self.position + length
         return Piece(length, self._whole[start : self.position], self)
 
-    async def stream(self, length: int, scope: anyio.CancelScope) -> BodyStream:
-        """Yield the next `length` bytes. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
+    async def stream(self, length: int, stall: asyncio.Timeout) -> BodyStream:
+        """Yield the next `length` bytes. Let `stall` expire if a chunk is not consumed within `STALL_SECONDS`."""
+        clock = asyncio.get_running_loop().time
         while length:
-            scope.deadline = float("inf")
+            stall.reschedule(None)
             if not self._left and self._splice is None and not await self._read_next():
                 return
-            scope.deadline = anyio.current_time() + STALL_SECONDS
+            stall.reschedule(clock() + STALL_SECONDS)
             if (splice := self._splice) is not None:
                 splice.limit(length)
                 yield splice
-                scope.deadline = float("inf")
+                stall.reschedule(None)
                 length -= splice.moved
                 self.position += splice.moved
                 # What follows tells whether the splice was complete and correct.
@@ -68,7 +69,7 @@ class Pieces:
             length -= len(chunk)
             self.position += len(chunk)
             yield chunk
-        scope.deadline = float("inf")
+        stall.reschedule(None)
 
     async def _read_next(self) -> bool:
         """Read the next chunk or splice. Return False at the end. Raises `RegistryError`, and sets `failure`."""
@@ -96,6 +97,6 @@ class Piece(msgspec.Struct, frozen=True):
     content: bytes | None
     _pieces: Pieces
 
-    def stream(self, scope: anyio.CancelScope) -> BodyStream:
-        """Yield the body. Cancel `scope` if a chunk is not consumed within `STALL_SECONDS`."""
-        return self._pieces.stream(self.length, scope)
+    def stream(self, stall: asyncio.Timeout) -> BodyStream:
+        """Yield the body. Let `stall` expire if a chunk is not consumed within `STALL_SECONDS`."""
+        return self._pieces.stream(self.length, stall)

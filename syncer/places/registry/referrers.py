@@ -4,12 +4,11 @@ A registry that confirms the subject of a pushed manifest (`OCI-Subject`), or wh
 needs no fallback tag.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urljoin, urlsplit
-
-import anyio
 
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http.request import Answer
@@ -164,7 +163,7 @@ class FallbackTag:
         *,
         attempt: Attempt,
         push: Callable[[Manifest, str], Awaitable[object]],
-        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._subject = subject
         self._listing = listing

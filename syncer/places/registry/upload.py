@@ -4,11 +4,11 @@ The methods are tried in this order: one PUT with the whole body; one PATCH with
 PATCH requests with chunks and an empty PUT. If a registry refuses a method, all of its repositories skip the method.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
-import anyio
 import msgspec
 
 from syncer.errors import MAX_RETRY_AFTER, Attempt, DigestMismatch, Kind, RegistryError
@@ -105,7 +105,7 @@ class RemoteUpload(Upload):
                 wait = error.retry_after or pause(no_progress)
                 if error.retryable:
                     self._client.tell_retry(error.retry_reason, wait)
-                await anyio.sleep(wait)
+                await asyncio.sleep(wait)
 
     async def cancel(self) -> None:
         if self._session is None:
@@ -151,8 +151,9 @@ class RemoteUpload(Upload):
         return offset if offset <= self._given else 0
 
     async def _abandon(self) -> None:
-        with anyio.move_on_after(CANCEL_SECONDS):
-            await self.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.cancel()
         self._offset = 0
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -255,13 +256,15 @@ class RemoteUpload(Upload):
         )
         if body is None or body.content is not None:
             return await send(content=body.content if body else None)
-        with anyio.CancelScope() as scope:
-            return await send(content=body.stream(scope))
-        raise RegistryError(
-            Kind.TIMEOUT,
-            f"the registry accepted no data for {STALL_SECONDS:.0f} s",
-            attempt=Attempt(self._repository.host, method, "upload", what),
-        )
+        try:
+            async with asyncio.timeout(None) as stall:
+                return await send(content=body.stream(stall))
+        except TimeoutError as error:
+            raise RegistryError(
+                Kind.TIMEOUT,
+                f"the registry accepted no data for {STALL_SECONDS:.0f} s",
+                attempt=Attempt(self._repository.host, method, "upload", what),
+            ) from error
 
     def _note(self, answer: Answer) -> None:
         """Store the new location: it can change with every response."""

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 SLOW = """
-    bz2 certifi croniter email encodings.idna h11 hashlib html http.client httpcore httpx idna jinja2 multiprocessing prometheus_client pygments
+    anyio bz2 certifi croniter email encodings.idna h11 hashlib html http.client httpcore httpx idna jinja2 multiprocessing prometheus_client pygments
     random re2 rich shutil sqlite3 starlette tarfile tempfile tenacity urllib.request uvicorn yaml
 """
 OF_SOME_RUNS = """

@@ -25,7 +25,7 @@ def clock(monkeypatch):
     async def sleep(seconds: float) -> None:
         clock.now += max(seconds, 1e-6)
 
-    monkeypatch.setattr("syncer.http.limits.anyio.sleep", sleep)
+    monkeypatch.setattr("syncer.http.limits.asyncio.sleep", sleep)
     return clock
 
 
