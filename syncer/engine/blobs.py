@@ -7,9 +7,8 @@ and small blobs run in the metadata lane, large blobs in the transfer lane.
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Literal
-
-import anyio
 
 from syncer.engine.download import Download
 from syncer.engine.image_copy import ImageCopy
@@ -271,7 +270,6 @@ class CopyBlob(SourcedTask):
 
         refused: RegistryError | None = None
         try:
-            # A group of asyncio costs a quarter of one of anyio, and each blob needs one.
             async with asyncio.TaskGroup() as group:
                 for target in list(self.failures):
                     group.create_task(start(target))
@@ -380,11 +378,12 @@ class CopyBlob(SourcedTask):
         sessions = [self.sessions.pop(target) for target in targets]
         if not sessions and (download is None or not download.is_open):
             return
-        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
-            if download is not None:
-                await download.__aexit__()
-            for session in sessions:
-                await session.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                if download is not None:
+                    await download.__aexit__()
+                for session in sessions:
+                    await session.cancel()
 
     def _account(self, job: Job, failures: Mapping[Repository, RegistryError | None], size: int) -> None:
         """Settle the targets that succeeded and split off those that failed. Raises the error of the last one left."""

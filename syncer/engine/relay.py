@@ -4,8 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
-import anyio
-
 from syncer.engine.download import Download
 from syncer.errors import Kind, RegistryError
 from syncer.oci.descriptor import Descriptor
@@ -59,12 +57,12 @@ async def _fan_out(download: Download, uploads: Sequence[Upload]) -> list[Regist
         outcome[number] = await _put(uploads[number], download.blob, _Branch(split, number))
         split.drop(number)
 
-    async with anyio.create_task_group() as reading:
-        reading.start_soon(split.pump, download)
-        async with anyio.create_task_group() as sending:
+    async with asyncio.TaskGroup() as reading:
+        pump = reading.create_task(split.pump(download))
+        async with asyncio.TaskGroup() as sending:
             for number in range(len(uploads)):
-                sending.start_soon(send, number)
-        reading.cancel_scope.cancel()
+                sending.create_task(send(number))
+        pump.cancel()
     return outcome
 
 

@@ -1,9 +1,8 @@
 """What a repository holds: the manifests that its tags name, and the parts of its indexes."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
-
-import anyio
 
 from syncer.errors import RegistryError
 from syncer.oci import media_types
@@ -74,9 +73,9 @@ async def _each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> dict[T,
                 # Not raised in here: a task group would wrap it.
                 errors.append(error)
 
-    async with anyio.create_task_group() as group:
+    async with asyncio.TaskGroup() as group:
         for _ in range(CONCURRENT):
-            group.start_soon(work)
+            group.create_task(work())
     if errors:
         raise errors[0]
     return found

@@ -1,8 +1,7 @@
 """`verify_image`: whether a source has a signature of an image by one of the rule's keys."""
 
+import asyncio
 from collections.abc import AsyncIterator
-
-from anyio.lowlevel import checkpoint
 
 from syncer.engine.download import Download
 from syncer.engine.referrer_list import FoundReferrers
@@ -49,7 +48,7 @@ async def verify_image(job: Job, rule: Rule, repository: Repository, image: Dige
             if layer.digest not in contents:
                 # Only the last one is kept: signatures of one image by several keys share their payload.
                 contents = {layer.digest: await _content(job, source, layer)}
-            await checkpoint()
+            await asyncio.sleep(0)
             if verifier.accepts(layer, contents[layer.digest], image):
                 job.referrers.verified.add((rule.verify, repository, image))
                 job.observer.notify(Decision(f"{repository}@{image}", "signed by a key of the rule"))

@@ -4,13 +4,13 @@ If a mirror fails, it is skipped and not used again until its backoff ends. If t
 resolves the tag, and `is_authoritative` returns False for it.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
-import anyio
 from msgspec.structs import replace
 
 from syncer.errors import Kind, RegistryError, source_not_found
@@ -227,7 +227,7 @@ class MirroredSource(Source, ListsReferrers):
     async def _ask(self, mirror: Source, answer: Awaitable[T]) -> T | None:
         """Return the result from a mirror; None if it fails or times out. A mirror's failure never fails the task."""
         try:
-            with anyio.fail_after(ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 answered = await answer
         except TimeoutError:
             self._pass_over(mirror, RegistryError(Kind.TIMEOUT, "no response in time"))
