@@ -328,10 +328,12 @@ async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[]
 
     def stop(number: int) -> None:
         if run.stopping:
-            at_once()
-            os._exit(exits.STOPPED)
-        tell(f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once")
+            try:
+                at_once()
+            finally:
+                os._exit(exits.STOPPED)
         run.stop()
+        tell(f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once")
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
