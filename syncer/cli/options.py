@@ -10,6 +10,8 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from syncer.rules.shard import Shard
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,9 +73,24 @@ class DefaultGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Supports `image-syncer --proc 6 …`. click reports unknown commands.
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)  # completion of the first word, which can be a command
         if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h", "--version"}):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """Complete the first word: a command, or an option of the default command."""
+        found = super().shell_complete(ctx, incomplete)
+        default = self.get_command(ctx, self.default)
+        if default is not None:
+            with click.Context(
+                default, info_name=self.default, parent=ctx, resilient_parsing=True
+            ) as default_ctx:
+                known = {item.value for item in found}
+                options = default.shell_complete(default_ctx, incomplete)
+                found += [item for item in options if item.value not in known]
+        return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the list of commands, then the options of the default command."""

@@ -46,8 +46,7 @@ def hold_lock(folder: Path, what: Literal["daemon", "run"]) -> Iterator[None]:
         raise StateUnusable(f"the state folder {folder} cannot be used: {error.strerror}") from error
     try:
         _lock(descriptor, path, what)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _sign(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
@@ -68,3 +67,12 @@ def _lock(descriptor: int, path: Path, what: Literal["daemon", "run"]) -> None:
             f"{path} cannot be locked: {error.strerror}. The state folder has to be on a local disk; "
             "network file systems do not support locks reliably"
         ) from error
+
+
+def _sign(descriptor: int, folder: Path) -> None:
+    """Write the number of this process into the lock, for the message to another one."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise StateUnusable(f"the state folder {folder} cannot be used: {error.strerror}") from error

@@ -13,13 +13,14 @@ from syncer.cli import exits
 
 @pytest.fixture
 def shell(tmp_path):
-    """Run a shell line in which `$SYNC` is a run with nothing to do and `$FAIL` one whose image fails."""
+    """Run a shell line: `$SYNC` is a run with nothing to do, `$FAIL` one whose image fails, `$SERVE` the daemon."""
     (tmp_path / "images.json").write_text("{}")
     (tmp_path / "failing.json").write_text(json.dumps({"127.0.0.1:1/a:1": "127.0.0.1:1/b"}))
     python = shlex.quote(sys.executable)
 
     def run(line):
-        names = f"SYNC='{python} -m syncer --images images.json' FAIL='{python} -m syncer --retries 0 --images failing.json'"
+        names = f"SERVE='{python} -m syncer serve --listen 127.0.0.1:0 --images images.json'"
+        names += f" SYNC='{python} -m syncer --images images.json' FAIL='{python} -m syncer --retries 0 --images failing.json'"
         return subprocess.run(
             ["sh", "-c", f"{names}; {line}"],
             cwd=tmp_path,
@@ -62,6 +63,13 @@ def test_help_on_a_full_disk_is_told_in_one_line(shell, line):
     done = shell(f"{shlex.quote(sys.executable)} -m syncer {line} > /dev/full")
     assert done.returncode == exits.FAILED
     assert done.stderr == "error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["$SYNC", "$SERVE"])
+def test_state_folder_that_cannot_be_written_is_named(shell, command):
+    unwritable = shell(f"ulimit -f 0; {command} --state-dir state")
+    assert unwritable.returncode == exits.UNUSABLE
+    assert "error: the state folder state cannot be used: File too large" in unwritable.stderr
 
 
 @pytest.mark.parametrize("progress", ["plain", "bar", "none"])

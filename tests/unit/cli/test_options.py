@@ -163,3 +163,33 @@ def test_closed_pipe_prints_no_traceback():
         os.close(writing)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+class TestCompletion:
+    """Shell completion, as the scripts of click ask for it."""
+
+    @pytest.fixture
+    def complete(self):
+        def ask(*words):
+            variables = {
+                "_SYNCER_COMPLETE": "bash_complete",
+                "COMP_WORDS": " ".join(["syncer", *words]),
+                "COMP_CWORD": str(len(words)),
+            }
+            answer = CliRunner().invoke(cli, prog_name="syncer", env=variables)
+            return [line.removeprefix("plain,") for line in answer.output.splitlines()]
+
+        return ask
+
+    def test_first_word_is_completed_to_commands(self, complete):
+        assert complete("s") == ["save", "serve", "sync"]
+
+    def test_first_option_is_completed_to_options_of_the_default_command(self, complete):
+        assert complete("--ver") == ["--version"]
+        assert complete("--pro") == ["--proc", "--progress"]
+
+    def test_option_behind_an_option_is_completed(self, complete):
+        assert complete("--proc", "6", "--retr") == ["--retries"]
+
+    def test_option_of_a_command_is_completed(self, complete):
+        assert complete("serve", "--over") == ["--overlap"]
