@@ -65,7 +65,7 @@ async def _ask_registries(config: Config) -> int:
             dry_run=True,
         )
         for client, reads, writes in _by_client(config, directory):
-            account = f"as {client.account.name}" if client.account else "anonymously"
+            account = f"with the account {client.account.name!r}" if client.account else "anonymously"
             found = [problem async for problem in _problems(client, directory, reads, writes, projects)]
             for line in dict.fromkeys(found) or ["ok"]:
                 say(f"{client.host} {account}: {line}")

@@ -333,7 +333,8 @@ async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[]
             finally:
                 os._exit(exits.STOPPED)
         run.stop()
-        tell(f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once")
+        name = signal.Signals(number).name
+        tell(f"received {name}: waiting for running tasks; send it again to stop immediately")
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -314,3 +314,40 @@ TEXTS: dict[str, str] = {
     "the plan took too long": "生成计划超时",
     "The first run of this page is no longer in the history.": "历史记录中已没有本页的第一次运行。",
 }
+
+PHRASES: dict[str, str] = {
+    "tags that match {}": "匹配 {} 的标签",
+    "1 tag → {}": "1 个标签 → {}",
+    "{} tags → {}": "{} 个标签 → {}",
+    "up to date, 1 referrer added": "已是最新，新增 1 个引用者",
+    "up to date, {} referrers added": "已是最新，新增 {} 个引用者",
+    "the rule does not overwrite existing tags; the source has another image ({})": (
+        "规则不覆盖已有标签；源端的镜像不同（{}）"
+    ),
+    "the tag is immutable and has an index of the same images ({})": "标签不可变，其索引包含相同的镜像（{}）",
+    "not at the destination yet; makes project {}": "目标端尚不存在；将创建项目 {}",
+    # --- tags that are removed, or stay
+    "no rule selects it (rule {})": "没有规则选择它（规则 {}）",
+    "signs what was removed": "它是已删除镜像的签名",
+    "`keep` of rule {} matches it": "与规则 {} 的 `keep` 匹配",
+    "rule {} wrote it, which has no `prune`": "由规则 {} 写入，该规则没有 `prune`",
+    "this program did not write it": "不是由本程序写入",
+    "somebody else has written it since": "之后被其他程序或人改写",
+    "{} names the same manifest, which the registry may remove": "{} 指向同一个 manifest，仓库可能会一并删除",
+    "an index that stays contains its manifest, which the registry may remove": (
+        "保留的索引包含它的 manifest，仓库可能会一并删除"
+    ),
+    "an image could not be copied there": "有镜像未能复制到此处",
+    "the configuration was changed during the run": "运行期间配置发生了更改",
+    "tags cannot be removed there": "此处无法删除标签",
+    "its tags could not be read: {}": "无法读取其标签：{}",
+    "the list of its tags may be incomplete: {}": "其标签列表可能不完整：{}",
+    "without a state directory it is not known which tags this program wrote: set --state-dir,"
+    " or `foreign: true` in `prune`": (
+        "没有状态目录，无法得知哪些标签由本程序写入：请设置 --state-dir，或在 `prune` 中设置 `foreign: true`"
+    ),
+    "{} of {} tags would be removed, and `limit` allows {}: check what the rule selects, or raise `limit` in `prune`": (
+        "将删除 {} 个标签（共 {} 个），而 `limit` 只允许 {} 个：请检查规则选择的内容，或提高 `prune` 中的 `limit`"
+    ),
+}
+"""The reasons with values that the program gives, as `{}` in the order of the English text."""

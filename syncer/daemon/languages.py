@@ -1,8 +1,10 @@
 """The languages of the pages. The texts of the templates are in English; `syncer.daemon.chinese` has the other ones."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
 from markupsafe import Markup, escape
 
@@ -44,6 +46,7 @@ class Language:
 
     tag: str
     table: Mapping[str, str] = field(default_factory=dict)
+    phrases: Mapping[str, str] = field(default_factory=dict)
     date: str = "{day} {month} {time}"
     old_date: str = "{day} {month} {year} {time}"
     months: tuple[str, ...] = _MONTHS
@@ -62,6 +65,15 @@ class Language:
     def word(self, english: str) -> str:
         """Return a word of the program, such as an outcome. Other words stay as they are."""
         return self.table.get(english, english)
+
+    def reason(self, english: str) -> str:
+        """Return a word or sentence of the program that can contain values. Other texts stay as they are."""
+        if english in self.table:
+            return self.table[english]
+        for phrase, text in self.phrases.items():
+            if found := _pattern(phrase).fullmatch(english):
+                return text.format(*found.groups())
+        return english
 
     def counted(self, number: int, noun: str, plural: str = "") -> str:
         """Return a number with its noun: `1 image`, `3 images`, `1,204 images`."""
@@ -106,10 +118,17 @@ class Language:
         return texts | {"date": self.date, "oldDate": self.old_date, "months": self.months}
 
 
+@cache
+def _pattern(phrase: str) -> re.Pattern[str]:
+    """Return what matches a phrase with any values in the places of `{}`."""
+    return re.compile("(.+?)".join(map(re.escape, phrase.split("{}"))), re.DOTALL)
+
+
 ENGLISH = Language("en")
 CHINESE = Language(
     "zh-CN",
     chinese.TEXTS,
+    chinese.PHRASES,
     date="{month}{day}日 {time}",
     old_date="{year}年{month}{day}日 {time}",
     months=tuple(f"{number}月" for number in range(1, 13)),

@@ -136,6 +136,7 @@ def _environment(language: Language, static: dict[str, str]) -> jinja2.Environme
         "number": "{:,}".format,
         "counted": language.counted,
         "word": language.word,
+        "reason": language.reason,
         "told": language.told,
         "time": language.time,
         "ago": language.ago,

@@ -1,6 +1,8 @@
 """The command `syncer demo`: runs two registries, a seeded source and an empty destination."""
 
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -21,10 +23,10 @@ destination  http://{destination}    empty
 
 Try, in another terminal:
 
-    syncer sync --auth examples/auth.json --images examples/images.json
-    curl -s http://{destination}/v2/library/alpine/tags/list
+    {program} sync --auth examples/auth.json --images examples/images.json
+    curl -s http://{destination}/v2/mirror/alpine/tags/list
 
-Nothing is kept when this ends: Ctrl-C.
+Press Ctrl-C to stop. Nothing is kept.
 """
 
 
@@ -50,7 +52,9 @@ async def serve(
     """Run both registries until SIGINT or SIGTERM, and print commands to try. Raises `PortInUse`."""
     with anyio.open_signal_receiver(*STOP) as signals:
         async with demo_registries(source_port, destination_port) as (source, destination):
-            say(_NEXT.format(source=source.host, destination=destination.host))
+            # A checkout has the program in its virtual environment only.
+            program = "syncer" if shutil.which("syncer") else sys.argv[0]
+            say(_NEXT.format(source=source.host, destination=destination.host, program=program))
             await anext(aiter(signals))
 
 

@@ -98,7 +98,7 @@ def test_signal_stops_a_run_gracefully_and_the_next_run_continues(source, regist
     arrived = whole(destination)
     again = program.run("sync", *files(yaml.safe_load(failed.read_text()), source.registry, destination))
 
-    assert f"{number.name}: finishing what is under way" in told
+    assert f"received {number.name}: waiting for running tasks" in told
     images = read_json(report)["images"]
     rest = [image for image in images if image["outcome"] == "failed"]
     assert {image["error"]["kind"] for image in rest} == {"interrupted"}
@@ -120,7 +120,7 @@ def test_signal_finishes_running_transfers_and_starts_no_others(source, registry
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=30) == 3
 
-    before, _, after = running.read_stderr().partition("SIGTERM: finishing")
+    before, _, after = running.read_stderr().partition("received SIGTERM: waiting")
     assert "/blobs/sha256:" in before
     assert (
         after.count("GET ") <= 6
@@ -136,7 +136,7 @@ def test_second_signal_stops_immediately(source, registry, files, program):
     running = program.start("sync", *slow)
     wait_for(lambda: stored_blobs(destination.storage) >= 1, running)
     running.send_signal(signal.SIGTERM)
-    wait_for(lambda: "once more to stop at once" in running.read_stderr(), running)
+    wait_for(lambda: "send it again to stop immediately" in running.read_stderr(), running)
     started = time.monotonic()
     running.send_signal(signal.SIGTERM)
 

@@ -311,7 +311,7 @@ async def test_check_online_sends_only_token_requests_if_all_is_well(
     code, told = await check_online(command, {"plain/app": "harbor/mirror/app"}, as_=PUSHER)
 
     assert code == 0, told
-    assert f"{harbor.host} as {harbor.host}: ok" in told
+    assert f"{harbor.host} with the account '{harbor.host}': ok" in told
     assert {request.path for request in harbor.requests} == {"/v2/", "/service/token"}
 
 

@@ -1,10 +1,14 @@
 """The pages of rules, plans and images, the base path and the languages."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+import syncer.daemon as daemon_package
 from syncer.daemon.base_path import InvalidBasePath, check_base_path
+from syncer.daemon.chinese import PHRASES, TEXTS
+from syncer.daemon.languages import CHINESE as CHINESE_LANGUAGE
 from syncer.daemon.languages import language_of
 from syncer.demo import MemoryRegistry
 from syncer.demo.images import make_image, make_layer
@@ -253,6 +257,35 @@ class TestLanguages:
     )
     def test_preferred_language_is_taken(self, accepted, language):
         assert language_of(accepted).tag == language
+
+    def test_every_text_of_the_templates_is_in_chinese(self):
+        templates = Path(daemon_package.__file__).with_name("templates")
+        shown = {
+            text
+            for template in templates.glob("*.html")
+            for _, text in re.findall(r"""_\((['"])(.*?)\1""", template.read_text())
+        }
+        assert len(shown) > 100
+        assert sorted(shown - TEXTS.keys()) == []
+
+    @pytest.mark.parametrize(
+        ("english", "chinese"),
+        [
+            ("up to date", "已是最新"),
+            (r"tags that match /^1\.2[67]$/", r"匹配 /^1\.2[67]$/ 的标签"),
+            ("1,204 tags → include 310 → latest 5", "1,204 个标签 → include 310 → latest 5"),
+            ("404 not found", "404 not found"),
+        ],
+    )
+    def test_reason_of_the_program_is_in_chinese(self, english, chinese):
+        assert CHINESE_LANGUAGE.reason(english) == chinese
+
+    @pytest.mark.parametrize("phrase", PHRASES)
+    def test_translated_phrase_keeps_its_values(self, phrase):
+        count = phrase.count("{}")
+        values = [f"value-{number}" for number in range(count)]
+        translated = CHINESE_LANGUAGE.reason(phrase.format(*values))
+        assert re.findall(r"value-\d", translated) == values
 
     @pytest.mark.parametrize("path", ["/", "/runs", "/images", "/image?destination=x", "/rule?name=none"])
     async def test_chinese_pages_have_chinese_texts(self, daemon, path):

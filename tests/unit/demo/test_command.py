@@ -1,8 +1,11 @@
 """What `syncer demo` shows, and the registry as a process of its own."""
 
+import json
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 
 import anyio
 import httpx
@@ -41,7 +44,10 @@ async def test_serving_ends_with_a_signal():
 
     with anyio.fail_after(60):
         await serve(source_port=0, destination_port=0, say=say)
-    assert "syncer sync --auth examples/auth.json --images examples/images.json" in said[0]
+    assert " sync --auth examples/auth.json --images examples/images.json" in said[0]
+    (shown,) = re.findall(r"/v2/(\S+)/tags/list", said[0])
+    rules = json.loads((Path(__file__).parents[3] / "examples/images.json").read_text())
+    assert shown in {str(destination).partition("/")[2] for destination in rules.values()}
 
 
 async def test_serving_fails_if_the_port_is_in_use():
