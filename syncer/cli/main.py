@@ -85,6 +85,7 @@ def plan(**options: Any) -> None:
 
 
 @cli.command(
+    short_help="Save the images of all rules to a folder or tar file.",
     cls=GroupedCommand,
     context_settings=HELP,
     params=[
@@ -140,7 +141,12 @@ def load(**options: Any) -> None:
     sys.exit(run_load(LoadOptions(**options)))
 
 
-@cli.command(cls=GroupedCommand, context_settings=HELP, params=[*FILE_OPTIONS, *SERVE_OPTIONS, *RUN_OPTIONS])
+@cli.command(
+    short_help="Run on schedule as a daemon with a status page.",
+    cls=GroupedCommand,
+    context_settings=HELP,
+    params=[*FILE_OPTIONS, *SERVE_OPTIONS, *RUN_OPTIONS],
+)
 def serve(**options: Any) -> None:
     """Run on schedule as a daemon, with metrics, an API and a status page."""
     from syncer.cli.serve import ServeOptions, run_service
@@ -150,6 +156,7 @@ def serve(**options: Any) -> None:
 
 
 @cli.command(
+    short_help="Check the configuration files.",
     cls=GroupedCommand,
     context_settings=HELP,
     params=[
@@ -169,6 +176,7 @@ def check(*, online: bool, **files: Any) -> None:
 
 
 @cli.command(
+    short_help="Check that images are complete at their destinations.",
     cls=GroupedCommand,
     context_settings=HELP,
     params=[
@@ -190,7 +198,7 @@ def audit(*, deep: bool, repair: bool, **options: Any) -> None:
     sys.exit(run_audit(AuditOptions(deep=deep, repair=repair, **options)))
 
 
-@cli.command(context_settings=HELP)
+@cli.command(short_help="Print the images that manifests and other files name.", context_settings=HELP)
 @click.argument("files", nargs=-1, type=PATH, metavar="[FILE|FOLDER|-]...")
 def images(*, files: tuple[Path, ...]) -> None:
     """Print the images that manifests, compose files, Dockerfiles and lists name.

@@ -193,3 +193,10 @@ class TestCompletion:
 
     def test_option_of_a_command_is_completed(self, complete):
         assert complete("serve", "--over") == ["--overlap"]
+
+
+def test_list_of_commands_has_whole_sentences():
+    shown = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
+    commands, _, _ = shown.partition("Commands:")[2].partition("Options of the default command")
+    assert "sync  " in commands
+    assert "..." not in commands
