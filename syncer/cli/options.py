@@ -52,6 +52,17 @@ class Option(click.Option):
 class GroupedCommand(click.Command):
     """A command that shows its options in groups in `--help`."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. If one is left over, say how files are given: by options."""
+        only_options = not any(isinstance(parameter, click.Argument) for parameter in self.params)
+        ctx.allow_extra_args = only_options
+        rest = super().parse_args(ctx, args)
+        if rest and only_options and not ctx.resilient_parsing:
+            ctx.fail(
+                f"Unexpected argument '{rest[0]}'. Use --images FILE for rules, and --auth FILE for credentials."
+            )
+        return rest
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -101,6 +112,18 @@ class DefaultGroup(click.Group):
                 formatter.write_paragraph()
                 formatter.write_text(f"Options of the default command {self.default}:")
                 default.format_options(default_ctx, formatter)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in a range."""
+
+    name = "whole number"  # click's messages say "is not a valid" and this name
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range."""
+
+    name = "number of seconds"
 
 
 class CommaSeparated(click.ParamType[list[str]]):
@@ -214,9 +237,9 @@ FILE_OPTIONS = (
 )  # fmt: skip
 
 RUN_OPTIONS = (
-    Option("-p", "--proc", type=click.IntRange(1, 1000), default=5, show_default=True, metavar="N", group="Work",
+    Option("-p", "--proc", type=WholeNumber(1, 1000), default=5, show_default=True, metavar="N", group="Work",
            help="Maximum number of concurrent blob transfers."),
-    Option("-r", "--retries", type=click.IntRange(0, 1000), default=2, show_default=True, metavar="N", group="Work",
+    Option("-r", "--retries", type=WholeNumber(0, 1000), default=2, show_default=True, metavar="N", group="Work",
            help="How often to retry a failed task after all other tasks have run."),
     Option("--os", "os_", type=CommaSeparated(), multiple=True, metavar="OS", group="Work",
            help="Copy only these operating systems (linux, windows:10.0.x)."),
@@ -277,7 +300,7 @@ SERVE_OPTIONS = (
     Option("--timezone", default="UTC", show_default=True, metavar="TZ", group="Service",
            help="Time zone of the schedules (Europe/Berlin)."),
     Option("--run-on-start", is_flag=True, group="Service", help="Also run once when the daemon starts."),
-    Option("--jitter", type=click.FloatRange(0, 86400), default=0.0, metavar="SECONDS", group="Service",
+    Option("--jitter", type=Seconds(0, 86400), default=0.0, metavar="SECONDS", group="Service",
            help="Delay each scheduled run by up to this many seconds."),
     Option("--overlap", type=click.Choice(["skip", "queue"]), default="skip", show_default=True, group="Service",
            help="What to do when a run is due while another run is in progress."),
@@ -293,6 +316,6 @@ SERVE_OPTIONS = (
            help="File with the token that is required to read. Default: reading requires no token."),
     Option("--hook-token-file", type=PATH, metavar="FILE", group="Service",
            help="File with the token that registries send with their events (/hooks)."),
-    Option("--hook-delay", type=click.FloatRange(0, 3600), default=5.0, show_default=True, metavar="SECONDS", group="Service",
+    Option("--hook-delay", type=Seconds(0, 3600), default=5.0, show_default=True, metavar="SECONDS", group="Service",
            help="How long to collect events before they start a run."),
 )  # fmt: skip

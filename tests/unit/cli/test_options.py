@@ -200,3 +200,30 @@ def test_list_of_commands_has_whole_sentences():
     commands, _, _ = shown.partition("Commands:")[2].partition("Options of the default command")
     assert "sync  " in commands
     assert "..." not in commands
+
+
+@pytest.mark.parametrize("command", ["sync", "check", "plan", "audit", "serve"])
+def test_file_without_an_option_is_refused_with_the_options(command):
+    refused = CliRunner().invoke(cli, [command, "images.yaml"])
+    assert refused.exit_code == 2
+    assert "Unexpected argument 'images.yaml'. Use --images FILE" in refused.stderr
+
+
+def test_third_argument_of_copy_is_refused_without_these_options():
+    refused = CliRunner().invoke(cli, ["copy", "nginx", "there.example/nginx", "other.example/nginx"])
+    assert refused.exit_code == 2
+    assert "--images" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["sync", "--proc", "many"], "'many' is not a valid whole number."),
+        (["sync", "--retries", "1.5"], "'1.5' is not a valid whole number."),
+        (["serve", "--jitter", "1m"], "'1m' is not a valid number of seconds."),
+    ],
+)
+def test_text_for_a_number_is_refused_in_plain_words(arguments, told):
+    refused = CliRunner().invoke(cli, arguments)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
