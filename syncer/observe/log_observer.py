@@ -308,7 +308,7 @@ class LogObserver(Totals):
 
 _TROUBLES = {
     "timeout": "timeout",
-    "connection": "connection lost",
+    "connection": "connection failed",
     "throttled": "too many requests",
     "server_error": "registry error",
     "token": "token rejected",
