@@ -7,6 +7,7 @@ dataclasses: a dataclass takes a millisecond to define, and every start pays it.
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -128,6 +129,11 @@ def text_of(node: Node, expected: str = "text") -> str:
         return node.text
     hint = " (put it in quotes)" if isinstance(node, Scalar) and node.kind != "null" else ""
     raise node.place.unexpected(f"expected {expected}, found {found(node)}{hint}")
+
+
+def path_from(place: Place, written: str) -> Path:
+    """Return the path that a text at `place` means. A relative one starts at the folder of the file."""
+    return Path(place.file).parent / written
 
 
 def flag_of(node: Node) -> bool:

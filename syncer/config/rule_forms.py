@@ -134,20 +134,25 @@ def _source(node: Node, expected: str) -> Scalar:
 
 
 def writable_value(written: WrittenRule) -> object:
-    """Return the value of a rule for writing it into a file again, with the keys of `defaults`."""
+    """Return the value of a rule for writing it into a list of some of its images, with the keys of `defaults`.
+
+    `prune` is left out: a run of the list would remove the tags that the list does not have.
+    """
     value = _writable(written.value)
-    if written.defaults is None or not isinstance(value, dict):
+    if not isinstance(value, dict):
         return value
     defaults = {
         entry.key: _writable(entry.value, entry.key)
-        for entry in written.defaults
+        for entry in written.defaults or ()
         if entry.key != "to" and not nodes.is_null(entry.value)
     }
-    return defaults | value
+    return {key: item for key, item in (defaults | value).items() if key != "prune"}
 
 
 def _writable(node: Node, key: str = "") -> object:
     """Return the node as Python data. Texts keep their form: a tag 1.10 is no number."""
+    if key == "verify":
+        return _with_absolute_paths(node)
     if isinstance(node, Mapping):
         return {
             entry.key: _writable(entry.value, entry.key) for entry in node if not nodes.is_null(entry.value)
@@ -162,3 +167,12 @@ def _writable(node: Node, key: str = "") -> object:
     except Unexpected:
         pass  # the reader of the key reports it
     return node.text
+
+
+def _with_absolute_paths(node: Node) -> object:
+    """Return `verify` with paths that name the same files from a list in any folder."""
+    if isinstance(node, Mapping):
+        return {entry.key: _with_absolute_paths(entry.value) for entry in node}
+    if isinstance(node, nodes.Sequence):
+        return [_with_absolute_paths(item) for item in node.items]
+    return str(nodes.path_from(node.place, node.text).absolute())

@@ -1,7 +1,6 @@
 """Reads the keys of a rule whose values do not depend on its source or destination."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -127,7 +126,7 @@ def _verify(node: Node, findings: Findings) -> tuple[VerificationKey, ...]:
 
 def _verification_key(node: Node) -> VerificationKey:
     written = nodes.text_of(node, "the path of a file with a public key")
-    path = Path(node.place.file).parent / written
+    path = nodes.path_from(node.place, written)
     try:
         content = read_stored_bytes(path, MAX_KEY_FILE_SIZE)
     except (OSError, ValueError) as error:

@@ -58,3 +58,22 @@ def test_registry_that_forbids_deletion_fails_the_run(mirror):
     assert done.stderr.count("could not be removed") == 1
     assert "REGISTRY_STORAGE_DELETE_ENABLED" in done.stderr
     assert sorted(tags_of(registry)) == ["1", "2", "3", "4"]
+
+
+def test_failed_list_with_prune_keeps_the_tags_that_went_through(registry, files, run_syncer, tmp_path):
+    made = registry()
+    push_image(made, "source/app", "1", b"one")
+    target = f"{made.host}/mirror/app"
+    rules = {f"{made.host}/source/app:1,2": {"to": target, "prune": {"limit": "100%", "foreign": True}}}
+    arguments = files(rules, made)
+    state = ["--state-dir", tmp_path / "state"]
+    failed = tmp_path / "failed.yaml"
+    first = run_syncer("sync", *arguments, *state, "--prune", "--output-failed-images", failed)
+    assert first.returncode == 1
+    push_image(made, "source/app", "2", b"two")
+
+    auth = arguments[:2] if arguments[0] == "--auth" else arguments[2:]
+    again = run_syncer("sync", *auth, "--images", failed, *state, "--prune")
+
+    assert again.returncode == 0, again.stderr
+    assert sorted(tags_of(made)) == ["1", "2"]

@@ -1,13 +1,19 @@
 """Tests of rules written back to images files, for the failed list and the succeeded list."""
 
+import json
+from pathlib import Path
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncer.config import load
 from syncer.config.image_lists import merge_entries
 from syncer.config.rule_reader import rules_from
 from syncer.oci.digest import Digest
 from syncer.rules.rule import Rule
+from tests.support.signing import public_pem
 
 DIGEST = Digest.of(b"one")
 ENVIRONMENT = {"HOST": "d.io", "TAGS": "x,y", "ALL": "d.io/r:x,y", "ONE": "d.io/r:x"}
@@ -118,3 +124,34 @@ def test_entries_with_different_platforms_are_not_merged():
         "a:1,1": ["e.io/x:m,m", "f.io/x"],
     }
     assert len(rules_from(merged)) == 2
+
+
+def test_entry_has_no_prune_because_a_list_has_only_some_tags():
+    prune = {"limit": "100%", "foreign": True}
+    mapped = rule("a:1,2", {"to": "d.io/r", "prune": prune, "overwrite": False})
+    (listed,) = rules_from(
+        {"defaults": {"prune": prune, "overwrite": False}, "rules": [{"from": "a", "to": "d.io/r"}]}
+    )
+    assert mapped.prune == listed.prune
+    assert mapped.entry_for(["1"]) == ("a:1", {"to": "d.io/r:1", "overwrite": False})
+    assert mapped.entry_for(None) == ("a:1,2", {"to": "d.io/r", "overwrite": False})
+    assert listed.entry_for(["1"]) == ("a:1", {"to": "d.io/r:1", "overwrite": False})
+
+
+@pytest.mark.parametrize("form", ["rule", "defaults"])
+def test_keys_of_verify_are_found_from_a_list_in_another_folder(tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    verify = {"verify": {"keys": ["keys/cosign.pub"]}}
+    images = {"rules": [{"from": "a:1", "to": "d.io/r"} | (verify if form == "rule" else {})]}
+    if form == "defaults":
+        images["defaults"] = verify
+    for folder in ("rules/keys", "lists"):
+        Path(folder).mkdir(parents=True)
+    Path("rules/keys/cosign.pub").write_bytes(public_pem(generate_private_key(SECP256R1())))
+    Path("rules/images.json").write_text(json.dumps(images))
+    (written,) = load(images=Path("rules/images.json")).rules
+
+    Path("lists/failed.json").write_text(json.dumps(merge_entries([written.entry_for(["1"])], listed=True)))
+
+    (again,) = load(images=Path("lists/failed.json")).rules
+    assert [key.pem for key in again.verify] == [key.pem for key in written.verify]
