@@ -8,7 +8,7 @@ from syncer.config import nodes
 from syncer.config.nodes import Entry, Mapping, Node, Scalar
 from syncer.diagnostics import Findings, Place, Unexpected, shown
 
-_FLAGS = frozenset({"overwrite", "referrers", "foreign", "prerelease"})
+_FLAGS = frozenset({"overwrite", "referrers", "prerelease"})
 _NUMBERS = frozenset({"latest", "at_least"})
 _EXPECTED_RULE = 'a rule: a source as text, or a mapping with "from"'
 
@@ -56,8 +56,8 @@ def _mapped(document: Mapping, findings: Findings) -> Iterator[WrittenRule]:
         message = "this is a combined file of auth and images: give it with --config"
         findings.problems.append(document.place.problem(message))
         return
-    if keys == {"defaults", "rules"}:
-        rules = next(entry for entry in entries if entry.key == "rules")
+    rules = next((entry for entry in entries if entry.key == "rules"), None)
+    if rules is not None and (keys == {"defaults", "rules"} or nodes.is_null(rules.value)):
         message = f"expected a list of rules, found {nodes.found(rules.value)}"
         findings.problems.append(rules.place.problem(message))
         return

@@ -32,6 +32,7 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
+    PruneFailed,
     RateLimitSeen,
     RequestRetried,
     RequestSent,
@@ -170,7 +171,14 @@ class MetricsObserver(Observer, Collector):
             ["destination"],
         )
         self._drift_counts: Counts[str] = Counts()
-        self._pruned = counter("syncer_tags_pruned_total", "Number of removed tags.", ["destination"])
+        self._pruned = cache(
+            counter("syncer_tags_pruned_total", "Number of removed tags.", ["destination"]).labels
+        )
+        self._prune_failures = cache(
+            counter(
+                "syncer_prune_failures_total", "Number of tags that could not be removed.", ["destination"]
+            ).labels
+        )
 
     # --- taking events --------------------------------------------------------------------------------------------
 
@@ -198,7 +206,10 @@ class MetricsObserver(Observer, Collector):
 
     def on_tag_pruned(self, event: TagPruned) -> None:
         if not self._dry_run:
-            self._pruned.labels(event.destination.repository.host).inc()
+            self._pruned(event.destination.repository.host).inc()
+
+    def on_prune_failed(self, event: PruneFailed) -> None:
+        self._prune_failures(event.destination.repository.host).inc()
 
     def on_image_synced(self, event: ImageSynced) -> None:
         self._count_image("synced", event)
@@ -212,8 +223,14 @@ class MetricsObserver(Observer, Collector):
         self._count_image("failed", event)
 
     def _count_image(self, outcome: str, event: ImageSynced | ImageSkipped | ImageFailed) -> None:
-        if not self._dry_run:
-            self._images(outcome, event.source.repository.host, event.destination.repository.host).inc()
+        if self._dry_run:
+            return
+        host = event.destination.repository.host
+        self._images(outcome, event.source.repository.host, host).inc()
+        if event.rule.prune is not None:
+            # Start the counters at 0 before the first removal: `increase()` ignores the first value of a series.
+            self._pruned(host)
+            self._prune_failures(host)
 
     def on_blob_completed(self, event: BlobCompleted) -> None:
         if not self._dry_run:

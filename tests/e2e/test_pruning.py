@@ -51,12 +51,14 @@ def test_manifest_without_other_tags_is_removed(mirror, tmp_path):
     assert f'syncer_tags_pruned_total{{destination="{registry.host}"}} 1.0' in metrics.read_text()
 
 
-def test_registry_that_forbids_deletion_fails_the_run(mirror):
+def test_registry_that_forbids_deletion_fails_the_run(mirror, tmp_path):
     registry, run = mirror(delete=False)
-    done = run("sync", "--prune")
+    metrics = tmp_path / "metrics.prom"
+    done = run("sync", "--prune", "--metrics-file", metrics)
     assert done.returncode == 1
     assert done.stderr.count("could not be removed") == 1
     assert "REGISTRY_STORAGE_DELETE_ENABLED" in done.stderr
+    assert f'syncer_prune_failures_total{{destination="{registry.host}"}} 1.0' in metrics.read_text()
     assert sorted(tags_of(registry)) == ["1", "2", "3", "4"]
 
 

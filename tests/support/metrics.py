@@ -27,6 +27,7 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
     "syncer_images_drifted": ("gauge", {"destination"}),
     "syncer_images_incomplete": ("gauge", {"destination"}),
     "syncer_tags_pruned_total": ("counter", {"destination"}),
+    "syncer_prune_failures_total": ("counter", {"destination"}),
     "syncer_config_last_reload_successful": ("gauge", set()),
     "syncer_config_last_reload_timestamp_seconds": ("gauge", set()),
 }

@@ -17,6 +17,7 @@ ALWAYS = set(NAMES) - {
     "syncer_events_total",
     "syncer_images_incomplete",
     "syncer_tags_pruned_total",
+    "syncer_prune_failures_total",
     "syncer_http_retries_total",
     "syncer_runs_skipped_total",
     "syncer_rate_limit_remaining",

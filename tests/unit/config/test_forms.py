@@ -209,6 +209,8 @@ def test_sources_that_meet_at_one_tag_are_told_to_use_the_path(tmp_path):
             "rules: {nginx: h.io}\ndefaults: {to: h.io}",
             "images.rules: expected a list of rules, found a mapping",
         ),
+        ("rules:", "images.rules: expected a list of rules, found nothing (null)"),
+        ('"$schema": x\nrules: ~', "images.rules: expected a list of rules, found nothing (null)"),
         ("rules:\n- {from: a, from: b, to: h.io/x}", "duplicate key 'from'"),
         ("rules: [nginx]\ndefaults: {to: 'h.io/{nam}'}", "images.defaults.to: unknown placeholder '{nam}'"),
         ("rules: [nginx]\ndefaults: {to: $UNSET/x}", "expected the environment variable UNSET to be set"),

@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncer import __version__
@@ -17,6 +18,7 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
+    PruneFailed,
     RateLimitSeen,
     RequestRetried,
     RequestSent,
@@ -29,6 +31,7 @@ from syncer.events import (
 from syncer.observe.metrics import MetricsObserver
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Reference
+from syncer.rules.prune import PruneRule
 from tests.support.metrics import COMPLETION, CONTRACT, SUCCESS
 from tests.support.rules import numbered
 
@@ -71,6 +74,7 @@ WORK = (
     BytesMoved("pulled", "docker.io", 11),
     BytesMoved("pulled", "docker.io", 7, "manifest"),
     TagPruned(numbered(0), TO, DIGEST, "no rule selects it"),
+    PruneFailed(numbered(0), TO, DIGEST, Failure("forbidden", "denied")),
     TaskEnded("blob", "retried", "blob sha256:1 of nginx"),
     RequestSent("docker.io", "GET", "blob", "/v2/library/nginx/blobs/sha256:1", 200, 0.3),
     RequestSent("docker.io", "GET", "blob", "/v2/library/nginx/blobs/sha256:2", 0, 70.0),
@@ -116,6 +120,16 @@ def test_a_new_process_exports_no_moment_that_has_not_come():
     }
 
 
+def test_counters_of_pruning_begin_at_zero_before_the_first_removal():
+    pruning = replace(numbered(0), prune=PruneRule())
+    image = ImageSkipped(pruning, SOURCE, TO, DIGEST, SkipReason.UP_TO_DATE)
+    found = samples(observed(*run(events=[image])))
+    assert found['syncer_tags_pruned_total{destination="d.io:5000"}'] == 0
+    assert found['syncer_prune_failures_total{destination="d.io:5000"}'] == 0
+    for others in (run(events=[image], dry_run=True), run(events=IMAGES)):
+        assert not any("prune" in series for series in samples(observed(*others)))
+
+
 def test_events_are_counted():
     found = samples(observed(*run(events=WORK)))
     hosts = 'destination="d.io:5000"'
@@ -124,6 +138,8 @@ def test_events_are_counted():
         f'syncer_images_total{{{hosts},outcome="skipped",source="docker.io"}}': 1,
         f'syncer_images_total{{{hosts},outcome="failed",source="docker.io"}}': 1,
         f'syncer_blobs_total{{{hosts},outcome="mounted"}}': 1,
+        f"syncer_tags_pruned_total{{{hosts}}}": 1,
+        f"syncer_prune_failures_total{{{hosts}}}": 1,
         'syncer_blob_bytes_total{direction="pulled",registry="docker.io"}': 111,
         'syncer_tasks_total{kind="blob",outcome="retried"}': 1,
         'syncer_http_requests_total{endpoint="blob",method="GET",registry="docker.io",status="200"}': 1,

@@ -306,19 +306,19 @@ class TestRulesInLists:
 
     @pytest.mark.parametrize("name", ["list.yaml", "list.json"])
     def test_flags_and_texts_are_read_again_as_they_were(self, tmp_path, name):
-        rule = {"overwrite": False, "referrers": True, "prune": {"foreign": True, "keep": ["1"]}}
+        rule = {"overwrite": False, "referrers": True, "immutable": ["1"]}
         (tmp_path / "rules.yaml").write_text(
-            "- {from: q.io/a, to: d.io/a, name: 1.10, overwrite: no, referrers: true, prune: {foreign: on, keep: [1]}}"
+            "- {from: q.io/a, to: d.io/a, name: 1.10, overwrite: no, referrers: true, immutable: [1]}"
         )
         (before,) = load(images=tmp_path / "rules.yaml").rules
         lists = OutcomeLists([before])
         lists.notify(event(0, Reference(before.source, "1"), Reference(before.source, "1"), TIMEOUT))
         write_list(tmp_path / name, lists.failed_document())
         (after,) = load(images=tmp_path / name).rules
-        assert (after.overwrite, after.referrers, after.prune, after.name) == (
+        assert (after.overwrite, after.referrers, after.immutable, after.name) == (
             before.overwrite,
             before.referrers,
-            before.prune,
+            before.immutable,
             "1.10",
         )
         assert lists.failed_document()["rules"] == [
