@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
@@ -256,9 +256,7 @@ class _Preparation:
             config,
             self._options,
             credentials=credentials,
-            cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
-            image_times=SqliteImageTimes(self._database) if self._options.state_dir else None,
-            written=SqliteWrittenTags(self._database) if self._options.state_dir else None,
+            **self._state(),
             observers=[self._progress, *observers, lists, self._log.observer()],
             rules=work.rules,
             tags=work.tags,
@@ -279,13 +277,22 @@ class _Preparation:
             config,
             msgspec.structs.replace(self._options, dry_run=True),
             credentials=Credentials(config.auth),
-            cache=SqliteBlobCache(self._database) if self._options.state_dir else None,
-            written=SqliteWrittenTags(self._database) if self._options.state_dir else None,
+            **self._state(),
             observers=[report],
             rules=rules,
             trigger="api",
         )
         return run, report
+
+    def _state(self) -> dict[str, Any]:
+        """Return what earlier runs with the same state folder recorded, as arguments of a run."""
+        if self._options.state_dir is None:
+            return {}
+        return {
+            "cache": SqliteBlobCache(self._database),
+            "image_times": SqliteImageTimes(self._database),
+            "written": SqliteWrittenTags(self._database),
+        }
 
 
 # --- options ------------------------------------------------------------------------------------------------------

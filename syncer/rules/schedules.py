@@ -11,7 +11,7 @@ class InvalidSchedule(ValueError):
 
 
 def check_schedule(text: str) -> str:
-    """Return `text` if it is a schedule: five fields, six fields with the seconds first, or a word such as `@daily`.
+    """Return the schedule with one blank between its fields: five, six with the seconds first, or a word as `@daily`.
 
     Raises `InvalidSchedule`.
     """
@@ -33,4 +33,4 @@ def check_schedule(text: str) -> str:
         raise InvalidSchedule(f"the schedule {shown} names a date that never comes") from error
     except (CroniterError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise InvalidSchedule(f"not a schedule: {shown} ({str(error)[:200]})") from error
-    return text
+    return " ".join(fields)

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.corpus import FOR_TESTS, write_corpus
 from syncer.rules.shard import share_of
+from tests.e2e.test_kept_tags import push_image
 from tests.integration.daemon.conftest import wait_until
 from tests.support.judge import MANIFEST_TYPES, judge, raw_manifest, whole, whole_storage
 from tests.support.plain_http import NO_AUTHORITIES
@@ -156,6 +157,16 @@ def test_all_endpoints_respond_during_run(served, origin, target):
             assert client.get(paths[number % len(paths)]).status_code == 200
         assert client.get("/api/v1/status").json()["run"]["id"] == run_id
     served.terminate()
+
+
+def test_plan_knows_ages_that_only_the_state_folder_has(served, origin, target):
+    push_image(origin, "ageless", "1", b"{}")
+    rule = {"from": f"{origin.host}/ageless", "to": f"{target.host}/ageless", "tags": {"max_age": "1d"}}
+    served.write({"rules": [rule | {"name": "young"}]}, origin, target)
+    served.start("--state-dir", STATE)
+    assert served.run()["outcome"] == "success"
+    plan = served.get("/api/v1/rules/young/plan")
+    assert [image["outcome"] for image in plan["images"]] == ["skipped"]
 
 
 def test_daemon_with_shard_names_it_in_reports(served, origin, target):

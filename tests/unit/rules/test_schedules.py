@@ -26,6 +26,11 @@ def test_the_usual_forms_are_taken(text):
     assert check_schedule(text) == text
 
 
+@pytest.mark.parametrize("text", ["0  3 * * *", " 0 3 * * *\n", "0\t3 * * *"])
+def test_blanks_between_fields_make_no_other_schedule(text):
+    assert check_schedule(text) == "0 3 * * *"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
