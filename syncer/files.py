@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"))
+_pipes: dict[tuple[int, int], bytes] = {}
+"""What pipes held, by device and inode. A pipe can be read once, and a daemon reads its files again."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return the content of a file. Raises `OSError`, also if the file is larger than `limit` bytes."""
-    with path.open("rb") as file:
-        return _read(file, limit)
+    """Return the content of a file. Raises `OSError`, also if the file is larger than `limit` bytes.
+
+    A pipe, as of a shell's `<(command)`, is read once: later calls return the same content.
+    """
+    found = path.stat()
+    if not stat.S_ISFIFO(found.st_mode):
+        with path.open("rb") as file:
+            return _read(file, limit)
+    pipe = found.st_dev, found.st_ino
+    if pipe not in _pipes:
+        with path.open("rb") as file:
+            _pipes[pipe] = _read(file, limit)
+    return _pipes[pipe]
 
 
 def read_stored_bytes(path: Path, limit: int) -> bytes:

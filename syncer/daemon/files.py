@@ -12,6 +12,7 @@ import anyio.to_thread
 from syncer.config import Config
 from syncer.config.rule_files import MAX_FILES, files_of
 from syncer.diagnostics import ConfigError
+from syncer.files import open_stored
 from syncer.observe.metrics import MetricsObserver
 from syncer.observe.words import count
 from syncer.state.history import utc
@@ -114,7 +115,8 @@ def _digests(path: Path) -> Iterator[bytes]:
 
 def _digest(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        # A pipe is not opened: that would wait for a writer, or take what is to be read.
+        with open_stored(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         return str(error.errno).encode()

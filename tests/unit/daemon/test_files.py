@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,24 @@ async def test_new_and_changed_files_of_a_folder_are_read(tmp_path):
     (tmp_path / "notes.md").write_text("not a rule")
     await files.changed()
     assert not await files.changed()
+
+
+async def test_pipe_is_read_once_and_kept_for_reloads(tmp_path):
+    pipe, auth = tmp_path / "pipe", tmp_path / "auth.json"
+    os.mkfifo(pipe)
+    auth.write_text("{}")
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(OTHER),))
+    writer.start()
+    files = ConfigFiles(lambda: load(auth, pipe), [auth, pipe], metrics=MetricsObserver())
+    writer.join()
+    auth.write_text('{"quay.io": {}}')
+    assert await files.reload()
+    assert [str(rule) for rule in files.config.rules] == list(OTHER)
+    assert not await files.changed()
+
+
+async def test_file_replaced_by_pipe_without_writer_is_a_change_that_does_not_block(mounted):
+    mounted.images.unlink()
+    os.mkfifo(mounted.images)
+    assert not await mounted.files.changed()
+    assert await mounted.files.changed()
