@@ -295,16 +295,26 @@ READERS: Mapping[str, Reader] = {
 
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(body, type=kind)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError:
+            return _convert(msgspec.json.decode(body), kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise NoEvent(str(error)[:200]) from None
 
 
 def _convert(data: Any, kind: type[T]) -> T:
+    """Make an event of decoded JSON. A key whose value is null is a missing key: some services write all keys."""
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(_without_nulls(data), kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise NoEvent(str(error)[:200]) from None
+
+
+def _without_nulls(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_nulls(value) for key, value in data.items() if value is not None}
+    return list(map(_without_nulls, data)) if isinstance(data, list) else data
 
 
 def _all(pushes: Iterable[Iterable[Pushed]]) -> tuple[Pushed, ...]:

@@ -198,6 +198,33 @@ def test_payload_becomes_pushes(name):
     assert list(read_event(kind, json.dumps(body).encode(), {})) == expected
 
 
+def with_nulls(value, names):
+    """Add the keys that are missing in some payloads, with null as their value, to every object."""
+    if isinstance(value, dict):
+        present = {key: with_nulls(each, names) for key, each in value.items()}
+        return dict.fromkeys(names) | present
+    return [with_nulls(each, names) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", sorted(READ.keys() - {"quay, older"}))  # its tags are keys
+def test_key_with_null_is_a_missing_key(name):
+    kind, body, expected = READ[name]
+    names = ("digest", "url", "mediaType", "request", "target", "source", "html_url", "unknown")
+    assert list(read_event(kind, json.dumps(with_nulls(body, names)).encode(), {})) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("distribution", {"events": [{"action": "pull", "target": None, "request": None}]}),
+        ("harbor", {"type": "QUOTA_EXCEED", "event_data": {"resources": None, "repository": None}}),
+        ("acr", {"action": "ping", "target": None, "request": None}),
+    ],
+)
+def test_other_event_with_null_is_no_push(kind, body):
+    assert read_event(kind, json.dumps(body).encode(), {}) == ()
+
+
 def test_other_events_of_distribution_are_no_pushes():
     # https://distribution.github.io/distribution/about/notifications: "action" is pull, push, mount or delete.
     for action in ("pull", "mount", "delete"):
