@@ -3,6 +3,7 @@
 import os
 import stat
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +34,7 @@ def read_stored_bytes(path: Path, limit: int) -> bytes:
         return _read(file, limit)
 
 
-def open_stored(path: Path) -> BinaryIO:
+def open_stored(path: Path) -> BufferedReader:
     """Open a regular file on a disk.
 
     Raises `OSError`, also for devices, pipes and files that the kernel generates, such as `/proc/self/environ`.

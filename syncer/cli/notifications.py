@@ -2,14 +2,12 @@
 
 import itertools
 import logging
-import signal
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio
 import click
 
 from syncer.cli.notify_options import NotifyOptions
@@ -85,7 +83,7 @@ class RunNotice:
         return self._outcomes
 
     async def send(self, report: ReportObserver, state_dir: Path | None) -> None:
-        """Send what there is to say about the run. A failure is logged. SIGINT and SIGTERM end it.
+        """Send what there is to say about the run. A failure is logged.
 
         What failed before is known from the state folder. Without one, each run with failures is notified.
         """
@@ -97,18 +95,9 @@ class RunNotice:
         try:
             with closing(open_database(state_dir)) as database:
                 notifier = new_notifier(self._options, self._channels, database)
-                async with anyio.create_task_group() as group:
-                    group.start_soon(_cancel_on_signal, group.cancel_scope)
-                    await notifier.deliver(ended)
-                    group.cancel_scope.cancel()
+                await notifier.deliver(ended)
         except StateUnusable as error:
             _log.error("notifications not sent: %s", error)
-
-
-async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
 
 
 def _link(options: NotifyOptions) -> str:

@@ -3,10 +3,10 @@
 import asyncio
 import itertools
 import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -26,6 +26,7 @@ from syncer.cli.files import (
 )
 from syncer.cli.once_options import OnceOptions
 from syncer.cli.process import say
+from syncer.cli.signals import Signals
 from syncer.config import Config
 from syncer.diagnostics import ConfigError
 from syncer.engine.ledger import BlobCache
@@ -151,7 +152,7 @@ class Session:
         self._credentials = credentials
         self._state = state
         self._notice = notice
-        self._restore = restore
+        self._signals = Signals(tell=self._tell, at_once=restore)
 
     @property
     def observers(self) -> list[Observer]:
@@ -180,7 +181,13 @@ class Session:
             rules=rules,
             **parts,
         )
-        return await execute(run, tell=self._tell, at_once=self._restore)
+        self._signals.handle(run.stop)
+        if self._signals.received:
+            run.stop()
+        result = await run.execute()
+        # What is written about the run is written to its end, in threads: the second signal still ends the process.
+        self._signals.handle(bool)
+        return result
 
     def _tell(self, text: str) -> None:
         self.log.logger.warning("stopping", message=text)
@@ -189,14 +196,37 @@ class Session:
             self.progress.flush()
 
     async def finish(self) -> None:
-        """Write the files that the options name, send notifications, then write the last line of the log."""
+        """Write the files that the options name, push metrics, send notifications, then write the last line of the log.
+
+        A signal ends what is sent, not what is written.
+        """
         if self.options.writes_outcome:
             from syncer.cli.outcome_files import write_outcome
 
-            write_outcome(self.options, self.log, report=self.report, metrics=self.metrics, lists=self.lists)
+            write = partial(write_outcome, report=self.report, metrics=self.metrics, lists=self.lists)
+            await asyncio.to_thread(write, self.options, self.log)
+        if self._notice is not None or (self.metrics is not None and self.options.metrics_push):
+            sending = asyncio.ensure_future(self._send())
+            self._signals.handle(sending.cancel)
+            await asyncio.wait([sending])
+            if sending.cancelled():
+                self.log.logger.error("outcome", message="not everything was sent: stopped by a signal")
+            else:
+                sending.result()
+        self.closing.tell()
+
+    async def _send(self) -> None:
+        if self.metrics is not None and self.options.metrics_push:
+            from anyio import to_thread
+
+            from syncer.cli.outcome_files import push_outcome
+
+            # asyncio would wait for its threads at the end.
+            await to_thread.run_sync(
+                push_outcome, self.options, self.log, self.metrics, abandon_on_cancel=True
+            )
         if self._notice is not None:
             await self._notice.send(self.report, self.options.state_dir)
-        self.closing.tell()
 
 
 @contextmanager
@@ -261,7 +291,7 @@ async def run_config(
     with open_session(config, options) as session:
         result = await session.execute(**parts)
         if options.dry_run:
-            _show_plan(session.report)
+            await asyncio.to_thread(_show_plan, session.report)
         fails_on_drift = options.fail_on_drift and result.drifted > 0
         if fails_on_drift:
             drifted = words.count(result.drifted, "image")
@@ -318,32 +348,6 @@ def new_run(
         all_rules=config.every_rule,
         **parts,
     )
-
-
-async def execute(run: Run, *, tell: Callable[[str], None], at_once: Callable[[], None]) -> RunResult:
-    """Run it; SIGINT or SIGTERM stops it gently, a second one at once.
-
-    `tell` says so to the user; `at_once` leaves the terminal as it was before the process is gone.
-    """
-
-    def stop(number: int) -> None:
-        if run.stopping:
-            try:
-                at_once()
-            finally:
-                os._exit(exits.STOPPED)
-        run.stop()
-        name = signal.Signals(number).name
-        tell(f"received {name}: waiting for running tasks; send it again to stop immediately")
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        return await run.execute()
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _show_plan(report: ReportObserver) -> None:

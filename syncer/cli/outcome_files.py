@@ -37,15 +37,23 @@ def write_outcome(
         tasks.append(("the report", partial(write_report, path, report)))
     if metrics and options.metrics_file:
         tasks.append(("the metrics", partial(metrics.write_textfile, options.metrics_file)))
+    for what, write in tasks:
+        _attempt(what, write, log)
+
+
+def push_outcome(options: OnceOptions, log: Logging, metrics: "MetricsObserver | None") -> None:
+    """Push the metrics if that is asked for. A failure is an error in the log, not of the run."""
     if metrics and options.metrics_push:
         # The number alone: with another N, most shares write on where they wrote before.
         shard = None if options.shard.whole else str(options.shard.index)
-        tasks.append(("the metrics", partial(metrics.push, options.metrics_push, shard=shard)))
-    for what, write in tasks:
-        try:
-            write()
-        except OSError as error:
-            log.logger.error("outcome", message=f"cannot write {what}: {error}")  # noqa: TRY400 - no traceback
+        _attempt("the metrics", partial(metrics.push, options.metrics_push, shard=shard), log)
+
+
+def _attempt(what: str, write: Callable[[], object], log: Logging) -> None:
+    try:
+        write()
+    except OSError as error:
+        log.logger.error("outcome", message=f"cannot write {what}: {error}")  # noqa: TRY400 - no traceback
 
 
 def _write(path: Path, document: Callable[[], dict[str, object]], form: Literal["yaml", "json"]) -> None:

@@ -10,17 +10,22 @@ from contextlib import suppress
 
 from syncer.cli import exits
 
-_COMMAND_STOPPED_WITH_0 = "serve"
+_DAEMON = "serve"
 
 
 def prepare() -> None:
-    """Handle SIGTERM and SIGINT until the command handles them, and open standard streams that are closed.
+    """Handle signals until the command handles them, and open standard streams that are closed.
 
     Process 1 of a container does not receive a signal for which it has no handler.
     """
-    stopped = exits.DONE if sys.argv[1:2] == [_COMMAND_STOPPED_WITH_0] else exits.STOPPED
+    is_daemon = sys.argv[1:2] == [_DAEMON]
+    stopped = exits.DONE if is_daemon else exits.STOPPED
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(stopped))
+    if is_daemon:
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            # By default, they end the process.
+            signal.signal(number, lambda *_: None)
     for descriptor in (0, 1, 2):
         # A file or socket that reuses the descriptor of a closed stream would receive the output.
         try:

@@ -26,7 +26,7 @@ from syncer.cli.files import describe_share, tell_errors, tell_problems
 from syncer.cli.notifications import new_notifier, open_channels, secrets_of
 from syncer.cli.once import load_config, new_run
 from syncer.cli.once_options import OnceOptions
-from syncer.cli.outcome_files import write_outcome
+from syncer.cli.outcome_files import push_outcome, write_outcome
 from syncer.cli.secret_files import read_secret
 from syncer.config import Config
 from syncer.config.rule_files import STANDARD_INPUT
@@ -265,7 +265,9 @@ class _Preparation:
         )
 
         def write(report: ReportObserver) -> None:
-            write_outcome(self._options, self._log.current, report=report, metrics=self._metrics, lists=lists)
+            log = self._log.current
+            write_outcome(self._options, log, report=report, metrics=self._metrics, lists=lists)
+            push_outcome(self._options, log, self._metrics)
 
         return Prepared(run, write)
 

@@ -2,12 +2,14 @@
 
 import random
 import signal
+import socket
 import time
 
 import pytest
 import yaml
 
 from benchmarks.corpus import FOR_TESTS
+from syncer.cli import exits
 from tests.e2e.jobs import (
     gets,
     last_line,
@@ -143,3 +145,25 @@ def test_second_signal_stops_immediately(source, registry, files, program):
     assert running.wait(timeout=30) == 3
     assert time.monotonic() - started < 5
     whole_now(destination.storage)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("option", ["--metrics-push", "--notify"])
+def test_signal_after_the_run_ends_what_is_sent_and_keeps_the_exit_code(
+    registry, files, program, option, number
+):
+    origin = registry()
+    report = files.folder / "report.json"
+    arguments = files({f"{origin.host}/missing:1": f"{origin.host}/copy"}, origin)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        running = program.start("sync", *arguments, "--retries", "0", "--report", report, option, url)
+        connection, _ = silent.accept()
+        with connection:
+            running.send_signal(number)
+            assert running.wait(timeout=60) == exits.FAILED
+    assert read_json(report)["totals"]["images"]["failed"] == 1
+    log = running.read_stderr()
+    assert "not everything was sent: stopped by a signal" in log
+    assert "Synchronization finished, 1 tasks failed" in last_line(log)

@@ -166,3 +166,21 @@ def test_signal_during_startup_ends_the_program(tmp_path, command, code, number)
         running.wait()
         if running.stdout is not None:
             running.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signal_that_a_daemon_handles_does_not_end_its_startup(tmp_path, number):
+    (tmp_path / "slow.py").write_text("print('loading', flush=True); input()")
+    program = "import sys; sys.argv = ['syncer', 'serve']; from syncer.cli import process; process.prepare(); import slow"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "loading\n"
+        running.send_signal(number)
+        running.communicate("go on\n", timeout=20)
+        assert running.returncode == 0
