@@ -139,6 +139,7 @@ TEXTS: dict[str, str] = {
     "statement: failing, never": "{rules} 条规则中有 {failing} 条失败，其中 {never} 条从未成功。",
     "statement: reload failed": "重新加载配置失败（{problems} 个问题），仍使用此时加载的版本：",
     "statement: aborted": "上次运行异常终止：{reason}",
+    "statement: run error": "上次运行：{reason}",
     "statement: idle": "{rules} 条规则中有 {idle} 条未设置定时，仅在请求时运行。",
     "statement: new": "{rules} 条规则中有 {new} 条尚未运行，其余均成功。",
     "statement: succeeded": "全部 {rules} 条规则上次运行均成功。",

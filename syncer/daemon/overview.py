@@ -205,8 +205,13 @@ def _troubles(status: Document, failing: Sequence[Document], *, readable: bool) 
         found.append(Statement("bad", text, status["files"]["loaded"], "reload failed", values))
     if last and last.get("error"):
         reason = last["error"].removeprefix(RUN_ABORTED)
-        text = f"The last run was aborted: {reason}"
-        found.append(Statement("bad", text, key="aborted", values={"reason": reason}))
+        if reason == last["error"]:
+            found.append(
+                Statement("bad", f"The last run: {reason}", key="run error", values={"reason": reason})
+            )
+        else:
+            text = f"The last run was aborted: {reason}"
+            found.append(Statement("bad", text, key="aborted", values={"reason": reason}))
     if not readable:
         found.append(Statement("bad", "Cannot read the history. See the log for details."))
     return found

@@ -98,7 +98,9 @@ def _verdict(occasion: str, ended: Ended) -> str:
         return "run failed"
     if occasion == "recovery":
         return f"some images recovered, {images['failed']} still failing"
-    return f"{images['failed']} of {words.count(sum(images.values()), 'image')} failed"
+    # `drifted` images are also `skipped`.
+    total = images["synced"] + images["skipped"] + images["failed"]
+    return f"{images['failed']} of {words.count(total, 'image')} failed"
 
 
 def _lines(ended: Ended, changes: Changes, failed: Sequence[Document]) -> Iterator[str]:

@@ -39,6 +39,7 @@ class RunPart(msgspec.Struct, omit_defaults=True):
     dry_run: bool = False
     shard: str = "0/1"
     missing_shards: list[str] = []
+    error: str = ""
 
 
 class _Image(msgspec.Struct):
@@ -246,6 +247,7 @@ def _joined(runs: Sequence[RunPart], images: dict[str, int], missing: list[str])
         outcome=_outcome({run.outcome for run in runs}, images, whole=not missing),
         dry_run=runs[0].dry_run,
         missing_shards=missing,
+        error="; ".join(dict.fromkeys(run.error for run in runs if run.error)),
     )
 
 

@@ -1,7 +1,7 @@
 """The report of a run: a JSON document with the schema schemas/report.schema.json."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from syncer.events import (
     ImageSynced,
     IndexFiltered,
     ProjectMade,
+    PruneFailed,
     PruneHeld,
     RunFinished,
     RunStarted,
@@ -59,6 +60,7 @@ class ReportObserver(Totals):
         self._listed: dict[tuple[int, Repository], TagsListed] = {}
         self._pruned: list[TagPruned] = []
         self._not_pruned: list[TagKept | PruneHeld] = []
+        self._prune_failures: list[PruneFailed] = []
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -104,6 +106,9 @@ class ReportObserver(Totals):
     def on_prune_held(self, event: PruneHeld) -> None:
         if self.dry_run:
             self._not_pruned.append(event)
+
+    def on_prune_failed(self, event: PruneFailed) -> None:
+        self._prune_failures.append(event)
 
     # --- the report -----------------------------------------------------------------------------------------------
 
@@ -157,6 +162,8 @@ class ReportObserver(Totals):
             run["dry_run"] = True
         if self._started and self._started.shard:
             run["shard"] = self._started.shard
+        if self._prune_failures:
+            run["error"] = _prune_error(self._prune_failures)
         return run
 
     def images(self) -> Iterator[dict[str, object]]:
@@ -246,6 +253,12 @@ def _not_pruned(event: TagKept | PruneHeld) -> dict[str, object]:
     """Return why a tag stays, or all tags of a repository."""
     destination = event.destination if isinstance(event, TagKept) else Reference(event.repository)
     return {"destination": event.rule.destination_name(destination), "reason": event.reason}
+
+
+def _prune_error(failures: Sequence[PruneFailed]) -> str:
+    first = min(failures, key=lambda event: str(event.destination))
+    tags = words.count(len(failures), "tag")
+    return f"{tags} could not be removed: {first.destination}: {first.failure.message}"
 
 
 def _removal_order(event: TagPruned) -> str:

@@ -53,11 +53,13 @@ def test_manifest_without_other_tags_is_removed(mirror, tmp_path):
 
 def test_registry_that_forbids_deletion_fails_the_run(mirror, tmp_path):
     registry, run = mirror(delete=False)
-    metrics = tmp_path / "metrics.prom"
-    done = run("sync", "--prune", "--metrics-file", metrics)
+    metrics, report = tmp_path / "metrics.prom", tmp_path / "report.json"
+    done = run("sync", "--prune", "--metrics-file", metrics, "--report", report)
     assert done.returncode == 1
     assert done.stderr.count("could not be removed") == 1
     assert "REGISTRY_STORAGE_DELETE_ENABLED" in done.stderr
+    error = read_json(report)["run"]["error"]
+    assert error.startswith(f"1 tag could not be removed: {registry.host}/mirror/app:1: DELETE")
     assert f'syncer_prune_failures_total{{destination="{registry.host}"}} 1.0' in metrics.read_text()
     assert sorted(tags_of(registry)) == ["1", "2", "3", "4"]
 

@@ -23,6 +23,7 @@ from syncer.events import (
     ImageFailed,
     ImageSkipped,
     ImageSynced,
+    PruneFailed,
     RunStarted,
     SkipReason,
     TagsListed,
@@ -175,6 +176,12 @@ class TestHealth:
         html = await page_after(daemon, break_off)
         assert "The last run was aborted: ValueError: &lt;/code&gt;" in html
         assert "1 of 1 rule is failing" in html
+
+    async def test_tag_that_could_not_be_removed_is_shown(self, daemon):
+        failure = Failure("unsupported", "405 method not allowed", "there.example", 405)
+        event = PruneFailed(numbered(0), image("there.example", "1"), DIGEST, failure)
+        html = await page_after(daemon, telling(event))
+        assert "The last run: 1 tag could not be removed: there.example" in words(html)
 
     async def test_unreadable_history_is_shown_as_error(self, daemon, monkeypatch):
         def broken(*_arguments, **_options):

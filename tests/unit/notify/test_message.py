@@ -49,6 +49,12 @@ def test_recovery_of_some_images_is_not_good_news_yet(watch):
     assert not told.is_good
 
 
+def test_drifted_image_counts_once(watch):
+    run = ended(failed=["1.0"], synced=["1.1"])
+    run.summary["totals"]["images"] |= {"skipped": 2, "drifted": 1}
+    assert notification(run, watch).title == "image-syncer: 1 of 4 images failed"
+
+
 def test_aborted_run_is_named(watch):
     told = notification(ended("failure", error="the run was aborted: KeyError"), watch)
     assert told.title == "image-syncer: run failed"

@@ -304,3 +304,10 @@ def test_no_file_is_bad_usage(merge):
     done = merge()
     assert done.exit_code == 2
     assert "Missing argument 'FILE...'" in done.stderr
+
+
+def test_errors_of_runs_are_joined(merged):
+    kept = report("0/2", image("a:1"), outcome="partial", error="1 tag could not be removed: d.io/x:1: 405")
+    other = report("1/2", image("b:1"), outcome="partial", error="2 tags could not be removed: d.io/y:1: 405")
+    assert merged(kept, other)["run"]["error"] == f"{kept['run']['error']}; {other['run']['error']}"
+    assert "error" not in merged(report("0/2", image("a:1")), report("1/2", image("b:1")))["run"]
