@@ -1,5 +1,6 @@
 """The state folder on disk: only its owner can read it, even if an earlier version created it readable for others."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -17,7 +18,10 @@ def prepare_folder(folder: Path) -> None:
     If the folder has other files too, only the state files are changed, not the folder. A folder or file of another
     user (a mounted volume) is not changed. Raises `OSError`.
     """
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     names = [path.name for path in folder.iterdir()]
     if all(map(_is_state, names)):
         _make_private(folder)

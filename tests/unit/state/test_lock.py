@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_folder_that_cannot_be_created_is_an_error(tmp_path):
     with (
         pytest.raises(StateUnusable, match="file/state cannot be used"),
         hold_lock(tmp_path / "file/state", "run"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("missing")])
+def test_file_in_place_of_the_folder_is_named_as_one(tmp_path, make):
+    make(tmp_path / "state")
+    with (
+        pytest.raises(StateUnusable, match="state cannot be used: Not a directory"),
+        hold_lock(tmp_path / "state", "run"),
     ):
         pass
 
