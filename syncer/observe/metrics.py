@@ -186,9 +186,12 @@ class MetricsObserver(Observer, Collector):
         self._dry_run = event.dry_run
         self._drift_counts.clear()
         self._in_progress.set(1)
+        # Start the counters at 0: `increase()` ignores the first value of a series.
         for outcome in _RUN_OUTCOMES:
-            # Start the counter at 0: `increase()` ignores the first value of a series.
             self._runs(event.trigger, outcome)
+        if event.trigger != "cli":
+            for reason in ("overlap", "locked"):
+                self._skipped_runs.labels(reason)
 
     def on_run_finished(self, event: RunFinished) -> None:
         self._in_progress.set(0)

@@ -130,6 +130,12 @@ def test_counters_of_pruning_begin_at_zero_before_the_first_removal():
         assert not any("prune" in series for series in samples(observed(*others)))
 
 
+@pytest.mark.parametrize(("trigger", "found"), [("schedule", {0.0}), ("cli", set())])
+def test_skipped_runs_of_a_daemon_begin_at_zero(trigger, found):
+    series = samples(observed(RunStarted("1", trigger, 1)))
+    assert {value for name, value in series.items() if "runs_skipped" in name} == found
+
+
 def test_events_are_counted():
     found = samples(observed(*run(events=WORK)))
     hosts = 'destination="d.io:5000"'
