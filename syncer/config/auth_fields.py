@@ -104,7 +104,9 @@ def _file(node: Node, folder: Path) -> str:
 
 
 def _hosts(node: Node, _: Path) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(_host, nodes.items_of(node, "a list of registry hosts"))))
+    if not isinstance(node, nodes.Sequence):
+        raise node.place.unexpected(f"expected a list of registry hosts, found {nodes.found(node)}")
+    return tuple(dict.fromkeys(map(_host, node.items)))
 
 
 def _host(node: Node) -> str:

@@ -116,6 +116,12 @@ def is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.kind == "null"
 
 
+def has(node: Node, key: str) -> bool:
+    """Whether a node is a mapping that sets a key: null sets nothing."""
+    value = node.get(key) if isinstance(node, Mapping) else None
+    return value is not None and not is_null(value)
+
+
 def is_empty(node: Node) -> bool:
     """Whether nothing is there: null, an empty text, an empty list."""
     if isinstance(node, Scalar):

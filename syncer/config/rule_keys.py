@@ -104,6 +104,11 @@ def _globs(node: Node, findings: Findings) -> tuple[str, ...]:
     return tuple(_each(node, 'a list of globs, as ["v*"]', read, findings))
 
 
+def _globs_or_none(node: Node, findings: Findings) -> tuple[str, ...]:
+    """Read globs, where an empty list means that nothing matches."""
+    return () if isinstance(node, nodes.Sequence) and not node.items else _globs(node, findings)
+
+
 def _referrers(node: Node, findings: Findings) -> ReferrerFilter | None:
     if not isinstance(node, nodes.Mapping):
         return EVERY_REFERRER if nodes.flag_of(node) else None
@@ -160,9 +165,10 @@ def _repositories(node: Node, findings: Findings) -> RepositoryFilter:
 
 def _included(mapping: nodes.Mapping, findings: Findings) -> dict[str, tuple[str, ...]]:
     """Read the globs of `include` and `exclude`."""
+    readers = {"include": _globs, "exclude": _globs_or_none}
     return {
-        key: _globs(found, findings)
-        for key in ("include", "exclude")
+        key: read(found, findings)
+        for key, read in readers.items()
         if (found := mapping.get(key)) is not None and not nodes.is_null(found)
     }
 
@@ -205,7 +211,7 @@ _READERS: dict[str, Callable[[Node, Findings], object]] = {
     "schedule": _schedule,
     "attestations": _attestations,
     "overwrite": _overwrite,
-    "immutable": _globs,
+    "immutable": _globs_or_none,
     "referrers": _referrers,
     "verify": _verify,
     "prune": _prune,

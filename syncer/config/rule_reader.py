@@ -148,7 +148,7 @@ class _RuleReader:
         pattern = RepositoryPattern(*msgspec.structs.astuple(source[0])) if "*" in source[0].path else None
         known, captures = (pattern.example, ("a",) * pattern.wildcards) if pattern else (source[0], ())
         resolved = [self._try(template.place, template.resolve, known, captures) for template in templates]
-        if pattern is None and isinstance(written.value, nodes.Mapping) and written.value.get("repositories"):
+        if pattern is None and nodes.has(written.value, "repositories"):
             message = "repositories is only for a source with * or **"
             self._findings.problems.append(written.place.problem(message))
         if len(self._findings.problems) > problems:
@@ -184,8 +184,7 @@ class _RuleReader:
         """Return the selection of a rule with `tags`. The tags of a source precede those of `defaults`."""
         if isinstance(named, AllTags):
             return tags
-        own = written.value.get("tags") if isinstance(written.value, nodes.Mapping) else None
-        if own is not None and not nodes.is_null(own):
+        if nodes.has(written.value, "tags"):
             message = f"`tags` cannot be combined with tags or a digest in the source, found {shown(written.source)}"
             self._findings.problems.append(written.place.problem(message))
         return named

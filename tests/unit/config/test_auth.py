@@ -250,7 +250,7 @@ def test_bandwidth_is_bytes_per_second_with_the_usual_units(folder, written, exp
         ),
         ("proxy", 3128, "expected the URL of a proxy, or none, found a number (put it in quotes)"),
         ("mirrors", "a.io", "expected a list of registry hosts, found text"),
-        ("mirrors", [], "expected a list of registry hosts, found an empty list"),
+        ("events_from", {}, "expected a list of registry hosts, found a mapping"),
         ("username", ["u"], "expected text, found a list"),
         ("password", 123456, "expected text, found a number (put it in quotes)"),
         ("token", True, "expected text, found true or false (put it in quotes)"),

@@ -44,6 +44,7 @@ def test_every_example_matches_its_schema(path):
         [{"from": ["nginx", "redis"], "to": ["r.io/{name}"], "overwrite": False}],
         {"rules": []},
         {"$schema": "x", "rules": ["nginx"], "defaults": {"to": "r.io", "platforms": ["linux/amd64"]}},
+        {"nginx": {"to": "r.io/n", "immutable": [], "prune": {"keep": []}, "tags": {"exclude": []}}},
         {"rules": "r.io/rules", "nginx": {"to": "", "name": "web"}},
     ],
 )

@@ -5,8 +5,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from syncer.config import load, rules_from
 from syncer.diagnostics import ConfigError
+from syncer.rules.patterns import EVERY_REPOSITORY
 from syncer.rules.prune import PruneRule
 from syncer.rules.referrers import EVERY_REFERRER, ReferrerFilter
+from syncer.rules.tags import TheseTags
 from tests.support.signing import public_pem
 
 SOURCE = "quay.io/a/b"
@@ -38,6 +40,33 @@ def test_rule_without_keys_has_the_defaults():
         None,
     )
     assert rule.name == SOURCE
+
+
+def test_empty_list_excludes_nothing():
+    none = {"exclude": []}
+    keys = {"to": "d.io/a", "immutable": [], "referrers": none, "prune": {"keep": []}, "tags": none}
+    (rule,) = rules_from([{"from": "q.io/a", **keys}])
+    (pattern,) = rules_from([{"from": "q.io/**", "to": "d.io/{1}", "repositories": none}])
+    assert rule.immutable == ()
+    assert rule.referrers == EVERY_REFERRER
+    assert rule.prune == PruneRule()
+    assert pattern.repositories == EVERY_REPOSITORY
+
+
+def test_empty_list_replaces_that_of_defaults():
+    (rule,) = rules_from(
+        {"defaults": {"immutable": ["v*"]}, "rules": [{"from": "q.io/a", "to": "d.io/a", "immutable": []}]}
+    )
+    assert rule.immutable == ()
+
+
+def test_null_sets_no_key():
+    names = (
+        "platforms schedule attestations name overwrite immutable referrers verify repositories prune tags"
+    )
+    (rule,) = rules_from({"q.io/a:1": {"to": "d.io/a", **dict.fromkeys(names.split())}})
+    assert rule.selection == TheseTags(("1",))
+    assert rule.overwrite
 
 
 def test_referrers_takes_globs_of_artifact_types():
@@ -80,7 +109,7 @@ def test_a_file_that_is_no_key_is_a_problem_of_the_file(tmp_path):
     [
         ({"overwrite": "no"}, "expected true or false"),
         ({"immutable": "{a,b}"}, "no braces"),
-        ({"immutable": []}, "a list of globs"),
+        ({"immutable": {}}, "a list of globs"),
         ({"name": " "}, "expected a name"),
         ({"name": "a\nb"}, "printable"),
         ({"referrers": {"types": ["x"]}}, "unknown key 'types'"),
