@@ -200,6 +200,7 @@ async def _handle_signals(service: Service, log: DaemonLog) -> None:
             async for number in signals:
                 match number:
                     case signal.SIGHUP:
+                        log.reopen()
                         group.start_soon(service.reload)
                     case signal.SIGUSR1:
                         log.toggle_debug()

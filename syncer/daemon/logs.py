@@ -65,6 +65,13 @@ class DaemonLog:
             self.current = self._open(None, found | before)
             self.current.logger.error("daemon", message=str(error))  # noqa: TRY400 - no traceback
 
+    def reopen(self) -> None:
+        """Open the log file again, after a program such as logrotate has renamed it."""
+        try:
+            self.current.reopen()
+        except OSError as error:
+            self.current.logger.error("daemon", message=str(error))  # noqa: TRY400 - no traceback
+
     def toggle_debug(self) -> None:
         """Switch between debug and the level set at start. If that level is debug, switch to info."""
         self._level = self._calm if self._level == "debug" else "debug"

@@ -54,7 +54,7 @@ class EventLogger:
 class Logging:
     """The log of this process, set up by `configure_logging`. `logger` logs events with fields."""
 
-    def __init__(self, handler: logging.Handler, level: str, format_: Literal["text", "json"]) -> None:
+    def __init__(self, handler: "_Handler", level: str, format_: Literal["text", "json"]) -> None:
         self.format = format_
         self._handler = handler
         logging.getLogger().addHandler(handler)
@@ -77,6 +77,10 @@ class Logging:
         record = logging.LogRecord(f"{OWN}.run", logging.INFO, "", 0, line, None, None)
         record.bare = True
         self._handler.handle(record)
+
+    def reopen(self) -> None:
+        """Open the log file again: it may have been renamed. If that fails, raise `LogFileError` and keep the old one."""
+        self._handler.reopen()
 
     def close(self) -> None:
         """Remove the log handler. Records written afterward are lost."""
@@ -102,7 +106,7 @@ def configure_logging(
     """
     own = None if file is None else _open(file)
     formatter = _JsonFormatter if format == "json" else _TextFormatter
-    handler = _Handler(own or stream, closes=own is not None)
+    handler = _Handler(own or stream, file)
     mask = masker(secrets)
     if isinstance(stream, Progress):
         stream.mask = mask
@@ -122,10 +126,12 @@ def _open(file: Path) -> Any:
 
 
 class _Handler(logging.Handler):
-    def __init__(self, sink: Any, *, closes: bool) -> None:
+    """Writes to `sink`, which is closed at the end if it is `file`."""
+
+    def __init__(self, sink: Any, file: Path | None) -> None:
         super().__init__()
         self._sink = sink
-        self._closes = closes
+        self._file = file
         self._failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -138,7 +144,7 @@ class _Handler(logging.Handler):
 
     def _complain(self, error: OSError | ValueError) -> None:
         """Report once on stderr, if possible, that the log file cannot be written."""
-        if self._failed or not self._closes:
+        if self._failed or self._file is None:
             return
         self._failed = True
         with suppress(OSError, ValueError):
@@ -146,8 +152,20 @@ class _Handler(logging.Handler):
             sys.stderr.write(f"error: cannot write to the log file: {reason}\n")
             sys.stderr.flush()
 
+    def reopen(self) -> None:
+        if self._file is None:
+            return
+        sink = _open(self._file)
+        self.acquire()
+        try:
+            old, self._sink = self._sink, sink
+        finally:
+            self.release()
+        with suppress(OSError):
+            old.close()
+
     def close(self) -> None:
-        if self._closes:
+        if self._file is not None:
             try:
                 self._sink.close()
             except OSError as error:

@@ -60,6 +60,18 @@ def test_the_log_level_is_switched_by_a_signal(idle):
     idle.terminate()
 
 
+def test_log_file_is_opened_again_by_a_signal(idle):
+    path = idle.folder / "daemon.log"
+    process = idle.program.start("serve", "--listen", "127.0.0.1:0", *idle.arguments("--log", str(path)))
+    wait_until(lambda: path.exists() and "no --schedule is set" in path.read_text())
+    path.rename(idle.folder / "daemon.log.1")
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: path.exists() and "reloading the configuration" in path.read_text())
+    process.terminate()
+    assert process.wait(timeout=40) == 0
+    assert "stopped" in path.read_text()
+
+
 def test_logs_are_lines_of_json_with_the_run(idle):
     idle.start("--log-format", "json", "--retries", "0")
     run = idle.run()

@@ -46,6 +46,36 @@ def test_log_file_is_appended_after_reload(stream, tmp_path):
     assert [line.split()[-1] for line in path.read_text().splitlines()] == ["one", "two"]
 
 
+def test_renamed_log_file_is_created_again_after_reopening(stream, tmp_path):
+    path = tmp_path / "log"
+    with opened(stream, file=path) as log:
+        run = log.observer()
+        path.rename(tmp_path / "log.1")
+        log.reopen()
+        run.notify(RunStarted("1", "api", 1))
+        log.tell("two")
+    assert (tmp_path / "log.1").read_text() == ""
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["rule", "two"]
+
+
+def test_log_file_that_cannot_be_opened_again_stays_in_use(stream, tmp_path):
+    path, kept = tmp_path / "log", tmp_path / "log.1"
+    with opened(stream, file=path) as log:
+        path.rename(kept)
+        path.mkdir()
+        log.reopen()
+        log.tell("still here")
+    assert "cannot be opened for writing" in kept.read_text()
+    assert "still here" in kept.read_text()
+
+
+def test_log_on_a_stream_is_not_reopened(stream):
+    with opened(stream) as log:
+        log.reopen()
+        log.tell("one")
+    assert stream.getvalue().endswith("one\n")
+
+
 def test_log_without_folder_falls_back_to_stream(stream, tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
