@@ -142,7 +142,9 @@ def test_entry_has_no_prune_because_a_list_has_only_some_tags():
 def test_keys_of_verify_are_found_from_a_list_in_another_folder(tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     verify = {"verify": {"keys": ["keys/cosign.pub"]}}
-    images = {"rules": [{"from": "a:1", "to": "d.io/r"} | (verify if form == "rule" else {})]}
+    images: dict[str, object] = {
+        "rules": [{"from": "a:1", "to": "d.io/r"} | (verify if form == "rule" else {})]
+    }
     if form == "defaults":
         images["defaults"] = verify
     for folder in ("rules/keys", "lists"):

@@ -43,7 +43,7 @@ def test_rule_without_keys_has_the_defaults():
 
 
 def test_empty_list_excludes_nothing():
-    none = {"exclude": []}
+    none: dict[str, list[str]] = {"exclude": []}
     keys = {"to": "d.io/a", "immutable": [], "referrers": none, "prune": {"keep": []}, "tags": none}
     (rule,) = rules_from([{"from": "q.io/a", **keys}])
     (pattern,) = rules_from([{"from": "q.io/**", "to": "d.io/{1}", "repositories": none}])

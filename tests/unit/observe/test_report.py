@@ -317,7 +317,7 @@ def test_an_image_that_is_done_is_remembered_in_a_few_hundred_bytes():
 def test_tags_that_could_not_be_removed_are_the_error_of_the_run():
     failure = Failure("unsupported", "DELETE: 405 method not allowed", "d.io", 405)
     failures = [PruneFailed(numbered(0), ref(f"d.io/a:{tag}"), NEW, failure) for tag in ("2", "1")]
-    document = report_of(synced(), *failures, outcome="partial").document()
-    jsonschema.validate(document, SCHEMA)
-    assert document["run"]["error"] == "2 tags could not be removed: d.io/a:1: DELETE: 405 method not allowed"
-    assert "error" not in report_of(synced()).document()["run"]
+    report = report_of(synced(), *failures, outcome="partial")
+    jsonschema.validate(report.document(), SCHEMA)
+    assert report.run()["error"] == "2 tags could not be removed: d.io/a:1: DELETE: 405 method not allowed"
+    assert "error" not in report_of(synced()).run()
