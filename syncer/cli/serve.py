@@ -212,7 +212,15 @@ async def _handle_signals(service: Service, log: DaemonLog) -> None:
                             f"received {name}: waiting for running tasks; send it again to stop immediately"
                         )
                         _schedule_exit()
+                        _ignore(signal.SIGHUP, signal.SIGUSR1)
                         service.stop()
+
+
+def _ignore(*numbers: signal.Signals) -> None:
+    """Ignore signals until the end of the process. Without their handlers, they would end it."""
+    for number in numbers:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _schedule_exit() -> None:

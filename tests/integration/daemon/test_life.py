@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -81,6 +82,16 @@ def test_logs_are_lines_of_json_with_the_run(idle):
     assert failed["run"] == run["id"]
     assert failed["source"] == "127.0.0.1:1/app:1"
     idle.terminate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_other_signals_during_exit_leave_the_exit_code(idle, number):
+    idle.start()
+    idle.signal(signal.SIGTERM)
+    while idle.process.poll() is None:
+        idle.signal(number)
+        time.sleep(0.001)
+    assert idle.process.wait() == 0
 
 
 def test_second_signal_ends_daemon_immediately(idle, registry):
