@@ -17,7 +17,7 @@ DOCKER_HUB = "docker.io"
 LAYOUT = "oci:"
 """The scheme of image layouts."""
 _LAYOUT_HOST = f"{LAYOUT}/"
-_INSIDE = "//"
+INSIDE = "//"
 """Separates the folder of a layout from the repository in it."""
 _DOCKER_HUB_NAMES = frozenset(
     {"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
@@ -107,7 +107,7 @@ class Repository(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def _in_layout(cls, text: str) -> Self:
-        folder, separator, name = text.removeprefix(LAYOUT).partition(_INSIDE)
+        folder, separator, name = text.removeprefix(LAYOUT).partition(INSIDE)
         if not folder or "\0" in folder or (separator and not name):
             raise InvalidReference(
                 f"expected oci:FOLDER or oci:FOLDER//host/repository:tag, found {text[:300]!r}"
@@ -147,7 +147,7 @@ class Repository(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         if not self.host.startswith(_LAYOUT_HOST):
             return f"{self.host}/{self.path}"
-        return f"{self.host}{_INSIDE}{self.path}" if self.path else self.host
+        return f"{self.host}{INSIDE}{self.path}" if self.path else self.host
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -191,7 +191,7 @@ def split_reference(text: str) -> tuple[str, str | None, str | None]:
     the repository after `//`.
     """
     if text.startswith(LAYOUT):
-        folder, separator, rest = text.partition(_INSIDE)
+        folder, separator, rest = text.partition(INSIDE)
         name, tags, digest = split_reference(rest) if separator else ("", None, None)
         return f"{folder}{separator}{name}", tags, digest
     regex = text.find(":/")

@@ -10,7 +10,15 @@ from msgspec.structs import replace
 from syncer.diagnostics import Place, shown
 from syncer.lazy_pattern import lazy_pattern
 from syncer.oci.digest import InvalidDigest
-from syncer.oci.reference import DOCKER_HUB, LAYOUT, InvalidReference, Repository, is_host, split_reference
+from syncer.oci.reference import (
+    DOCKER_HUB,
+    INSIDE,
+    LAYOUT,
+    InvalidReference,
+    Repository,
+    is_host,
+    split_reference,
+)
 from syncer.rules.attestations import Attestations
 from syncer.rules.destination import TAG, Destination, parse_destination, split
 from syncer.rules.tags import AllTags, OneDigest, TagSelection, TheseTags
@@ -74,7 +82,8 @@ class DestinationTemplate(msgspec.Struct, frozen=True):
             if destination.repository.is_whole_layout:
                 # A layout has each repository under its full name.
                 inside = Repository(destination.repository.host, str(source))
-                destination = replace(destination, repository=inside)
+                written = f"{destination.written}{INSIDE}{source}"
+                destination = replace(destination, repository=inside, written=written)
             return destination
         values = _values(source, captures)
         resolved = _resolved(self.text, values, self.selection)

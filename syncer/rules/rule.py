@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from syncer.diagnostics import Place
-from syncer.oci.reference import Reference, Repository, split_reference
+from syncer.oci.reference import INSIDE, Reference, Repository, split_reference
 from syncer.rules.attestations import Attestations
 from syncer.rules.compared import Compared
 from syncer.rules.destination import Destination
@@ -103,6 +103,8 @@ class Rule(Compared, frozen=True):
                 destination.written,
                 split_reference(destination.written)[0],
             }
+            if destination.repository.layout is not None:
+                names.add(destination.written.partition(INSIDE)[0])
         for template in self.templates:
             names |= {template.text, template.written, split_reference(template.written)[0]}
         return frozenset(names)

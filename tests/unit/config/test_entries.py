@@ -157,3 +157,15 @@ def test_keys_of_verify_are_found_from_a_list_in_another_folder(tmp_path, monkey
 
     (again,) = load(images=Path("lists/failed.json")).rules
     assert [key.pem for key in again.verify] == [key.pem for key in written.verify]
+
+
+@pytest.mark.parametrize("layout", ["oci:/layouts/l", "oci:l", "oci:$HOST", "$LAYOUT"])
+def test_entry_for_a_layout_names_the_repository_in_it(layout):
+    environment = ENVIRONMENT | {"LAYOUT": "oci:/layouts/l"}
+    (whole,) = rules_from({"d.io/a": [layout, "e.io/r"]}, environment)
+    key, value = whole.entry_for(["1", "2"])
+    assert (key, value) == ("d.io/a:1,2", [f"{layout}//d.io/a:1,2", "e.io/r:1,2"])
+    (part,) = rules_from({key: value}, environment)
+    assert [each.repository for each in part.destinations] == [each.repository for each in whole.destinations]
+    assert layout in whole.names
+    assert layout in part.names
