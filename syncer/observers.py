@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def receiver_of(observer: Observer, kind: type) -> Callable[[Any], None] | None:
     return observer.notify if has_own else observer.handler_of(kind)
 
 
+@cache
 def _method_name(class_name: str) -> str:
     words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in class_name)
     return f"on{words}"

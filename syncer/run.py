@@ -23,10 +23,11 @@ from syncer.engine.selections import Selections
 from syncer.engine.task import ImageOpener, Job, Key, Verifier
 from syncer.engine.written import ReadOnlyWrittenTags, WrittenTags
 from syncer.errors import Kind, RegistryError
-from syncer.events import ImageFailed, ImageSkipped, ImageSynced, RunFinished, RunStarted
+from syncer.events import RunFinished, RunStarted
 from syncer.http.internal import AllowedHosts
 from syncer.http.transport import Transport
 from syncer.http.wire import ConnectionPool
+from syncer.observe.progress.totals import ImageTotals
 from syncer.observers import Observer, Observers
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
@@ -91,22 +92,6 @@ class RunResult(msgspec.Struct, frozen=True):
     drifted: int = 0
 
 
-class _Tally(Observer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.synced = self.skipped = self.failed = self.drifted = 0
-
-    def on_image_synced(self, _event: ImageSynced) -> None:
-        self.synced += 1
-
-    def on_image_skipped(self, event: ImageSkipped) -> None:
-        self.skipped += 1
-        self.drifted += event.drift
-
-    def on_image_failed(self, _event: ImageFailed) -> None:
-        self.failed += 1
-
-
 class Run:
     """Copies the images of the given rules to their destinations, once.
 
@@ -160,7 +145,7 @@ class Run:
         self._transport = transport
         self._layouts = layouts
         self._stream = stream
-        self._tally = _Tally()
+        self._tally = ImageTotals()
         self._interrupted = False
         self._writers: dict[Repository, Rule] = {}
         self._shared_destinations: set[Repository] = set()

@@ -17,24 +17,18 @@ from syncer.observe import words
 from syncer.observers import Observer
 
 
-class Totals(Observer):
-    """Counts the events of a run. The counts are reset when a new run starts."""
+class ImageTotals(Observer):
+    """Counts the images of a run by outcome. The counts are reset when a new run starts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.dry_run = False
         self._reset()
 
     def _reset(self) -> None:
         self.synced = self.skipped = self.failed = self.drifted = 0
-        self.blobs: Counter[str] = Counter()
-        self.nbytes: Counter[str] = Counter()
-        self.requests = self.retries = 0
-        self.pruned = 0
 
-    def on_run_started(self, event: RunStarted) -> None:
+    def on_run_started(self, _event: RunStarted) -> None:
         self._reset()
-        self.dry_run = event.dry_run
 
     def on_image_synced(self, _event: ImageSynced) -> None:
         self.synced += 1
@@ -45,6 +39,25 @@ class Totals(Observer):
 
     def on_image_failed(self, _event: ImageFailed) -> None:
         self.failed += 1
+
+
+class Totals(ImageTotals):
+    """Counts the events of a run. The counts are reset when a new run starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dry_run = False
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.blobs: Counter[str] = Counter()
+        self.nbytes: Counter[str] = Counter()
+        self.requests = self.retries = 0
+        self.pruned = 0
+
+    def on_run_started(self, event: RunStarted) -> None:
+        super().on_run_started(event)
+        self.dry_run = event.dry_run
 
     def on_tag_pruned(self, _event: TagPruned) -> None:
         self.pruned += 1
