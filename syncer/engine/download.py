@@ -53,6 +53,7 @@ class Download(Content):
         self._content = content
         self._response: AbstractAsyncContextManager[BlobBody] | None = None
         self._body: BlobBody | None = None
+        self._reject: Callable[[], bool] = lambda: False
         self._begun = False
         self._patience = HELD_SECONDS
         self._reading = 0
@@ -99,7 +100,7 @@ class Download(Content):
                 # Schema 1 manifests have no sizes: use the size from the registry.
                 self.blob = msgspec.structs.replace(self.blob, size=body.size)
             self._end = self._position + length if length else self.blob.size
-            self._body = body
+            self._body, self._reject = body, body.reject
             if body.size != self.blob.size and body.size >= 0:
                 raise self._mismatch(f"has {body.size} bytes instead of the {self.blob.size} in its manifest")
             if self.blob.size < 0:
@@ -332,5 +333,5 @@ class Download(Content):
             raise self._mismatch(_WRONG)
 
     def _mismatch(self, message: str) -> DigestMismatch:
-        self._elsewhere = self._body is not None and self._body.reject()
+        self._elsewhere = self._reject()
         return DigestMismatch(f"the blob {message}", attempt=self._attempt)

@@ -88,6 +88,10 @@ class Address:
         origin = _origin(url)
         return origin is not None and origin == _origin(f"{self._scheme}://{self.api_host}")
 
+    def elsewhere(self, url: str) -> str:
+        """Return the host and port of a URL that does not have the origin of this registry, else an empty string."""
+        return "" if self.is_own(url) else urlsplit(url).netloc
+
     def resolve(
         self, url: str, location: str, *, downgrade: bool = False, attempt: Attempt | None = None
     ) -> str:

@@ -16,7 +16,7 @@ from syncer.http.auth import Authenticator
 from syncer.http.exchange import Exchange, read_body, read_error
 from syncer.http.limits import HostLimits
 from syncer.http.pace import TooSlow
-from syncer.http.request import MAX_BODY, MAX_REDIRECTS, REDIRECTS, Answer, Request, Scopes
+from syncer.http.request import MAX_BODY, MAX_REDIRECTS, REDIRECTS, SAME_METHOD, Answer, Request, Scopes
 from syncer.http.retry import with_retries
 from syncer.http.splice import BodySplice, BodyStream, Check
 from syncer.http.standing import Standing
@@ -106,7 +106,7 @@ class RegistryClient:
         async def attempt() -> Answer:
             response = await self._request(request)
             try:
-                body = await read_body(response, request.attempt, request.limit)
+                body = await read_body(response, request.attempt, request.limit, self.address)
             finally:
                 await self.close(response)
             return Answer(response.status, response.headers, body, response.url)
@@ -158,7 +158,9 @@ class RegistryClient:
             async for chunk in response.body:
                 yield chunk
         except TransportError as error:
-            failure = failures.from_transport(error, attempt=attempt)
+            failure = failures.from_transport(
+                error, attempt=attempt, elsewhere=self.address.elsewhere(response.url)
+            )
             if isinstance(error, TooSlow) and self.address.is_own(response.url):
                 self.limits.too_slow(failure)
             raise failure from error
@@ -219,7 +221,7 @@ class RegistryClient:
             if (
                 status in REDIRECTS
                 and location
-                and request.method in {"GET", "HEAD"}
+                and (request.method in {"GET", "HEAD"} or (status in SAME_METHOD and request.repeatable))
                 and redirects < MAX_REDIRECTS
             ):
                 redirects += 1
@@ -228,9 +230,7 @@ class RegistryClient:
                     url, location, downgrade=request.insecure_redirect, attempt=request.attempt
                 )
                 continue
-            error = self._failure(
-                response, body, request.attempt, elsewhere="" if own else urlsplit(url).netloc
-            )
+            error = self._failure(response, body, request.attempt, elsewhere=self.address.elsewhere(url))
             if outdated:
                 error = error.with_changes(permanent=False)
             if scopes is not None and authorization is None and self.account is not None:
@@ -331,7 +331,7 @@ class RegistryClient:
             granted = 200 <= response.status < 400
             try:
                 if granted:
-                    raw = await read_body(response, request.attempt, MAX_TOKEN_ANSWER)
+                    raw = await read_body(response, request.attempt, MAX_TOKEN_ANSWER, self.address)
                 else:
                     raw = _words_of_service(await read_error(response, request.attempt))
             finally:

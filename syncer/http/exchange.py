@@ -30,6 +30,7 @@ BODY_SECONDS = 60.0
 BODY_RATE = 64 * 1024
 USER_AGENT = f"image-syncer/{__version__}"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_GZIP = b"\x1f\x8b"
 
 
 class _Metered:
@@ -119,7 +120,10 @@ class Exchange:
             status = response.status
         except TransportError as error:
             failure = failures.from_transport(
-                error, attempt=request.attempt, insecure=self._address.settings.insecure
+                error,
+                attempt=request.attempt,
+                insecure=self._address.settings.insecure,
+                elsewhere=self._address.elsewhere(url),
             )
             if own and _is_unreachable(error):
                 self._limits.unreachable(failure)
@@ -169,8 +173,11 @@ class Exchange:
                 self._observer.notify(QuotaLow(self._address.host, account, quota.remaining, wait))
 
 
-async def read_body(response: HttpResponse, attempt: Attempt, limit: int) -> bytes:
-    """Read the whole body. Raises `RegistryError` if it is larger than `limit` bytes or arrives too slowly."""
+async def read_body(response: HttpResponse, attempt: Attempt, limit: int, address: Address) -> bytes:
+    """Read the whole body, and unpack it if the server compressed it unasked.
+
+    Raises `RegistryError` if it is larger than `limit` bytes or arrives too slowly. `address` is that of the registry.
+    """
     if response.empty:
         return b""
     parts: list[bytes] = []
@@ -185,8 +192,10 @@ async def read_body(response: HttpResponse, attempt: Attempt, limit: int) -> byt
             parts.append(chunk)
             _check_pace(size, until, attempt)
     except TransportError as error:
-        raise failures.from_transport(error, attempt=attempt) from error
-    return b"".join(parts)
+        raise failures.from_transport(
+            error, attempt=attempt, elsewhere=address.elsewhere(response.url)
+        ) from error
+    return _unpacked(b"".join(parts), response.headers, limit)
 
 
 async def read_error(response: HttpResponse, attempt: Attempt) -> bytes:
@@ -200,7 +209,24 @@ async def read_error(response: HttpResponse, attempt: Attempt) -> bytes:
             _check_pace(len(body), until, attempt)
     except (TransportError, RegistryError):
         pass  # the status is enough
-    return body[:MAX_ERROR]
+    return _unpacked(body[:MAX_ERROR], response.headers, MAX_ERROR)
+
+
+def _unpacked(body: bytes, headers: Headers, limit: int) -> bytes:
+    """Return a body without gzip (RFC 9110, section 8.4.1.3). Return it unchanged if it is not gzip, or too large unpacked.
+
+    No document of a registry begins as gzip does. The header alone proves nothing: some servers send it in error.
+    """
+    if body[:2] != _GZIP or "content-encoding" not in headers:
+        return body
+    import zlib
+
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, limit)
+    except zlib.error:
+        return body
+    return unpacked if unpacker.eof else body
 
 
 def _check_pace(size: int, until: float, attempt: Attempt) -> None:

@@ -38,6 +38,8 @@ _SINCE_1970 = 1e9
 """A `Retry-After` above this value is a Unix timestamp: some servers send one instead of a number of seconds."""
 SLOW_SECONDS = 10.0
 """Seconds before the retry of a request whose response was too slow."""
+_LOCAL = (InternalAddress, TooManyOpenFiles, ProxyUnreachable)
+"""Errors that name the host, or that do not depend on it."""
 
 _NOT_TLS = lazy_pattern(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE")
 _TITLE = lazy_pattern(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
@@ -105,12 +107,35 @@ def _status_words(status: int) -> str:
     return f"{status} {word}".strip()
 
 
-def from_transport(error: TransportError, *, attempt: Attempt, insecure: bool = False) -> RegistryError:
-    """Return the error for a connection that could not be opened or that broke."""
-    kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
+def from_transport(
+    error: TransportError, *, attempt: Attempt, insecure: bool = False, elsewhere: str = ""
+) -> RegistryError:
+    """Return the error for a connection that could not be opened or that broke.
+
+    `elsewhere` is the host of the connection if the registry redirected to it, or if it is the token service.
+    """
+    if elsewhere and not isinstance(error, _LOCAL):
+        kind, message, advice, permanent = _broken_elsewhere(error, attempt, clean(elsewhere))
+    else:
+        kind, message, advice, permanent = _broken(error, attempt.registry, insecure=insecure)
     # An immediate retry would be as slow. Other requests go first.
     wait = SLOW_SECONDS if isinstance(error, TooSlow) else None
     return RegistryError(kind, message, attempt=attempt, advice=advice, permanent=permanent, retry_after=wait)
+
+
+def _broken_elsewhere(
+    error: TransportError, attempt: Attempt, host: str
+) -> tuple[Kind, str, str, bool | None]:
+    # `insecure` and `plain_http` of the registry do not apply to other hosts, so they are no advice.
+    kind, message, advice, permanent = _broken(error, host, insecure=True)
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
+        advice = f'add the CA certificate of {host} to the "ca_file" of {attempt.registry} in the auth file'
+    elif isinstance(cause, socket.gaierror):
+        advice = "check the DNS settings of this machine"
+    if attempt.endpoint != "token":
+        message += f" ({host}, to which the registry redirected)"
+    return kind, message, advice, permanent
 
 
 def _broken(error: TransportError, registry: str, *, insecure: bool) -> tuple[Kind, str, str, bool | None]:

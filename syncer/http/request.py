@@ -10,6 +10,8 @@ MAX_BODY = 16 * 1024 * 1024
 """Default maximum size in bytes of a response that is read completely."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SAME_METHOD = frozenset({307, 308})
+"""The redirects that are followed with the method and the body of the request (RFC 9110, section 15.4)."""
 MAX_REDIRECTS = 5
 """Maximum number of redirects that one request follows."""
 

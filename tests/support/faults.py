@@ -48,7 +48,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response of the proxy instead of the registry."""
+    """A response of the proxy instead of the registry. With `transfer-encoding`, `body` is encoded like that already."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -237,6 +237,8 @@ class _Exchange:
                 self.asked.received += len(piece)
         self.asked.status = reply.status
         headers = {"content-length": str(len(reply.body)), **reply.headers, "connection": "close"}
+        if "transfer-encoding" in headers:
+            del headers["content-length"]
         body = b"" if self.asked.method == "HEAD" else reply.body
         self.asked.sent = len(body)
         self.writer.write(_lines(_status_line(reply.status), headers) + body)

@@ -7,16 +7,16 @@ from syncer.lazy_pattern import lazy_pattern
 MAX_CHUNK = 512 * 1024 * 1024
 """Bytes. Larger minimum chunk sizes are ignored."""
 
-_CONTENT_RANGE = lazy_pattern(r"bytes[ =]{1,8}([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.IGNORECASE)
+_CONTENT_RANGE = lazy_pattern(r"bytes[ =]{1,8}([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 _RANGE = lazy_pattern(r"(?:bytes[ =])?0-([0-9]{1,18})", re.IGNORECASE)
 
 
-def content_range(value: str | None) -> tuple[int, int]:
-    """Return the first byte position and the complete size from a `Content-Range`. Unknown values are -1."""
+def content_range(value: str | None) -> tuple[int, int, int]:
+    """Return the first and last byte position and the complete size from a `Content-Range`. Unknown values are -1."""
     match = _CONTENT_RANGE.fullmatch((value or "").strip())
     if not match:
-        return -1, -1
-    return int(match[1]), -1 if match[2] == "*" else int(match[2])
+        return -1, -1, -1
+    return int(match[1]), int(match[2]), -1 if match[3] == "*" else int(match[3])
 
 
 def number(value: str | None) -> int:

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
+from msgspec.structs import replace
+
+from syncer.errors import MAX_RETRY_AFTER, Attempt, DigestMismatch, Kind, RegistryError
 from syncer.http.client import RegistryClient
 from syncer.http.request import Answer
 from syncer.http.transport import HttpResponse
@@ -35,9 +37,13 @@ if TYPE_CHECKING:
 
 PREWARM = 4
 """Connections to open in advance, for the requests that follow a tag list."""
-_NOT_FOR_RANGE = frozenset({401, 404, 410})
-"""Error statuses for a blob that do not depend on the requested range."""
 _ACCEPT = {"Accept": media_types.ACCEPT}
+
+
+def _may_be_of_range(error: RegistryError) -> bool:
+    """Return whether a registry may have refused a blob because of the requested range. Any status is used for that."""
+    refused = error.status is not None and error.attempt.endpoint == "blob"
+    return (refused or is_hang_up(error)) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER
 
 
 class RemoteRepository(Source, ListsReferrers):
@@ -234,15 +240,21 @@ class RemoteRepository(Source, ListsReferrers):
         self, blob: Descriptor, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[BlobBody]:
         part = bool(offset) or length is not None
-        opened = None
+        opened, remember = None, part
         if part and self._capabilities.ranges:
-            opened = await self._open_part(blob, offset, length)
+            try:
+                opened = await self._open_part(blob, offset, length)
+            except RegistryError as error:
+                if not _may_be_of_range(error):
+                    raise
+                # A rate limit passes.
+                remember = error.kind is not Kind.THROTTLED
         if opened is None:
             response = await self._open(blob)
-            if part:
+            if remember:
                 # Only the request for a range was refused.
                 self._capabilities.ranges = False
-            opened = response, self._body(response, blob, ranged=self._capabilities.ranges)
+            opened = response, self._body(response, blob, ranged=not part)
         response, body = opened
         try:
             yield body
@@ -252,24 +264,42 @@ class RemoteRepository(Source, ListsReferrers):
     async def _open_part(
         self, blob: Descriptor, offset: int, length: int | None
     ) -> tuple[HttpResponse, BlobBody] | None:
-        """Request a range of a blob (RFC 9110, section 14). Return None if the registry does not serve the range."""
+        """Request a range of a blob (RFC 9110, section 14). Return None if the response is not this range.
+
+        Raises `RegistryError` if the registry refuses the request.
+        """
         # Some registries refuse ranges without an end.
         size = blob.size if length is None else offset + length
         asked = f"bytes={offset}-{size - 1 if size > 0 else ''}"
-        try:
-            response = await self._open(blob, asked)
-        except RegistryError as error:
-            if error.status in _NOT_FOR_RANGE or not (is_refusal(error, "blob") or is_hang_up(error)):
-                raise
-            return None
-        start, size, ranged = 0, number(response.headers.get("content-length")), response.status == 206
+        response = await self._open(blob, asked)
+        stated = number(response.headers.get("content-length"))
+        start, end, size, ranged = 0, stated - 1, stated, response.status == 206
         if ranged:
-            start, size = content_range(response.headers.get("content-range"))
+            start, end, size = content_range(response.headers.get("content-range"))
+        length = end - start + 1
         # Some call the part the whole. Whether it has another size the whole itself tells.
-        if not 0 <= start <= offset or 0 <= size != blob.size >= 0:
+        wrong = (ranged and end < offset) or (stated >= 0 and stated != length)
+        if wrong or not 0 <= start <= offset or 0 <= size != blob.size >= 0:
             await self._client.close(response)
             return None
-        return response, self._body(response, blob, start=start, size=size, ranged=ranged)
+        body = self._body(response, blob, start=start, size=size, ranged=ranged)
+        if ranged:
+            chunks = body.chunks if stated >= 0 else self._counted(body.chunks, length)
+            body = replace(body, chunks=chunks, reject=self._reject_ranges)
+        return response, body
+
+    async def _counted(self, chunks: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
+        """Yield the chunks of a range. If they have another length than stated, request no more ranges."""
+        async for chunk in chunks:
+            length -= len(chunk)
+            yield chunk
+        if length:
+            self._capabilities.ranges = False
+
+    def _reject_ranges(self) -> bool:
+        """Request no more ranges, because they had the wrong content. Return whether the whole blob may be right."""
+        useful, self._capabilities.ranges = self._capabilities.ranges, False
+        return useful
 
     async def _open(self, blob: Descriptor, part: str = "") -> HttpResponse:
         return await self._client.open(

@@ -143,9 +143,33 @@ async def test_compressed_blob_is_digest_mismatch(here, net, target):
     assert target.store.tags("app") == []
 
 
-async def test_compressed_manifest_is_reported(here, net, source):
+def compressed(coding, body):
+    return {"headers": {"content-encoding": coding, "content-type": "application/json"}, "body": body}
+
+
+# The HTTP client of Go asks for gzip and unpacks it, so docker, skopeo and crane take what such servers send
+# (https://pkg.go.dev/net/http#Transport, DisableCompression).
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP"])
+async def test_compressed_manifest_and_tag_list_are_copied(here, net, source, arrived, coding):
     packed = gzip.compress(source.store.get_manifest("app", "1").raw)
-    here.on("GET", "*/manifests/*", status=200, headers={"content-encoding": "gzip"}, body=packed)
+    here.on("GET", TAGS, status=200, **compressed(coding, gzip.compress(b'{"tags": ["1"]}')))
+    here.on("GET", MANIFESTS, status=200, **compressed(coding, packed))
+    assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+async def test_compressed_error_is_quoted(here, net):
+    refusal = b'{"errors": [{"code": "DENIED", "message": "the subscription has ended"}]}'
+    here.on("GET", TAGS, status=403, **compressed("gzip", gzip.compress(refusal)))
+    outcome = await net.sync(RULE, retries=0)
+    assert "DENIED: the subscription has ended" in outcome.failed[0].failure.message
+
+
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b" " * (5 << 20)), gzip.compress(b"{}")[:-9], b"\x1f\x8bno gzip"]
+)
+async def test_compressed_manifest_that_cannot_be_unpacked_is_reported(here, net, packed):
+    here.on("GET", MANIFESTS, status=200, **compressed("gzip", packed))
     outcome = await net.sync(ONE, retries=0)
     assert "is compressed (gzip)" in outcome.failed[0].failure.message
 
@@ -193,6 +217,41 @@ async def test_error_names_cdn_that_refuses(here, net, source):
         outcome = await net.sync(ONE, retries=0)
         assert f"403 forbidden from {cdn.host}" in outcome.failed[0].failure.message
         assert "user name" not in outcome.failed[0].failure.message
+
+
+UNREACHABLE = {
+    "no-such-host.invalid": "cannot resolve the host name no-such-host.invalid",
+    "127.0.0.1:1": "cannot connect",
+}
+
+
+@pytest.mark.parametrize(("host", "reason"), UNREACHABLE.items())
+@pytest.mark.parametrize("path", [BIG_BLOB, MANIFESTS, TAGS])
+async def test_error_names_unreachable_host_that_registry_redirects_to(here, net, path, host, reason):
+    here.on("GET", path, status=307, headers={"location": f"http://{host}/x"})
+    outcome = await net.sync(RULE, retries=0)
+    message = outcome.failed[0].failure.message
+    assert reason in message
+    assert f"({host}, to which the registry redirected)" in message
+    assert f"check that {here.host} is running" not in message
+
+
+async def test_error_names_redirect_target_whose_certificate_is_not_trusted(here, net, source, ca):
+    async with Faults(source.host, tls=ca) as cdn:
+        here.on("GET", BIG_BLOB, status=307, headers={"location": f"https://{cdn.host}/x"})
+        outcome = await net.sync(ONE, retries=0)
+    advice = f'add the CA certificate of {cdn.host} to the "ca_file" of {here.host}'
+    assert advice in outcome.failed[0].failure.message
+
+
+async def test_error_names_redirect_target_that_breaks_off(here, net, source):
+    async with Faults(source.host) as cdn:
+        cdn.on("GET", "*", cut=0)
+        here.on(
+            "GET", BIG_BLOB, reply=lambda asked: Reply(307, {"location": f"http://{cdn.host}{asked.path}"})
+        )
+        outcome = await net.sync(ONE, retries=0)
+    assert f"({cdn.host}, to which the registry redirected)" in outcome.failed[0].failure.message
 
 
 async def test_redirect_loop_fails(here, net):
