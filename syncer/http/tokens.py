@@ -21,7 +21,10 @@ _DEFAULT_LIFETIME = 60.0
 _MAX_LIFETIME = 24 * 3600.0
 _MAX_TOKEN = 64 * 1024
 _CLIENT_ID = "image-syncer"
-_NO_POST = frozenset({404, 405, 501})
+_NO_METHOD = frozenset({404, 405, 501})
+"""Statuses of token services that do not accept the method of a request."""
+_NO_GET = _NO_METHOD | {400}
+"""The same for GET: an OAuth service may report that the grant is missing (RFC 6749, section 5.2)."""
 
 FetchToken = Callable[[str, str, dict[str, str], bytes | None], Awaitable[Answer]]
 """`(method, url, headers, body) -> answer`. Raises `RegistryError` if the status is 400 or above."""
@@ -108,7 +111,7 @@ class TokenService:
         self._secure = secure
         self._clock = clock
         self._now = now
-        self._no_post = False
+        self._no_post = self._no_get = False
 
     async def token(self, challenge: Challenge, scopes: Scopes, account: Account | None) -> Token:
         """Request a token for `scopes`. A request without scopes only checks the credentials. Raises `RegistryError`."""
@@ -116,23 +119,54 @@ class TokenService:
         fields = [("service", service)] if (service := challenge.parameters.get("service")) else []
         identity = account.identity_token if account else None
         if identity is not None and not self._no_post:
-            form = [
-                *fields,
-                ("client_id", _CLIENT_ID),
-                ("grant_type", "refresh_token"),
-                ("refresh_token", identity.reveal()),
-                *([("scope", " ".join(scopes))] if scopes else []),
-            ]
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            grant = [("grant_type", "refresh_token"), ("refresh_token", identity.reveal())]
             try:
-                return await self._asked("POST", realm, headers, urlencode(form).encode())
+                return await self._posted(realm, [*fields, *grant], scopes)
             except RegistryError as error:
-                if error.status not in _NO_POST:
+                if error.status not in _NO_METHOD:
                     raise
                 # Services without the OAuth endpoint accept an identity token as a password.
                 self._no_post = True
+        if account is None or account.password is None or identity is not None:
+            return await self._fetched(realm, fields, scopes, account)
+        grant = [
+            ("grant_type", "password"),
+            ("username", account.username),
+            ("password", account.password.reveal()),
+        ]
+        if self._no_get:
+            return await self._posted(realm, [*fields, *grant], scopes)
+        try:
+            return await self._fetched(realm, fields, scopes, account)
+        except RegistryError as error:
+            # Some services answer 400 or 404 because of the scopes: to several, or to none.
+            if error.status not in _NO_GET or (error.status in {400, 404} and len(scopes) != 1):
+                raise
+            # OAuth services accept only POST (RFC 6749, section 3.2).
+            try:
+                token = await self._posted(realm, [*fields, *grant], scopes)
+            except RegistryError as refusal:
+                raise (error if refusal.status in _NO_GET else refusal) from None
+        self._no_get = True
+        return token
+
+    async def _posted(self, realm: str, fields: list[tuple[str, str]], scopes: Scopes) -> Token:
+        """Request a token from the OAuth endpoint (distribution, spec/auth/oauth)."""
+        form = [
+            *fields,
+            ("client_id", _CLIENT_ID),
+            *([("scope", " ".join(scopes))] if scopes else []),
+        ]
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return await self._asked("POST", realm, headers, urlencode(form).encode())
+
+    async def _fetched(
+        self, realm: str, fields: list[tuple[str, str]], scopes: Scopes, account: Account | None
+    ) -> Token:
+        """Request a token with GET (distribution, spec/auth/token)."""
         query = urlencode([*fields, *(("scope", scope) for scope in scopes)])
         url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
+        identity = account.identity_token if account else None
         login = (
             basic(account) if identity is None else _encoded(account.username if account else "", identity)
         )

@@ -1,6 +1,6 @@
 """Classification of responses: success, refusal by the registry, and responses that are not from a registry."""
 
-from syncer.errors import Attempt, Kind, RegistryError
+from syncer.errors import MAX_RETRY_AFTER, Attempt, Kind, RegistryError
 from syncer.http.failures import is_html, page_title
 from syncer.http.request import Answer
 from syncer.http.transport_errors import ReadError, RemoteProtocolError
@@ -25,6 +25,17 @@ def is_refusal(error: RegistryError, endpoint: str) -> bool:
 def is_hang_up(error: RegistryError) -> bool:
     """Whether a server took a request and closed the connection instead of answering: some refuse so."""
     return error.status is None and isinstance(error.__cause__, RemoteProtocolError | ReadError)
+
+
+def is_head_refusal(error: RegistryError) -> bool:
+    """Return whether a GET may answer what a HEAD of a manifest did not.
+
+    A rate limit for HEAD need not hold for GET. Return False if the registry says that it lasts.
+    """
+    throttled = error.kind is Kind.THROTTLED and error.attempt.endpoint == "manifest"
+    if throttled:
+        return error.status is not None and (error.retry_after or 0.0) <= MAX_RETRY_AFTER
+    return is_refusal(error, "manifest") or is_hang_up(error)
 
 
 def is_unusable(error: RegistryError, endpoint: str) -> bool:

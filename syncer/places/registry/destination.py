@@ -18,7 +18,7 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Repository
 from syncer.oci.referrers import lacks
 from syncer.places.content import Destination, RecordsReferrers, Upload
-from syncer.places.registry.answers import SUCCESS, invalid, is_hang_up, is_refusal, is_unusable
+from syncer.places.registry.answers import SUCCESS, invalid, is_head_refusal, is_refusal, is_unusable
 from syncer.places.registry.capabilities import Capabilities
 from syncer.places.registry.harbor import Projects, says_new
 from syncer.places.registry.headers import min_chunk_size
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MISSING = frozenset({401, 403, 404})
 """Statuses that registries return for a missing project."""
 _UNANSWERED = frozenset({Kind.TIMEOUT, Kind.CONNECTION})
+_UNCLEAR = _UNANSWERED | {Kind.SERVER_ERROR, Kind.CONFLICT}
+"""Kinds of failures after which a manifest may be stored: by the request itself, or by another one at the same time."""
 
 
 class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
@@ -93,7 +95,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
             if found := await self._head(target):
                 return found
         except RegistryError as error:
-            if not (is_refusal(error, "manifest") or is_hang_up(error)):
+            if not is_head_refusal(error):
                 raise
             if error.status == 404 or (error.status in {401, 403} and await self._finds_it_new()):
                 return None
@@ -247,7 +249,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
                     retry=False,
                 )
             except RegistryError as error:
-                if error.kind in _UNANSWERED:
+                if error.kind in _UNCLEAR:
                     # The registry may still store the manifest: check before it is sent again.
                     self._unsure.add((target, manifest.digest))
                 raise
@@ -257,7 +259,7 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
         except RegistryError as error:
             if error.kind is Kind.IMMUTABLE and await self._is_stored(manifest, tag):
                 return manifest.digest
-            if error.kind is Kind.TIMEOUT and await self._was_stored(manifest, tag):
+            if error.kind in _UNCLEAR and await self._was_stored(manifest, tag):
                 return manifest.digest
             raise self._advised(error, manifest) from error.__cause__
         if answer is None:

@@ -26,7 +26,14 @@ from syncer.oci.manifest import (
 )
 from syncer.oci.reference import Repository
 from syncer.places.content import BlobBody, ListsReferrers, Source
-from syncer.places.registry.answers import SUCCESS, is_hang_up, is_refusal, refuse_web_page, unreadable
+from syncer.places.registry.answers import (
+    SUCCESS,
+    is_hang_up,
+    is_head_refusal,
+    is_refusal,
+    refuse_web_page,
+    unreadable,
+)
 from syncer.places.registry.capabilities import Capabilities, HeadRequests
 from syncer.places.registry.headers import content_range, number
 from syncer.places.registry.tag_list import MAX_PAGE_BYTES, TagList
@@ -149,7 +156,7 @@ class RemoteRepository(Source, ListsReferrers):
             if found := await self._head(target):
                 return found
         except RegistryError as error:
-            if not (is_refusal(error, "manifest") or is_hang_up(error)):
+            if not is_head_refusal(error):
                 raise
         try:
             return await self._resolve_by_get(target)
@@ -163,17 +170,23 @@ class RemoteRepository(Source, ListsReferrers):
         heads = self._capabilities.manifest_heads
         if not heads.useful:
             return None
-        answer = await self._client.send(
-            "HEAD",
-            f"{self._base}/manifests/{target}",
-            endpoint="manifest",
-            scopes=self._scopes,
-            what=self._manifest(target),
-            headers=_ACCEPT,
-            ok=SUCCESS,
-            retry=self._retry,
-            read_seconds=self._client.answer_seconds,
-        )
+        try:
+            answer = await self._client.send(
+                "HEAD",
+                f"{self._base}/manifests/{target}",
+                endpoint="manifest",
+                scopes=self._scopes,
+                what=self._manifest(target),
+                headers=_ACCEPT,
+                ok=SUCCESS,
+                retry=self._retry,
+                read_seconds=self._client.answer_seconds,
+            )
+        except RegistryError as error:
+            if error.kind is Kind.THROTTLED:
+                # Do not count it: a rate limit passes, and at some registries only GET counts as a pull.
+                heads.answered()
+            raise
         try:
             digest = Digest.parse(answer.headers.get("docker-content-digest"))
         except InvalidDigest:

@@ -165,7 +165,9 @@ class TagList:
             listed = self._entries(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise unreadable(f"the tag list cannot be parsed: {error}", answer, self._attempt) from error
-        # Nexus lists null values, and JFrog lists digests.
+        # Nexus lists null values, and JFrog lists digests. Objects would be tags in another format.
+        if any(isinstance(entry, dict | list) for entry in listed):
+            raise invalid("the entries of the tag list are no strings", self._attempt)
         texts = [entry for entry in listed if isinstance(entry, str)]
         tags = [text for text in texts if is_tag(text)]
         return _Page(tags, len(listed), texts[-1][:MAX_LAST] if texts else "", self._next(answer))

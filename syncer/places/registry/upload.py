@@ -18,7 +18,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
 from syncer.places.content import Content, Upload
-from syncer.places.registry.answers import SUCCESS
+from syncer.places.registry.answers import SUCCESS, is_hang_up, is_refusal
 from syncer.places.registry.capabilities import UploadMethod, UploadMethods
 from syncer.places.registry.headers import session_offset
 from syncer.places.registry.pieces import STALL_SECONDS, Piece, Pieces
@@ -33,9 +33,12 @@ FINISH_BYTES_PER_SECOND = 20e6
 """A registry copies or hashes a blob before it responds to the last PUT. This rate extends the timeout by its size."""
 
 _REFUSED = frozenset({404, 405, 411, 413, 415, 501})
-_UNKNOWN = frozenset({"NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"})
+_UNKNOWN = frozenset({"NOT_FOUND", "NAME_UNKNOWN"})
 """Codes of a 404 for missing content, which says nothing about the upload method."""
-_LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+_LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UNKNOWN"})
+"""Codes of a session that is over. The blob may be stored: by the session, or by another upload at the same time."""
+_NOT_RESUMED = frozenset({400, 416, 422})
+"""Statuses of registries that open sessions, and refuse to continue them. A new session may be accepted."""
 
 
 class Session(msgspec.Struct):
@@ -93,13 +96,18 @@ class RemoteUpload(Upload):
                     # The download failed, not the upload: the session is of no use.
                     await self._abandon()
                     raise pieces.failure from None
-                self._unsure = error.status is None or error.status >= 500
+                # A proxy may have answered for the registry. A conflict may be another upload of the same blob.
+                unclear = error.status is None or error.status >= 500 or error.status == 409
+                self._unsure = unclear or not error.permanent
                 mismatches += error.kind is Kind.DIGEST_MISMATCH
                 logins += error.kind is Kind.UNAUTHORIZED
                 if mismatches > 1 or logins > 1:
                     error = error.with_changes(permanent=True)
                 no_progress = no_progress + 1 if self._offset <= farthest else 0
                 farthest = max(farthest, self._offset)
+                if no_progress > 1 and self._offset:
+                    # The session tells how far it got, and takes no more.
+                    await self._abandon()
                 if error.permanent or no_progress > RESUMES or (error.retry_after or 0.0) > MAX_RETRY_AFTER:
                     raise error from raised.__cause__
                 wait = error.retry_after or pause(no_progress)
@@ -141,7 +149,7 @@ class RemoteUpload(Upload):
         try:
             answer = await self._request("GET", self._session.location, retry=True)
         except RegistryError as error:
-            if error.status is None or not error.permanent:
+            if not (is_refusal(error, "upload") or is_hang_up(error)):
                 raise
             self._session = None
             return 0
@@ -282,14 +290,20 @@ class RemoteUpload(Upload):
             if error.kind is Kind.CONNECTION and not resumed:
                 self._breaks[method] = self._breaks.get(method, 0) + 1
             return error
-        if _LOST & set(error.codes) or error.status == 416:
+        codes = set(error.codes)
+        if _LOST & codes or error.status == 410 or error.kind is Kind.CONFLICT:
             return error.with_changes(permanent=False)
-        if "DIGEST_INVALID" in error.codes or "SIZE_INVALID" in error.codes:
+        if "DIGEST_INVALID" in codes or "SIZE_INVALID" in codes:
             await self._abandon()
             return DigestMismatch(
                 f"the registry received different content: {error.message}", attempt=error.attempt
             )
-        if error.status not in _REFUSED or _UNKNOWN & set(error.codes):
+        if resumed and error.status in _NOT_RESUMED:
+            await self._abandon()
+            return error.with_changes(permanent=False)
+        if error.status == 416 and method is not UploadMethod.STREAMED:
+            return error.with_changes(permanent=False)
+        if not _is_of_method(error, method):
             return error
         if not error.permanent or error.kind is Kind.FORBIDDEN:
             # The registry refuses this blob or all pushes, not the method.
@@ -305,6 +319,16 @@ class RemoteUpload(Upload):
             return error
         await self._abandon()
         return error.with_changes(permanent=False)
+
+
+def _is_of_method(error: RegistryError, method: UploadMethod) -> bool:
+    """Return whether a registry refused an upload because of its method, as far as the response tells."""
+    if error.status in _REFUSED:
+        return not _UNKNOWN & set(error.codes)
+    if error.status == 400 and "UNSUPPORTED" in error.codes:
+        return True
+    # Some registries require a Content-Range.
+    return method is UploadMethod.STREAMED and error.attempt.method == "PATCH" and error.status in {400, 416}
 
 
 def pause(no_progress: int) -> float:

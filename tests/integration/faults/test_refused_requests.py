@@ -128,6 +128,34 @@ async def test_throttled_head_is_retried_after_wait(here, net):
     assert here.count("GET", MANIFESTS) == 1
 
 
+@pytest.mark.parametrize("side", ["here", "there"])
+@pytest.mark.parametrize("headers", [{}, {"retry-after": "0"}])
+@pytest.mark.usefixtures("known")
+async def test_where_only_head_is_throttled_a_get_decides(here, there, net, arrived, side, headers):  # noqa: PLR0917
+    {"here": here, "there": there}[side].on("HEAD", MANIFESTS, status=429, headers=headers)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+
+
+@pytest.mark.usefixtures("known")
+async def test_throttled_head_is_not_replaced_if_the_registry_states_a_longer_wait(here, net):
+    here.on("HEAD", MANIFESTS, status=429, headers={"retry-after": "100000"})
+    outcome = await net.sync(ONE, retries=0)
+    assert outcome.failed[0].failure.kind == "throttled"
+    assert here.count("GET", MANIFESTS) == 0
+
+
+@pytest.mark.usefixtures("known")
+async def test_throttled_heads_are_sent_again_for_other_images(here, net, source):
+    tags = [str(number) for number in range(10, 20)]
+    for tag in tags:
+        make_image(source.store, "app", tag, layers=[LAYER])
+    here.on("HEAD", MANIFESTS, status=429, times=4 * (MAX_REFUSED_HEADS + 1))
+    rule = {f"here/app:{','.join(tags)}": "there/app"}
+    assert (await net.sync(rule, retries=0, transfers=1)).counts == (10, 0, 0)
+    assert [asked for asked in here.requests if asked.method == "HEAD" and asked.status == 200]
+
+
 @pytest.mark.parametrize("status", [*REFUSALS, 401])
 @pytest.mark.usefixtures("known")
 async def test_head_refused_by_destination_pushes_image(there, net, arrived, status):

@@ -140,6 +140,13 @@ async def test_entries_that_are_not_tags_are_ignored(here, net, listed):
     assert (await net.sync(RULE, retries=0)).counts == (1, 0, 0)
 
 
+@pytest.mark.parametrize("listed", ['[{"name": "1"}]', '["1", ["2"]]'])
+async def test_entries_in_another_format_are_no_empty_list(here, net, listed):
+    here.on("GET", TAGS, status=200, body=f'{{"tags": {listed}}}'.encode())
+    outcome = await net.sync(RULE, retries=0)
+    assert "the entries of the tag list are no strings" in outcome.failed[0].failure.message
+
+
 async def test_empty_tag_list_copies_nothing(here, net):
     here.on("GET", TAGS, status=200, body=b'{"name": "app", "tags": null}')
     assert (await net.sync(RULE, retries=0)).counts == (0, 0, 0)

@@ -148,7 +148,7 @@ async def test_blob_in_garbage_collection_does_not_change_upload_method(there, n
     assert len(big(there, "PUT")) == 3
 
 
-@pytest.mark.parametrize("code", ["NOT_FOUND", "NAME_UNKNOWN", "BLOB_UNKNOWN"])
+@pytest.mark.parametrize("code", ["NOT_FOUND", "NAME_UNKNOWN"])
 async def test_404_with_error_code_does_not_change_upload_method(there, net, code):
     there.on("PUT", UPLOADS, status=404, body=error(code, "it is gone"))
     outcome = await net.sync(ONE, retries=0)

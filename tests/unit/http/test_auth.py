@@ -498,6 +498,57 @@ async def test_a_service_without_post_gets_the_identity_token_as_a_password(stat
     assert stage.asked[1].user == f":{IDENTITY}"
 
 
+# OAuth services such as authentik (https://github.com/goauthentik/authentik/issues/11714); RFC 6749, section 3.2.
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+async def test_a_service_without_get_gets_the_password_in_a_post(status):
+    stage = Stage(ANNA, answer=lambda asked: status if asked.method == "GET" else {"access_token": "got"})
+    await stage.challenge(bearer(service="s"))
+
+    assert await stage.header() == "Bearer got"
+    assert await stage.header(PUSH) == "Bearer got"
+    assert [asked.method for asked in stage.asked] == ["GET", "POST", "POST"]
+    assert stage.asked[1].user is None
+    assert stage.asked[1].form == {
+        "grant_type": ["password"],
+        "username": ["anna"],
+        "password": [ANNA.password.reveal()],
+        "service": ["s"],
+        "client_id": ["image-syncer"],
+        "scope": [PULL[0]],
+    }
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_service_that_refuses_get_and_post_fails_with_the_answer_to_get(status):
+    stage = Stage(ANNA, answer=lambda asked: status if asked.method == "GET" else 405)
+    await stage.challenge()
+
+    with pytest.raises(RegistryError) as failure:
+        await stage.header()
+    assert failure.value.status == status
+
+
+async def test_a_wrong_password_in_a_post_ends_the_account():
+    stage = Stage(ANNA, answer=lambda asked: 405 if asked.method == "GET" else 401)
+    await stage.challenge()
+
+    for number in range(5):
+        with pytest.raises(RegistryError) as failure:
+            await stage.header((f"repository:app{number}:pull",))
+        assert failure.value.status == 401
+    # The refusal, and one login without scope that confirms it.
+    assert [asked.method for asked in stage.asked] == ["GET", "POST"] * 2
+
+
+async def test_an_anonymous_request_is_never_posted():
+    stage = Stage(answer=lambda asked: 405)
+    await stage.challenge()
+
+    with pytest.raises(RegistryError):
+        await stage.header()
+    assert [asked.method for asked in stage.asked] == ["GET"]
+
+
 async def test_refused_identity_token_is_not_sent_as_a_password():
     stage = Stage(KNOWN, answer=lambda asked: 401)
     await stage.challenge()
