@@ -38,6 +38,13 @@ _SINCE_1970 = 1e9
 """A `Retry-After` above this value is a Unix timestamp: some servers send one instead of a number of seconds."""
 SLOW_SECONDS = 10.0
 """Seconds before the retry of a request whose response was too slow."""
+_CERTIFICATES = {
+    9: "check the clock of this machine: the certificate of {host} is not valid yet",
+    10: "renew the certificate of {host}, or check the clock of this machine",
+    62: "use a name that the certificate of {host} contains, or have the certificate issued for this name",
+    64: "use a name that the certificate of {host} contains, or have the certificate issued for this address",
+}
+"""The advice by the code of OpenSSL (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED, …), where no CA helps."""
 _LOCAL = (InternalAddress, TooManyOpenFiles, ProxyUnreachable)
 """Errors that name the host, or that do not depend on it."""
 
@@ -130,7 +137,9 @@ def _broken_elsewhere(
     kind, message, advice, permanent = _broken(error, host, insecure=True)
     cause = error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
-        advice = f'add the CA certificate of {host} to the "ca_file" of {attempt.registry} in the auth file'
+        advice = _CERTIFICATES.get(getattr(cause, "verify_code", 0), "").format(host=host) or (
+            f'add the CA certificate of {host} to the "ca_file" of {attempt.registry} in the auth file'
+        )
     elif isinstance(cause, socket.gaierror):
         advice = "check the DNS settings of this machine"
     if attempt.endpoint != "token":
@@ -171,7 +180,7 @@ def _broken(error: TransportError, registry: str, *, insecure: bool) -> tuple[Ki
         advice = 'check HTTPS_PROXY and NO_PROXY, or "proxy" in the auth file'
         return Kind.CONNECTION, f"cannot connect to the proxy: {text}", advice, None
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
-        advice = (
+        advice = _CERTIFICATES.get(getattr(cause, "verify_code", 0), "").format(host=registry) or (
             f'set "ca_file" to the CA certificate, or set "insecure": true, for {registry} in the auth file'
         )
         return Kind.TLS, f"the certificate is not trusted: {text}", advice, None

@@ -62,8 +62,9 @@ class Headers:
         return [value.decode("latin-1") for value in self._lines(name)]
 
     def _lines(self, name: str) -> list[bytes]:
+        # The parser keeps trailing whitespace, which is not a part of the value (RFC 9110, section 5.5).
         wanted = name.encode()
-        return [value for key, value in self._fields if key == wanted]
+        return [value.strip(b" \t") for key, value in self._fields if key == wanted]
 
 
 class HttpRequest(msgspec.Struct, gc=False):

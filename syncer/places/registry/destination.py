@@ -217,14 +217,12 @@ class RemoteDestination(RemoteRepository, Destination, RecordsReferrers):
     def _session(self, answer: Answer) -> "Session":
         from syncer.places.registry.upload import Session
 
+        attempt = self._attempt("POST", "upload", f"upload to {self._shown}")
         location = answer.headers.get("location", "")
         if not location:
-            raise invalid(
-                "the upload session has no Location",
-                self._attempt("POST", "upload", f"upload to {self._shown}"),
-            )
+            raise invalid("the upload session has no Location", attempt)
         return Session(
-            self._client.address.resolve(answer.url, location),
+            self._client.address.resolve(answer.url, location, attempt=attempt),
             min_chunk_size(answer.headers.get("oci-chunk-min-length")),
         )
 

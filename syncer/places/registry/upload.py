@@ -278,7 +278,8 @@ class RemoteUpload(Upload):
         """Store the new location: it can change with every response."""
         assert self._session is not None
         if location := answer.headers.get("location"):
-            self._session.location = self._client.address.resolve(answer.url, location)
+            attempt = Attempt(self._repository.host, "", "upload", f"upload to {self._repository}")
+            self._session.location = self._client.address.resolve(answer.url, location, attempt=attempt)
 
     # --- learning from refusals -------------------------------------------------------------------------------------
 

@@ -280,6 +280,19 @@ async def test_head_without_digest_falls_back_to_get(here, net, stated):
     assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
 
 
+@pytest.mark.parametrize("around", ["  {} ", "\t{}\t"])
+async def test_whitespace_around_a_digest_header_is_not_a_part_of_it(here, net, arrived, around):
+    def rewrite(headers):
+        if "docker-content-digest" in headers:
+            headers["docker-content-digest"] = around.format(headers["docker-content-digest"])
+
+    here.on("HEAD", MANIFESTS, rewrite=rewrite)
+    assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert (await net.sync(ONE, retries=0)).counts == (0, 1, 0)
+    # The first run fetches the manifest, and the second one only asks for its digest.
+    assert here.count("GET", MANIFESTS) == 1
+
+
 async def test_manifest_without_digest_header_is_copied(here, there, net, arrived):
     for faults in (here, there):
         faults.on("*", MANIFESTS, drop=["Docker-Content-Digest"])

@@ -3,7 +3,7 @@
 import pytest
 
 from syncer.demo.images import make_image, make_layer, noise
-from tests.support.faults import Reply
+from tests.support.faults import Faults, Reply
 from tests.support.wire import same
 
 LAYER = make_layer({"layer": noise("layer", 300_000)})
@@ -152,6 +152,22 @@ async def test_redirected_post_and_put_are_followed(there, net, arrived, status)
     there.on("PUT", MANIFESTS, reply=redirecting(status))
     assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
     assert arrived()
+
+
+async def test_redirected_put_to_another_host_carries_no_credentials(there, net, target, arrived):
+    net.settings["there"] = {"username": "somebody", "password": "hush"}
+    there.on("GET", "/v2/", status=401, headers={"www-authenticate": 'Basic realm="x"'}, times=1)
+    async with Faults(target.host) as other:
+        there.on(
+            "PUT",
+            MANIFESTS,
+            reply=lambda asked: Reply(307, {"location": f"http://{other.host}{asked.target}"}),
+        )
+        assert (await net.sync(ONE, retries=0)).counts == (1, 0, 0)
+    assert arrived()
+    assert any("authorization" in asked.headers for asked in there.requests)
+    assert [asked.method for asked in other.requests] == ["PUT"]
+    assert not any("authorization" in asked.headers for asked in other.requests)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])

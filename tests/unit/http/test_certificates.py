@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from syncer.accounts.settings import HostSettings
-from syncer.errors import Kind, RegistryError
+from syncer.errors import Attempt, Kind, RegistryError
 from syncer.http import certificates
 from syncer.http.address import Address
+from syncer.http.failures import from_transport
 from syncer.http.transport_errors import ConnectError
 from syncer.http.wire import ConnectionPool
 from tests.support.messages import request_to
@@ -219,3 +220,43 @@ async def test_private_ca_without_key_identifiers_works_in_certs_d(old_style, st
     (folders[2] / host).mkdir(parents=True)
     (folders[2] / host / "ca.crt").write_bytes(ca_file.read_bytes())
     assert await ask(host, HostSettings()) == 200
+
+
+# --- certificates that no CA makes valid -----------------------------------------------------------------------------
+
+YESTERDAY = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+INVALID = {
+    "expired": (
+        {"not_before": YESTERDAY - dt.timedelta(days=9), "not_after": YESTERDAY},
+        ["127.0.0.1"],
+        "renew the certificate of {host}, or check the clock of this machine",
+    ),
+    "not valid yet": (
+        {"not_before": YESTERDAY + dt.timedelta(days=9), "not_after": YESTERDAY + dt.timedelta(days=99)},
+        ["127.0.0.1"],
+        "check the clock of this machine",
+    ),
+    "of another host": ({}, ["other.example"], "use a name that the certificate of {host} contains"),
+}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["registry", "redirect target"])
+@pytest.mark.parametrize(("dates", "names", "advice"), INVALID.values(), ids=INVALID)
+async def test_advice_for_an_invalid_certificate_is_not_a_ca_file(  # noqa: PLR0917
+    serve, ca, tmp_path, dates, names, advice, elsewhere
+):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert(*names, **dates).configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    host = await serve(context)
+    with pytest.raises(ConnectError) as failure:
+        await ask(host, HostSettings(ca_file=str(tmp_path / "ca.pem")))
+
+    registry = "registry.example.com" if elsewhere else host
+    error = from_transport(
+        failure.value, attempt=Attempt(registry, "GET", "blob"), elsewhere=host if elsewhere else ""
+    )
+
+    assert error.kind is Kind.TLS
+    assert error.advice.startswith(advice.format(host=host))
+    assert "ca_file" not in error.advice
