@@ -289,25 +289,29 @@ class RemoteRepository(Source, ListsReferrers):
         start, end, size, ranged = 0, stated - 1, stated, response.status == 206
         if ranged:
             start, end, size = content_range(response.headers.get("content-range"))
-        length = end - start + 1
         # Some call the part the whole. Whether it has another size the whole itself tells.
-        wrong = (ranged and end < offset) or (stated >= 0 and stated != length)
+        wrong = (ranged and end < offset) or (stated >= 0 and stated != end - start + 1)
         if wrong or not 0 <= start <= offset or 0 <= size != blob.size >= 0:
             await self._client.close(response)
             return None
         body = self._body(response, blob, start=start, size=size, ranged=ranged)
         if ranged:
-            chunks = body.chunks if stated >= 0 else self._counted(body.chunks, length)
-            body = replace(body, chunks=chunks, reject=self._reject_ranges)
+            body = replace(body, reject=self._reject_ranges)
+            last = end if length is None else min(end, offset + length - 1)
+            if stated < 0 or last < end:
+                # The length is unknown, or the registry ignores the end of the range.
+                chunks = self._exactly(body.chunks, last - start + 1)
+                body = BlobBody(start, size, chunks, self._reject_ranges, last == end)
         return response, body
 
-    async def _counted(self, chunks: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
-        """Yield the chunks of a range. If they have another length than stated, request no more ranges."""
+    async def _exactly(self, chunks: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
+        """Yield the first `length` bytes. If there are fewer, request no more ranges."""
         async for chunk in chunks:
+            yield chunk[:length]
             length -= len(chunk)
-            yield chunk
-        if length:
-            self._capabilities.ranges = False
+            if length <= 0:
+                return
+        self._capabilities.ranges = False
 
     def _reject_ranges(self) -> bool:
         """Request no more ranges, because they had the wrong content. Return whether the whole blob may be right."""

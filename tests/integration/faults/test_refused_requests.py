@@ -352,6 +352,23 @@ async def test_where_later_parts_are_refused_no_byte_is_lost(here, there, net, a
     assert there.received < 2 * len(LARGE.content) or reply is NO_PARTS["206 with other bytes"]
 
 
+@pytest.mark.parametrize("begins", ["bytes=", "bytes=2", "bytes=4"])
+@pytest.mark.usefixtures("large")
+async def test_where_the_end_of_a_range_is_ignored_no_byte_is_taken_twice(here, net, arrived, begins):
+    size = len(LARGE.content)
+
+    def the_rest(asked):
+        if not asked.headers.get("range", "").startswith(begins):
+            return None
+        start = int(asked.headers["range"].removeprefix("bytes=").partition("-")[0])
+        return Reply(206, {"content-range": f"bytes {start}-{size - 1}/{size}"}, LARGE.content[start:])
+
+    # A pause, so that idle connections fetch further parts.
+    here.on("GET", LARGE_BLOB, stall=0.3, stall_at=50_000, reply=the_rest)
+    assert (await net.sync(ONE, retries=0, transfers=4)).counts == (1, 0, 0)
+    assert arrived()
+
+
 @pytest.mark.usefixtures("large")
 async def test_where_parts_are_hung_up_on_the_whole_blob_is_taken(net, source, target):
     @source.before
