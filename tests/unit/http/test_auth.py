@@ -511,7 +511,7 @@ async def test_a_service_without_get_gets_the_password_in_a_post(status):
     assert stage.asked[1].form == {
         "grant_type": ["password"],
         "username": ["anna"],
-        "password": [ANNA.password.reveal()],
+        "password": [PASSWORD],
         "service": ["s"],
         "client_id": ["image-syncer"],
         "scope": [PULL[0]],
