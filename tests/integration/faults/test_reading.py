@@ -166,7 +166,9 @@ async def test_compressed_error_is_quoted(here, net):
 
 
 @pytest.mark.parametrize(
-    "packed", [gzip.compress(b" " * (5 << 20)), gzip.compress(b"{}")[:-9], b"\x1f\x8bno gzip"]
+    "packed",
+    [gzip.compress(b" " * (5 << 20)), gzip.compress(b"{}")[:-9], b"\x1f\x8bno gzip"],
+    ids=["too large", "cut off", "no gzip"],
 )
 async def test_compressed_manifest_that_cannot_be_unpacked_is_reported(here, net, packed):
     here.on("GET", MANIFESTS, status=200, **compressed("gzip", packed))
