@@ -303,7 +303,7 @@ async def test_a_run_ends_when_the_last_holder_lets_go():
 
 
 async def test_pause_that_begins_after_a_stop_does_not_delay_the_end():
-    graph, pauses = graph_of(), []
+    graph, pauses = graph_of(), [0.0]
     busy, other = Repository("a.test", "busy"), Repository("b.test", "other")
 
     class Throttled(Open):
@@ -316,7 +316,6 @@ async def test_pause_that_begins_after_a_stop_does_not_delay_the_end():
         await stopped.wait()
         pauses.append(600.0)
 
-    pauses.append(0.0)
     late = FakeTask("late", kind="image", repositories=[busy])
     graph.add(late)
     graph.add(FakeTask("last", script=throttle, repositories=[other]))
