@@ -115,7 +115,7 @@ class WorkerPool:
         name, seconds = job.repositories.wait_for(repository)
         if seconds is None:
             return None
-        if seconds > 0 and name not in self._timers and self._group is not None:
+        if seconds > 0 and name not in self._timers and self._group is not None and not self._stopping:
             self._timers.add(name)
             self._start(self._resume_after(name, seconds), self._pauses)
         return name

@@ -88,6 +88,12 @@ class Part:
         self._pieces: deque[bytes] = deque()
         self._ended = False
         self._changed = asyncio.Event()
+        self.dropped = False
+        """Whether nobody will read the part, so that it need not be fetched."""
+
+    def drop(self) -> None:
+        self.dropped = True
+        self._pieces.clear()
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -142,25 +148,26 @@ class RangePrefetcher:
 
     def forget(self) -> None:
         """Drop all parts, because the download restarts."""
-        for _ in self._parts:
-            self._idle_slots.leave_room()
-        self._parts.clear()
+        while self._parts:
+            self._drop_first()
         self._frontier = 0
 
     def rewound(self, position: int) -> None:
         """Go back to `position`. Drop the first part if it is partly read."""
         if self._parts and self._parts[0].start < self._position:
-            self._parts.popleft()
-            self._idle_slots.leave_room()
+            self._drop_first()
         self._position = position
 
     def reached(self, position: int) -> None:
         """Drop the parts before `position`, and start fetchers if workers are idle."""
         self._position = position
         while self._parts and self._parts[0].end <= position:
-            self._parts.popleft()
-            self._idle_slots.leave_room()
+            self._drop_first()
         self._start_fetchers()
+
+    def _drop_first(self) -> None:
+        self._parts.popleft().drop()
+        self._idle_slots.leave_room()
 
     def waited(self, seconds: float, received: int) -> None:
         """Record that the download waited for its own connection, and then had `received` bytes.
@@ -188,7 +195,10 @@ class RangePrefetcher:
 
     def _start_fetchers(self) -> None:
         while self._has_more() and self._idle_slots.borrow():
-            self._fetchers.append(self._group.create_task(self._fetch_parts()))
+            fetcher = self._group.create_task(self._fetch_parts())
+            # Not in the task itself: it may be cancelled before it starts.
+            fetcher.add_done_callback(lambda _fetcher: self._idle_slots.release())
+            self._fetchers.append(fetcher)
 
     def _has_more(self) -> bool:
         if not self._parts:
@@ -204,15 +214,12 @@ class RangePrefetcher:
         return self._received >= FAST * (self._waited - SLOW_SECONDS)
 
     async def _fetch_parts(self) -> None:
-        try:
-            while self._has_more() and not self._idle_slots.wanted_back and self._idle_slots.take_room():
-                part = Part(self._frontier, min(self._frontier + PART, self._blob.size))
-                self._frontier = part.end
-                self._parts.append(part)
-                if not await self._fetch(part):
-                    return
-        finally:
-            self._idle_slots.release()
+        while self._has_more() and not self._idle_slots.wanted_back and self._idle_slots.take_room():
+            part = Part(self._frontier, min(self._frontier + PART, self._blob.size))
+            self._frontier = part.end
+            self._parts.append(part)
+            if not await self._fetch(part):
+                return
 
     async def _fetch(self, part: Part) -> bool:
         """Fetch a part. Return False if it is incomplete; the download then fetches the rest."""
@@ -225,7 +232,7 @@ class RangePrefetcher:
                     return False
                 async for piece in body.chunks:
                     got += len(piece)
-                    if got > part.end:
+                    if got > part.end or part.dropped:
                         return False
                     part.add(piece)
         except RegistryError:

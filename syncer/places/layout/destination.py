@@ -7,8 +7,6 @@ another repository has it: its source must have the blob too.
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from anyio import to_thread
-
 from syncer.errors import Attempt, DigestMismatch, Kind, ManifestRefused, RegistryError
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
@@ -23,6 +21,7 @@ from syncer.places.layout.index import index_entry
 from syncer.places.layout.layout import Layout
 from syncer.places.layout.source import LayoutSource
 from syncer.places.layout.stored import PIECE, BlobWriter, WritableStore
+from syncer.places.layout.threads import in_thread
 
 _FLUSH = 2 * PIECE
 """Bytes that are collected before they are written."""
@@ -67,7 +66,7 @@ class WritableLayout(Layout):
                 return
             try:
                 with self.translated(attempt):
-                    raw = await to_thread.run_sync(self.written.write_index, added.entries)
+                    raw = await in_thread(self.written.write_index, added.entries)
             except BaseException:
                 self._pending.prepend(added)
                 raise
@@ -108,11 +107,11 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
         if ":" in target:
             digest = Digest(target)
             known = (await self._parts()).get(digest, self._written.earlier.size(digest))
-            size = await to_thread.run_sync(self._written.stored_size, digest)
+            size = await in_thread(self._written.stored_size, digest)
             return Descriptor("", digest, size) if size is not None and size == known else None
         entry = (await self._targets()).get(target)
         if isinstance(entry, Descriptor):
-            if await to_thread.run_sync(self._written.stored_size, entry.digest) in (None, -1):
+            if await in_thread(self._written.stored_size, entry.digest) in (None, -1):
                 return None
             return entry
         held = self._written.earlier.references.get(self._reference(target))
@@ -123,13 +122,13 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
         known = (await self._parts()).get(digest)
         if known is None:
             return False
-        stored = await to_thread.run_sync(self._written.written.size, digest)
+        stored = await in_thread(self._written.written.size, digest)
         return stored is not None and all(each in (stored, -1) for each in (known, size))
 
     async def shared_by(self, digest: Digest) -> Repository | None:
         if digest in await self._parts():
             return None
-        size = await to_thread.run_sync(self._written.stored_size, digest)
+        size = await in_thread(self._written.stored_size, digest)
         return None if size is None else self._written.name
 
     async def _parts(self) -> Mapping[Digest, int]:
@@ -159,7 +158,7 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
     # --- writing --------------------------------------------------------------------------------------------------
 
     async def mount(self, digest: Digest, *, from_: Repository) -> Upload | None:  # noqa: ARG002
-        size = await to_thread.run_sync(self._written.stored_size, digest)
+        size = await in_thread(self._written.stored_size, digest)
         if size is None:
             return await self.start_upload()
         self._own[digest] = size
@@ -176,13 +175,13 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
         attempt = self._attempt("upload", f"blob {digest} to {self.name}")
         layout = self._written
         with layout.translated(attempt):
-            writer = await to_thread.run_sync(layout.written.begin, digest, size, self.name.path)
+            writer = await in_thread(layout.written.begin, digest, size, self.name.path)
             try:
                 if isinstance(content, bytes):
-                    complete = await to_thread.run_sync(_write_whole, writer, content)
+                    complete = await in_thread(_write_whole, writer, content)
                 else:
                     await _write_chunks(writer, content)
-                    complete = await to_thread.run_sync(writer.commit)
+                    complete = await in_thread(writer.commit)
             finally:
                 writer.close()
         if not complete:
@@ -209,7 +208,7 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
         attempt = self._attempt("manifest", self._manifest(manifest.digest))
         try:
             with await self._layout.open(manifest.digest, attempt) as blob:
-                return await to_thread.run_sync(blob.matches, manifest.digest)
+                return await in_thread(blob.matches, manifest.digest)
         except RegistryError:
             return False
 
@@ -224,7 +223,7 @@ class LayoutDestination(LayoutSource, Destination, RecordsReferrers):
             return None
 
         with self._layout.translated(attempt):
-            missing = await to_thread.run_sync(find_missing)
+            missing = await in_thread(find_missing)
         if missing is not None:
             raise RegistryError(
                 Kind.NOT_FOUND,
@@ -284,14 +283,14 @@ def _write_whole(writer: BlobWriter, content: bytes) -> bool:
 
 
 async def _write_chunks(writer: BlobWriter, content: Content) -> None:
-    await to_thread.run_sync(writer.restart)
+    await in_thread(writer.restart)
     pieces: list[bytes] = []
     collected = 0
     async for chunk in content.chunks():
         pieces.append(chunk)
         collected += len(chunk)
         if collected >= _FLUSH:
-            await to_thread.run_sync(writer.write, pieces)
+            await in_thread(writer.write, pieces)
             pieces, collected = [], 0
     if pieces:
-        await to_thread.run_sync(writer.write, pieces)
+        await in_thread(writer.write, pieces)

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from anyio import to_thread
-
 from syncer.errors import Attempt, DigestMismatch, Kind, RegistryError
 from syncer.oci import media_types
 from syncer.oci.digest import Digest
@@ -22,6 +20,7 @@ from syncer.oci.referrers import is_referrer_tag
 from syncer.places.layout.contents import Contents
 from syncer.places.layout.index import Index, InvalidIndex, parse_index, unnamed_repository
 from syncer.places.layout.stored import BlobStore, StoredBlob, as_error
+from syncer.places.layout.threads import in_thread
 
 
 class Layout:
@@ -79,7 +78,7 @@ class Layout:
             if self._index is None:
                 attempt = self.attempt("", "tags", f"index of {self.name}")
                 with self.translated(attempt):
-                    raw = await to_thread.run_sync(self.store.read_index)
+                    raw = await in_thread(self.store.read_index)
                     if raw is None:
                         raise self.no_index(attempt)
                     self._index = self.parsed(raw)
@@ -150,7 +149,7 @@ class Layout:
             return None
 
         with self.translated(attempt):
-            blob = await to_thread.run_sync(open_any)
+            blob = await in_thread(open_any)
         if blob is None:
             raise self.missing(digest, attempt)
         return blob
@@ -173,7 +172,7 @@ class Layout:
         All of its content is read.
         """
         with self.translated(attempt):
-            return await to_thread.run_sync(self._verify, digest, size)
+            return await in_thread(self._verify, digest, size)
 
     def _verify(self, digest: Digest, size: int) -> bool:
         for store in self.stores():
@@ -194,7 +193,7 @@ class Layout:
                     attempt=attempt,
                 )
             with self.translated(attempt):
-                raw = await to_thread.run_sync(blob.read, 0, blob.size)
+                raw = await in_thread(blob.read, 0, blob.size)
         return parsed_manifest(raw, digest, media_type, attempt)
 
 

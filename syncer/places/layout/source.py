@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from anyio import to_thread
-
 from syncer.errors import Attempt, Kind, RegistryError
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
@@ -15,6 +13,7 @@ from syncer.oci.referrers import MAX_REFERRERS, fallback_tag
 from syncer.places.content import BlobBody, ListsReferrers, RepositoryListing, Source
 from syncer.places.layout.layout import Layout
 from syncer.places.layout.stored import PIECE, StoredBlob
+from syncer.places.layout.threads import in_thread
 
 
 class LayoutSource(Source, ListsReferrers):
@@ -102,7 +101,7 @@ class LayoutSource(Source, ListsReferrers):
     async def _chunks(self, stored: StoredBlob, offset: int, attempt: Attempt) -> AsyncIterator[bytes]:
         while True:
             with self._layout.translated(attempt):
-                piece = await to_thread.run_sync(stored.read, offset, PIECE)
+                piece = await in_thread(stored.read, offset, PIECE)
             if not piece:
                 return
             offset += len(piece)

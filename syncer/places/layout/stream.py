@@ -180,6 +180,7 @@ class StreamLayout(Layout, StreamsBlobs):
     async def next_blob(self) -> StreamedBlob | None:
         with self.translated(self.attempt("", "blob", f"blobs of {self.name}")):
             try:
+                # A cancelled run does not wait for this thread: nothing more may come from standard input.
                 self.coming = await to_thread.run_sync(self.stream.next)
             except BaseException:
                 self._ended.set()

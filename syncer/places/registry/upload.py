@@ -264,10 +264,13 @@ class RemoteUpload(Upload):
         )
         if body is None or body.content is not None:
             return await send(content=body.content if body else None)
+        stall = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as stall:
+            async with stall:
                 return await send(content=body.stream(stall))
         except TimeoutError as error:
+            if not stall.expired():
+                raise
             raise RegistryError(
                 Kind.TIMEOUT,
                 f"the registry accepted no data for {STALL_SECONDS:.0f} s",

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from syncer.engine.graph import TaskGraph
 from syncer.engine.pool import METADATA_WIDTH, WorkerPool
-from syncer.engine.task import Lane, Reschedule
+from syncer.engine.ranges import IdleSlots
+from syncer.engine.task import Job, Lane, Reschedule
 from syncer.events import RoundStarted, TaskEnded
+from syncer.oci.reference import Repository
 from tests.support.wire import Recorder
-from tests.unit.engine.fake_task import FakeTask, Script, graph_of, job_for, keys, lasting, passing
+from tests.unit.engine.fake_task import FakeTask, Open, Script, graph_of, job_for, keys, lasting, passing
 
 
 async def finish(
@@ -297,6 +300,34 @@ async def test_a_run_ends_when_the_last_holder_lets_go():
             await anyio.wait_all_tasks_blocked()
             assert not ended.is_set()
         await ended.wait()
+
+
+async def test_pause_that_begins_after_a_stop_does_not_delay_the_end():
+    graph, pauses = graph_of(), [0.0]
+    busy, other = Repository("a.test", "busy"), Repository("b.test", "other")
+
+    class Throttled(Open):
+        def wait_for(self, name: Repository) -> tuple[str, float | None]:
+            return name.host, None if name == other else pauses[-1]
+
+    stopped = asyncio.Event()
+
+    async def throttle(_task: FakeTask) -> None:
+        await stopped.wait()
+        pauses.append(600.0)
+
+    late = FakeTask("late", kind="image", repositories=[busy])
+    graph.add(late)
+    graph.add(FakeTask("last", script=throttle, repositories=[other]))
+    pool = WorkerPool(graph, transfers=1)
+    job = Job(graph, cast("Any", Throttled()), Recorder(), IdleSlots())
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(pool.run(job))
+        await anyio.wait_all_tasks_blocked()
+        pool.stop()
+        stopped.set()
+    assert pauses == [0.0, 600.0]
+    assert late.runs == 0
 
 
 async def test_a_stop_ends_a_run_that_is_held_open():

@@ -1,5 +1,6 @@
 """Large blobs are downloaded over several idle connections, in order and without corruption."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -12,7 +13,7 @@ from syncer.engine import download, ranges
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.reference import Repository
-from syncer.places.content import Source
+from syncer.places.content import BlobBody, Source
 from tests.support.wire import same
 
 SIZE = 1_500_000
@@ -164,6 +165,55 @@ async def test_prefetched_parts_do_not_make_the_own_connection_look_fast(monkeyp
         prefetcher.reached(SIZE - 2 * PART)
         await anyio.wait_all_tasks_blocked()
         assert prefetcher.next_start() == SIZE - PART
+
+
+async def test_fetcher_that_never_started_returns_its_worker():
+    blob = Descriptor("application/octet-stream", Digest.of(b""), SIZE)
+    idle_slots = ranges.IdleSlots(2)
+    async with ranges.RangePrefetcher(cast("Source", Waits()), blob, idle_slots) as prefetcher:
+        prefetcher.reached(PART)
+        assert not idle_slots.borrow()
+    assert [idle_slots.borrow() for _ in range(3)] == [True, True, False]
+
+
+async def test_part_is_not_fetched_to_its_end_after_the_download_restarts():
+    blob = Descriptor("application/octet-stream", Digest.of(b""), SIZE)
+    body, idle_slots = Slow(), ranges.IdleSlots(1)
+    async with ranges.RangePrefetcher(cast("Source", body), blob, idle_slots) as prefetcher:
+        prefetcher.reached(PART)
+        await body.asked()
+        part = prefetcher.at(prefetcher.next_start() or 0)
+        assert part
+        body.give(b"a" * 1000)
+        await anyio.wait_all_tasks_blocked()
+        prefetcher.forget()
+        body.give(b"b" * 1000)
+        await anyio.wait_all_tasks_blocked()
+        await asyncio.sleep(0)
+        assert idle_slots.borrow()
+        assert [piece async for piece in part.pieces()] == []
+    assert [idle_slots.take_room() for _ in range(ranges.MAX_PARTS + 1)].count(True) == ranges.MAX_PARTS
+
+
+class Slow:
+    """A source whose blobs arrive when a test says so."""
+
+    name = Repository("reg.example", "app")
+
+    def __init__(self):
+        self._given: asyncio.Queue[bytes] = asyncio.Queue()
+        self._asked = asyncio.Event()
+        self.asked = self._asked.wait
+        self.give = self._given.put_nowait
+
+    @asynccontextmanager
+    async def fetch_blob(self, blob, *, offset, length):
+        self._asked.set()
+        yield BlobBody(offset, blob.size, self._chunks())
+
+    async def _chunks(self):
+        while True:
+            yield await self._given.get()
 
 
 class Waits:

@@ -154,6 +154,28 @@ async def test_cancelled_splice_returns_the_sockets(threads, pair, monkeypatch):
     assert client
 
 
+async def test_splice_that_is_cancelled_several_times_waits_for_its_thread(threads, pair):
+    server, source, destination, _client = pair
+    loop, checking, let_go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def check(_piece: memoryview) -> bool:
+        loop.call_soon_threadsafe(checking.set)
+        return let_go.wait(20)
+
+    server.sendall(b"held")
+    move = asyncio.ensure_future(threads.move(Splice(source, destination, 4, check)))
+    await checking.wait()
+    for _ in range(3):
+        move.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not move.done()
+    let_go.set()
+    await asyncio.wait([move])
+    assert move.cancelled()
+    await threads.move(Splice(source, destination, 0, taken))  # the thread goes on
+
+
 async def test_error_in_a_check_is_raised_and_the_thread_goes_on(threads, pair):
     server, source, destination, client = pair
 
