@@ -90,9 +90,7 @@ class Download(Content):
     async def open(self) -> None:
         """Start the request for the content. Raise `RegistryError` if it fails."""
         if self._body is None and self.blob.size and self._content is None:
-            # Request only the first part of a large blob: other connections may fetch the parts after it, and
-            # canceling a response wastes the bytes that are in transit.
-            length = PART if self._position == 0 and self.blob.size >= SPLIT_THRESHOLD else None
+            length = self._wanted()
             response = self._source.fetch_blob(self.blob, offset=self._position, length=length)
             body = await response.__aenter__()
             self._response = response
@@ -109,6 +107,17 @@ class Download(Content):
                     "neither the manifest nor the registry states the size of the blob",
                     attempt=self._attempt,
                 )
+
+    def _wanted(self) -> int | None:
+        """Return how many bytes to request, or None for all.
+
+        Other connections fetch the rest of a large blob, or may do so after its first part. Canceling a response wastes
+        the bytes that are in transit, and the connection.
+        """
+        end = self.prefetcher.next_start() if self.prefetcher else None
+        if end is not None and end > self._position:
+            return end - self._position
+        return PART if self._position == 0 and self.blob.size >= SPLIT_THRESHOLD else None
 
     def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield all chunks from `offset` in bytes. Raise `RegistryError` or its subclass `DigestMismatch`."""

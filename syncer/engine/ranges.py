@@ -195,10 +195,22 @@ class RangePrefetcher:
 
     def _start_fetchers(self) -> None:
         while self._has_more() and self._idle_slots.borrow():
-            fetcher = self._group.create_task(self._fetch_parts())
+            part = self._next_part()
+            if part is None:
+                self._idle_slots.release()
+                return
+            fetcher = self._group.create_task(self._fetch_parts(part))
             # Not in the task itself: it may be cancelled before it starts.
             fetcher.add_done_callback(lambda _fetcher: self._idle_slots.release())
             self._fetchers.append(fetcher)
+
+    def _next_part(self) -> Part | None:
+        if not self._has_more() or not self._idle_slots.take_room():
+            return None
+        part = Part(self._frontier, min(self._frontier + PART, self._blob.size))
+        self._frontier = part.end
+        self._parts.append(part)
+        return part
 
     def _has_more(self) -> bool:
         if not self._parts:
@@ -213,13 +225,9 @@ class RangePrefetcher:
         """Whether one connection is fast enough."""
         return self._received >= FAST * (self._waited - SLOW_SECONDS)
 
-    async def _fetch_parts(self) -> None:
-        while self._has_more() and not self._idle_slots.wanted_back and self._idle_slots.take_room():
-            part = Part(self._frontier, min(self._frontier + PART, self._blob.size))
-            self._frontier = part.end
-            self._parts.append(part)
-            if not await self._fetch(part):
-                return
+    async def _fetch_parts(self, part: Part | None) -> None:
+        while part is not None and await self._fetch(part) and not self._idle_slots.wanted_back:
+            part = self._next_part()
 
     async def _fetch(self, part: Part) -> bool:
         """Fetch a part. Return False if it is incomplete; the download then fetches the rest."""
@@ -231,9 +239,9 @@ class RangePrefetcher:
                     self.refused()
                     return False
                 async for piece in body.chunks:
-                    got += len(piece)
-                    if got > part.end or part.dropped:
+                    if got + len(piece) > part.end or part.dropped:
                         return False
+                    got += len(piece)
                     part.add(piece)
         except RegistryError:
             return False

@@ -74,6 +74,7 @@ async def test_small_blob_is_not_split(source, destination, net, monkeypatch):
 
 async def test_download_over_a_fast_connection_is_not_split(source, destination, net, monkeypatch):
     monkeypatch.setattr(ranges, "FAST", 1)
+    monkeypatch.setattr(ranges, "SLOW_SECONDS", 0.0)
     make_image(source.store, "app", "1", layers=[layer()])
     await net.sync({"source/app": "destination/app"}, transfers=4)
     assert ranged(source) == []
