@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import anyio
 import click
 import msgspec
+from anyio.abc import TaskStatus
 
 from syncer.accounts.credentials import Credentials
 from syncer.accounts.settings import Secret
@@ -182,7 +183,7 @@ async def _serve(service: Service, server: Server, bound: socket.socket, log: Da
         closed.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(_handle_signals, service, log)
+        await group.start(_handle_signals, service, log)
         group.start_soon(answer)
         await service.run()
         service.live.close()
@@ -192,11 +193,12 @@ async def _serve(service: Service, server: Server, bound: socket.socket, log: Da
         group.cancel_scope.cancel()
 
 
-async def _handle_signals(service: Service, log: DaemonLog) -> None:
+async def _handle_signals(service: Service, log: DaemonLog, *, task_status: TaskStatus[None]) -> None:
     """Handle signals. SIGTERM and SIGINT stop, a second one immediately; SIGHUP reloads; SIGUSR1 toggles debug logging."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     async with anyio.create_task_group() as group:
         with anyio.open_signal_receiver(*numbers) as signals:
+            task_status.started()
             async for number in signals:
                 match number:
                     case signal.SIGHUP:
