@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"))
+_DESCRIPTORS = Path("/proc")
+"""Where `/dev/fd` leads to."""
 _pipes: dict[tuple[int, int], bytes] = {}
-"""What pipes held, by device and inode. A pipe can be read once, and a daemon reads its files again."""
+"""What pipes without a name held, by device and inode. A pipe can be read once, and a daemon reads its files again."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file. Raises `OSError`, also if the file is larger than `limit` bytes.
 
-    A pipe, as of a shell's `<(command)`, is read once: later calls return the same content.
+    A pipe without a name, as of a shell's `<(command)`, is read once: later calls return the same content. A pipe with a
+    name is read each time, since another one may have its inode.
     """
     found = path.stat()
-    if not stat.S_ISFIFO(found.st_mode):
+    if not stat.S_ISFIFO(found.st_mode) or not path.resolve().is_relative_to(_DESCRIPTORS):
         with path.open("rb") as file:
             return _read(file, limit)
     pipe = found.st_dev, found.st_ino

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -159,17 +158,18 @@ async def test_new_and_changed_files_of_a_folder_are_read(tmp_path):
 
 
 async def test_pipe_is_read_once_and_kept_for_reloads(tmp_path):
-    pipe, auth = tmp_path / "pipe", tmp_path / "auth.json"
-    os.mkfifo(pipe)
+    auth = tmp_path / "auth.json"
     auth.write_text("{}")
-    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(OTHER),))
-    writer.start()
+    reader, writer = os.pipe()
+    os.write(writer, json.dumps(OTHER).encode())
+    os.close(writer)
+    pipe = Path(f"/dev/fd/{reader}")
     files = ConfigFiles(lambda: load(auth, pipe), [auth, pipe], metrics=MetricsObserver())
-    writer.join()
     auth.write_text('{"quay.io": {}}')
     assert await files.reload()
     assert [str(rule) for rule in files.config.rules] == list(OTHER)
     assert not await files.changed()
+    os.close(reader)
 
 
 async def test_file_replaced_by_pipe_without_writer_is_a_change_that_does_not_block(mounted):
