@@ -194,7 +194,7 @@ class RangePrefetcher:
         return self._parts[0] if self._parts and self._parts[0].start == position else None
 
     def _start_fetchers(self) -> None:
-        while self._has_more() and self._idle_slots.borrow():
+        while self._idle_slots.borrow():
             part = self._next_part()
             if part is None:
                 self._idle_slots.release()
